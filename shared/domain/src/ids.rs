@@ -1,0 +1,156 @@
+//! Every kind of id, each a type of its own, in one list. To clients they are opaque strings.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::text::Invalid;
+
+/// Names an order, and with it the order's event stream, its execution and the keys that its provider calls carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OrderId(Uuid);
+
+impl OrderId {
+    /// Separates these version 5 UUIDs (RFC 9562, section 5.5) from everybody else's.
+    const NAMESPACE: Uuid = Uuid::from_u128(0x5f0c_2f2e_63d3_4f4e_9b0a_7d1f_6f27_51ce);
+
+    pub fn new(id: Uuid) -> Self {
+        Self(id)
+    }
+
+    /// The same caller with the same `Idempotency-Key` always means the same order.
+    ///
+    /// The length goes before the caller, so that no two pairs give the same name.
+    pub fn derive(caller: &str, idempotency_key: &str) -> Self {
+        let name = format!("{}:{caller}:{idempotency_key}", caller.len());
+        Self(Uuid::new_v5(&Self::NAMESPACE, name.as_bytes()))
+    }
+
+    /// `None` when the text is not a UUID: then no order has that id.
+    pub fn parse(text: &str) -> Option<Self> {
+        Uuid::try_parse(text).ok().map(Self)
+    }
+
+    /// An id for one piece of work on this order, the same every time: its command id and the provider's idempotency key.
+    pub fn work_id(self, work: &str) -> Uuid {
+        Uuid::new_v5(&self.0, work.as_bytes())
+    }
+}
+
+impl fmt::Display for OrderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A text id that clients send: `parse` checks length and alphabet.
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, max $max:literal, $allowed:expr, $alphabet:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            pub fn parse(text: &str) -> Result<Self, Invalid> {
+                let allowed: fn(char) -> bool = $allowed;
+                if (1..=$max).contains(&text.len()) && text.chars().all(allowed) {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    Err(Invalid::new(concat!("must be 1 to ", $max, " characters long, of ", $alphabet)))
+                }
+            }
+
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text_id!(
+    /// Who orders: the `sub` of the customer's token, whatever its issuer makes of that.
+    CustomerId, max 128, |c| c.is_ascii_graphic(), "printable ASCII without spaces"
+);
+text_id!(
+    /// A thing that can be ordered.
+    ProductId, max 64, |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'), "letters, digits and . _ -"
+);
+text_id!(
+    /// What the payment provider knows the customer's means of payment by: a token, never a card number.
+    PaymentMethod, max 64, |c| c.is_ascii_alphanumeric() || c == '_', "letters, digits and _"
+);
+
+impl Default for PaymentMethod {
+    /// What an order without a `payment_method` is paid with in the sandbox.
+    fn default() -> Self {
+        Self("pm_card_visa".to_owned())
+    }
+}
+
+/// An id that a provider gave: kept as it came.
+macro_rules! provider_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub String);
+    };
+}
+
+provider_id!(
+    /// The inventory's id of what it holds for an order.
+    ReservationId
+);
+provider_id!(
+    /// The payment provider's id of a charge.
+    TransactionId
+);
+provider_id!(
+    /// The carrier's id of a shipment.
+    ShipmentId
+);
+provider_id!(
+    /// The notification service's id of a message.
+    NotificationId
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_id_depends_on_caller_and_key_and_on_nothing_else() {
+        assert_eq!(OrderId::derive("anna", "k1"), OrderId::derive("anna", "k1"));
+        assert_ne!(OrderId::derive("anna", "k1"), OrderId::derive("anna", "k2"));
+        assert_ne!(OrderId::derive("anna", "k1"), OrderId::derive("bert", "k1"));
+        assert_ne!(OrderId::derive("a:b", "c"), OrderId::derive("a", "b:c"));
+    }
+
+    #[test]
+    fn derived_order_ids_never_change() {
+        // Clients retry across deployments: another answer here would place their orders twice.
+        assert_eq!(
+            OrderId::derive("anna", "k1").to_string(),
+            "dac27993-4ba5-5817-b562-adb4447e2305"
+        );
+    }
+
+    #[test]
+    fn ids_refuse_what_could_break_a_key() {
+        assert!(ProductId::parse("tea-250g").is_ok());
+        for bad in ["", "a b", "a#b", "ä", &"x".repeat(65)] {
+            assert!(ProductId::parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(CustomerId::parse("auth0|1234").is_ok());
+        assert!(CustomerId::parse("a\nb").is_err());
+    }
+}

@@ -1,0 +1,371 @@
+//! The order: its events, its state, and how events make the state. Nothing is decided here; each decision has a file.
+
+pub mod confirm;
+pub mod create;
+pub mod record_payment;
+pub mod record_release;
+pub mod record_reservation;
+pub mod record_shipment;
+pub mod reject;
+pub mod validate;
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    address::ShippingAddress,
+    ids::{CustomerId, NotificationId, PaymentMethod, ProductId, ReservationId, ShipmentId, TransactionId},
+    money::{Money, Quantity},
+    text::Text,
+};
+
+/// What has happened to an order.
+///
+/// Names and fields are the storage format: what was written once is read for ever. Add variants and optional fields,
+/// never rename or remove one; the golden file `order/events.golden.jsonl` holds this still.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+pub enum OrderEvent {
+    OrderCreated(OrderCreated),
+    ValidationFailed { reason: RejectionReason },
+    InventoryReserved(Reservation),
+    ReservationFailed { reason: RejectionReason },
+    PaymentCompleted(Payment),
+    PaymentFailed { reason: RejectionReason },
+    InventoryReleased {},
+    ShipmentCreated(Shipment),
+    OrderConfirmed { notification_id: Option<NotificationId> },
+    OrderRejected { reason: RejectionReason },
+}
+
+/// An order as it was placed. It never changes afterwards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderCreated {
+    pub customer_id: CustomerId,
+    pub items: Vec<OrderItem>,
+    pub shipping_address: ShippingAddress,
+    pub payment_method: PaymentMethod,
+    pub total_amount: Money,
+    pub created_at: DateTime<Utc>,
+}
+
+/// One line of an order, with name and price as they were when it was placed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderItem {
+    pub product_id: ProductId,
+    pub name: Text<200>,
+    pub quantity: Quantity,
+    pub unit_price: Money,
+}
+
+/// What the inventory holds for an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reservation {
+    pub reservation_id: ReservationId,
+}
+
+/// A charge that went through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payment {
+    pub transaction_id: TransactionId,
+    pub amount: Money,
+    pub processed_at: DateTime<Utc>,
+}
+
+/// A parcel that the carrier has taken on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shipment {
+    pub shipment_id: ShipmentId,
+    pub carrier: String,
+    pub tracking_number: String,
+    pub estimated_delivery: DateTime<Utc>,
+}
+
+/// A line that the stock does not cover.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shortage {
+    pub product_id: ProductId,
+    pub requested: u32,
+    pub available: u32,
+}
+
+/// Why an order did not come about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum RejectionReason {
+    /// Fulfilment began too long after the order was placed for its prices to bind the seller.
+    Expired,
+    OutOfStock {
+        unavailable: Vec<Shortage>,
+    },
+    /// `decline_code` is the payment provider's own word for it, such as `card_declined`.
+    PaymentDeclined {
+        decline_code: String,
+    },
+}
+
+impl RejectionReason {
+    /// The stable word that clients match on.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::OutOfStock { .. } => "out_of_stock",
+            Self::PaymentDeclined { .. } => "payment_declined",
+        }
+    }
+}
+
+impl fmt::Display for RejectionReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Expired => f.write_str("fulfilment began too long after the order was placed"),
+            Self::OutOfStock { unavailable } => {
+                f.write_str("not enough in stock:")?;
+                for Shortage {
+                    product_id,
+                    requested,
+                    available,
+                } in unavailable
+                {
+                    write!(f, " {product_id} ({requested} requested, {available} available)")?;
+                }
+                Ok(())
+            }
+            Self::PaymentDeclined { decline_code } => write!(f, "the payment was declined: {decline_code}"),
+        }
+    }
+}
+
+/// Where an order stands, in the words that clients see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderStatus {
+    Created,
+    Reserved,
+    Paid,
+    Shipped,
+    Confirmed,
+    Rejected,
+}
+
+/// An event whose type this version does not know, or whose data it cannot read.
+#[derive(Debug, thiserror::Error)]
+pub enum UnreadableEvent {
+    #[error("unknown event type {0:?}")]
+    UnknownType(String),
+    #[error("event of type {event_type} and schema {schema} has unreadable data")]
+    BadData {
+        event_type: String,
+        schema: u32,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl OrderEvent {
+    /// The schema version that new events are written with.
+    pub const SCHEMA: u32 = 1;
+
+    const TYPES: [&str; 10] = [
+        "OrderCreated",
+        "ValidationFailed",
+        "InventoryReserved",
+        "ReservationFailed",
+        "PaymentCompleted",
+        "PaymentFailed",
+        "InventoryReleased",
+        "ShipmentCreated",
+        "OrderConfirmed",
+        "OrderRejected",
+    ];
+
+    pub fn event_type(&self) -> &'static str {
+        match self {
+            Self::OrderCreated(_) => "OrderCreated",
+            Self::ValidationFailed { .. } => "ValidationFailed",
+            Self::InventoryReserved(_) => "InventoryReserved",
+            Self::ReservationFailed { .. } => "ReservationFailed",
+            Self::PaymentCompleted(_) => "PaymentCompleted",
+            Self::PaymentFailed { .. } => "PaymentFailed",
+            Self::InventoryReleased {} => "InventoryReleased",
+            Self::ShipmentCreated(_) => "ShipmentCreated",
+            Self::OrderConfirmed { .. } => "OrderConfirmed",
+            Self::OrderRejected { .. } => "OrderRejected",
+        }
+    }
+
+    /// The fields of the event, without its type.
+    pub fn data(&self) -> Result<Value, serde_json::Error> {
+        let mut tagged = serde_json::to_value(self)?;
+        Ok(tagged.get_mut("data").map(Value::take).unwrap_or_default())
+    }
+
+    /// Reads an event back. Fails rather than skip one: a history with a hole in it is not the order's history.
+    pub fn read(event_type: &str, schema: u32, data: &Value) -> Result<Self, UnreadableEvent> {
+        if !Self::TYPES.contains(&event_type) {
+            return Err(UnreadableEvent::UnknownType(event_type.to_owned()));
+        }
+        serde_json::from_value(serde_json::json!({"type": event_type, "data": data})).map_err(|source| {
+            UnreadableEvent::BadData {
+                event_type: event_type.to_owned(),
+                schema,
+                source,
+            }
+        })
+    }
+}
+
+/// The state of an order. Each variant holds only what is true in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Order {
+    /// No event yet.
+    #[default]
+    NotCreated,
+    Created(OrderCreated),
+    Reserved(OrderCreated, Reservation),
+    Paid(OrderCreated, Reservation, Payment),
+    Shipped(OrderCreated, Reservation, Payment, Shipment),
+    Confirmed(OrderCreated, Reservation, Payment, Shipment),
+    /// A step has refused for good. What is still held is being undone; `reservation` says whether stock is.
+    Failed(OrderCreated, Option<Reservation>, RejectionReason),
+    Rejected(OrderCreated, RejectionReason),
+}
+
+impl Order {
+    pub fn from_events<'e>(events: impl IntoIterator<Item = &'e OrderEvent>) -> Self {
+        events.into_iter().fold(Self::default(), Self::evolve)
+    }
+
+    /// Applies one event. Accepts every history, also one that today's decisions would not write:
+    /// an event that means nothing in a state leaves it as it is.
+    #[must_use]
+    pub fn evolve(self, event: &OrderEvent) -> Self {
+        match (event, self) {
+            (OrderEvent::OrderCreated(created), Self::NotCreated) => Self::Created(created.clone()),
+            (
+                OrderEvent::ValidationFailed { reason } | OrderEvent::ReservationFailed { reason },
+                Self::Created(order),
+            ) => Self::Failed(order, None, reason.clone()),
+            (OrderEvent::InventoryReserved(reservation), Self::Created(order)) => {
+                Self::Reserved(order, reservation.clone())
+            }
+            (OrderEvent::PaymentCompleted(payment), Self::Reserved(order, reservation)) => {
+                Self::Paid(order, reservation, payment.clone())
+            }
+            (OrderEvent::PaymentFailed { reason }, Self::Reserved(order, reservation)) => {
+                Self::Failed(order, Some(reservation), reason.clone())
+            }
+            (OrderEvent::InventoryReleased {}, Self::Failed(order, _, reason)) => Self::Failed(order, None, reason),
+            (OrderEvent::ShipmentCreated(shipment), Self::Paid(order, reservation, payment)) => {
+                Self::Shipped(order, reservation, payment, shipment.clone())
+            }
+            (OrderEvent::OrderConfirmed { .. }, Self::Shipped(order, reservation, payment, shipment)) => {
+                Self::Confirmed(order, reservation, payment, shipment)
+            }
+            (OrderEvent::OrderRejected { reason }, Self::Created(order) | Self::Failed(order, ..)) => {
+                Self::Rejected(order, reason.clone())
+            }
+            (
+                OrderEvent::OrderCreated(_)
+                | OrderEvent::ValidationFailed { .. }
+                | OrderEvent::InventoryReserved(_)
+                | OrderEvent::ReservationFailed { .. }
+                | OrderEvent::PaymentCompleted(_)
+                | OrderEvent::PaymentFailed { .. }
+                | OrderEvent::InventoryReleased {}
+                | OrderEvent::ShipmentCreated(_)
+                | OrderEvent::OrderConfirmed { .. }
+                | OrderEvent::OrderRejected { .. },
+                unchanged,
+            ) => unchanged,
+        }
+    }
+
+    /// The order as placed; `None` before it is.
+    pub fn placed(&self) -> Option<&OrderCreated> {
+        match self {
+            Self::NotCreated => None,
+            Self::Created(order)
+            | Self::Reserved(order, _)
+            | Self::Paid(order, ..)
+            | Self::Shipped(order, ..)
+            | Self::Confirmed(order, ..)
+            | Self::Failed(order, ..)
+            | Self::Rejected(order, _) => Some(order),
+        }
+    }
+}
+
+/// Why a step of the fulfilment may not record what it has to say.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StepRejection {
+    #[error("there is no such order")]
+    UnknownOrder,
+    #[error("an earlier step of the order is not done yet")]
+    TooEarly,
+    #[error("the order has failed: {0}")]
+    OrderFailed(RejectionReason),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{any_history, one_event_of_each_type};
+    use proptest::prelude::*;
+
+    #[test]
+    fn stored_events_stay_readable() {
+        let golden = include_str!("order/events.golden.jsonl");
+        let read: Vec<OrderEvent> = golden
+            .lines()
+            .map(|line| {
+                let stored: Value = serde_json::from_str(line).unwrap();
+                let schema = u32::try_from(stored["schema"].as_u64().unwrap()).unwrap();
+                OrderEvent::read(stored["type"].as_str().unwrap(), schema, &stored["data"]).unwrap()
+            })
+            .collect();
+        assert_eq!(read, one_event_of_each_type());
+        for (line, event) in golden.lines().zip(&read) {
+            let written = serde_json::json!({"type": event.event_type(), "schema": OrderEvent::SCHEMA, "data": event.data().unwrap()});
+            assert_eq!(
+                serde_json::from_str::<Value>(line).unwrap(),
+                written,
+                "what is written has changed"
+            );
+        }
+    }
+
+    #[test]
+    fn every_event_type_is_listed() {
+        let types: Vec<&str> = one_event_of_each_type().iter().map(OrderEvent::event_type).collect();
+        assert_eq!(types, OrderEvent::TYPES);
+    }
+
+    #[test]
+    fn an_unknown_event_type_is_named_not_skipped() {
+        let error = OrderEvent::read("OrderTeleported", 1, &Value::Null).unwrap_err();
+        assert_eq!(error.to_string(), "unknown event type \"OrderTeleported\"");
+    }
+
+    #[test]
+    fn data_of_the_wrong_shape_is_an_error() {
+        let error = OrderEvent::read("PaymentCompleted", 1, &serde_json::json!({"amount": 3})).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "event of type PaymentCompleted and schema 1 has unreadable data"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_history_folds_and_terminal_states_stay(history in any_history(), late in any_history()) {
+            let state = Order::from_events(&history);
+            if matches!(state, Order::Confirmed(..) | Order::Rejected(..)) {
+                prop_assert_eq!(late.iter().fold(state.clone(), Order::evolve), state);
+            }
+        }
+    }
+}

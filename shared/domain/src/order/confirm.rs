@@ -1,0 +1,41 @@
+//! The last step: everything is done, and the customer has been told.
+
+use super::{Order, OrderEvent, StepRejection};
+use crate::ids::NotificationId;
+
+/// `OrderConfirmed`, or nothing when that is already recorded.
+pub fn confirm(order: &Order, notification_id: Option<&NotificationId>) -> Result<Vec<OrderEvent>, StepRejection> {
+    match order {
+        Order::NotCreated => Err(StepRejection::UnknownOrder),
+        Order::Created(_) | Order::Reserved(..) | Order::Paid(..) => Err(StepRejection::TooEarly),
+        Order::Shipped(..) => Ok(vec![OrderEvent::OrderConfirmed {
+            notification_id: notification_id.cloned(),
+        }]),
+        Order::Confirmed(..) => Ok(vec![]),
+        Order::Failed(_, _, reason) | Order::Rejected(_, reason) => Err(StepRejection::OrderFailed(reason.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{confirmed, created, given, paid, reserved, shipped};
+
+    #[test]
+    fn a_shipped_order_is_confirmed_once() {
+        let told = NotificationId("n-1".to_owned());
+        given([created(), reserved(), paid(), shipped()])
+            .when(|order| confirm(order, Some(&told)))
+            .then([confirmed()]);
+        given([created(), reserved(), paid(), shipped(), confirmed()])
+            .when(|order| confirm(order, None))
+            .then_nothing();
+    }
+
+    #[test]
+    fn an_order_is_not_confirmed_before_it_is_shipped() {
+        given([created(), reserved(), paid()])
+            .when(|order| confirm(order, None))
+            .then_rejected(&StepRejection::TooEarly);
+    }
+}

@@ -1,0 +1,65 @@
+//! The payment provider has answered: the charge went through, or it was declined.
+
+use super::{Order, OrderEvent, Payment, RejectionReason, StepRejection};
+
+/// `PaymentCompleted`, or nothing when that is already recorded.
+pub fn record_payment(order: &Order, payment: &Payment) -> Result<Vec<OrderEvent>, StepRejection> {
+    record(order, || OrderEvent::PaymentCompleted(payment.clone()))
+}
+
+/// `PaymentFailed`, or nothing when the order is already paid.
+pub fn record_payment_failure(order: &Order, decline_code: &str) -> Result<Vec<OrderEvent>, StepRejection> {
+    let reason = RejectionReason::PaymentDeclined {
+        decline_code: decline_code.to_owned(),
+    };
+    record(order, || OrderEvent::PaymentFailed { reason })
+}
+
+fn record(order: &Order, outcome: impl FnOnce() -> OrderEvent) -> Result<Vec<OrderEvent>, StepRejection> {
+    match order {
+        Order::NotCreated => Err(StepRejection::UnknownOrder),
+        Order::Created(_) => Err(StepRejection::TooEarly),
+        Order::Reserved(..) => Ok(vec![outcome()]),
+        Order::Paid(..) | Order::Shipped(..) | Order::Confirmed(..) => Ok(vec![]),
+        Order::Failed(_, _, reason) | Order::Rejected(_, reason) => Err(StepRejection::OrderFailed(reason.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{created, declined, given, paid, payment, payment_failed, reserved, shipped};
+
+    #[test]
+    fn a_payment_is_recorded_once() {
+        given([created(), reserved()])
+            .when(|order| record_payment(order, &payment()))
+            .then([paid()]);
+        given([created(), reserved(), paid()])
+            .when(|order| record_payment(order, &payment()))
+            .then_nothing();
+        given([created(), reserved(), paid(), shipped()])
+            .when(|order| record_payment(order, &payment()))
+            .then_nothing();
+    }
+
+    #[test]
+    fn a_decline_is_recorded_unless_the_order_is_paid() {
+        given([created(), reserved()])
+            .when(|order| record_payment_failure(order, "card_declined"))
+            .then([payment_failed()]);
+        given([created(), reserved(), paid()])
+            .when(|order| record_payment_failure(order, "card_declined"))
+            .then_nothing();
+    }
+
+    #[test]
+    fn nothing_is_paid_before_the_stock_is_held_or_after_the_order_has_failed() {
+        given([created()])
+            .when(|order| record_payment(order, &payment()))
+            .then_rejected(&StepRejection::TooEarly);
+        given([created(), reserved(), payment_failed()])
+            .when(|order| record_payment(order, &payment()))
+            .then_rejected(&StepRejection::OrderFailed(declined()));
+    }
+}

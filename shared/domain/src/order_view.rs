@@ -1,0 +1,225 @@
+//! The read model behind `GET /api/v1/orders/{id}`: its fields are the answer's fields.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    address::ShippingAddress,
+    ids::{CustomerId, OrderId, ShipmentId, TransactionId},
+    money::Money,
+    order::{OrderEvent, OrderItem, OrderStatus, RejectionReason},
+};
+
+/// An order as its events up to `version` make it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderView {
+    pub id: OrderId,
+    pub status: OrderStatus,
+    /// Number of the last event that is in this view; the first event of an order is number 1.
+    pub version: u64,
+    pub customer: CustomerView,
+    pub items: Vec<OrderItem>,
+    pub shipping_address: ShippingAddress,
+    pub payment: Option<PaymentView>,
+    pub shipment: Option<ShipmentView>,
+    pub total_amount: Money,
+    /// Why the order is rejected; known as soon as a step has failed.
+    pub rejection: Option<RejectionView>,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+/// Who ordered. The profile's fields are null while the customer has given none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CustomerView {
+    pub id: CustomerId,
+    pub first_name: Option<String>,
+    pub last_name: Option<String>,
+    pub email: Option<String>,
+}
+
+/// A charge, or the attempt at one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaymentView {
+    pub transaction_id: Option<TransactionId>,
+    pub status: PaymentStatus,
+    pub amount: Money,
+    pub processed_at: DateTime<Utc>,
+}
+
+/// What became of the charge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PaymentStatus {
+    Completed,
+    Failed,
+}
+
+/// Where the parcel is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShipmentView {
+    pub shipment_id: ShipmentId,
+    pub carrier: String,
+    pub tracking_number: String,
+    pub status: ShipmentStatus,
+    pub estimated_delivery: DateTime<Utc>,
+}
+
+/// What became of the parcel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShipmentStatus {
+    Created,
+}
+
+/// Why an order did not come about: a stable code, and words for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectionView {
+    pub code: String,
+    pub detail: String,
+}
+
+impl From<&RejectionReason> for RejectionView {
+    fn from(reason: &RejectionReason) -> Self {
+        Self {
+            code: reason.code().to_owned(),
+            detail: reason.to_string(),
+        }
+    }
+}
+
+impl OrderView {
+    /// Applies event number `version`, which happened at `at`. `None` stays `None` until the order is created.
+    #[must_use]
+    pub fn evolve(
+        view: Option<Self>,
+        id: OrderId,
+        event: &OrderEvent,
+        version: u64,
+        at: DateTime<Utc>,
+    ) -> Option<Self> {
+        let mut view = match (view, event) {
+            (Some(view), _) => view,
+            (None, OrderEvent::OrderCreated(created)) => Self {
+                id,
+                status: OrderStatus::Created,
+                version,
+                customer: CustomerView {
+                    id: created.customer_id.clone(),
+                    first_name: None,
+                    last_name: None,
+                    email: None,
+                },
+                items: created.items.clone(),
+                shipping_address: created.shipping_address.clone(),
+                payment: None,
+                shipment: None,
+                total_amount: created.total_amount,
+                rejection: None,
+                created_at: created.created_at,
+                updated_at: at,
+            },
+            (None, _) => return None,
+        };
+        view.version = version;
+        view.updated_at = at;
+        view.apply(event, at);
+        Some(view)
+    }
+
+    fn apply(&mut self, event: &OrderEvent, at: DateTime<Utc>) {
+        match event {
+            OrderEvent::OrderCreated(_) | OrderEvent::InventoryReleased {} => {}
+            OrderEvent::ValidationFailed { reason } | OrderEvent::ReservationFailed { reason } => {
+                self.rejection = Some(reason.into());
+            }
+            OrderEvent::InventoryReserved(_) => self.status = OrderStatus::Reserved,
+            OrderEvent::PaymentCompleted(payment) => {
+                self.status = OrderStatus::Paid;
+                self.payment = Some(PaymentView {
+                    transaction_id: Some(payment.transaction_id.clone()),
+                    status: PaymentStatus::Completed,
+                    amount: payment.amount,
+                    processed_at: payment.processed_at,
+                });
+            }
+            OrderEvent::PaymentFailed { reason } => {
+                self.payment = Some(PaymentView {
+                    transaction_id: None,
+                    status: PaymentStatus::Failed,
+                    amount: self.total_amount,
+                    processed_at: at,
+                });
+                self.rejection = Some(reason.into());
+            }
+            OrderEvent::ShipmentCreated(shipment) => {
+                self.status = OrderStatus::Shipped;
+                self.shipment = Some(ShipmentView {
+                    shipment_id: shipment.shipment_id.clone(),
+                    carrier: shipment.carrier.clone(),
+                    tracking_number: shipment.tracking_number.clone(),
+                    status: ShipmentStatus::Created,
+                    estimated_delivery: shipment.estimated_delivery,
+                });
+            }
+            OrderEvent::OrderConfirmed { .. } => self.status = OrderStatus::Confirmed,
+            OrderEvent::OrderRejected { reason } => {
+                self.status = OrderStatus::Rejected;
+                self.rejection = Some(reason.into());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{at, confirmed, created, order_id, paid, payment_failed, rejected, released, reserved, shipped};
+
+    fn view_of(events: &[OrderEvent]) -> Option<OrderView> {
+        (1..).zip(events).fold(None, |view, (version, event)| {
+            OrderView::evolve(view, order_id(), event, version, at(i64::try_from(version).unwrap()))
+        })
+    }
+
+    #[test]
+    fn the_view_follows_an_order_to_its_confirmation() {
+        let view = view_of(&[created(), reserved(), paid(), shipped(), confirmed()]).unwrap();
+        assert_eq!(view.status, OrderStatus::Confirmed);
+        assert_eq!(view.version, 5);
+        assert_eq!(view.payment.unwrap().status, PaymentStatus::Completed);
+        assert!(view.shipment.is_some());
+        assert_eq!(view.rejection, None);
+        assert_eq!((view.created_at, view.updated_at), (at(0), at(5)));
+    }
+
+    #[test]
+    fn the_view_of_a_declined_order_says_why() {
+        let view = view_of(&[created(), reserved(), payment_failed(), released(), rejected()]).unwrap();
+        assert_eq!(view.status, OrderStatus::Rejected);
+        assert_eq!(view.payment.unwrap().status, PaymentStatus::Failed);
+        assert_eq!(view.rejection.unwrap().code, "payment_declined");
+    }
+
+    #[test]
+    fn there_is_no_view_before_the_order_is_created() {
+        assert_eq!(view_of(&[reserved(), paid()]), None);
+    }
+
+    #[test]
+    fn the_answer_has_the_fields_of_the_contract() {
+        let answer = serde_json::to_value(view_of(&[created(), reserved(), paid(), shipped()])).unwrap();
+        let expected = serde_json::json!({
+            "id": order_id().to_string(), "status": "shipped", "version": 4,
+            "customer": {"id": "customer-1", "first_name": null, "last_name": null, "email": null},
+            "items": [{"product_id": "tea", "name": "tea", "quantity": 2, "unit_price": {"amount": 1999, "currency": "CNY"}}],
+            "shipping_address": {"street": "1 Nanjing Road", "city": "Shanghai", "state": "Shanghai", "country": "CN", "postal_code": "200001"},
+            "payment": {"transaction_id": "tx-1", "status": "completed", "amount": {"amount": 3998, "currency": "CNY"}, "processed_at": "2026-01-01T00:00:00Z"},
+            "shipment": {"shipment_id": "s-1", "carrier": "sandbox", "tracking_number": "t-1", "status": "created", "estimated_delivery": "2026-01-01T00:01:00Z"},
+            "total_amount": {"amount": 3998, "currency": "CNY"},
+            "rejection": null,
+            "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:04Z"
+        });
+        assert_eq!(answer, expected);
+    }
+}

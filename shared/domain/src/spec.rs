@@ -1,0 +1,210 @@
+//! How this crate's tests speak: `given(events).when(decision).then(events)`, and one well-known order to speak of.
+
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::needless_pass_by_value,
+    reason = "small literal numbers, and sentences that read better without `&`"
+)]
+
+use std::fmt::Debug;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use iso_currency::Currency;
+use proptest::{collection::vec, prelude::Strategy, sample::select};
+
+use crate::{
+    address::{CountryCode, ShippingAddress},
+    ids::{CustomerId, NotificationId, OrderId, PaymentMethod, ProductId, ReservationId, ShipmentId, TransactionId},
+    money::{Money, Quantity},
+    order::{Order, OrderCreated, OrderEvent, OrderItem, Payment, RejectionReason, Reservation, Shipment, Shortage},
+    product::Product,
+    text::Text,
+};
+
+pub(crate) struct Given(Order);
+
+pub(crate) struct When<R>(Result<Vec<OrderEvent>, R>);
+
+pub(crate) fn given<const N: usize>(events: [OrderEvent; N]) -> Given {
+    Given(Order::from_events(&events))
+}
+
+impl Given {
+    pub(crate) fn when<R>(self, decide: impl FnOnce(&Order) -> Result<Vec<OrderEvent>, R>) -> When<R> {
+        When(decide(&self.0))
+    }
+}
+
+impl<R: Debug + PartialEq> When<R> {
+    #[track_caller]
+    pub(crate) fn then<const N: usize>(self, events: [OrderEvent; N]) {
+        assert_eq!(self.0, Ok(events.to_vec()));
+    }
+
+    #[track_caller]
+    pub(crate) fn then_nothing(self) {
+        assert_eq!(self.0, Ok(vec![]));
+    }
+
+    #[track_caller]
+    pub(crate) fn then_rejected(self, rejection: &R) {
+        assert_eq!(self.0.as_ref().err(), Some(rejection));
+    }
+}
+
+/// Seconds after the start of 2026.
+pub(crate) fn at(seconds: i64) -> DateTime<Utc> {
+    "2026-01-01T00:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::seconds(seconds)
+}
+
+pub(crate) fn money(amount: u64) -> Money {
+    Money::new(amount, Currency::CNY).unwrap()
+}
+
+pub(crate) fn order_id() -> OrderId {
+    OrderId::derive("customer-1", "first")
+}
+
+pub(crate) fn customer() -> CustomerId {
+    CustomerId::parse("customer-1").unwrap()
+}
+
+pub(crate) fn product_id(id: &str) -> ProductId {
+    ProductId::parse(id).unwrap()
+}
+
+pub(crate) fn product(id: &str, price: u64, stock: u32) -> Product {
+    Product {
+        id: product_id(id),
+        name: Text::parse(id).unwrap(),
+        price: money(price),
+        stock,
+    }
+}
+
+pub(crate) fn address() -> ShippingAddress {
+    ShippingAddress {
+        street: Text::parse("1 Nanjing Road").unwrap(),
+        city: Text::parse("Shanghai").unwrap(),
+        state: Text::parse("Shanghai").unwrap(),
+        country: CountryCode::parse("CN").unwrap(),
+        postal_code: Text::parse("200001").unwrap(),
+    }
+}
+
+pub(crate) fn reservation() -> Reservation {
+    Reservation {
+        reservation_id: ReservationId("r-1".to_owned()),
+    }
+}
+
+pub(crate) fn payment() -> Payment {
+    Payment {
+        transaction_id: TransactionId("tx-1".to_owned()),
+        amount: money(3998),
+        processed_at: at(0),
+    }
+}
+
+pub(crate) fn shipment() -> Shipment {
+    Shipment {
+        shipment_id: ShipmentId("s-1".to_owned()),
+        carrier: "sandbox".to_owned(),
+        tracking_number: "t-1".to_owned(),
+        estimated_delivery: at(60),
+    }
+}
+
+pub(crate) fn shortage() -> Shortage {
+    Shortage {
+        product_id: product_id("tea"),
+        requested: 2,
+        available: 1,
+    }
+}
+
+pub(crate) fn declined() -> RejectionReason {
+    RejectionReason::PaymentDeclined {
+        decline_code: "card_declined".to_owned(),
+    }
+}
+
+pub(crate) fn created() -> OrderEvent {
+    OrderEvent::OrderCreated(OrderCreated {
+        customer_id: customer(),
+        items: vec![OrderItem {
+            product_id: product_id("tea"),
+            name: Text::parse("tea").unwrap(),
+            quantity: Quantity::new(2).unwrap(),
+            unit_price: money(1999),
+        }],
+        shipping_address: address(),
+        payment_method: PaymentMethod::default(),
+        total_amount: money(3998),
+        created_at: at(0),
+    })
+}
+
+pub(crate) fn validation_failed() -> OrderEvent {
+    OrderEvent::ValidationFailed {
+        reason: RejectionReason::Expired,
+    }
+}
+
+pub(crate) fn reserved() -> OrderEvent {
+    OrderEvent::InventoryReserved(reservation())
+}
+
+pub(crate) fn reservation_failed() -> OrderEvent {
+    OrderEvent::ReservationFailed {
+        reason: RejectionReason::OutOfStock {
+            unavailable: vec![shortage()],
+        },
+    }
+}
+
+pub(crate) fn paid() -> OrderEvent {
+    OrderEvent::PaymentCompleted(payment())
+}
+
+pub(crate) fn payment_failed() -> OrderEvent {
+    OrderEvent::PaymentFailed { reason: declined() }
+}
+
+pub(crate) fn released() -> OrderEvent {
+    OrderEvent::InventoryReleased {}
+}
+
+pub(crate) fn shipped() -> OrderEvent {
+    OrderEvent::ShipmentCreated(shipment())
+}
+
+pub(crate) fn confirmed() -> OrderEvent {
+    OrderEvent::OrderConfirmed {
+        notification_id: Some(NotificationId("n-1".to_owned())),
+    }
+}
+
+pub(crate) fn rejected() -> OrderEvent {
+    OrderEvent::OrderRejected { reason: declined() }
+}
+
+pub(crate) fn one_event_of_each_type() -> Vec<OrderEvent> {
+    vec![
+        created(),
+        validation_failed(),
+        reserved(),
+        reservation_failed(),
+        paid(),
+        payment_failed(),
+        released(),
+        shipped(),
+        confirmed(),
+        rejected(),
+    ]
+}
+
+/// Any events in any order, sensible or not.
+pub(crate) fn any_history() -> impl Strategy<Value = Vec<OrderEvent>> {
+    vec(select(one_event_of_each_type()), 0..20)
+}
