@@ -33,9 +33,7 @@ impl CountryCode {
         match Country::from_str(text) {
             // The library also knows one value for "no country", which is nowhere to ship to.
             Ok(country) if country != Country::Unspecified => Ok(Self(text.to_owned())),
-            _ => Err(Invalid::new(
-                "must be an ISO 3166-1 alpha-2 country code such as CN or DE",
-            )),
+            _ => Err(Invalid::new("must be an ISO 3166-1 alpha-2 country code such as CN or DE")),
         }
     }
 }

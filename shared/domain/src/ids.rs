@@ -138,10 +138,7 @@ mod tests {
     #[test]
     fn derived_order_ids_never_change() {
         // Clients retry across deployments: another answer here would place their orders twice.
-        assert_eq!(
-            OrderId::derive("anna", "k1").to_string(),
-            "dac27993-4ba5-5817-b562-adb4447e2305"
-        );
+        assert_eq!(OrderId::derive("anna", "k1").to_string(), "dac27993-4ba5-5817-b562-adb4447e2305");
     }
 
     #[test]

@@ -28,11 +28,7 @@ impl Money {
     pub const MAX_AMOUNT: u64 = 9_007_199_254_740_991;
 
     pub fn new(amount: u64, currency: Currency) -> Result<Self, MoneyError> {
-        if amount > Self::MAX_AMOUNT {
-            Err(MoneyError::OutOfRange)
-        } else {
-            Ok(Self { amount, currency })
-        }
+        if amount > Self::MAX_AMOUNT { Err(MoneyError::OutOfRange) } else { Ok(Self { amount, currency }) }
     }
 
     pub fn zero(currency: Currency) -> Self {
@@ -61,10 +57,7 @@ impl Money {
     }
 
     pub fn times(self, quantity: Quantity) -> Result<Self, MoneyError> {
-        let amount = self
-            .amount
-            .checked_mul(u64::from(quantity.get()))
-            .ok_or(MoneyError::OutOfRange)?;
+        let amount = self.amount.checked_mul(u64::from(quantity.get())).ok_or(MoneyError::OutOfRange)?;
         Self::new(amount, self.currency)
     }
 
@@ -120,10 +113,7 @@ mod tests {
     fn an_amount_leaves_its_range_as_an_error() {
         assert_eq!(cny(Money::MAX_AMOUNT).plus(cny(1)), Err(MoneyError::OutOfRange));
         assert_eq!(cny(1).minus(cny(2)), Err(MoneyError::OutOfRange));
-        assert_eq!(
-            cny(Money::MAX_AMOUNT).times(Quantity::new(2).unwrap()),
-            Err(MoneyError::OutOfRange)
-        );
+        assert_eq!(cny(Money::MAX_AMOUNT).times(Quantity::new(2).unwrap()), Err(MoneyError::OutOfRange));
         assert_eq!(Money::new(u64::MAX, Currency::CNY), Err(MoneyError::OutOfRange));
     }
 

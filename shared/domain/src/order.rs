@@ -124,12 +124,7 @@ impl fmt::Display for RejectionReason {
             Self::Expired => f.write_str("fulfilment began too long after the order was placed"),
             Self::OutOfStock { unavailable } => {
                 f.write_str("not enough in stock:")?;
-                for Shortage {
-                    product_id,
-                    requested,
-                    available,
-                } in unavailable
-                {
+                for Shortage { product_id, requested, available } in unavailable {
                     write!(f, " {product_id} ({requested} requested, {available} available)")?;
                 }
                 Ok(())
@@ -208,13 +203,8 @@ impl OrderEvent {
         if !Self::TYPES.contains(&event_type) {
             return Err(UnreadableEvent::UnknownType(event_type.to_owned()));
         }
-        serde_json::from_value(serde_json::json!({"type": event_type, "data": data})).map_err(|source| {
-            UnreadableEvent::BadData {
-                event_type: event_type.to_owned(),
-                schema,
-                source,
-            }
-        })
+        serde_json::from_value(serde_json::json!({"type": event_type, "data": data}))
+            .map_err(|source| UnreadableEvent::BadData { event_type: event_type.to_owned(), schema, source })
     }
 }
 
@@ -283,20 +273,6 @@ impl Order {
             ) => unchanged,
         }
     }
-
-    /// The order as placed; `None` before it is.
-    pub fn placed(&self) -> Option<&OrderCreated> {
-        match self {
-            Self::NotCreated => None,
-            Self::Created(order)
-            | Self::Reserved(order, _)
-            | Self::Paid(order, ..)
-            | Self::Shipped(order, ..)
-            | Self::Confirmed(order, ..)
-            | Self::Failed(order, ..)
-            | Self::Rejected(order, _) => Some(order),
-        }
-    }
 }
 
 /// Why a step of the fulfilment may not record what it has to say.
@@ -330,11 +306,7 @@ mod tests {
         assert_eq!(read, one_event_of_each_type());
         for (line, event) in golden.lines().zip(&read) {
             let written = serde_json::json!({"type": event.event_type(), "schema": OrderEvent::SCHEMA, "data": event.data().unwrap()});
-            assert_eq!(
-                serde_json::from_str::<Value>(line).unwrap(),
-                written,
-                "what is written has changed"
-            );
+            assert_eq!(serde_json::from_str::<Value>(line).unwrap(), written, "what is written has changed");
         }
     }
 
@@ -353,10 +325,7 @@ mod tests {
     #[test]
     fn data_of_the_wrong_shape_is_an_error() {
         let error = OrderEvent::read("PaymentCompleted", 1, &serde_json::json!({"amount": 3})).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "event of type PaymentCompleted and schema 1 has unreadable data"
-        );
+        assert_eq!(error.to_string(), "event of type PaymentCompleted and schema 1 has unreadable data");
     }
 
     proptest! {

@@ -81,10 +81,7 @@ pub struct RejectionView {
 
 impl From<&RejectionReason> for RejectionView {
     fn from(reason: &RejectionReason) -> Self {
-        Self {
-            code: reason.code().to_owned(),
-            detail: reason.to_string(),
-        }
+        Self { code: reason.code().to_owned(), detail: reason.to_string() }
     }
 }
 

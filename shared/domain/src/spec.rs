@@ -74,12 +74,7 @@ pub(crate) fn product_id(id: &str) -> ProductId {
 }
 
 pub(crate) fn product(id: &str, price: u64, stock: u32) -> Product {
-    Product {
-        id: product_id(id),
-        name: Text::parse(id).unwrap(),
-        price: money(price),
-        stock,
-    }
+    Product { id: product_id(id), name: Text::parse(id).unwrap(), price: money(price), stock }
 }
 
 pub(crate) fn address() -> ShippingAddress {
@@ -93,17 +88,11 @@ pub(crate) fn address() -> ShippingAddress {
 }
 
 pub(crate) fn reservation() -> Reservation {
-    Reservation {
-        reservation_id: ReservationId("r-1".to_owned()),
-    }
+    Reservation { reservation_id: ReservationId("r-1".to_owned()) }
 }
 
 pub(crate) fn payment() -> Payment {
-    Payment {
-        transaction_id: TransactionId("tx-1".to_owned()),
-        amount: money(3998),
-        processed_at: at(0),
-    }
+    Payment { transaction_id: TransactionId("tx-1".to_owned()), amount: money(3998), processed_at: at(0) }
 }
 
 pub(crate) fn shipment() -> Shipment {
@@ -116,17 +105,11 @@ pub(crate) fn shipment() -> Shipment {
 }
 
 pub(crate) fn shortage() -> Shortage {
-    Shortage {
-        product_id: product_id("tea"),
-        requested: 2,
-        available: 1,
-    }
+    Shortage { product_id: product_id("tea"), requested: 2, available: 1 }
 }
 
 pub(crate) fn declined() -> RejectionReason {
-    RejectionReason::PaymentDeclined {
-        decline_code: "card_declined".to_owned(),
-    }
+    RejectionReason::PaymentDeclined { decline_code: "card_declined".to_owned() }
 }
 
 pub(crate) fn created() -> OrderEvent {
@@ -146,9 +129,7 @@ pub(crate) fn created() -> OrderEvent {
 }
 
 pub(crate) fn validation_failed() -> OrderEvent {
-    OrderEvent::ValidationFailed {
-        reason: RejectionReason::Expired,
-    }
+    OrderEvent::ValidationFailed { reason: RejectionReason::Expired }
 }
 
 pub(crate) fn reserved() -> OrderEvent {
@@ -156,11 +137,7 @@ pub(crate) fn reserved() -> OrderEvent {
 }
 
 pub(crate) fn reservation_failed() -> OrderEvent {
-    OrderEvent::ReservationFailed {
-        reason: RejectionReason::OutOfStock {
-            unavailable: vec![shortage()],
-        },
-    }
+    OrderEvent::ReservationFailed { reason: RejectionReason::OutOfStock { unavailable: vec![shortage()] } }
 }
 
 pub(crate) fn paid() -> OrderEvent {
@@ -180,9 +157,7 @@ pub(crate) fn shipped() -> OrderEvent {
 }
 
 pub(crate) fn confirmed() -> OrderEvent {
-    OrderEvent::OrderConfirmed {
-        notification_id: Some(NotificationId("n-1".to_owned())),
-    }
+    OrderEvent::OrderConfirmed { notification_id: Some(NotificationId("n-1".to_owned())) }
 }
 
 pub(crate) fn rejected() -> OrderEvent {

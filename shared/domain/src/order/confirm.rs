@@ -8,9 +8,7 @@ pub fn confirm(order: &Order, notification_id: Option<&NotificationId>) -> Resul
     match order {
         Order::NotCreated => Err(StepRejection::UnknownOrder),
         Order::Created(_) | Order::Reserved(..) | Order::Paid(..) => Err(StepRejection::TooEarly),
-        Order::Shipped(..) => Ok(vec![OrderEvent::OrderConfirmed {
-            notification_id: notification_id.cloned(),
-        }]),
+        Order::Shipped(..) => Ok(vec![OrderEvent::OrderConfirmed { notification_id: notification_id.cloned() }]),
         Order::Confirmed(..) => Ok(vec![]),
         Order::Failed(_, _, reason) | Order::Rejected(_, reason) => Err(StepRejection::OrderFailed(reason.clone())),
     }
@@ -24,9 +22,7 @@ mod tests {
     #[test]
     fn a_shipped_order_is_confirmed_once() {
         let told = NotificationId("n-1".to_owned());
-        given([created(), reserved(), paid(), shipped()])
-            .when(|order| confirm(order, Some(&told)))
-            .then([confirmed()]);
+        given([created(), reserved(), paid(), shipped()]).when(|order| confirm(order, Some(&told))).then([confirmed()]);
         given([created(), reserved(), paid(), shipped(), confirmed()])
             .when(|order| confirm(order, None))
             .then_nothing();

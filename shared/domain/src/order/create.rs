@@ -124,11 +124,7 @@ fn priced(command: &CreateOrder) -> Result<Vec<OrderItem>, CreateRejection> {
             None => unknown.push(line),
         }
     }
-    if unknown.is_empty() {
-        Ok(items)
-    } else {
-        Err(CreateRejection::UnknownProducts(unknown))
-    }
+    if unknown.is_empty() { Ok(items) } else { Err(CreateRejection::UnknownProducts(unknown)) }
 }
 
 fn total(items: &[OrderItem]) -> Result<Money, CreateRejection> {
@@ -147,9 +143,7 @@ fn total(items: &[OrderItem]) -> Result<Money, CreateRejection> {
     }
     items
         .iter()
-        .try_fold(Money::zero(currency), |sum, item| {
-            sum.plus(item.unit_price.times(item.quantity)?)
-        })
+        .try_fold(Money::zero(currency), |sum, item| sum.plus(item.unit_price.times(item.quantity)?))
         .ok()
         .filter(|total| total.amount() > 0)
         .ok_or(CreateRejection::TotalOutOfRange)
@@ -161,11 +155,7 @@ fn price_changes(requested: &[RequestedItem], items: &[OrderItem]) -> Vec<PriceC
         .zip(items)
         .enumerate()
         .filter(|(_, (requested, item))| requested.unit_price.is_some_and(|believed| believed != item.unit_price))
-        .map(|(line, (_, item))| PriceChange {
-            line,
-            product_id: item.product_id.clone(),
-            current: item.unit_price,
-        })
+        .map(|(line, (_, item))| PriceChange { line, product_id: item.product_id.clone(), current: item.unit_price })
         .collect()
 }
 
@@ -177,11 +167,7 @@ fn shortages(command: &CreateOrder) -> Vec<Shortage> {
         .filter_map(|item| {
             let available = offer(command, &item.product_id).map_or(0, |product| product.stock);
             let requested = item.quantity.get();
-            (requested > available).then(|| Shortage {
-                product_id: item.product_id.clone(),
-                requested,
-                available,
-            })
+            (requested > available).then(|| Shortage { product_id: item.product_id.clone(), requested, available })
         })
         .collect()
 }
@@ -194,11 +180,7 @@ mod tests {
     use crate::spec::{address, at, customer, money, product, product_id};
 
     fn item(id: &str, quantity: u32) -> RequestedItem {
-        RequestedItem {
-            product_id: product_id(id),
-            quantity: Quantity::new(quantity).unwrap(),
-            unit_price: None,
-        }
+        RequestedItem { product_id: product_id(id), quantity: Quantity::new(quantity).unwrap(), unit_price: None }
     }
 
     fn order(items: Vec<RequestedItem>, catalogue: Vec<Product>) -> CreateOrder {
@@ -214,13 +196,9 @@ mod tests {
 
     #[test]
     fn an_order_takes_names_and_prices_from_the_catalogue_and_adds_them_up() {
-        let command = order(
-            vec![item("tea", 2), item("cup", 1)],
-            vec![product("cup", 500, 9), product("tea", 1999, 9)],
-        );
-        let OrderEvent::OrderCreated(created) = create(&command).unwrap() else {
-            panic!("another event")
-        };
+        let command =
+            order(vec![item("tea", 2), item("cup", 1)], vec![product("cup", 500, 9), product("tea", 1999, 9)]);
+        let OrderEvent::OrderCreated(created) = create(&command).unwrap() else { panic!("another event") };
         assert_eq!(created.total_amount, money(2 * 1999 + 500));
         assert_eq!(created.items[0].unit_price, money(1999));
         assert_eq!(created.items[0].name.as_str(), "tea");
@@ -229,10 +207,7 @@ mod tests {
 
     #[test]
     fn unknown_products_are_all_named() {
-        let command = order(
-            vec![item("x", 1), item("tea", 1), item("y", 1)],
-            vec![product("tea", 1, 1)],
-        );
+        let command = order(vec![item("x", 1), item("tea", 1), item("y", 1)], vec![product("tea", 1, 1)]);
         assert_eq!(create(&command), Err(CreateRejection::UnknownProducts(vec![0, 2])));
     }
 
@@ -240,10 +215,7 @@ mod tests {
     fn currencies_are_not_mixed() {
         let mut dollars = product("cup", 5, 9);
         dollars.price = Money::new(5, Currency::USD).unwrap();
-        let command = order(
-            vec![item("tea", 1), item("cup", 1)],
-            vec![product("tea", 1, 9), dollars],
-        );
+        let command = order(vec![item("tea", 1), item("cup", 1)], vec![product("tea", 1, 9), dollars]);
         assert_eq!(create(&command), Err(CreateRejection::MixedCurrencies(vec![1])));
     }
 
@@ -259,15 +231,8 @@ mod tests {
         line.unit_price = Some(money(1999));
         let current = |amount| order(vec![line.clone()], vec![product("tea", amount, 9)]);
         assert!(create(&current(1999)).is_ok());
-        let change = PriceChange {
-            line: 0,
-            product_id: product_id("tea"),
-            current: money(2099),
-        };
-        assert_eq!(
-            create(&current(2099)),
-            Err(CreateRejection::PricesChanged(vec![change]))
-        );
+        let change = PriceChange { line: 0, product_id: product_id("tea"), current: money(2099) };
+        assert_eq!(create(&current(2099)), Err(CreateRejection::PricesChanged(vec![change])));
     }
 
     #[test]
@@ -276,18 +241,8 @@ mod tests {
             vec![item("tea", 3), item("cup", 1), item("pot", 1)],
             vec![product("tea", 1, 2), product("cup", 1, 1), product("pot", 1, 0)],
         );
-        let short = |id, requested, available| Shortage {
-            product_id: product_id(id),
-            requested,
-            available,
-        };
-        assert_eq!(
-            create(&command),
-            Err(CreateRejection::OutOfStock(vec![
-                short("tea", 3, 2),
-                short("pot", 1, 0)
-            ]))
-        );
+        let short = |id, requested, available| Shortage { product_id: product_id(id), requested, available };
+        assert_eq!(create(&command), Err(CreateRejection::OutOfStock(vec![short("tea", 3, 2), short("pot", 1, 0)])));
     }
 
     #[test]

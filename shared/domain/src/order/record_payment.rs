@@ -9,9 +9,7 @@ pub fn record_payment(order: &Order, payment: &Payment) -> Result<Vec<OrderEvent
 
 /// `PaymentFailed`, or nothing when the order is already paid.
 pub fn record_payment_failure(order: &Order, decline_code: &str) -> Result<Vec<OrderEvent>, StepRejection> {
-    let reason = RejectionReason::PaymentDeclined {
-        decline_code: decline_code.to_owned(),
-    };
+    let reason = RejectionReason::PaymentDeclined { decline_code: decline_code.to_owned() };
     record(order, || OrderEvent::PaymentFailed { reason })
 }
 
@@ -32,12 +30,8 @@ mod tests {
 
     #[test]
     fn a_payment_is_recorded_once() {
-        given([created(), reserved()])
-            .when(|order| record_payment(order, &payment()))
-            .then([paid()]);
-        given([created(), reserved(), paid()])
-            .when(|order| record_payment(order, &payment()))
-            .then_nothing();
+        given([created(), reserved()]).when(|order| record_payment(order, &payment())).then([paid()]);
+        given([created(), reserved(), paid()]).when(|order| record_payment(order, &payment())).then_nothing();
         given([created(), reserved(), paid(), shipped()])
             .when(|order| record_payment(order, &payment()))
             .then_nothing();
@@ -55,9 +49,7 @@ mod tests {
 
     #[test]
     fn nothing_is_paid_before_the_stock_is_held_or_after_the_order_has_failed() {
-        given([created()])
-            .when(|order| record_payment(order, &payment()))
-            .then_rejected(&StepRejection::TooEarly);
+        given([created()]).when(|order| record_payment(order, &payment())).then_rejected(&StepRejection::TooEarly);
         given([created(), reserved(), payment_failed()])
             .when(|order| record_payment(order, &payment()))
             .then_rejected(&StepRejection::OrderFailed(declined()));

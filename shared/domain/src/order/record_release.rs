@@ -38,27 +38,15 @@ mod tests {
 
     #[test]
     fn the_stock_of_a_failed_order_is_released_once() {
-        given([created(), reserved(), payment_failed()])
-            .when(record_release)
-            .then([released()]);
-        given([created(), reserved(), payment_failed(), released()])
-            .when(record_release)
-            .then_nothing();
-        given([created(), reserved(), payment_failed(), released(), rejected()])
-            .when(record_release)
-            .then_nothing();
-        given([created(), reservation_failed()])
-            .when(record_release)
-            .then_nothing();
+        given([created(), reserved(), payment_failed()]).when(record_release).then([released()]);
+        given([created(), reserved(), payment_failed(), released()]).when(record_release).then_nothing();
+        given([created(), reserved(), payment_failed(), released(), rejected()]).when(record_release).then_nothing();
+        given([created(), reservation_failed()]).when(record_release).then_nothing();
     }
 
     #[test]
     fn the_stock_of_an_order_that_stands_is_not_released() {
-        given([created(), reserved()])
-            .when(record_release)
-            .then_rejected(&ReleaseRejection::OrderStands);
-        given([])
-            .when(record_release)
-            .then_rejected(&ReleaseRejection::UnknownOrder);
+        given([created(), reserved()]).when(record_release).then_rejected(&ReleaseRejection::OrderStands);
+        given([]).when(record_release).then_rejected(&ReleaseRejection::UnknownOrder);
     }
 }

@@ -9,9 +9,7 @@ pub fn record_reservation(order: &Order, reservation: &Reservation) -> Result<Ve
 
 /// `ReservationFailed`, or nothing when the stock is already held.
 pub fn record_reservation_failure(order: &Order, unavailable: &[Shortage]) -> Result<Vec<OrderEvent>, StepRejection> {
-    let reason = RejectionReason::OutOfStock {
-        unavailable: unavailable.to_vec(),
-    };
+    let reason = RejectionReason::OutOfStock { unavailable: unavailable.to_vec() };
     record(order, || OrderEvent::ReservationFailed { reason })
 }
 
@@ -33,25 +31,15 @@ mod tests {
 
     #[test]
     fn a_reservation_is_recorded_once() {
-        given([created()])
-            .when(|order| record_reservation(order, &reservation()))
-            .then([reserved()]);
-        given([created(), reserved()])
-            .when(|order| record_reservation(order, &reservation()))
-            .then_nothing();
-        given([created(), reserved(), paid()])
-            .when(|order| record_reservation(order, &reservation()))
-            .then_nothing();
+        given([created()]).when(|order| record_reservation(order, &reservation())).then([reserved()]);
+        given([created(), reserved()]).when(|order| record_reservation(order, &reservation())).then_nothing();
+        given([created(), reserved(), paid()]).when(|order| record_reservation(order, &reservation())).then_nothing();
     }
 
     #[test]
     fn a_shortage_is_recorded_unless_the_stock_is_held() {
-        given([created()])
-            .when(|order| record_reservation_failure(order, &[shortage()]))
-            .then([reservation_failed()]);
-        given([created(), reserved()])
-            .when(|order| record_reservation_failure(order, &[shortage()]))
-            .then_nothing();
+        given([created()]).when(|order| record_reservation_failure(order, &[shortage()])).then([reservation_failed()]);
+        given([created(), reserved()]).when(|order| record_reservation_failure(order, &[shortage()])).then_nothing();
     }
 
     #[test]
@@ -59,8 +47,6 @@ mod tests {
         given([created(), reserved(), payment_failed()])
             .when(|order| record_reservation(order, &reservation()))
             .then_rejected(&StepRejection::OrderFailed(declined()));
-        given([])
-            .when(|order| record_reservation(order, &reservation()))
-            .then_rejected(&StepRejection::UnknownOrder);
+        given([]).when(|order| record_reservation(order, &reservation())).then_rejected(&StepRejection::UnknownOrder);
     }
 }

@@ -20,9 +20,7 @@ mod tests {
 
     #[test]
     fn a_shipment_is_recorded_once() {
-        given([created(), reserved(), paid()])
-            .when(|order| record_shipment(order, &shipment()))
-            .then([shipped()]);
+        given([created(), reserved(), paid()]).when(|order| record_shipment(order, &shipment())).then([shipped()]);
         given([created(), reserved(), paid(), shipped()])
             .when(|order| record_shipment(order, &shipment()))
             .then_nothing();

@@ -33,21 +33,13 @@ mod tests {
 
     #[test]
     fn a_failed_order_that_holds_nothing_is_rejected_once_with_its_reason() {
-        given([created(), reserved(), payment_failed(), released()])
-            .when(reject)
-            .then([rejected()]);
-        given([created(), reserved(), payment_failed(), released(), rejected()])
-            .when(reject)
-            .then_nothing();
+        given([created(), reserved(), payment_failed(), released()]).when(reject).then([rejected()]);
+        given([created(), reserved(), payment_failed(), released(), rejected()]).when(reject).then_nothing();
     }
 
     #[test]
     fn an_order_is_not_rejected_while_stock_is_held_or_nothing_has_failed() {
-        given([created(), reserved(), payment_failed()])
-            .when(reject)
-            .then_rejected(&RejectRejection::StockStillHeld);
-        given([created(), reserved()])
-            .when(reject)
-            .then_rejected(&RejectRejection::OrderStands);
+        given([created(), reserved(), payment_failed()]).when(reject).then_rejected(&RejectRejection::StockStillHeld);
+        given([created(), reserved()]).when(reject).then_rejected(&RejectRejection::OrderStands);
     }
 }

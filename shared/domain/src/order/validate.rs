@@ -12,9 +12,7 @@ pub fn validate(order: &Order, now: DateTime<Utc>) -> Result<Vec<OrderEvent>, St
     match order {
         Order::NotCreated => Err(StepRejection::UnknownOrder),
         Order::Created(placed) if now.signed_duration_since(placed.created_at) > VALID_FOR => {
-            Ok(vec![OrderEvent::ValidationFailed {
-                reason: RejectionReason::Expired,
-            }])
+            Ok(vec![OrderEvent::ValidationFailed { reason: RejectionReason::Expired }])
         }
         Order::Created(_) | Order::Reserved(..) | Order::Paid(..) | Order::Shipped(..) | Order::Confirmed(..) => {
             Ok(vec![])
@@ -39,23 +37,17 @@ mod tests {
         given([created()]).when(|order| validate(order, at(day))).then_nothing();
         given([created()])
             .when(|order| validate(order, at(day + 1)))
-            .then([OrderEvent::ValidationFailed {
-                reason: RejectionReason::Expired,
-            }]);
+            .then([OrderEvent::ValidationFailed { reason: RejectionReason::Expired }]);
     }
 
     #[test]
     fn an_order_under_way_does_not_expire() {
-        given([created(), reserved()])
-            .when(|order| validate(order, at(999_999)))
-            .then_nothing();
+        given([created(), reserved()]).when(|order| validate(order, at(999_999))).then_nothing();
     }
 
     #[test]
     fn a_failed_or_unknown_order_is_not_valid() {
-        given([])
-            .when(|order| validate(order, at(0)))
-            .then_rejected(&StepRejection::UnknownOrder);
+        given([]).when(|order| validate(order, at(0))).then_rejected(&StepRejection::UnknownOrder);
         given([created(), reserved(), payment_failed()])
             .when(|order| validate(order, at(0)))
             .then_rejected(&StepRejection::OrderFailed(declined()));
