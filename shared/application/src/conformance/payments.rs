@@ -1,0 +1,253 @@
+//! What every [`Payments`] must do, with the sandbox's payment methods.
+
+use domain::{ids::PaymentMethod, money::Money, order::Payment};
+use uuid::Uuid;
+
+use super::{at_once, money, order_id};
+use crate::ports::{ChargeError, ChargeRequest, LedgerEntry, Payments, RefundError, RefundRequest};
+
+/// One test per law; `make` is a future of the payment provider.
+#[macro_export]
+macro_rules! payments_conformance {
+    ($make:expr) => {
+        $crate::conformance_tests! { payments, $make,
+            a_charge_is_answered_with_its_amount_and_entered
+            a_repeated_charge_gets_the_first_answer
+            a_charge_that_comes_twenty_times_at_once_is_made_once
+            a_decline_is_remembered
+            a_key_that_charged_another_amount_is_refused
+            a_key_that_charged_another_means_of_payment_is_refused
+            a_key_that_was_declined_is_refused_to_another_charge
+            two_keys_make_two_charges
+            a_whole_charge_can_be_refunded
+            a_charge_can_be_refunded_in_parts_up_to_its_amount
+            a_refund_in_another_currency_is_too_much
+            a_repeated_refund_is_made_once
+            a_refund_that_comes_twenty_times_at_once_is_made_once
+            refunds_at_the_same_time_never_give_back_more_than_was_charged
+            a_key_that_refunded_something_else_is_refused
+            an_unknown_charge_cannot_be_refunded
+            a_declined_charge_cannot_be_refunded
+            an_order_without_entries_has_an_empty_ledger
+            ledgers_of_two_orders_do_not_mix
+        }
+    };
+}
+
+fn method(name: &str) -> PaymentMethod {
+    PaymentMethod::parse(name).unwrap()
+}
+
+fn charge(amount: Money) -> ChargeRequest {
+    ChargeRequest {
+        idempotency_key: Uuid::new_v4(),
+        order_id: order_id(),
+        payment_method: method("pm_card_visa"),
+        amount,
+    }
+}
+
+fn declined(amount: Money) -> ChargeRequest {
+    ChargeRequest { payment_method: method("pm_card_declined"), ..charge(amount) }
+}
+
+fn refund(charge: &ChargeRequest, amount: Money) -> RefundRequest {
+    RefundRequest {
+        idempotency_key: Uuid::new_v4(),
+        order_id: charge.order_id,
+        charge_key: charge.idempotency_key,
+        amount,
+    }
+}
+
+/// Charged and refunded so far.
+async fn books(payments: &impl Payments, request: &ChargeRequest) -> (Money, Money) {
+    let nothing = Money::zero(request.amount.currency());
+    payments.ledger(request.order_id).await.unwrap().iter().fold((nothing, nothing), |(charged, refunded), entry| {
+        match entry {
+            LedgerEntry::Charged(_, amount) => (charged.plus(*amount).unwrap(), refunded),
+            LedgerEntry::Refunded(_, amount) => (charged, refunded.plus(*amount).unwrap()),
+            LedgerEntry::Declined(_) => (charged, refunded),
+        }
+    })
+}
+
+pub async fn a_charge_is_answered_with_its_amount_and_entered(payments: &impl Payments) {
+    for amount in [money(3998, "CNY"), money(1, "JPY"), money(Money::MAX_AMOUNT, "KWD")] {
+        let request = charge(amount);
+        let payment = payments.charge(&request).await.unwrap();
+        assert_eq!(payment.amount, amount);
+        let ledger = payments.ledger(request.order_id).await.unwrap();
+        assert_eq!(ledger, [LedgerEntry::Charged(payment.transaction_id, amount)]);
+    }
+}
+
+pub async fn a_repeated_charge_gets_the_first_answer(payments: &impl Payments) {
+    let request = charge(money(3998, "CNY"));
+    let first = payments.charge(&request).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(payments.charge(&request).await.unwrap(), first);
+    }
+    assert_eq!(payments.ledger(request.order_id).await.unwrap().len(), 1);
+}
+
+pub async fn a_charge_that_comes_twenty_times_at_once_is_made_once(payments: &impl Payments) {
+    let request = charge(money(3998, "CNY"));
+    let answers = at_once((0..20).map(|_| payments.charge(&request))).await;
+    let answers: Vec<Payment> = answers.into_iter().map(Result::unwrap).collect();
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    let entry = LedgerEntry::Charged(answers[0].transaction_id.clone(), request.amount);
+    assert_eq!(payments.ledger(request.order_id).await.unwrap(), [entry]);
+}
+
+pub async fn a_decline_is_remembered(payments: &impl Payments) {
+    for (name, code) in [("pm_card_declined", "card_declined"), ("pm_card_insufficient_funds", "insufficient_funds")] {
+        let request = ChargeRequest { payment_method: method(name), ..charge(money(100, "EUR")) };
+        for _ in 0..2 {
+            let answer = payments.charge(&request).await;
+            assert!(matches!(&answer, Err(ChargeError::Declined(why)) if why == code), "{answer:?}");
+        }
+        assert_eq!(payments.ledger(request.order_id).await.unwrap(), [LedgerEntry::Declined(code.to_owned())]);
+    }
+}
+
+async fn assert_key_reused(payments: &impl Payments, first: &ChargeRequest, other: &ChargeRequest) {
+    let _ = payments.charge(first).await;
+    let ledger = payments.ledger(first.order_id).await.unwrap();
+    let answer = payments.charge(other).await;
+    assert!(matches!(answer, Err(ChargeError::KeyReused)), "{answer:?}");
+    assert_eq!(payments.ledger(first.order_id).await.unwrap(), ledger);
+}
+
+pub async fn a_key_that_charged_another_amount_is_refused(payments: &impl Payments) {
+    let first = charge(money(3998, "CNY"));
+    assert_key_reused(payments, &first, &ChargeRequest { amount: money(3999, "CNY"), ..first.clone() }).await;
+    assert_key_reused(payments, &first, &ChargeRequest { amount: money(3998, "USD"), ..first.clone() }).await;
+}
+
+pub async fn a_key_that_charged_another_means_of_payment_is_refused(payments: &impl Payments) {
+    let first = charge(money(3998, "CNY"));
+    let other = ChargeRequest { payment_method: method("pm_card_mastercard"), ..first.clone() };
+    assert_key_reused(payments, &first, &other).await;
+}
+
+pub async fn a_key_that_was_declined_is_refused_to_another_charge(payments: &impl Payments) {
+    let first = declined(money(3998, "CNY"));
+    let other = ChargeRequest { payment_method: method("pm_card_visa"), ..first.clone() };
+    assert_key_reused(payments, &first, &other).await;
+}
+
+pub async fn two_keys_make_two_charges(payments: &impl Payments) {
+    let first = charge(money(3998, "CNY"));
+    let second = ChargeRequest { idempotency_key: Uuid::new_v4(), ..first.clone() };
+    payments.charge(&first).await.unwrap();
+    payments.charge(&second).await.unwrap();
+    assert_eq!(books(payments, &first).await, (money(7996, "CNY"), money(0, "CNY")));
+}
+
+pub async fn a_whole_charge_can_be_refunded(payments: &impl Payments) {
+    let request = charge(money(3998, "CNY"));
+    payments.charge(&request).await.unwrap();
+    let id = payments.refund(&refund(&request, request.amount)).await.unwrap();
+    assert_eq!(books(payments, &request).await, (request.amount, request.amount));
+    let ledger = payments.ledger(request.order_id).await.unwrap();
+    assert!(ledger.contains(&LedgerEntry::Refunded(id, request.amount)), "{ledger:?}");
+    let answer = payments.refund(&refund(&request, money(1, "CNY"))).await;
+    assert!(matches!(answer, Err(RefundError::TooMuch)), "{answer:?}");
+}
+
+pub async fn a_charge_can_be_refunded_in_parts_up_to_its_amount(payments: &impl Payments) {
+    let request = charge(money(100, "CNY"));
+    payments.charge(&request).await.unwrap();
+    let too_much = payments.refund(&refund(&request, money(101, "CNY"))).await;
+    assert!(matches!(too_much, Err(RefundError::TooMuch)), "{too_much:?}");
+    payments.refund(&refund(&request, money(60, "CNY"))).await.unwrap();
+    let too_much = payments.refund(&refund(&request, money(41, "CNY"))).await;
+    assert!(matches!(too_much, Err(RefundError::TooMuch)), "{too_much:?}");
+    payments.refund(&refund(&request, money(40, "CNY"))).await.unwrap();
+    assert_eq!(books(payments, &request).await, (request.amount, request.amount));
+    assert!(payments.charge(&request).await.is_ok(), "a refund does not undo that it was charged");
+}
+
+pub async fn a_refund_in_another_currency_is_too_much(payments: &impl Payments) {
+    let request = charge(money(100, "CNY"));
+    payments.charge(&request).await.unwrap();
+    let answer = payments.refund(&refund(&request, money(1, "USD"))).await;
+    assert!(matches!(answer, Err(RefundError::TooMuch)), "{answer:?}");
+    assert_eq!(payments.ledger(request.order_id).await.unwrap().len(), 1);
+}
+
+pub async fn a_repeated_refund_is_made_once(payments: &impl Payments) {
+    let request = charge(money(100, "CNY"));
+    payments.charge(&request).await.unwrap();
+    // The second time there is nothing left, and still it is not too much.
+    let whole = refund(&request, request.amount);
+    let first = payments.refund(&whole).await.unwrap();
+    assert_eq!(payments.refund(&whole).await.unwrap(), first);
+    assert_eq!(books(payments, &request).await, (request.amount, request.amount));
+}
+
+pub async fn a_refund_that_comes_twenty_times_at_once_is_made_once(payments: &impl Payments) {
+    let request = charge(money(100, "CNY"));
+    payments.charge(&request).await.unwrap();
+    let whole = refund(&request, request.amount);
+    for answer in at_once((0..20).map(|_| payments.refund(&whole))).await {
+        answer.unwrap();
+    }
+    assert_eq!(books(payments, &request).await, (request.amount, request.amount));
+}
+
+pub async fn refunds_at_the_same_time_never_give_back_more_than_was_charged(payments: &impl Payments) {
+    let request = charge(money(100, "CNY"));
+    payments.charge(&request).await.unwrap();
+    let refunds: Vec<RefundRequest> = (0..20).map(|_| refund(&request, money(30, "CNY"))).collect();
+    let answers = at_once(refunds.iter().map(|refund| payments.refund(refund))).await;
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 3);
+    assert!(answers.iter().all(|answer| matches!(answer, Ok(_) | Err(RefundError::TooMuch))), "{answers:?}");
+    assert_eq!(books(payments, &request).await, (request.amount, money(90, "CNY")));
+}
+
+pub async fn a_key_that_refunded_something_else_is_refused(payments: &impl Payments) {
+    let request = charge(money(100, "CNY"));
+    let second = ChargeRequest { idempotency_key: Uuid::new_v4(), ..request.clone() };
+    payments.charge(&request).await.unwrap();
+    payments.charge(&second).await.unwrap();
+    let first = refund(&request, money(10, "CNY"));
+    payments.refund(&first).await.unwrap();
+    let another_amount = RefundRequest { amount: money(11, "CNY"), ..first.clone() };
+    let another_charge = RefundRequest { charge_key: second.idempotency_key, ..first.clone() };
+    for other in [another_amount, another_charge] {
+        let answer = payments.refund(&other).await;
+        assert!(matches!(answer, Err(RefundError::KeyReused)), "{answer:?}");
+    }
+    assert_eq!(books(payments, &request).await, (money(200, "CNY"), money(10, "CNY")));
+}
+
+pub async fn an_unknown_charge_cannot_be_refunded(payments: &impl Payments) {
+    let request = charge(money(100, "CNY"));
+    let answer = payments.refund(&refund(&request, request.amount)).await;
+    assert!(matches!(answer, Err(RefundError::NoCharge)), "{answer:?}");
+    assert_eq!(payments.ledger(request.order_id).await.unwrap(), []);
+}
+
+pub async fn a_declined_charge_cannot_be_refunded(payments: &impl Payments) {
+    let request = declined(money(100, "CNY"));
+    let _ = payments.charge(&request).await;
+    for amount in [request.amount, money(0, "CNY")] {
+        let answer = payments.refund(&refund(&request, amount)).await;
+        assert!(matches!(answer, Err(RefundError::NoCharge)), "{answer:?}");
+    }
+    assert_eq!(books(payments, &request).await, (money(0, "CNY"), money(0, "CNY")));
+}
+
+pub async fn an_order_without_entries_has_an_empty_ledger(payments: &impl Payments) {
+    assert_eq!(payments.ledger(order_id()).await.unwrap(), []);
+}
+
+pub async fn ledgers_of_two_orders_do_not_mix(payments: &impl Payments) {
+    let (one, other) = (charge(money(1, "CNY")), charge(money(2, "CNY")));
+    payments.charge(&one).await.unwrap();
+    payments.charge(&other).await.unwrap();
+    assert_eq!(books(payments, &one).await.0, one.amount);
+    assert_eq!(books(payments, &other).await.0, other.amount);
+}

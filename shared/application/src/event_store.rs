@@ -1,0 +1,158 @@
+//! The port to the event table, and what is stored there.
+
+use std::{error::Error, fmt::Write, future::Future};
+
+use chrono::{DateTime, Utc};
+use domain::{
+    ids::OrderId,
+    order::{OrderEvent, UnreadableEvent},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// The cause of a failure at a port, of whatever type the thing behind it has.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// What is behind a port did not answer, or not in a way that can be read. Whether it acted is unknown.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} is unavailable")]
+pub struct Unavailable {
+    pub what: &'static str,
+    #[source]
+    pub source: BoxError,
+}
+
+/// The name of an aggregate's stream of events: `order#<order id>`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(String);
+
+impl StreamId {
+    const ORDER: &str = "order#";
+
+    pub fn order(id: OrderId) -> Self {
+        Self(format!("{}{id}", Self::ORDER))
+    }
+
+    /// As it is stored.
+    pub fn new(stored: String) -> Self {
+        Self(stored)
+    }
+
+    /// `None` when the stream is not an order's.
+    pub fn order_id(&self) -> Option<OrderId> {
+        self.0.strip_prefix(Self::ORDER).and_then(OrderId::parse)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The events that one command caused: stored as one item, so that they are there together or not at all.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Commit {
+    pub stream: StreamId,
+    /// Number of the first event; a stream's first event is number 1.
+    pub version: u64,
+    pub events: Vec<RecordedEvent>,
+    pub metadata: Metadata,
+}
+
+/// One event as it is stored: its data are read only when somebody asks what they mean.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecordedEvent {
+    #[serde(rename = "type")]
+    pub event_type: String,
+    pub schema: u32,
+    pub data: Value,
+}
+
+/// Who caused a commit, why and when. Travels with the events to every consumer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metadata {
+    /// The same for every attempt at the same command: the commit is its own idempotency record.
+    pub command_id: Uuid,
+    /// Tells a repeated command from another one under the same id; see [`fingerprint`].
+    pub fingerprint: String,
+    /// `customer:<id>`, `staff:<id>` or `service:<function>`.
+    pub actor: String,
+    pub correlation_id: String,
+    /// What directly caused the command: a request's id or an event's.
+    pub causation_id: String,
+    /// W3C Trace Context, as it came.
+    pub traceparent: Option<String>,
+    pub occurred_at: DateTime<Utc>,
+}
+
+/// Equal for equal commands: SHA-256 in hexadecimal of the command's fields in their declared order.
+pub fn fingerprint(command: &impl Serialize) -> Result<String, serde_json::Error> {
+    let digest = Sha256::digest(serde_json::to_vec(command)?);
+    Ok(digest.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
+}
+
+impl Commit {
+    /// Number of the last event in this commit.
+    pub fn last_version(&self) -> u64 {
+        let count = u64::try_from(self.events.len()).unwrap_or(u64::MAX);
+        self.version.saturating_add(count).saturating_sub(1)
+    }
+
+    /// Each event with its number.
+    pub fn numbered(&self) -> impl Iterator<Item = (u64, &RecordedEvent)> {
+        (self.version..).zip(&self.events)
+    }
+}
+
+impl RecordedEvent {
+    pub fn record(event: &OrderEvent) -> Result<Self, serde_json::Error> {
+        Ok(Self { event_type: event.event_type().to_owned(), schema: OrderEvent::SCHEMA, data: event.data()? })
+    }
+
+    pub fn read(&self) -> Result<OrderEvent, UnreadableEvent> {
+        OrderEvent::read(&self.event_type, self.schema, &self.data)
+    }
+}
+
+/// What an append came to.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "lives for one match, never in a collection")]
+pub enum Appended {
+    Now,
+    /// The same command did it before; this is its commit.
+    Before(Commit),
+}
+
+/// Why nothing was appended.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    #[error("the stream has gone on: another command has taken this version")]
+    Conflict,
+    #[error("the command id was used before, for another command")]
+    CommandReused,
+    #[error("the commit is larger than the event table can hold")]
+    TooLarge,
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// The event table.
+pub trait EventStore: Send + Sync {
+    /// Commits whose events come after number `after`, in order; all of them for 0; none for an unknown stream.
+    ///
+    /// MUST see every append that was answered before the call, and MUST return the whole rest of the stream,
+    /// however many pages that takes.
+    fn read(&self, stream: &StreamId, after: u64) -> impl Future<Output = Result<Vec<Commit>, Unavailable>> + Send;
+
+    /// Writes the commit as one whole.
+    ///
+    /// MUST refuse with [`AppendError::Conflict`] when the stream already has an event of that number, unless the same
+    /// command wrote it: then it answers [`Appended::Before`], or [`AppendError::CommandReused`] when the fingerprint
+    /// differs. MUST write nothing whenever it answers with an error other than [`AppendError::Unavailable`].
+    fn append(&self, commit: &Commit) -> impl Future<Output = Result<Appended, AppendError>> + Send;
+}

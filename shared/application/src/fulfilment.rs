@@ -1,0 +1,139 @@
+//! The steps of an order's fulfilment, each beside its undo. `infra/fulfilment.asl.json` runs them in this order:
+//!
+//! | step | provider call | fact | undo |
+//! |---|---|---|---|
+//! | [`validate::validate_order`] | none | none, or `ValidationFailed` | nothing to undo |
+//! | [`inventory::reserve_inventory`] | reserve | `InventoryReserved` or `ReservationFailed` | [`inventory::release_inventory`] |
+//! | [`payment::process_payment`] | charge | `PaymentCompleted` or `PaymentFailed` | |
+//! | [`shipment::create_shipment`] | create shipment | `ShipmentCreated` | |
+//! | [`confirmation::send_confirmation`] | send | `OrderConfirmed` | a message cannot be unsent |
+//! | [`rejection::reject_order`] | none | `OrderRejected` | the end of an order that failed |
+//!
+//! Each step loads the order, does nothing when its fact is there, calls its provider with a key that depends on order
+//! and step only, and appends the fact. So each may run twice or stop at any line, and running it again finishes it.
+
+pub mod confirmation;
+pub mod inventory;
+pub mod payment;
+pub mod rejection;
+pub mod shipment;
+pub mod validate;
+
+use chrono::{DateTime, Utc};
+use domain::{
+    ids::OrderId,
+    order::{Order, OrderCreated, RejectionReason, StepRejection},
+};
+use uuid::Uuid;
+
+use crate::{
+    event_store::{Metadata, Unavailable},
+    order_stream::{CommandError, LoadError},
+    ports::{FulfilmentInput, StockLine},
+};
+
+/// Why a step did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    #[error("there is no such order")]
+    UnknownOrder,
+    #[error("an earlier step of the order is not done yet")]
+    TooEarly,
+    /// A step has refused, this one or an earlier one: the order has to be undone.
+    #[error("the order has failed: {0}")]
+    OrderFailed(RejectionReason),
+    /// An undo was asked for, but there is no reason for it.
+    #[error("the order has not failed")]
+    OrderStands,
+    #[error("stock is still reserved for the order")]
+    StockStillHeld,
+    #[error("the provider refused the request as such")]
+    RequestRefused,
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    #[error("too many commands change the order at once")]
+    Contended,
+    #[error("the order's history cannot be read or written")]
+    BrokenHistory(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl StepError {
+    /// The stable name that the state machine's `Retry` and `Catch` match on.
+    pub fn error_type(&self) -> &'static str {
+        match self {
+            Self::UnknownOrder => "UnknownOrder",
+            Self::TooEarly => "TooEarly",
+            Self::OrderFailed(RejectionReason::Expired) => "OrderInvalid",
+            Self::OrderFailed(RejectionReason::OutOfStock { .. }) => "OutOfStock",
+            Self::OrderFailed(RejectionReason::PaymentDeclined { .. }) => "PaymentDeclined",
+            Self::OrderStands => "OrderStands",
+            Self::StockStillHeld => "StockStillHeld",
+            Self::RequestRefused => "RequestRefused",
+            Self::Unavailable(_) => "Unavailable",
+            Self::Contended => "Contended",
+            Self::BrokenHistory(_) => "BrokenHistory",
+        }
+    }
+}
+
+impl From<LoadError> for StepError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Unavailable(error) => Self::Unavailable(error),
+            LoadError::Unreadable(error) => Self::BrokenHistory(error.into()),
+        }
+    }
+}
+
+impl From<StepRejection> for StepError {
+    fn from(rejection: StepRejection) -> Self {
+        match rejection {
+            StepRejection::UnknownOrder => Self::UnknownOrder,
+            StepRejection::TooEarly => Self::TooEarly,
+            StepRejection::OrderFailed(reason) => Self::OrderFailed(reason),
+        }
+    }
+}
+
+impl<R: std::error::Error + Into<StepError> + Send + Sync + 'static> From<CommandError<R>> for StepError {
+    fn from(error: CommandError<R>) -> Self {
+        match error {
+            CommandError::Rejected(rejection) => rejection.into(),
+            CommandError::Load(error) => error.into(),
+            CommandError::Contended => Self::Contended,
+            CommandError::CommandReused | CommandError::TooLarge | CommandError::Unwritable(_) => {
+                Self::BrokenHistory(error.into())
+            }
+        }
+    }
+}
+
+/// The id of a step's work on an order: the step's command id, and the key that its provider call carries.
+fn work_id(order_id: OrderId, step: &str) -> Uuid {
+    order_id.work_id(step)
+}
+
+fn metadata(input: &FulfilmentInput, step: &str, now: DateTime<Utc>) -> Metadata {
+    Metadata {
+        command_id: work_id(input.order_id, step),
+        fingerprint: step.to_owned(),
+        actor: format!("service:{step}"),
+        correlation_id: input.correlation_id.clone(),
+        causation_id: input.causation_id.clone(),
+        traceparent: input.traceparent.clone(),
+        occurred_at: now,
+    }
+}
+
+/// What a forward step that has nothing left to do tells the state machine.
+fn outcome(order: &Order) -> Result<(), StepError> {
+    match order {
+        Order::NotCreated => Err(StepError::UnknownOrder),
+        Order::Created(_) | Order::Reserved(..) | Order::Paid(..) | Order::Shipped(..) | Order::Confirmed(..) => Ok(()),
+        Order::Failed(_, _, reason) | Order::Rejected(_, reason) => Err(StepError::OrderFailed(reason.clone())),
+    }
+}
+
+fn stock_lines(order: &OrderCreated) -> Vec<StockLine> {
+    order.items.iter().map(|item| StockLine { product_id: item.product_id.clone(), quantity: item.quantity }).collect()
+}

@@ -1,0 +1,37 @@
+//! Tell the customer, and close the order.
+
+use chrono::{DateTime, Utc};
+use domain::order::{Order, confirm::confirm};
+
+use super::{StepError, metadata, outcome, work_id};
+use crate::{
+    event_store::EventStore,
+    order_stream::OrderStream,
+    ports::{FulfilmentInput, Notification, Notifications},
+};
+
+const STEP: &str = "send-confirmation";
+
+pub async fn send_confirmation(
+    store: &impl EventStore,
+    notifications: &impl Notifications,
+    input: &FulfilmentInput,
+    now: DateTime<Utc>,
+) -> Result<(), StepError> {
+    let mut stream = OrderStream::open(store, input.order_id).await?;
+    match stream.order() {
+        Order::Created(_) | Order::Reserved(..) | Order::Paid(..) => return Err(StepError::TooEarly),
+        Order::Shipped(placed, ..) => {
+            let notification = Notification {
+                idempotency_key: work_id(input.order_id, STEP),
+                order_id: input.order_id,
+                customer_id: placed.customer_id.clone(),
+                template: "order-confirmed",
+            };
+            let sent = notifications.send(&notification).await?;
+            stream.commit(&metadata(input, STEP, now), |order| confirm(order, Some(&sent))).await?;
+        }
+        _ => {}
+    }
+    outcome(stream.order())
+}

@@ -1,0 +1,65 @@
+//! Hold the stock; its undo lets it go.
+
+use chrono::{DateTime, Utc};
+use domain::order::{
+    Order,
+    record_release::{ReleaseRejection, may_release, record_release},
+    record_reservation::{record_reservation, record_reservation_failure},
+};
+
+use super::{StepError, metadata, outcome, stock_lines};
+use crate::{
+    event_store::EventStore,
+    order_stream::OrderStream,
+    ports::{FulfilmentInput, Inventory, ReserveError},
+};
+
+pub async fn reserve_inventory(
+    store: &impl EventStore,
+    inventory: &impl Inventory,
+    input: &FulfilmentInput,
+    now: DateTime<Utc>,
+) -> Result<(), StepError> {
+    let metadata = metadata(input, "reserve-inventory", now);
+    let mut stream = OrderStream::open(store, input.order_id).await?;
+    if let Order::Created(placed) = stream.order() {
+        match inventory.reserve(input.order_id, &stock_lines(placed)).await {
+            Ok(reservation) => {
+                stream.commit(&metadata, |order| record_reservation(order, &reservation)).await?;
+            }
+            Err(ReserveError::OutOfStock(unavailable)) => {
+                stream.commit(&metadata, |order| record_reservation_failure(order, &unavailable)).await?;
+            }
+            // Only an order that has failed is released; loading it again says why.
+            Err(ReserveError::Released) => stream = OrderStream::open(store, input.order_id).await?,
+            Err(ReserveError::Unavailable(error)) => return Err(error.into()),
+        }
+    }
+    match stream.order() {
+        Order::Created(_) => Err(StepError::RequestRefused),
+        order => outcome(order),
+    }
+}
+
+/// Undoes [`reserve_inventory`]. Asks the inventory also when no reservation is recorded: one may be there all the same.
+pub async fn release_inventory(
+    store: &impl EventStore,
+    inventory: &impl Inventory,
+    input: &FulfilmentInput,
+    now: DateTime<Utc>,
+) -> Result<(), StepError> {
+    let mut stream = OrderStream::open(store, input.order_id).await?;
+    may_release(stream.order())?;
+    inventory.release(input.order_id).await?;
+    stream.commit(&metadata(input, "release-inventory", now), record_release).await?;
+    Ok(())
+}
+
+impl From<ReleaseRejection> for StepError {
+    fn from(rejection: ReleaseRejection) -> Self {
+        match rejection {
+            ReleaseRejection::UnknownOrder => Self::UnknownOrder,
+            ReleaseRejection::OrderStands => Self::OrderStands,
+        }
+    }
+}

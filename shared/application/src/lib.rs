@@ -1,0 +1,16 @@
+//! What the service does with an order: load, decide, append; call a provider in between; fold events into views.
+//!
+//! Everything outside is a port, a narrow trait that says what its implementations MUST do.
+
+pub mod create_order;
+pub mod event_store;
+pub mod fulfilment;
+pub mod order_stream;
+pub mod ports;
+pub mod project_orders;
+pub mod sandbox;
+
+#[cfg(feature = "testing")]
+pub mod conformance;
+#[cfg(feature = "testing")]
+pub mod memory;

@@ -1,0 +1,216 @@
+//! The ports to everything else that is outside. Each says what its implementations MUST do;
+//! `conformance` holds the in-memory ones and the adapters to it.
+//!
+//! [`Unavailable`] always means: it may have happened or not. Calling again with the same key MUST be safe.
+
+use std::future::Future;
+
+use domain::{
+    address::ShippingAddress,
+    ids::{CustomerId, NotificationId, OrderId, PaymentMethod, ProductId, TransactionId},
+    money::{Money, Quantity},
+    order::{Payment, Reservation, Shipment, Shortage},
+    order_view::OrderView,
+    product::Product,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::event_store::{BoxError, Metadata, RecordedEvent, StreamId, Unavailable};
+
+/// What can be ordered, at what price, and how much of it is left.
+pub trait Catalogue: Send + Sync {
+    /// Those of up to 100 products that exist, in any order, as they are now. MUST be one remote call.
+    fn products(&self, ids: &[ProductId]) -> impl Future<Output = Result<Vec<Product>, Unavailable>> + Send;
+
+    /// Sets name, price and orderable stock. Answers whether the product is new.
+    fn put_product(&self, product: &Product) -> impl Future<Output = Result<bool, Unavailable>> + Send;
+}
+
+/// One line of what is to be held for an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StockLine {
+    pub product_id: ProductId,
+    pub quantity: Quantity,
+}
+
+/// Why nothing is reserved.
+#[derive(Debug, thiserror::Error)]
+pub enum ReserveError {
+    #[error("not enough in stock")]
+    OutOfStock(Vec<Shortage>),
+    #[error("the order's stock was released before")]
+    Released,
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// The stock, held per order: at most one reservation for each.
+pub trait Inventory: Send + Sync {
+    /// Holds all lines or none. MUST never hold more than there is, and MUST hold an order's lines once however often
+    /// it is asked. MUST answer [`ReserveError::Released`] after a release, also when the release came first.
+    fn reserve(
+        &self,
+        order_id: OrderId,
+        lines: &[StockLine],
+    ) -> impl Future<Output = Result<Reservation, ReserveError>> + Send;
+
+    /// Gives back what is held for the order, once. MUST also be an answer when nothing is held, and then bar a
+    /// reservation that comes late.
+    fn release(&self, order_id: OrderId) -> impl Future<Output = Result<(), Unavailable>> + Send;
+}
+
+/// Ask for this much money, once per key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChargeRequest {
+    pub idempotency_key: Uuid,
+    pub order_id: OrderId,
+    pub payment_method: PaymentMethod,
+    pub amount: Money,
+}
+
+/// Why there is no charge.
+#[derive(Debug, thiserror::Error)]
+pub enum ChargeError {
+    #[error("the payment was declined: {0}")]
+    Declined(String),
+    #[error("the idempotency key was used before, for another charge")]
+    KeyReused,
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Give this much of an order's charges back, once per key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefundRequest {
+    pub idempotency_key: Uuid,
+    pub order_id: OrderId,
+    /// The key of the charge that is refunded.
+    pub charge_key: Uuid,
+    pub amount: Money,
+}
+
+/// Why nothing is refunded.
+#[derive(Debug, thiserror::Error)]
+pub enum RefundError {
+    #[error("no such charge went through")]
+    NoCharge,
+    #[error("more than what is left of the charge")]
+    TooMuch,
+    #[error("the idempotency key was used before, for another refund")]
+    KeyReused,
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// One line of an order's books as the payment provider keeps them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LedgerEntry {
+    Charged(TransactionId, Money),
+    Declined(String),
+    Refunded(TransactionId, Money),
+}
+
+/// The payment provider.
+pub trait Payments: Send + Sync {
+    /// MUST charge once per key: the same request again gets the first answer, a decline included; another request
+    /// under the same key gets [`ChargeError::KeyReused`].
+    fn charge(&self, request: &ChargeRequest) -> impl Future<Output = Result<Payment, ChargeError>> + Send;
+
+    /// MUST refund once per key, and never more in all than was charged.
+    fn refund(&self, request: &RefundRequest) -> impl Future<Output = Result<TransactionId, RefundError>> + Send;
+
+    /// Every charge, decline and refund of the order, in any order.
+    fn ledger(&self, order_id: OrderId) -> impl Future<Output = Result<Vec<LedgerEntry>, Unavailable>> + Send;
+}
+
+/// Send this, once per key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShipmentRequest {
+    pub idempotency_key: Uuid,
+    pub order_id: OrderId,
+    pub address: ShippingAddress,
+    pub lines: Vec<StockLine>,
+}
+
+/// The carrier.
+pub trait Shipping: Send + Sync {
+    /// MUST create one shipment per key, and answer a repeated request with it.
+    fn create_shipment(&self, request: &ShipmentRequest) -> impl Future<Output = Result<Shipment, Unavailable>> + Send;
+}
+
+/// Tell the customer, once per key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notification {
+    pub idempotency_key: Uuid,
+    pub order_id: OrderId,
+    pub customer_id: CustomerId,
+    /// Which message: a template's name such as `order-confirmed`.
+    pub template: &'static str,
+}
+
+/// The notification service.
+pub trait Notifications: Send + Sync {
+    /// MUST send one message per key.
+    fn send(&self, notification: &Notification) -> impl Future<Output = Result<NotificationId, Unavailable>> + Send;
+}
+
+/// Why a view was not saved.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    #[error("the stored view has another version")]
+    Superseded,
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// The read model's table.
+pub trait OrderViews: Send + Sync {
+    /// One read; sees every save that was answered before.
+    fn load(&self, id: OrderId) -> impl Future<Output = Result<Option<OrderView>, Unavailable>> + Send;
+
+    /// MUST replace the view only if the stored one has version `replaces`, 0 for none; else [`SaveError::Superseded`].
+    fn save(&self, view: &OrderView, replaces: u64) -> impl Future<Output = Result<(), SaveError>> + Send;
+}
+
+/// One event on its way to whoever subscribed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PublishedEvent {
+    pub stream: StreamId,
+    /// The event's number in its stream.
+    pub version: u64,
+    pub event: RecordedEvent,
+    pub metadata: Metadata,
+}
+
+/// Some events did not get through.
+#[derive(Debug, thiserror::Error)]
+#[error("{undelivered} events were not published")]
+pub struct PublishError {
+    pub undelivered: usize,
+    #[source]
+    pub source: BoxError,
+}
+
+/// The event bus.
+pub trait EventBus: Send + Sync {
+    /// MUST answer with success only if the bus has taken every event. Some may be there also after an error.
+    fn publish(&self, events: &[PublishedEvent]) -> impl Future<Output = Result<(), PublishError>> + Send;
+}
+
+/// What an execution of the fulfilment, and each of its steps, is told: ids only, because the history of executions is
+/// kept for months and is readable by operators.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FulfilmentInput {
+    pub order_id: OrderId,
+    pub correlation_id: String,
+    /// The id of the event that started the fulfilment.
+    pub causation_id: String,
+    pub traceparent: Option<String>,
+}
+
+/// What starts an order's fulfilment.
+pub trait Fulfilment: Send + Sync {
+    /// Answers whether it started now. MUST start nothing for an order whose fulfilment was started before.
+    fn start(&self, input: &FulfilmentInput) -> impl Future<Output = Result<bool, Unavailable>> + Send;
+}

@@ -1,0 +1,59 @@
+//! The in-memory ports obey the laws of their ports, so what is tested with them holds for the adapters.
+
+use std::future::ready;
+
+use application::memory::{
+    MemoryEventStore, MemoryInventory, MemoryNotifications, MemoryOrderViews, MemoryPayments, MemoryShipping,
+};
+
+mod event_store {
+    application::event_store_conformance!(super::ready(super::MemoryEventStore::default()));
+}
+
+mod inventory {
+    application::inventory_conformance!(super::ready(super::MemoryInventory::default()));
+}
+
+mod payments {
+    application::payments_conformance!(super::ready(super::MemoryPayments::default()));
+}
+
+mod shipping {
+    application::shipping_conformance!(super::ready(super::MemoryShipping::default()));
+}
+
+mod notifications {
+    application::notifications_conformance!(super::ready(super::MemoryNotifications::default()));
+}
+
+mod order_views {
+    application::order_views_conformance!(super::ready(super::MemoryOrderViews::default()));
+}
+
+#[test]
+fn every_law_has_its_test() {
+    let suites = [
+        include_str!("../src/conformance/event_store.rs"),
+        include_str!("../src/conformance/inventory.rs"),
+        include_str!("../src/conformance/payments.rs"),
+        include_str!("../src/conformance/shipping.rs"),
+        include_str!("../src/conformance/notifications.rs"),
+        include_str!("../src/conformance/order_views.rs"),
+    ];
+    for suite in suites {
+        let laws: Vec<&str> = suite
+            .lines()
+            .filter_map(|line| line.strip_prefix("pub async fn "))
+            .filter_map(|law| law.split('(').next())
+            .collect();
+        let listed: Vec<&str> = suite
+            .lines()
+            .skip_while(|line| !line.contains("$crate::conformance_tests!"))
+            .skip(1)
+            .map(str::trim)
+            .take_while(|line| *line != "}")
+            .collect();
+        assert!(!laws.is_empty());
+        assert_eq!(laws, listed);
+    }
+}
