@@ -1,0 +1,231 @@
+//! The ports on `DynamoDB`, one file per table, and what these files share.
+
+mod event_store;
+mod inventory;
+mod notifications;
+mod order_views;
+mod payments;
+mod shipping;
+
+pub use event_store::{DynamoEventStore, UnreadableCommit, commit_from_image};
+pub use inventory::DynamoInventory;
+pub use notifications::DynamoNotifications;
+pub use order_views::DynamoOrderViews;
+pub use payments::DynamoPayments;
+pub use shipping::DynamoShipping;
+
+use std::{collections::HashMap, time::Duration};
+
+use application::event_store::{BoxError, Unavailable};
+use aws_sdk_dynamodb::{
+    Client,
+    operation::{put_item::PutItemError, transact_write_items::TransactWriteItemsError},
+    types::{AttributeValue, CancellationReason, ReturnValuesOnConditionCheckFailure, TransactWriteItem},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_dynamo::{from_item, to_attribute_value, to_item};
+use uuid::Uuid;
+
+type Item = HashMap<String, AttributeValue>;
+
+/// More pages of 1 MB than any partition of this service can fill.
+const PAGES_MAX: u32 = 1_000;
+
+/// A table, and how its items are read and written as rows.
+struct Table {
+    client: Client,
+    name: String,
+    partition_key: &'static str,
+    sort_key: Option<&'static str>,
+    /// The table in words, for errors.
+    what: &'static str,
+}
+
+/// What became of a transaction.
+enum Transacted {
+    Done,
+    /// Nothing was written: a condition did not hold, or others were writing the same items.
+    ///
+    /// One reason per action. Nothing promises that every condition that does not hold is among them.
+    Cancelled(Vec<CancellationReason>),
+}
+
+impl Table {
+    fn unavailable(&self, source: impl Into<BoxError>) -> Unavailable {
+        Unavailable { what: self.what, source: source.into() }
+    }
+
+    fn item(&self, row: &impl Serialize) -> Result<Item, Unavailable> {
+        to_item(row).map_err(|error| self.unavailable(error))
+    }
+
+    fn value(&self, value: &impl Serialize) -> Result<AttributeValue, Unavailable> {
+        to_attribute_value(value).map_err(|error| self.unavailable(error))
+    }
+
+    fn row<R: DeserializeOwned>(&self, item: Item) -> Result<R, Unavailable> {
+        from_item(item).map_err(|error| self.unavailable(error))
+    }
+
+    /// One strongly consistent read.
+    async fn get<R: DeserializeOwned>(&self, key: Item) -> Result<Option<R>, Unavailable> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.name)
+            .set_key(Some(key))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| self.unavailable(error))?;
+        answer.item.map(|item| self.row(item)).transpose()
+    }
+
+    /// The rows of a partition whose sort key comes after `after`, in the order of their sort keys, all of them.
+    async fn rows<R: DeserializeOwned>(
+        &self,
+        partition: &str,
+        after: Option<AttributeValue>,
+    ) -> Result<Vec<R>, Unavailable> {
+        let mut query = self
+            .client
+            .query()
+            .table_name(&self.name)
+            .consistent_read(true)
+            .key_condition_expression("#partition = :partition")
+            .expression_attribute_names("#partition", self.partition_key)
+            .expression_attribute_values(":partition", text(partition));
+        if let (Some(after), Some(sort_key)) = (after, self.sort_key) {
+            query = query
+                .key_condition_expression("#partition = :partition AND #sort > :after")
+                .expression_attribute_names("#sort", sort_key)
+                .expression_attribute_values(":after", after);
+        }
+        let mut rows = Vec::new();
+        let mut from = None;
+        for _ in 0..PAGES_MAX {
+            let page =
+                query.clone().set_exclusive_start_key(from).send().await.map_err(|error| self.unavailable(error))?;
+            for item in page.items.unwrap_or_default() {
+                rows.push(self.row(item)?);
+            }
+            from = page.last_evaluated_key;
+            if from.is_none() {
+                return Ok(rows);
+            }
+        }
+        Err(self.unavailable(format!("{partition} fills more than {PAGES_MAX} pages")))
+    }
+
+    /// Writes the row, unless one is there under its key: then answers that one.
+    async fn put_new<R: Serialize + DeserializeOwned>(&self, row: &R) -> Result<Option<R>, Unavailable> {
+        let item = self.item(row)?;
+        let key = self.key_of(&item);
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.name)
+            .set_item(Some(item))
+            .condition_expression("attribute_not_exists(#partition)")
+            .expression_attribute_names("#partition", self.partition_key)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        let Err(error) = put else { return Ok(None) };
+        let Some(PutItemError::ConditionalCheckFailedException(refusal)) = error.as_service_error() else {
+            return Err(self.unavailable(error));
+        };
+        match &refusal.item {
+            Some(item) => Ok(Some(self.row(item.clone())?)),
+            // Some emulators refuse without saying what is there.
+            None => self.get(key).await?.map(Some).ok_or_else(|| self.unavailable(error)),
+        }
+    }
+
+    fn key_of(&self, item: &Item) -> Item {
+        let names = std::iter::once(self.partition_key).chain(self.sort_key);
+        names.filter_map(|name| Some((name.to_owned(), item.get(name)?.clone()))).collect()
+    }
+
+    /// Writes everything or nothing. The SDK's own retries carry one request token, so a transaction that went through
+    /// without an answer is not repeated.
+    async fn transact(&self, actions: Vec<TransactWriteItem>) -> Result<Transacted, Unavailable> {
+        let sent = self.client.transact_write_items().set_transact_items(Some(actions)).send().await;
+        let Err(error) = sent else { return Ok(Transacted::Done) };
+        match error.as_service_error() {
+            Some(TransactWriteItemsError::TransactionCanceledException(cancelled))
+                if cancelled.cancellation_reasons().iter().all(may_pass) =>
+            {
+                Ok(Transacted::Cancelled(cancelled.cancellation_reasons().to_vec()))
+            }
+            _ => Err(self.unavailable(error)),
+        }
+    }
+}
+
+/// Whether the same transaction may go through at another time. One that is wrong in itself never does.
+fn may_pass(reason: &CancellationReason) -> bool {
+    matches!(
+        reason.code(),
+        None | Some(
+            "None" | CONDITION_FAILED | "TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded"
+        )
+    )
+}
+
+const CONDITION_FAILED: &str = "ConditionalCheckFailed";
+
+fn text(value: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(value.into())
+}
+
+fn number(value: impl Into<u64>) -> AttributeValue {
+    AttributeValue::N(value.into().to_string())
+}
+
+/// Growing pauses of random length, so that those who were in each other's way do not meet again; up to a bound.
+///
+/// The SDK retries failed calls by itself. This is for calls that worked and found others at the same items.
+struct Backoff {
+    pauses_left: u32,
+    longest: Duration,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("others were at the same items each of {} times", Backoff::PAUSES)]
+struct Contended;
+
+impl Backoff {
+    const PAUSES: u32 = 12;
+    const FIRST: Duration = Duration::from_millis(20);
+    const LONGEST: Duration = Duration::from_millis(500);
+
+    fn new() -> Self {
+        Self { pauses_left: Self::PAUSES, longest: Self::FIRST }
+    }
+
+    async fn pause(&mut self) -> Result<(), Contended> {
+        self.pauses_left = self.pauses_left.checked_sub(1).ok_or(Contended)?;
+        let share = f64::from(Uuid::new_v4().as_fields().0) / f64::from(u32::MAX);
+        tokio::time::sleep(self.longest.mul_f64(share)).await;
+        self.longest = self.longest.saturating_mul(2).min(Self::LONGEST);
+        Ok(())
+    }
+}
+
+/// A field that is stored as JSON text, for `#[serde(with)]`: one attribute, however deep the value.
+mod json_text {
+    use serde::{
+        Deserialize, Deserializer, Serialize, Serializer,
+        de::{DeserializeOwned, Error as _},
+        ser::Error as _,
+    };
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&serde_json::to_string(value).map_err(S::Error::custom)?)
+    }
+
+    pub(super) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+        serde_json::from_str(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}

@@ -1,0 +1,127 @@
+//! The event table. One item is one commit, so that many events are atomic and one conditional write is an append.
+
+use application::event_store::{
+    AppendError, Appended, Commit, EventStore, Metadata, RecordedEvent, StreamId, Unavailable,
+};
+use aws_sdk_dynamodb::{
+    Client,
+    error::{ProvideErrorMetadata, SdkError},
+    operation::put_item::PutItemError,
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Table, json_text, number};
+
+pub struct DynamoEventStore {
+    table: Table,
+}
+
+impl DynamoEventStore {
+    pub fn new(client: Client, table: String) -> Self {
+        let table =
+            Table { client, name: table, partition_key: "stream", sort_key: Some("version"), what: "the event table" };
+        Self { table }
+    }
+}
+
+impl EventStore for DynamoEventStore {
+    async fn read(&self, stream: &StreamId, after: u64) -> Result<Vec<Commit>, Unavailable> {
+        let rows: Vec<CommitRow> = self.table.rows(stream.as_str(), Some(number(after))).await?;
+        Ok(rows.into_iter().map(Commit::from).collect())
+    }
+
+    async fn append(&self, commit: &Commit) -> Result<Appended, AppendError> {
+        let there = match self.table.put_new(&CommitRow::from(commit)).await {
+            Ok(None) => return Ok(Appended::Now),
+            Ok(Some(there)) => Commit::from(there),
+            Err(error) if is_too_large(&error) => return Err(AppendError::TooLarge),
+            Err(error) => return Err(error.into()),
+        };
+        if there.metadata.command_id != commit.metadata.command_id {
+            Err(AppendError::Conflict)
+        } else if there.metadata.fingerprint != commit.metadata.fingerprint {
+            Err(AppendError::CommandReused)
+        } else {
+            Ok(Appended::Before(there))
+        }
+    }
+}
+
+/// Only the message tells this refusal from the other validation errors.
+fn is_too_large(error: &Unavailable) -> bool {
+    error
+        .source
+        .downcast_ref::<SdkError<PutItemError>>()
+        .and_then(ProvideErrorMetadata::message)
+        .is_some_and(|message| message.starts_with("Item size has exceeded"))
+}
+
+/// An item of the event table.
+#[derive(Debug, Serialize, Deserialize)]
+struct CommitRow {
+    stream: String,
+    version: u64,
+    #[serde(with = "json_text")]
+    events: Vec<RecordedEvent>,
+    command_id: Uuid,
+    fingerprint: String,
+    actor: String,
+    correlation_id: String,
+    causation_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
+    occurred_at: DateTime<Utc>,
+    /// The events' types once more, for filters that cannot look into the JSON.
+    event_types: Vec<String>,
+}
+
+impl From<&Commit> for CommitRow {
+    fn from(commit: &Commit) -> Self {
+        let metadata = commit.metadata.clone();
+        Self {
+            stream: commit.stream.as_str().to_owned(),
+            version: commit.version,
+            events: commit.events.clone(),
+            command_id: metadata.command_id,
+            fingerprint: metadata.fingerprint,
+            actor: metadata.actor,
+            correlation_id: metadata.correlation_id,
+            causation_id: metadata.causation_id,
+            traceparent: metadata.traceparent,
+            occurred_at: metadata.occurred_at,
+            event_types: commit.events.iter().map(|event| event.event_type.clone()).collect(),
+        }
+    }
+}
+
+impl From<CommitRow> for Commit {
+    fn from(row: CommitRow) -> Self {
+        Self {
+            stream: StreamId::new(row.stream),
+            version: row.version,
+            events: row.events,
+            metadata: Metadata {
+                command_id: row.command_id,
+                fingerprint: row.fingerprint,
+                actor: row.actor,
+                correlation_id: row.correlation_id,
+                causation_id: row.causation_id,
+                traceparent: row.traceparent,
+                occurred_at: row.occurred_at,
+            },
+        }
+    }
+}
+
+/// An item of the event table, or of its stream, is not a commit.
+#[derive(Debug, thiserror::Error)]
+#[error("the item is not a commit of the event table")]
+pub struct UnreadableCommit(#[from] serde_dynamo::Error);
+
+/// The commit whose item the event table's stream delivers as a record's `NewImage`.
+pub fn commit_from_image(image: serde_dynamo::Item) -> Result<Commit, UnreadableCommit> {
+    let row: CommitRow = serde_dynamo::from_item(image)?;
+    Ok(row.into())
+}

@@ -1,0 +1,343 @@
+//! The built-in inventory: products with what can still be ordered of them, and one reservation per order.
+//!
+//! A reservation says how many of its lines have their stock taken. Every transaction that moves stock also moves that
+//! number, on condition that it is where it was read. So whoever comes next, after a crash at any point or at the same
+//! time, knows exactly what is held, and carries on from there.
+
+use std::collections::{BTreeSet, HashMap};
+
+use application::{
+    event_store::{BoxError, Unavailable},
+    ports::{Catalogue, Inventory, ReserveError, StockLine},
+};
+use aws_sdk_dynamodb::{
+    Client,
+    operation::update_item::UpdateItemError,
+    types::{
+        CancellationReason, KeysAndAttributes, Put, ReturnValue, ReturnValuesOnConditionCheckFailure,
+        TransactWriteItem, Update,
+    },
+};
+use domain::{
+    ids::{OrderId, ProductId, ReservationId},
+    money::Money,
+    order::{Reservation, Shortage},
+    product::Product,
+    text::Text,
+};
+use iso_currency::Currency;
+use serde::{Deserialize, Serialize};
+
+use super::{Backoff, CONDITION_FAILED, Item, Table, Transacted, json_text, number, text};
+
+/// A transaction holds 100 actions, and one of them is the reservation's.
+const LINES_PER_TRANSACTION: usize = 99;
+
+pub struct DynamoInventory {
+    table: Table,
+}
+
+impl DynamoInventory {
+    pub fn new(client: Client, table: String) -> Self {
+        let table = Table { client, name: table, partition_key: "id", sort_key: None, what: "the inventory" };
+        Self { table }
+    }
+}
+
+impl Catalogue for DynamoInventory {
+    async fn products(&self, ids: &[ProductId]) -> Result<Vec<Product>, Unavailable> {
+        // The same product twice in one request is an error to DynamoDB.
+        let distinct: BTreeSet<&ProductId> = ids.iter().collect();
+        let mut keys: Vec<Item> = distinct.into_iter().map(product_key).collect();
+        let mut products = Vec::with_capacity(keys.len());
+        let mut backoff = Backoff::new();
+        while !keys.is_empty() {
+            let wanted = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
+            let answer = self
+                .table
+                .client
+                .batch_get_item()
+                .request_items(&self.table.name, wanted.map_err(|error| self.table.unavailable(error))?)
+                .send()
+                .await
+                .map_err(|error| self.table.unavailable(error))?;
+            for item in answer.responses.into_iter().flat_map(HashMap::into_values).flatten() {
+                let row: ProductRow = self.table.row(item)?;
+                products.push(row.product().map_err(|error| self.table.unavailable(error))?);
+            }
+            keys = answer
+                .unprocessed_keys
+                .into_iter()
+                .flat_map(HashMap::into_values)
+                .flat_map(|unprocessed| unprocessed.keys)
+                .collect();
+            if !keys.is_empty() {
+                backoff.pause().await.map_err(|error| self.table.unavailable(error))?;
+            }
+        }
+        Ok(products)
+    }
+
+    async fn put_product(&self, product: &Product) -> Result<bool, Unavailable> {
+        let update = self
+            .table
+            .client
+            .update_item()
+            .table_name(&self.table.name)
+            .set_key(Some(product_key(&product.id)))
+            .update_expression("SET #name = :name, price_amount = :amount, price_currency = :currency, stock = :stock")
+            .expression_attribute_names("#name", "name")
+            .expression_attribute_values(":name", text(product.name.as_str()))
+            .expression_attribute_values(":amount", number(product.price.amount()))
+            .expression_attribute_values(":currency", text(product.price.currency().code()))
+            .expression_attribute_values(":stock", number(product.stock))
+            .return_values(ReturnValue::UpdatedOld);
+        let mut backoff = Backoff::new();
+        loop {
+            match update.clone().send().await {
+                Ok(answer) => return Ok(answer.attributes.is_none_or(|old| old.is_empty())),
+                // A reservation of this product is just being made.
+                Err(error)
+                    if matches!(error.as_service_error(), Some(UpdateItemError::TransactionConflictException(_))) =>
+                {
+                    backoff.pause().await.map_err(|_| self.table.unavailable(error))?;
+                }
+                Err(error) => return Err(self.table.unavailable(error)),
+            }
+        }
+    }
+}
+
+impl Inventory for DynamoInventory {
+    async fn reserve(&self, order_id: OrderId, lines: &[StockLine]) -> Result<Reservation, ReserveError> {
+        let mut backoff = Backoff::new();
+        // Nothing is read first: the first transaction finds out whether there is a reservation.
+        let mut stored: Option<ReservationRow> = None;
+        // Once known, what is held already is given back.
+        let mut shortages: Vec<Shortage> = Vec::new();
+        loop {
+            if !shortages.is_empty() && stored.as_ref().is_none_or(|row| row.held == 0) {
+                return Err(ReserveError::OutOfStock(shortages));
+            }
+            let next = match &stored {
+                None => ReservationRow::new(order_id, lines.to_vec(), State::Reserving).with_more_held(),
+                Some(row) => match row.state {
+                    State::Reserved => return Ok(reservation(order_id)),
+                    State::Releasing | State::Released => return Err(ReserveError::Released),
+                    State::Reserving if shortages.is_empty() => row.with_more_held(),
+                    State::Reserving => row.with_less_held(State::Reserving, State::Reserving),
+                },
+            };
+            let short = match self.step(stored.as_ref(), &next).await? {
+                Step::Done => {
+                    stored = Some(next);
+                    continue;
+                }
+                Step::Refused(short) => short,
+            };
+            // The refusal may leave out that this order has a reservation by now, whose stock is no shortage.
+            let now = self.reservation(order_id).await?;
+            if now != stored {
+                stored = now;
+                shortages.clear();
+            } else if !short.is_empty() {
+                shortages = short;
+                continue;
+            }
+            backoff.pause().await.map_err(|error| self.table.unavailable(error))?;
+        }
+    }
+
+    async fn release(&self, order_id: OrderId) -> Result<(), Unavailable> {
+        let mut backoff = Backoff::new();
+        let mut stored = self.reservation(order_id).await?;
+        loop {
+            let next = match &stored {
+                Some(row) if row.state == State::Released => return Ok(()),
+                Some(row) => row.with_less_held(State::Releasing, State::Released),
+                None => ReservationRow::new(order_id, Vec::new(), State::Released),
+            };
+            match self.step(stored.as_ref(), &next).await? {
+                Step::Done => stored = Some(next),
+                Step::Refused(_) => {
+                    backoff.pause().await.map_err(|error| self.table.unavailable(error))?;
+                    stored = self.reservation(order_id).await?;
+                }
+            }
+        }
+    }
+}
+
+/// What became of one transaction on a reservation.
+enum Step {
+    Done,
+    /// Nothing was written. The shortages are those that the refusal names; none when others were in the way.
+    Refused(Vec<Shortage>),
+}
+
+impl DynamoInventory {
+    async fn reservation(&self, order_id: OrderId) -> Result<Option<ReservationRow>, Unavailable> {
+        self.table.get(HashMap::from([("id".to_owned(), text(reservation_key(order_id)))])).await
+    }
+
+    /// Replaces the reservation `from` by `to`, and moves the stock of the lines in which their `held` differ.
+    async fn step(&self, from: Option<&ReservationRow>, to: &ReservationRow) -> Result<Step, Unavailable> {
+        let held = from.map_or(0, |row| row.held);
+        let taking = to.held > held;
+        let moved = to
+            .lines
+            .get(held.min(to.held)..held.max(to.held))
+            .ok_or_else(|| self.table.unavailable(format!("{} holds more lines than it has", to.id)))?;
+        let mut actions = vec![self.replace(from, to)?];
+        for line in moved {
+            actions.push(if taking { self.take(line)? } else { self.give_back(line)? });
+        }
+        let reasons = match self.table.transact(actions).await? {
+            Transacted::Done => return Ok(Step::Done),
+            Transacted::Cancelled(reasons) => reasons,
+        };
+        let mut reasons = reasons.iter();
+        if reasons.next().is_some_and(|reason| !matches!(reason.code(), None | Some("None"))) {
+            // The reservation itself was in the way, so what is short may be what this very order holds.
+            return Ok(Step::Refused(Vec::new()));
+        }
+        let short = reasons.zip(moved).filter(|(reason, _)| reason.code() == Some(CONDITION_FAILED));
+        Ok(Step::Refused(short.map(|(reason, line)| self.shortage(reason, line)).collect::<Result<_, _>>()?))
+    }
+
+    fn replace(&self, from: Option<&ReservationRow>, to: &ReservationRow) -> Result<TransactWriteItem, Unavailable> {
+        let put = Put::builder().table_name(&self.table.name).set_item(Some(self.table.item(to)?));
+        let put = match from {
+            None => put.condition_expression("attribute_not_exists(id)"),
+            Some(from) => put
+                .condition_expression("#state = :state AND held = :held")
+                .expression_attribute_names("#state", "state")
+                .expression_attribute_values(":state", self.table.value(&from.state)?)
+                .expression_attribute_values(":held", self.table.value(&from.held)?),
+        };
+        Ok(TransactWriteItem::builder().put(put.build().map_err(|error| self.table.unavailable(error))?).build())
+    }
+
+    fn take(&self, line: &StockLine) -> Result<TransactWriteItem, Unavailable> {
+        let update = Update::builder()
+            .table_name(&self.table.name)
+            .set_key(Some(product_key(&line.product_id)))
+            .update_expression("SET stock = stock - :quantity")
+            .condition_expression("stock >= :quantity")
+            .expression_attribute_values(":quantity", number(line.quantity.get()))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()
+            .map_err(|error| self.table.unavailable(error))?;
+        Ok(TransactWriteItem::builder().update(update).build())
+    }
+
+    fn give_back(&self, line: &StockLine) -> Result<TransactWriteItem, Unavailable> {
+        let update = Update::builder()
+            .table_name(&self.table.name)
+            .set_key(Some(product_key(&line.product_id)))
+            .update_expression("SET stock = stock + :quantity")
+            .expression_attribute_values(":quantity", number(line.quantity.get()))
+            .build()
+            .map_err(|error| self.table.unavailable(error))?;
+        Ok(TransactWriteItem::builder().update(update).build())
+    }
+
+    /// A product that is not there has nothing available.
+    fn shortage(&self, reason: &CancellationReason, line: &StockLine) -> Result<Shortage, Unavailable> {
+        let available = match &reason.item {
+            Some(item) => self.table.row::<StockRow>(item.clone())?.stock,
+            None => 0,
+        };
+        Ok(Shortage {
+            product_id: line.product_id.clone(),
+            requested: line.quantity.get(),
+            available: orderable(available),
+        })
+    }
+}
+
+fn reservation(order_id: OrderId) -> Reservation {
+    Reservation { reservation_id: ReservationId(format!("res_{order_id}")) }
+}
+
+fn reservation_key(order_id: OrderId) -> String {
+    format!("reservation#{order_id}")
+}
+
+const PRODUCT: &str = "product#";
+
+fn product_key(id: &ProductId) -> Item {
+    HashMap::from([("id".to_owned(), text(format!("{PRODUCT}{id}")))])
+}
+
+/// Stock that comes back on top of a count that staff have just set may pass what a client can be told.
+fn orderable(stock: u64) -> u32 {
+    u32::try_from(stock).unwrap_or(u32::MAX)
+}
+
+/// What is held for an order, or was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct ReservationRow {
+    id: String,
+    #[serde(with = "json_text")]
+    lines: Vec<StockLine>,
+    /// How many of the lines, from the first, have their stock taken.
+    held: usize,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    /// Not all lines are held; an attempt may be on its way, or may have stopped.
+    Reserving,
+    Reserved,
+    /// Bound to be released, but some lines are held still.
+    Releasing,
+    Released,
+}
+
+impl ReservationRow {
+    fn new(order_id: OrderId, lines: Vec<StockLine>, state: State) -> Self {
+        Self { id: reservation_key(order_id), lines, held: 0, state }
+    }
+
+    fn with_more_held(&self) -> Self {
+        let held = self.lines.len().min(self.held.saturating_add(LINES_PER_TRANSACTION));
+        let state = if held == self.lines.len() { State::Reserved } else { State::Reserving };
+        Self { held, state, ..self.clone() }
+    }
+
+    fn with_less_held(&self, until_then: State, at_last: State) -> Self {
+        let held = self.held.saturating_sub(LINES_PER_TRANSACTION);
+        let state = if held == 0 { at_last } else { until_then };
+        Self { held, state, ..self.clone() }
+    }
+}
+
+/// The item of a product.
+#[derive(Debug, Deserialize)]
+struct ProductRow {
+    id: String,
+    name: Text<200>,
+    price_amount: u64,
+    price_currency: Currency,
+    stock: u64,
+}
+
+impl ProductRow {
+    fn product(self) -> Result<Product, BoxError> {
+        Ok(Product {
+            id: ProductId::parse(self.id.strip_prefix(PRODUCT).unwrap_or_default())?,
+            name: self.name,
+            price: Money::new(self.price_amount, self.price_currency)?,
+            stock: orderable(self.stock),
+        })
+    }
+}
+
+/// What a refused action shows of the product.
+#[derive(Debug, Deserialize)]
+struct StockRow {
+    stock: u64,
+}

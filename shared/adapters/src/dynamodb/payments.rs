@@ -1,0 +1,229 @@
+//! The built-in payment provider: a ledger of charges and refunds per order.
+
+use std::collections::HashMap;
+
+use application::{
+    event_store::Unavailable,
+    ports::{ChargeError, ChargeRequest, LedgerEntry, Payments, RefundError, RefundRequest},
+    sandbox,
+};
+use aws_sdk_dynamodb::{
+    Client,
+    types::{Put, TransactWriteItem, Update},
+};
+use chrono::{DateTime, Utc};
+use domain::{
+    ids::{OrderId, PaymentMethod, TransactionId},
+    money::Money,
+    order::Payment,
+};
+use iso_currency::Currency;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Backoff, Item, Table, Transacted, number, text};
+
+pub struct DynamoPayments {
+    table: Table,
+}
+
+impl DynamoPayments {
+    pub fn new(client: Client, table: String) -> Self {
+        let table = Table {
+            client,
+            name: table,
+            partition_key: "order_id",
+            sort_key: Some("entry"),
+            what: "the payment provider",
+        };
+        Self { table }
+    }
+
+    fn money(&self, amount: u64, currency: Currency) -> Result<Money, Unavailable> {
+        Money::new(amount, currency).map_err(|error| self.table.unavailable(error))
+    }
+}
+
+impl Payments for DynamoPayments {
+    async fn charge(&self, request: &ChargeRequest) -> Result<Payment, ChargeError> {
+        let row = ChargeRow::new(request, Utc::now());
+        let first = match self.table.put_new(&row).await? {
+            Some(first) if !first.is_for(request) => return Err(ChargeError::KeyReused),
+            Some(first) => first,
+            None => row,
+        };
+        match first.outcome {
+            Outcome::Completed { transaction_id, .. } => Ok(Payment {
+                transaction_id,
+                amount: self.money(first.amount, first.currency)?,
+                processed_at: first.processed_at,
+            }),
+            Outcome::Declined { decline_code } => Err(ChargeError::Declined(decline_code)),
+        }
+    }
+
+    async fn refund(&self, request: &RefundRequest) -> Result<TransactionId, RefundError> {
+        let row = RefundRow::new(request, Utc::now());
+        let mut backoff = Backoff::new();
+        loop {
+            match self.table.transact(self.refund_actions(request, &row)?).await? {
+                Transacted::Done => return Ok(row.transaction_id),
+                Transacted::Cancelled(_) => {}
+            }
+            // The reasons may leave out one that holds as well, so the entries themselves decide.
+            if let Some(first) = self.table.get::<RefundRow>(key(request.order_id, &row.entry)).await? {
+                return if first.is_for(request) { Ok(first.transaction_id) } else { Err(RefundError::KeyReused) };
+            }
+            let charge = self.table.get::<ChargeRow>(key(request.order_id, &charge_entry(request.charge_key))).await?;
+            match charge {
+                Some(ChargeRow { outcome: Outcome::Completed { refundable, .. }, currency, .. }) => {
+                    if currency != request.amount.currency() || refundable < request.amount.amount() {
+                        return Err(RefundError::TooMuch);
+                    }
+                }
+                Some(ChargeRow { outcome: Outcome::Declined { .. }, .. }) | None => return Err(RefundError::NoCharge),
+            }
+            backoff.pause().await.map_err(|error| self.table.unavailable(error))?;
+        }
+    }
+
+    async fn ledger(&self, order_id: OrderId) -> Result<Vec<LedgerEntry>, Unavailable> {
+        let items: Vec<EntryRow> = self.table.rows(&order_id.to_string(), None).await?;
+        items
+            .into_iter()
+            .map(|entry| match entry {
+                EntryRow::Refund(refund) => {
+                    Ok(LedgerEntry::Refunded(refund.transaction_id, self.money(refund.amount, refund.currency)?))
+                }
+                EntryRow::Charge(charge) => match charge.outcome {
+                    Outcome::Completed { transaction_id, .. } => {
+                        Ok(LedgerEntry::Charged(transaction_id, self.money(charge.amount, charge.currency)?))
+                    }
+                    Outcome::Declined { decline_code } => Ok(LedgerEntry::Declined(decline_code)),
+                },
+            })
+            .collect()
+    }
+}
+
+impl DynamoPayments {
+    /// Takes the amount from what is left of the charge and enters the refund, both or neither.
+    fn refund_actions(&self, request: &RefundRequest, row: &RefundRow) -> Result<Vec<TransactWriteItem>, Unavailable> {
+        let charge = Update::builder()
+            .table_name(&self.table.name)
+            .set_key(Some(key(request.order_id, &charge_entry(request.charge_key))))
+            .update_expression("SET refundable = refundable - :amount")
+            // A declined charge has nothing that could be compared, and so nothing refundable.
+            .condition_expression("currency = :currency AND refundable >= :amount")
+            .expression_attribute_values(":amount", number(request.amount.amount()))
+            .expression_attribute_values(":currency", text(request.amount.currency().code()))
+            .build()
+            .map_err(|error| self.table.unavailable(error))?;
+        let refund = Put::builder()
+            .table_name(&self.table.name)
+            .set_item(Some(self.table.item(row)?))
+            .condition_expression("attribute_not_exists(order_id)")
+            .build()
+            .map_err(|error| self.table.unavailable(error))?;
+        Ok(vec![TransactWriteItem::builder().update(charge).build(), TransactWriteItem::builder().put(refund).build()])
+    }
+}
+
+fn key(order_id: OrderId, entry: &str) -> Item {
+    HashMap::from([("order_id".to_owned(), text(order_id.to_string())), ("entry".to_owned(), text(entry))])
+}
+
+fn charge_entry(idempotency_key: Uuid) -> String {
+    format!("charge#{idempotency_key}")
+}
+
+/// A charge that went through, or one that was declined.
+#[derive(Debug, Serialize, Deserialize)]
+struct ChargeRow {
+    order_id: OrderId,
+    entry: String,
+    amount: u64,
+    currency: Currency,
+    payment_method: PaymentMethod,
+    processed_at: DateTime<Utc>,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+enum Outcome {
+    Completed {
+        transaction_id: TransactionId,
+        /// What refunds have left of the amount: a condition can compare it, where it could not add refunds up.
+        refundable: u64,
+    },
+    Declined {
+        decline_code: String,
+    },
+}
+
+impl ChargeRow {
+    fn new(request: &ChargeRequest, now: DateTime<Utc>) -> Self {
+        let amount = request.amount.amount();
+        Self {
+            order_id: request.order_id,
+            entry: charge_entry(request.idempotency_key),
+            amount,
+            currency: request.amount.currency(),
+            payment_method: request.payment_method.clone(),
+            processed_at: now,
+            outcome: match sandbox::decline_code(&request.payment_method) {
+                Some(code) => Outcome::Declined { decline_code: code.to_owned() },
+                None => Outcome::Completed {
+                    transaction_id: TransactionId(format!("ch_{}", request.idempotency_key.simple())),
+                    refundable: amount,
+                },
+            },
+        }
+    }
+
+    fn is_for(&self, request: &ChargeRequest) -> bool {
+        (self.amount, self.currency, &self.payment_method)
+            == (request.amount.amount(), request.amount.currency(), &request.payment_method)
+    }
+}
+
+/// Money that went back to the customer.
+#[derive(Debug, Serialize, Deserialize)]
+struct RefundRow {
+    order_id: OrderId,
+    entry: String,
+    charge_key: Uuid,
+    transaction_id: TransactionId,
+    amount: u64,
+    currency: Currency,
+    processed_at: DateTime<Utc>,
+}
+
+impl RefundRow {
+    fn new(request: &RefundRequest, now: DateTime<Utc>) -> Self {
+        Self {
+            order_id: request.order_id,
+            entry: format!("refund#{}", request.idempotency_key),
+            charge_key: request.charge_key,
+            transaction_id: TransactionId(format!("re_{}", request.idempotency_key.simple())),
+            amount: request.amount.amount(),
+            currency: request.amount.currency(),
+            processed_at: now,
+        }
+    }
+
+    fn is_for(&self, request: &RefundRequest) -> bool {
+        (self.charge_key, self.amount, self.currency)
+            == (request.charge_key, request.amount.amount(), request.amount.currency())
+    }
+}
+
+/// An item of the payments table. Only refunds have a `charge_key`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum EntryRow {
+    Refund(RefundRow),
+    Charge(ChargeRow),
+}

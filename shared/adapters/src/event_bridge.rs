@@ -1,0 +1,242 @@
+//! Publishes events to an `EventBridge` bus.
+
+use std::time::Duration;
+
+use application::{
+    event_store::BoxError,
+    ports::{EventBus, PublishError, PublishedEvent},
+};
+use aws_sdk_eventbridge::{
+    Client,
+    types::{PutEventsRequestEntry, PutEventsResultEntry},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// The `Source` of every event of this service.
+pub const SOURCE: &str = "order-service";
+
+/// Limits of one `PutEvents` call: 10 entries, 256 KB in all (`EventBridge` quotas; some regions allow more).
+const ENTRIES_MAX: usize = 10;
+const REQUEST_BYTES_MAX: usize = 256 * 1024;
+
+/// How often entries that `EventBridge` refused are offered again before the whole batch comes again.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The `detail` of an event on the bus.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Detail {
+    pub metadata: DetailMetadata,
+    /// The event's fields. Null when they would not fit; then `metadata.data_omitted` is true and whoever needs them
+    /// reads the event table.
+    pub data: Value,
+}
+
+/// What every consumer may rely on, whatever the event's type.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DetailMetadata {
+    /// `<order id>/<sequence>`: the same however often the event is delivered.
+    pub event_id: String,
+    pub event_type: String,
+    pub aggregate_type: String,
+    pub aggregate_id: String,
+    /// The event's number in its stream, from 1.
+    pub sequence: u64,
+    pub occurred_at: chrono::DateTime<chrono::Utc>,
+    pub command_id: Uuid,
+    pub correlation_id: String,
+    pub causation_id: String,
+    pub traceparent: Option<String>,
+    pub actor: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub data_omitted: bool,
+}
+
+impl Detail {
+    pub fn of(published: &PublishedEvent) -> Self {
+        let PublishedEvent { stream, version, event, metadata } = published;
+        let (aggregate_type, aggregate_id) = stream.as_str().split_once('#').unwrap_or(("", stream.as_str()));
+        Self {
+            metadata: DetailMetadata {
+                event_id: format!("{aggregate_id}/{version}"),
+                event_type: event.event_type.clone(),
+                aggregate_type: aggregate_type.to_owned(),
+                aggregate_id: aggregate_id.to_owned(),
+                sequence: *version,
+                occurred_at: metadata.occurred_at,
+                command_id: metadata.command_id,
+                correlation_id: metadata.correlation_id.clone(),
+                causation_id: metadata.causation_id.clone(),
+                traceparent: metadata.traceparent.clone(),
+                actor: metadata.actor.clone(),
+                data_omitted: false,
+            },
+            data: event.data.clone(),
+        }
+    }
+
+    fn without_data(mut self) -> Self {
+        self.data = Value::Null;
+        self.metadata.data_omitted = true;
+        self
+    }
+}
+
+/// A bus of `EventBridge`.
+pub struct EventBridgeBus {
+    client: Client,
+    name: String,
+}
+
+impl EventBridgeBus {
+    pub fn new(client: Client, name: String) -> Self {
+        Self { client, name }
+    }
+
+    fn entry(&self, published: &PublishedEvent) -> Result<(PutEventsRequestEntry, usize), serde_json::Error> {
+        let detail = Detail::of(published);
+        let mut text = serde_json::to_string(&detail)?;
+        if entry_bytes(&text, &detail) > REQUEST_BYTES_MAX {
+            text = serde_json::to_string(&detail.clone().without_data())?;
+        }
+        let bytes = entry_bytes(&text, &detail);
+        let entry = PutEventsRequestEntry::builder()
+            .event_bus_name(&self.name)
+            .source(SOURCE)
+            .detail_type(&detail.metadata.event_type)
+            .detail(text)
+            .build();
+        Ok((entry, bytes))
+    }
+
+    /// Sends up to ten entries; offers refused ones again. Answers how many were refused to the end.
+    async fn put(&self, entries: Vec<PutEventsRequestEntry>) -> Result<usize, BoxError> {
+        let mut left = entries;
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                tokio::time::sleep(PAUSE.saturating_mul(attempt)).await;
+            }
+            let answer = self.client.put_events().set_entries(Some(left.clone())).send().await?;
+            left = refused(left, answer.entries());
+            if left.is_empty() {
+                break;
+            }
+        }
+        Ok(left.len())
+    }
+}
+
+/// As `EventBridge` counts an entry: source, detail type and detail in UTF-8.
+fn entry_bytes(text: &str, detail: &Detail) -> usize {
+    text.len().saturating_add(SOURCE.len()).saturating_add(detail.metadata.event_type.len())
+}
+
+/// The entries whose answer carries an error code, or that have no answer.
+fn refused(entries: Vec<PutEventsRequestEntry>, answers: &[PutEventsResultEntry]) -> Vec<PutEventsRequestEntry> {
+    let taken = |index: usize| answers.get(index).is_some_and(|answer| answer.error_code().is_none());
+    entries.into_iter().enumerate().filter(|(index, _)| !taken(*index)).map(|(_, entry)| entry).collect()
+}
+
+/// Splits into requests within the limits, in order.
+fn requests(entries: Vec<(PutEventsRequestEntry, usize)>) -> Vec<Vec<PutEventsRequestEntry>> {
+    let mut requests: Vec<Vec<PutEventsRequestEntry>> = Vec::new();
+    let mut room = 0_usize;
+    for (entry, bytes) in entries {
+        match requests.last_mut() {
+            Some(request) if request.len() < ENTRIES_MAX && bytes <= room => {
+                request.push(entry);
+                room = room.saturating_sub(bytes);
+            }
+            _ => {
+                requests.push(vec![entry]);
+                room = REQUEST_BYTES_MAX.saturating_sub(bytes);
+            }
+        }
+    }
+    requests
+}
+
+impl EventBus for EventBridgeBus {
+    async fn publish(&self, events: &[PublishedEvent]) -> Result<(), PublishError> {
+        let all_failed = |source: BoxError| PublishError { undelivered: events.len(), source };
+        let entries = events
+            .iter()
+            .map(|event| self.entry(event))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|e| all_failed(e.into()))?;
+        let mut undelivered: usize = 0;
+        for request in requests(entries) {
+            undelivered = undelivered.saturating_add(self.put(request).await.map_err(all_failed)?);
+        }
+        if undelivered == 0 {
+            Ok(())
+        } else {
+            Err(PublishError { undelivered, source: "the bus refused entries to the end".into() })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use application::event_store::{Metadata, RecordedEvent, StreamId};
+
+    use super::*;
+
+    fn entry(id: usize) -> PutEventsRequestEntry {
+        PutEventsRequestEntry::builder().detail(id.to_string()).build()
+    }
+
+    #[test]
+    fn requests_hold_at_most_ten_entries_and_256_kb() {
+        let sizes = |sizes: Vec<usize>| -> Vec<usize> {
+            let entries = sizes.into_iter().enumerate().map(|(id, bytes)| (entry(id), bytes)).collect();
+            requests(entries).iter().map(Vec::len).collect()
+        };
+        assert_eq!(sizes(vec![]), Vec::<usize>::new());
+        assert_eq!(sizes(vec![1; 23]), [10, 10, 3]);
+        assert_eq!(sizes(vec![200 * 1024, 56 * 1024, 1]), [2, 1]);
+    }
+
+    fn published(data: Value) -> PublishedEvent {
+        PublishedEvent {
+            stream: StreamId::new("order#1".to_owned()),
+            version: 2,
+            event: RecordedEvent { event_type: "InventoryReserved".to_owned(), schema: 1, data },
+            metadata: Metadata {
+                command_id: Uuid::nil(),
+                fingerprint: String::new(),
+                actor: "service:reserve-inventory".to_owned(),
+                correlation_id: "c".to_owned(),
+                causation_id: "1/1".to_owned(),
+                traceparent: None,
+                occurred_at: chrono::DateTime::UNIX_EPOCH,
+            },
+        }
+    }
+
+    #[test]
+    fn an_event_that_does_not_fit_goes_out_without_its_data_and_says_so() {
+        let config = aws_sdk_eventbridge::Config::builder().behavior_version_latest().build();
+        let bus = EventBridgeBus::new(Client::from_conf(config), "bus".to_owned());
+        let detail = |data: Value| -> Detail {
+            let (entry, bytes) = bus.entry(&published(data)).unwrap();
+            assert!(bytes <= REQUEST_BYTES_MAX);
+            serde_json::from_str(entry.detail().unwrap()).unwrap()
+        };
+        let small = detail(Value::String("x".repeat(200 * 1024)));
+        assert!(!small.metadata.data_omitted && !small.data.is_null());
+        let large = detail(Value::String("x".repeat(300 * 1024)));
+        assert!(large.metadata.data_omitted && large.data.is_null());
+        assert_eq!((large.metadata.event_id.as_str(), large.metadata.sequence), ("1/2", 2));
+    }
+
+    #[test]
+    fn only_refused_entries_are_offered_again() {
+        let answer =
+            |code: Option<&str>| PutEventsResultEntry::builder().set_error_code(code.map(str::to_owned)).build();
+        let left = refused(vec![entry(0), entry(1), entry(2)], &[answer(None), answer(Some("ThrottlingException"))]);
+        assert_eq!(left, [entry(1), entry(2)]);
+    }
+}

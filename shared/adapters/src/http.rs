@@ -1,0 +1,252 @@
+//! Where API Gateway calls in: who is asking, what the body says, and how an answer or a problem looks.
+
+mod body;
+mod problem;
+
+use std::time::Instant;
+
+use application::event_store::Metadata;
+use chrono::{DateTime, Utc};
+use domain::ids::CustomerId;
+use lambda_http::{Body, Error, Request, RequestExt, Response, request::RequestContext, service_fn};
+use serde::Serialize;
+use tracing::{Instrument, info, warn};
+use uuid::Uuid;
+
+pub use body::{FieldErrors, MoneyBody};
+pub use problem::{FieldError, Problem};
+
+use crate::lambda::invocation_span;
+
+/// The largest body that is read. An order of 100 lines is about 12 KB.
+const BODY_BYTES_MAX: usize = 128 * 1024;
+
+/// A request, with what every handler asks of it.
+pub struct ApiRequest {
+    /// From `X-Correlation-Id`, else API Gateway's request id. Goes back in the answer and on with every event.
+    pub correlation_id: String,
+    /// API Gateway's id of this request.
+    pub request_id: String,
+    pub traceparent: Option<String>,
+    pub now: DateTime<Utc>,
+    request: Request,
+}
+
+/// Who is asking, as the authorizer has verified it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The token's `sub`, which is the customer's id.
+    pub id: CustomerId,
+    /// In the group `staff`.
+    pub staff: bool,
+}
+
+impl Caller {
+    /// Customers act for themselves, staff for anyone.
+    pub fn may_act_for(&self, customer: &CustomerId) -> bool {
+        self.staff || self.id == *customer
+    }
+
+    /// As the audit trail names the caller.
+    pub fn actor(&self) -> String {
+        format!("{}:{}", if self.staff { "staff" } else { "customer" }, self.id)
+    }
+}
+
+impl ApiRequest {
+    pub fn new(request: Request, now: DateTime<Utc>) -> Self {
+        let request_id = match request.request_context_ref() {
+            Some(RequestContext::ApiGatewayV2(context)) => context.request_id.clone(),
+            _ => None,
+        }
+        .unwrap_or_else(|| Uuid::new_v4().to_string());
+        let correlation_id = header(&request, "x-correlation-id")
+            .filter(|id| is_safe_id(id))
+            .map_or_else(|| request_id.clone(), str::to_owned);
+        let traceparent = header(&request, "traceparent").filter(|value| is_traceparent(value)).map(str::to_owned);
+        Self { correlation_id, request_id, traceparent, now, request }
+    }
+
+    /// A request as API Gateway sends it; for tests, which feed the samples of `events/` to handlers.
+    pub fn from_event(event: &str, now: DateTime<Utc>) -> Result<Self, Error> {
+        Ok(Self::new(lambda_http::request::from_str(event)?, now))
+    }
+
+    /// Who the authorizer says is asking. Routes without an authorizer must not ask.
+    pub fn caller(&self) -> Result<Caller, Problem> {
+        let claims = match self.request.request_context_ref() {
+            Some(RequestContext::ApiGatewayV2(context)) => {
+                context.authorizer.as_ref().and_then(|authorizer| authorizer.jwt.as_ref()).map(|jwt| &jwt.claims)
+            }
+            _ => None,
+        };
+        let id = claims.and_then(|claims| claims.get("sub")).and_then(|sub| CustomerId::parse(sub).ok());
+        let staff = claims.and_then(|claims| claims.get("cognito:groups").or_else(|| claims.get("groups")));
+        match id {
+            Some(id) => Ok(Caller { id, staff: staff.is_some_and(|groups| lists(groups, "staff")) }),
+            None => Err(Problem::unauthorized()),
+        }
+    }
+
+    /// The caller, if it is somebody of staff.
+    pub fn staff(&self) -> Result<Caller, Problem> {
+        let caller = self.caller()?;
+        if caller.staff { Ok(caller) } else { Err(Problem::forbidden("this route is for staff only")) }
+    }
+
+    /// A parameter of the path as the route names it; empty when there is none.
+    pub fn path_parameter(&self, name: &str) -> String {
+        self.request.path_parameters_ref().and_then(|parameters| parameters.first(name)).unwrap_or_default().to_owned()
+    }
+
+    pub fn query_parameter(&self, name: &str) -> Option<String> {
+        self.request.query_string_parameters_ref().and_then(|parameters| parameters.first(name)).map(str::to_owned)
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(&self.request, name)
+    }
+
+    /// The body as `T`, or a problem that names every field that is wrong.
+    pub fn json<T: deserr::Deserr<FieldErrors>>(&self) -> Result<T, Problem> {
+        let bytes: &[u8] = self.request.body();
+        if bytes.len() > BODY_BYTES_MAX {
+            return Err(Problem::too_large(BODY_BYTES_MAX));
+        }
+        body::parse(bytes)
+    }
+
+    /// Who, why and when, for a commit that this request causes.
+    pub fn metadata(&self, caller: &Caller, command_id: Uuid, fingerprint: String) -> Metadata {
+        Metadata {
+            command_id,
+            fingerprint,
+            actor: caller.actor(),
+            correlation_id: self.correlation_id.clone(),
+            causation_id: self.request_id.clone(),
+            traceparent: self.traceparent.clone(),
+            occurred_at: self.now,
+        }
+    }
+}
+
+fn header<'r>(request: &'r Request, name: &str) -> Option<&'r str> {
+    request.headers().get(name).and_then(|value| value.to_str().ok())
+}
+
+/// Fit to be logged and stored as it is.
+fn is_safe_id(id: &str) -> bool {
+    (1..=128).contains(&id.len()) && id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':'))
+}
+
+/// `version-trace_id-parent_id-flags` in lower-case hexadecimal (W3C Trace Context, section 3.2).
+fn is_traceparent(value: &str) -> bool {
+    let hex = |part: &str, length| part.len() == length && part.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'));
+    let set = |part: &str| part.chars().any(|c| c != '0');
+    match value.split('-').collect::<Vec<_>>().as_slice() {
+        [version, trace_id, parent_id, flags] => {
+            hex(version, 2)
+                && hex(trace_id, 32)
+                && hex(parent_id, 16)
+                && hex(flags, 2)
+                && set(trace_id)
+                && set(parent_id)
+        }
+        _ => false,
+    }
+}
+
+/// API Gateway hands a list claim on as text: `[staff admin]`. Other issuers send one word or a JSON array.
+fn lists(claim: &str, wanted: &str) -> bool {
+    claim.split(|c: char| c.is_whitespace() || matches!(c, '[' | ']' | ',' | '"')).any(|word| word == wanted)
+}
+
+/// An answer with a JSON body.
+pub fn json(status: u16, body: &impl Serialize) -> Result<Response<Body>, Problem> {
+    let text = serde_json::to_string(body).map_err(|error| Problem::internal(&error))?;
+    response(status, "application/json", text)
+}
+
+fn response(status: u16, content_type: &str, text: String) -> Result<Response<Body>, Problem> {
+    Response::builder()
+        .status(status)
+        .header("content-type", content_type)
+        .body(Body::Text(text))
+        .map_err(|error| Problem::internal(&error))
+}
+
+/// Adds a header to an answer; one whose value cannot stand in a header is left out.
+#[must_use]
+pub fn with_header(mut response: Response<Body>, name: &'static str, value: &str) -> Response<Body> {
+    if let Ok(value) = value.parse() {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+/// Runs an HTTP function: each request gets its span, its one log line, and its correlation id back.
+pub async fn run<F, A>(handle: F) -> Result<(), Error>
+where
+    F: Fn(ApiRequest) -> A + Sync,
+    A: Future<Output = Result<Response<Body>, Problem>> + Send,
+{
+    lambda_http::run(service_fn(|request: Request| {
+        let span = invocation_span(&request.lambda_context());
+        let path = request.raw_http_path().to_owned();
+        let method = request.method().clone();
+        let request = ApiRequest::new(request, Utc::now());
+        span.record("correlation_id", &request.correlation_id);
+        let correlation_id = request.correlation_id.clone();
+        let started = Instant::now();
+        // Boxed, because the SDK's futures nest deeper than the compiler lays out in one piece.
+        let answer = Box::pin(handle(request));
+        async move {
+            let answer = answer.await.unwrap_or_else(|problem| {
+                if let Some(cause) = &problem.cause {
+                    warn!(cause, problem = problem.kind, "request failed");
+                }
+                problem.respond(&path, &correlation_id)
+            });
+            info!(
+                method = %method,
+                status = answer.status().as_u16(),
+                duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+                "request answered"
+            );
+            Ok::<_, Error>(with_header(answer, "x-correlation-id", &correlation_id))
+        }
+        .instrument(span)
+    }))
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_whole_words_in_whatever_form_the_issuer_sends_them() {
+        for staff in ["[staff]", "[admin staff]", "staff", r#"["admin","staff"]"#] {
+            assert!(lists(staff, "staff"), "{staff}");
+        }
+        for other in ["[staffing]", "", "[]", "not-staff"] {
+            assert!(!lists(other, "staff"), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_traceparent_is_taken_on_only_when_it_is_one() {
+        assert!(is_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+        for bad in ["", "00-x-y-01", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"] {
+            assert!(!is_traceparent(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_correlation_id_cannot_forge_a_log_line() {
+        assert!(is_safe_id("checkout-42"));
+        for bad in ["", "a b", "a\nb", "ä", &"x".repeat(129)] {
+            assert!(!is_safe_id(bad), "{bad}");
+        }
+    }
+}

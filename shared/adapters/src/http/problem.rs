@@ -1,0 +1,136 @@
+//! What a client sees when something is wrong: problem details (RFC 9457), never an internal.
+
+use lambda_http::{Body, Response};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use application::event_store::Unavailable;
+
+use super::{response, with_header};
+use crate::lambda::chain;
+
+/// One wrong field: where it is (JSON Pointer, RFC 6901) and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    pub pointer: String,
+    pub detail: String,
+}
+
+/// A problem, on its way to the client.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problem {
+    pub status: u16,
+    /// The stable part of `type`, such as `out-of-stock`.
+    pub kind: &'static str,
+    title: &'static str,
+    detail: String,
+    errors: Vec<FieldError>,
+    more: Map<String, Value>,
+    retry_after_seconds: Option<u32>,
+    /// For the log, not for the client.
+    pub(super) cause: Option<String>,
+}
+
+impl Problem {
+    pub fn new(status: u16, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            kind,
+            title,
+            detail: detail.into(),
+            errors: Vec::new(),
+            more: Map::new(),
+            retry_after_seconds: None,
+            cause: None,
+        }
+    }
+
+    /// 400: these fields are wrong.
+    pub fn invalid(errors: Vec<FieldError>) -> Self {
+        let mut problem =
+            Self::new(400, "invalid-request", "The request is invalid", "see errors for each field that is wrong");
+        problem.errors = errors;
+        problem
+    }
+
+    /// 400: one field is wrong.
+    pub fn invalid_field(pointer: &str, detail: impl Into<String>) -> Self {
+        Self::invalid(vec![FieldError { pointer: pointer.to_owned(), detail: detail.into() }])
+    }
+
+    /// 400: there is no reading the body at all.
+    pub fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(400, "malformed-body", "The body cannot be read", detail)
+    }
+
+    pub fn unauthorized() -> Self {
+        Self::new(401, "unauthorized", "Who is asking?", "a valid bearer token is required")
+    }
+
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(403, "forbidden", "Not allowed", detail)
+    }
+
+    pub fn not_found(what: &str) -> Self {
+        Self::new(404, "not-found", "Not found", format!("there is no such {what}"))
+    }
+
+    pub fn too_large(limit_bytes: usize) -> Self {
+        let detail = format!("the body may have at most {limit_bytes} bytes");
+        Self::new(413, "body-too-large", "The body is too large", detail)
+    }
+
+    /// 503: try again, the same request does no harm.
+    pub fn unavailable(error: &Unavailable) -> Self {
+        let mut problem =
+            Self::retry_later("the service cannot answer at the moment; the same request may be sent again");
+        problem.cause = Some(chain(error));
+        problem
+    }
+
+    /// 503 with `Retry-After`.
+    pub fn retry_later(detail: impl Into<String>) -> Self {
+        let mut problem = Self::new(503, "unavailable", "Not available", detail);
+        problem.retry_after_seconds = Some(1);
+        problem
+    }
+
+    /// 500: a defect of this service. The client learns only that.
+    pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut problem = Self::new(500, "internal", "Internal error", "the request could not be handled");
+        problem.cause = Some(chain(error));
+        problem
+    }
+
+    /// Adds a member of its own, for what a client's code may want to act on.
+    #[must_use]
+    pub fn with(mut self, member: &str, value: Value) -> Self {
+        self.more.insert(member.to_owned(), value);
+        self
+    }
+
+    /// The answer's body.
+    pub fn body(&self, instance: &str, correlation_id: &str) -> Value {
+        let mut body = self.more.clone();
+        body.insert("type".to_owned(), json!(format!("urn:order-service:problem:{}", self.kind)));
+        body.insert("title".to_owned(), json!(self.title));
+        body.insert("status".to_owned(), json!(self.status));
+        body.insert("detail".to_owned(), json!(self.detail));
+        body.insert("instance".to_owned(), json!(instance));
+        body.insert("correlation_id".to_owned(), json!(correlation_id));
+        if !self.errors.is_empty() {
+            body.insert("errors".to_owned(), json!(self.errors));
+        }
+        Value::Object(body)
+    }
+
+    pub(super) fn respond(&self, instance: &str, correlation_id: &str) -> Response<Body> {
+        let text = self.body(instance, correlation_id).to_string();
+        let answer =
+            response(self.status, "application/problem+json", text).unwrap_or_else(|_| Response::new(Body::Empty));
+        match self.retry_after_seconds {
+            Some(seconds) => with_header(answer, "retry-after", &seconds.to_string()),
+            None => answer,
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Where Lambda calls in: environment, logs, and the frame around a handler that is not HTTP (for HTTP see [`crate::http`]).
+
+use std::{
+    error::Error as StdError,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use application::{event_store::Commit, fulfilment::StepError, ports::FulfilmentInput};
+use aws_lambda_events::event::dynamodb::Event as DynamoDbEvent;
+use chrono::{DateTime, Utc};
+use lambda_runtime::{Context, Diagnostic, Error, LambdaEvent, service_fn};
+use tracing::{Instrument, Span, info, warn};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::dynamodb::commit_from_image;
+
+/// A setting that the template should have made is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("the environment variable {0} is not set")]
+pub struct MissingVariable(&'static str);
+
+/// The value of an environment variable. Called in `main` only, so that a wrong deployment fails at its start.
+pub fn variable(name: &'static str) -> Result<String, MissingVariable> {
+    std::env::var(name).map_err(|_| MissingVariable(name))
+}
+
+/// JSON lines on standard output, one per event, with the fields of the surrounding spans at the top level.
+/// `LOG_LEVEL` is a level or a `tracing` filter; `info` without it.
+pub fn init_logs() {
+    let wanted = std::env::var("LOG_LEVEL").unwrap_or_else(|_| "info".to_owned());
+    // The runtime's own span would repeat the request's ids on every line under other names.
+    let filter = EnvFilter::try_new(format!("{wanted},lambda_runtime=warn")).unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::registry().with(filter).with(tracing_flat_json::FlatJsonLayer::new(std::io::stdout)).init();
+}
+
+/// The span of one invocation, with the keys that users of Powertools for AWS know.
+/// `correlation_id` is filled in when it is known.
+pub fn invocation_span(context: &Context) -> Span {
+    static WARM: AtomicBool = AtomicBool::new(false);
+    tracing::info_span!(
+        "invocation",
+        service = std::env::var("SERVICE_NAME").unwrap_or_else(|_| "order-service".to_owned()),
+        function_name = context.env_config.function_name,
+        function_request_id = context.request_id,
+        xray_trace_id = context.xray_trace_id.as_deref().unwrap_or_default(),
+        cold_start = !WARM.swap(true, Ordering::Relaxed),
+        correlation_id = tracing::field::Empty,
+    )
+}
+
+/// An error with everything that caused it, on one line. An SDK error's own text is only "service error".
+pub fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // A transparent error repeats its cause; saying it once is enough.
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Runs a step of the fulfilment: ids in, nothing out, and on failure the stable error type that the state machine knows.
+pub async fn run_step<F>(step: F) -> Result<(), Error>
+where
+    F: AsyncFn(FulfilmentInput, DateTime<Utc>) -> Result<(), StepError>,
+{
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<FulfilmentInput>| {
+        let span = invocation_span(&event.context);
+        let input = event.payload;
+        span.record("correlation_id", &input.correlation_id);
+        let order_id = input.order_id;
+        async {
+            // Boxed, because the SDK's futures nest deeper than the compiler lays out in one piece.
+            match Box::pin(step(input, Utc::now())).await {
+                Ok(()) => {
+                    info!(%order_id, "step done");
+                    Ok(())
+                }
+                Err(error) => {
+                    warn!(%order_id, error_type = error.error_type(), error = chain(&error), "step not done");
+                    Err(Diagnostic { error_type: error.error_type().to_owned(), error_message: error.to_string() })
+                }
+            }
+        }
+        .instrument(span)
+        .await
+    }))
+    .await
+}
+
+/// A batch from the event table's stream was not taken in whole.
+#[derive(Debug, thiserror::Error)]
+#[error("{failed} of {total} commits are not done; the batch has to come again")]
+pub struct BatchNotDone {
+    pub failed: usize,
+    pub total: usize,
+}
+
+/// Runs a consumer of the event table's stream on each batch of commits.
+///
+/// `consume` answers how many commits it could not take in. Then the whole invocation fails, and Lambda sends the batch
+/// again, or halves of it: consumers are idempotent, and a batch that is reported as done never comes back.
+pub async fn run_stream<F>(consume: F) -> Result<(), Error>
+where
+    F: AsyncFn(Vec<Commit>) -> usize,
+{
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<DynamoDbEvent>| {
+        let span = invocation_span(&event.context);
+        async {
+            let total = event.payload.records.len();
+            let (commits, unreadable) = read_batch(event.payload);
+            let failed = Box::pin(consume(commits)).await.saturating_add(unreadable);
+            info!(total, failed, "batch consumed");
+            if failed == 0 { Ok(()) } else { Err(BatchNotDone { failed, total }) }
+        }
+        .instrument(span)
+        .await
+        .map_err(|error| Diagnostic { error_type: "BatchNotDone".to_owned(), error_message: error.to_string() })
+    }))
+    .await
+}
+
+/// The commits of a batch, and how many records could not be read as one.
+///
+/// The event table is only ever added to, so every record is an insertion.
+pub fn read_batch(batch: DynamoDbEvent) -> (Vec<Commit>, usize) {
+    let mut commits = Vec::with_capacity(batch.records.len());
+    let mut unreadable: usize = 0;
+    for record in batch.records {
+        match commit_from_image(record.change.new_image) {
+            Ok(commit) => commits.push(commit),
+            Err(error) => {
+                unreadable = unreadable.saturating_add(1);
+                warn!(stream_event_id = record.event_id, error = chain(&error), "unreadable stream record");
+            }
+        }
+    }
+    (commits, unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_event_of_every_step_is_a_fulfilment_input() {
+        let samples = [
+            include_str!("../../../events/validate-order.json"),
+            include_str!("../../../events/reserve-inventory.json"),
+            include_str!("../../../events/release-inventory.json"),
+            include_str!("../../../events/process-payment.json"),
+            include_str!("../../../events/create-shipment.json"),
+            include_str!("../../../events/send-confirmation.json"),
+            include_str!("../../../events/reject-order.json"),
+        ];
+        for sample in samples {
+            let input: FulfilmentInput = serde_json::from_str(sample).unwrap();
+            assert_eq!(input.causation_id, format!("{}/1", input.order_id));
+        }
+    }
+
+    #[test]
+    fn an_error_is_logged_with_its_causes_each_said_once() {
+        let io = std::io::Error::other("connection reset");
+        let error = application::event_store::Unavailable { what: "the event store", source: io.into() };
+        assert_eq!(chain(&error), "the event store is unavailable: connection reset");
+        let error = application::event_store::AppendError::from(error);
+        assert_eq!(chain(&error), "the event store is unavailable: connection reset");
+    }
+}

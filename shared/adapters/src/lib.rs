@@ -1,0 +1,8 @@
+//! The only shared crate that names AWS: each port's adapter, and the edges where Lambda calls in.
+
+pub mod aws;
+pub mod dynamodb;
+pub mod event_bridge;
+pub mod http;
+pub mod lambda;
+pub mod step_functions;

@@ -1,0 +1,42 @@
+//! The `DynamoDB` adapters obey the laws of their ports.
+
+use adapters::dynamodb::{
+    DynamoEventStore, DynamoInventory, DynamoNotifications, DynamoOrderViews, DynamoPayments, DynamoShipping,
+};
+use aws_sdk_dynamodb::Client;
+
+use crate::support;
+
+async fn adapter<A>(new: fn(Client, String) -> A, table: &str) -> A {
+    new(Client::from_conf(support::database().await), table.to_owned())
+}
+
+mod event_store {
+    use super::{DynamoEventStore, adapter, support::EVENTS};
+    application::event_store_conformance!(adapter(DynamoEventStore::new, EVENTS));
+}
+
+mod inventory {
+    use super::{DynamoInventory, adapter, support::INVENTORY};
+    application::inventory_conformance!(adapter(DynamoInventory::new, INVENTORY));
+}
+
+mod payments {
+    use super::{DynamoPayments, adapter, support::PAYMENTS};
+    application::payments_conformance!(adapter(DynamoPayments::new, PAYMENTS));
+}
+
+mod shipping {
+    use super::{DynamoShipping, adapter, support::SHIPMENTS};
+    application::shipping_conformance!(adapter(DynamoShipping::new, SHIPMENTS));
+}
+
+mod notifications {
+    use super::{DynamoNotifications, adapter, support::NOTIFICATIONS};
+    application::notifications_conformance!(adapter(DynamoNotifications::new, NOTIFICATIONS));
+}
+
+mod order_views {
+    use super::{DynamoOrderViews, adapter, support::ORDERS};
+    application::order_views_conformance!(adapter(DynamoOrderViews::new, ORDERS));
+}

@@ -1,0 +1,475 @@
+//! What is left of a piece of work that stops at any of its calls, and what becomes of it when it runs again.
+
+use std::time::Duration;
+
+use adapters::dynamodb::{DynamoEventStore, DynamoInventory, DynamoPayments};
+use application::{
+    event_store::{AppendError, Appended, Commit, EventStore, Metadata, RecordedEvent, StreamId},
+    ports::{
+        Catalogue, ChargeRequest, Inventory, LedgerEntry, Payments, RefundError, RefundRequest, ReserveError, StockLine,
+    },
+};
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use chrono::DateTime;
+use domain::{
+    ids::{OrderId, PaymentMethod, ProductId},
+    money::{Money, Quantity},
+    product::Product,
+    text::Text,
+};
+use iso_currency::Currency;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::{EVENTS, Fault, INVENTORY, PAYMENTS, Wire, watched, watched_with};
+
+/// Runs `round` once for each way a call can be lost and each call that may be: until a round says that nothing was lost.
+async fn at_each_call(mut round: impl AsyncFnMut(usize, Fault) -> bool) {
+    for fault in [Fault::NotSent, Fault::AnswerLost] {
+        let mut number = 0;
+        while round(number, fault.clone()).await {
+            number += 1;
+        }
+        assert!(number > 0, "no call was lost");
+    }
+}
+
+/// `DynamoDB`'s own error, instead of whatever the call would have done.
+fn error(name: &str, more: &Value) -> Fault {
+    let mut body = json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{name}"), "message": "injected"});
+    for (key, value) in more.as_object().into_iter().flatten() {
+        body[key] = value.clone();
+    }
+    Fault::Instead(400, body.to_string())
+}
+
+fn cancelled(codes: &[&str]) -> Fault {
+    let reasons: Vec<Value> = codes.iter().map(|code| json!({"Code": code})).collect();
+    error("TransactionCanceledException", &json!({"CancellationReasons": reasons}))
+}
+
+/// Calls that failed for a while: the SDK tries again, at once.
+fn quick_retries() -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(3).with_initial_backoff(Duration::from_millis(1))
+}
+
+fn order_id() -> OrderId {
+    OrderId::new(Uuid::new_v4())
+}
+
+fn cny(amount: u64) -> Money {
+    Money::new(amount, Currency::CNY).unwrap()
+}
+
+fn product(id: &ProductId, stock: u32) -> Product {
+    Product { id: id.clone(), name: Text::parse("Tea").unwrap(), price: cny(1999), stock }
+}
+
+/// Two each of this many new products, of which there are five.
+async fn stocked(inventory: &DynamoInventory, count: usize) -> Vec<StockLine> {
+    let mut lines = Vec::new();
+    for _ in 0..count {
+        let id = ProductId::parse(&Uuid::new_v4().to_string()).unwrap();
+        inventory.put_product(&product(&id, 5)).await.unwrap();
+        lines.push(StockLine { product_id: id, quantity: Quantity::new(2).unwrap() });
+    }
+    lines
+}
+
+/// Asserts how much each of these lines' products has left.
+async fn assert_stock(inventory: &DynamoInventory, lines: &[StockLine], left: u32) {
+    let ids: Vec<ProductId> = lines.iter().map(|line| line.product_id.clone()).collect();
+    let stocks: Vec<u32> = inventory.products(&ids).await.unwrap().iter().map(|product| product.stock).collect();
+    assert_eq!(stocks, vec![left; lines.len()]);
+}
+
+#[tokio::test]
+async fn a_reservation_that_stopped_anywhere_is_finished_by_running_it_again() {
+    let (client, wire) = watched().await;
+    let inventory = DynamoInventory::new(client, INVENTORY.to_owned());
+    for count in [1, 3, 100] {
+        at_each_call(async |number, fault| {
+            let (order, lines) = (order_id(), stocked(&inventory, count).await);
+            wire.calls();
+            wire.fail(number, fault);
+            let stopped = inventory.reserve(order, &lines).await.is_err();
+            wire.calls();
+            inventory.reserve(order, &lines).await.unwrap();
+            assert_stock(&inventory, &lines, 3).await;
+            stopped
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_reservation_that_stopped_anywhere_can_be_released() {
+    let (client, wire) = watched().await;
+    let inventory = DynamoInventory::new(client, INVENTORY.to_owned());
+    for count in [3, 100] {
+        at_each_call(async |number, fault| {
+            let (order, lines) = (order_id(), stocked(&inventory, count).await);
+            wire.calls();
+            wire.fail(number, fault);
+            let stopped = inventory.reserve(order, &lines).await.is_err();
+            wire.calls();
+            inventory.release(order).await.unwrap();
+            assert_stock(&inventory, &lines, 5).await;
+            assert!(matches!(inventory.reserve(order, &lines).await, Err(ReserveError::Released)));
+            stopped
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_release_that_stopped_anywhere_is_finished_by_running_it_again() {
+    let (client, wire) = watched().await;
+    let inventory = DynamoInventory::new(client, INVENTORY.to_owned());
+    for count in [0, 3, 100] {
+        at_each_call(async |number, fault| {
+            let (order, lines) = (order_id(), stocked(&inventory, count.max(1)).await);
+            if count > 0 {
+                inventory.reserve(order, &lines).await.unwrap();
+            }
+            wire.calls();
+            wire.fail(number, fault);
+            let stopped = inventory.release(order).await.is_err();
+            wire.calls();
+            // From the first line that was given back on, the order cannot reserve any more.
+            let last = &lines[lines.len() - 1].product_id;
+            let given_back = inventory.products(std::slice::from_ref(last)).await.unwrap()[0].stock == 5;
+            match inventory.reserve(order, &lines).await {
+                Ok(_) => assert!(count == 0 || !given_back),
+                Err(error) => assert!(matches!(error, ReserveError::Released), "{error:?}"),
+            }
+            inventory.release(order).await.unwrap();
+            assert_stock(&inventory, &lines, 5).await;
+            assert!(matches!(inventory.reserve(order, &lines).await, Err(ReserveError::Released)));
+            stopped
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_stopped_anywhere_is_finished_by_running_it_again() {
+    let (client, wire) = watched().await;
+    let inventory = DynamoInventory::new(client, INVENTORY.to_owned());
+    for count in [3, 100] {
+        at_each_call(async |number, fault| {
+            let (order, lines) = (order_id(), stocked(&inventory, count).await);
+            let (last, others) = lines.split_last().unwrap();
+            inventory.put_product(&product(&last.product_id, 1)).await.unwrap();
+            wire.calls();
+            wire.fail(number, fault);
+            let answer = inventory.reserve(order, &lines).await;
+            wire.calls();
+            let again = inventory.reserve(order, &lines).await;
+            assert!(matches!(again, Err(ReserveError::OutOfStock(_))), "{again:?}");
+            assert_stock(&inventory, others, 5).await;
+            assert_stock(&inventory, std::slice::from_ref(last), 1).await;
+            inventory.put_product(&product(&last.product_id, 5)).await.unwrap();
+            inventory.reserve(order, &lines).await.unwrap();
+            assert_stock(&inventory, &lines, 3).await;
+            matches!(answer, Err(ReserveError::Unavailable(_)))
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn transactions_in_each_others_way_are_tried_again() {
+    let (client, wire) = watched().await;
+    let inventory = DynamoInventory::new(client, INVENTORY.to_owned());
+    for codes in [["TransactionConflict", "None"], ["None", "TransactionConflict"], ["None", "ThrottlingError"]] {
+        let (order, lines) = (order_id(), stocked(&inventory, 100).await);
+        wire.calls();
+        wire.fail(0, cancelled(&codes));
+        wire.fail(2, cancelled(&codes));
+        wire.fail(5, cancelled(&codes));
+        inventory.reserve(order, &lines).await.unwrap();
+        let (transaction, read) = ("TransactWriteItems", "GetItem");
+        assert_eq!(wire.calls(), [transaction, read, transaction, read, transaction, transaction, read, transaction]);
+        assert_stock(&inventory, &lines, 3).await;
+        wire.calls();
+        wire.fail(1, cancelled(&codes));
+        wire.fail(4, cancelled(&codes));
+        inventory.release(order).await.unwrap();
+        assert_stock(&inventory, &lines, 5).await;
+    }
+}
+
+#[tokio::test]
+async fn a_reservation_that_is_always_in_the_way_of_others_gives_up_and_holds_nothing() {
+    let (client, wire) = watched().await;
+    let inventory = DynamoInventory::new(client, INVENTORY.to_owned());
+    let lines = stocked(&inventory, 1).await;
+    wire.calls();
+    for number in (0..100).step_by(2) {
+        wire.fail(number, cancelled(&["None", "TransactionConflict"]));
+    }
+    let answer = inventory.reserve(order_id(), &lines).await;
+    assert!(matches!(answer, Err(ReserveError::Unavailable(_))), "{answer:?}");
+    assert!(wire.calls().len() < 50);
+    assert_stock(&inventory, &lines, 5).await;
+}
+
+#[tokio::test]
+async fn a_transaction_that_can_never_go_through_is_not_tried_again() {
+    let (client, wire) = watched().await;
+    let inventory = DynamoInventory::new(client, INVENTORY.to_owned());
+    let lines = stocked(&inventory, 1).await;
+    wire.calls();
+    wire.fail(0, cancelled(&["None", "ValidationError"]));
+    let answer = inventory.reserve(order_id(), &lines).await;
+    assert!(matches!(answer, Err(ReserveError::Unavailable(_))), "{answer:?}");
+    assert_eq!(wire.calls(), ["TransactWriteItems"]);
+}
+
+#[tokio::test]
+async fn what_an_order_holds_itself_is_no_shortage_whatever_the_refusal_names() {
+    let (client, wire) = watched().await;
+    let inventory = DynamoInventory::new(client, INVENTORY.to_owned());
+    for codes in [["None", "ConditionalCheckFailed"], ["TransactionConflict", "ConditionalCheckFailed"]] {
+        let (order, lines) = (order_id(), stocked(&inventory, 1).await);
+        inventory.reserve(order, &lines).await.unwrap();
+        wire.calls();
+        wire.fail(0, cancelled(&codes));
+        inventory.reserve(order, &lines).await.unwrap();
+        assert_stock(&inventory, &lines, 3).await;
+    }
+    // Another attempt of the same order is just taking the stock; its reservation is not to be read yet.
+    let (order, lines) = (order_id(), stocked(&inventory, 1).await);
+    wire.calls();
+    wire.fail(0, cancelled(&["TransactionConflict", "ConditionalCheckFailed"]));
+    inventory.reserve(order, &lines).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_product_that_is_being_reserved_can_be_put() {
+    let (client, wire) = watched().await;
+    let inventory = DynamoInventory::new(client, INVENTORY.to_owned());
+    let lines = stocked(&inventory, 1).await;
+    wire.calls();
+    wire.fail(0, error("TransactionConflictException", &json!({})));
+    assert!(!inventory.put_product(&product(&lines[0].product_id, 9)).await.unwrap());
+    assert_stock(&inventory, &lines, 9).await;
+}
+
+#[tokio::test]
+async fn products_that_a_batch_left_out_are_asked_for_again() {
+    let (client, wire) = watched().await;
+    let inventory = DynamoInventory::new(client, INVENTORY.to_owned());
+    let lines = stocked(&inventory, 2).await;
+    let ids: Vec<ProductId> = lines.iter().map(|line| line.product_id.clone()).collect();
+    let keys: Vec<Value> = ids.iter().map(|id| json!({"id": {"S": format!("product#{id}")}})).collect();
+    let nothing = json!({"Responses": {}, "UnprocessedKeys": {INVENTORY: {"Keys": keys, "ConsistentRead": true}}});
+    wire.calls();
+    wire.fail(0, Fault::Instead(200, nothing.to_string()));
+    assert_eq!(inventory.products(&ids).await.unwrap().len(), 2);
+    assert_eq!(wire.calls(), ["BatchGetItem", "BatchGetItem"]);
+}
+
+fn charge() -> ChargeRequest {
+    ChargeRequest {
+        idempotency_key: Uuid::new_v4(),
+        order_id: order_id(),
+        payment_method: PaymentMethod::default(),
+        amount: cny(100),
+    }
+}
+
+fn refund(charge: &ChargeRequest, amount: u64) -> RefundRequest {
+    RefundRequest {
+        idempotency_key: Uuid::new_v4(),
+        order_id: charge.order_id,
+        charge_key: charge.idempotency_key,
+        amount: cny(amount),
+    }
+}
+
+/// Every amount that was charged, and every one that was refunded.
+async fn books(payments: &DynamoPayments, order_id: OrderId) -> (Vec<u64>, Vec<u64>) {
+    let (mut charged, mut refunded) = (Vec::new(), Vec::new());
+    for entry in payments.ledger(order_id).await.unwrap() {
+        match entry {
+            LedgerEntry::Charged(_, amount) => charged.push(amount.amount()),
+            LedgerEntry::Refunded(_, amount) => refunded.push(amount.amount()),
+            LedgerEntry::Declined(_) => {}
+        }
+    }
+    (charged, refunded)
+}
+
+#[tokio::test]
+async fn a_charge_that_stopped_is_made_once_by_asking_again() {
+    let (client, wire) = watched().await;
+    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    at_each_call(async |number, fault| {
+        let request = charge();
+        wire.calls();
+        wire.fail(number, fault);
+        let stopped = payments.charge(&request).await.is_err();
+        wire.calls();
+        payments.charge(&request).await.unwrap();
+        assert_eq!(books(&payments, request.order_id).await, (vec![100], vec![]));
+        stopped
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refund_that_stopped_anywhere_is_made_once_by_asking_again() {
+    let (client, wire) = watched().await;
+    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    at_each_call(async |number, fault| {
+        let request = charge();
+        payments.charge(&request).await.unwrap();
+        let whole = refund(&request, 100);
+        wire.calls();
+        wire.fail(number, fault);
+        let stopped = payments.refund(&whole).await.is_err();
+        wire.calls();
+        payments.refund(&whole).await.unwrap();
+        assert_eq!(books(&payments, request.order_id).await, (vec![100], vec![100]));
+        stopped
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refund_that_was_made_is_not_too_much_whatever_the_refusal_names() {
+    let (client, wire) = watched().await;
+    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let request = charge();
+    payments.charge(&request).await.unwrap();
+    let whole = refund(&request, 100);
+    payments.refund(&whole).await.unwrap();
+    wire.calls();
+    wire.fail(0, cancelled(&["ConditionalCheckFailed", "None"]));
+    payments.refund(&whole).await.unwrap();
+    assert_eq!(wire.calls(), ["TransactWriteItems", "GetItem"]);
+}
+
+#[tokio::test]
+async fn a_refund_in_the_way_of_others_is_tried_again() {
+    let (client, wire) = watched().await;
+    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let request = charge();
+    payments.charge(&request).await.unwrap();
+    wire.calls();
+    wire.fail(0, cancelled(&["TransactionConflict", "None"]));
+    payments.refund(&refund(&request, 60)).await.unwrap();
+    wire.calls();
+    wire.fail(0, cancelled(&["TransactionConflict", "None"]));
+    let answer = payments.refund(&refund(&request, 60)).await;
+    assert!(matches!(answer, Err(RefundError::TooMuch)), "{answer:?}");
+    assert_eq!(books(&payments, request.order_id).await, (vec![100], vec![60]));
+}
+
+fn commit(stream: &StreamId) -> Commit {
+    Commit {
+        stream: stream.clone(),
+        version: 1,
+        events: vec![RecordedEvent { event_type: "Any".to_owned(), schema: 1, data: json!({}) }],
+        metadata: Metadata {
+            command_id: Uuid::new_v4(),
+            fingerprint: "f".to_owned(),
+            actor: String::new(),
+            correlation_id: String::new(),
+            causation_id: String::new(),
+            traceparent: None,
+            occurred_at: DateTime::UNIX_EPOCH,
+        },
+    }
+}
+
+#[tokio::test]
+async fn an_append_that_stopped_is_made_once_by_asking_again() {
+    let (client, wire) = watched().await;
+    let store = DynamoEventStore::new(client, EVENTS.to_owned());
+    at_each_call(async |number, fault| {
+        let commit = commit(&StreamId::order(order_id()));
+        wire.calls();
+        wire.fail(number, fault);
+        let stopped = store.append(&commit).await.is_err();
+        wire.calls();
+        store.append(&commit).await.unwrap();
+        assert_eq!(store.read(&commit.stream, 0).await.unwrap(), [commit]);
+        stopped
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refusal_that_does_not_say_what_is_there_costs_one_read() {
+    let (client, wire) = watched().await;
+    let store = DynamoEventStore::new(client, EVENTS.to_owned());
+    let first = commit(&StreamId::order(order_id()));
+    store.append(&first).await.unwrap();
+    let refusal = error("ConditionalCheckFailedException", &json!({}));
+    wire.calls();
+    wire.fail(0, refusal.clone());
+    assert_eq!(store.append(&first).await.unwrap(), Appended::Before(first.clone()));
+    assert_eq!(wire.calls(), ["PutItem", "GetItem"]);
+    wire.fail(0, refusal);
+    let answer = store.append(&commit(&first.stream)).await;
+    assert!(matches!(answer, Err(AppendError::Conflict)), "{answer:?}");
+}
+
+#[tokio::test]
+async fn only_the_size_of_the_item_makes_a_commit_too_large() {
+    let (client, wire) = watched().await;
+    let store = DynamoEventStore::new(client, EVENTS.to_owned());
+    wire.fail(0, error("ValidationException", &json!({"message": "One or more parameter values were invalid"})));
+    let answer = store.append(&commit(&StreamId::order(order_id()))).await;
+    assert!(matches!(answer, Err(AppendError::Unavailable(_))), "{answer:?}");
+    wire.fail(0, error("ValidationException", &json!({"message": "Item size has exceeded the maximum allowed size"})));
+    let answer = store.append(&commit(&StreamId::order(order_id()))).await;
+    assert!(matches!(answer, Err(AppendError::TooLarge)), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_stream_without_end_is_an_error_and_not_cut() {
+    let (client, wire) = watched().await;
+    let store = DynamoEventStore::new(client, EVENTS.to_owned());
+    let page = json!({"Items": [], "Count": 0, "LastEvaluatedKey": {"stream": {"S": "s"}, "version": {"N": "1"}}});
+    for number in 0..1_001 {
+        wire.fail(number, Fault::Instead(200, page.to_string()));
+    }
+    store.read(&StreamId::order(order_id()), 0).await.unwrap_err();
+    assert_eq!(wire.calls().len(), 1_000);
+}
+
+/// Runs the work with its first call's answer lost, which the SDK then sends again.
+async fn repeated<T>(wire: &Wire, work: impl Future<Output = T>) -> T {
+    wire.calls();
+    wire.fail(0, Fault::AnswerLost);
+    let answer = work.await;
+    let calls = wire.calls();
+    assert!(calls.len() > 1 && calls[0] == calls[1], "{calls:?}");
+    answer
+}
+
+#[tokio::test]
+async fn a_call_that_the_sdk_repeats_takes_effect_once() {
+    let (client, wire) = watched_with(quick_retries()).await;
+    let inventory = DynamoInventory::new(client.clone(), INVENTORY.to_owned());
+    let lines = stocked(&inventory, 3).await;
+    let order = order_id();
+    repeated(&wire, inventory.reserve(order, &lines)).await.unwrap();
+    assert_stock(&inventory, &lines, 3).await;
+    repeated(&wire, inventory.release(order)).await.unwrap();
+    assert_stock(&inventory, &lines, 5).await;
+
+    let payments = DynamoPayments::new(client.clone(), PAYMENTS.to_owned());
+    let request = charge();
+    repeated(&wire, payments.charge(&request)).await.unwrap();
+    repeated(&wire, payments.refund(&refund(&request, 60))).await.unwrap();
+    assert_eq!(books(&payments, request.order_id).await, (vec![100], vec![60]));
+
+    let store = DynamoEventStore::new(client, EVENTS.to_owned());
+    let commit = commit(&StreamId::order(order_id()));
+    assert_eq!(repeated(&wire, store.append(&commit)).await.unwrap(), Appended::Before(commit));
+}

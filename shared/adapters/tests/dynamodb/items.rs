@@ -1,0 +1,308 @@
+//! What the items look like. They outlive every version of the code, and operators read them.
+
+use std::collections::HashMap;
+
+use adapters::dynamodb::{
+    DynamoEventStore, DynamoInventory, DynamoNotifications, DynamoPayments, DynamoShipping, commit_from_image,
+};
+use application::{
+    event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId},
+    ports::{
+        Catalogue, ChargeRequest, Inventory, Notification, Notifications, Payments, RefundRequest, ShipmentRequest,
+        Shipping, StockLine,
+    },
+};
+use aws_lambda_events::event::dynamodb::Event;
+use aws_sdk_dynamodb::{Client, types::AttributeValue};
+use domain::{
+    ids::{CustomerId, OrderId, PaymentMethod, ProductId},
+    money::{Money, Quantity},
+    product::Product,
+    text::Text,
+};
+use iso_currency::Currency;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::{self, EVENTS, INVENTORY, NOTIFICATIONS, PAYMENTS, SHIPMENTS};
+
+const ORDER: &str = "5ec7b1f6-7d5e-4c6f-9f1b-0e6b5f6d7a10";
+const COMMAND: &str = "0a4c4b2e-52a5-4d0c-8b83-7d7d3c3f3c11";
+const KEY: &str = "11111111-2222-3333-4444-555555555555";
+const REFUND_KEY: &str = "66666666-7777-8888-9999-aaaaaaaaaaaa";
+
+fn order() -> OrderId {
+    OrderId::parse(ORDER).unwrap()
+}
+
+fn key() -> Uuid {
+    KEY.parse().unwrap()
+}
+
+fn commit() -> Commit {
+    Commit {
+        stream: StreamId::order(order()),
+        version: 7,
+        events: vec![
+            RecordedEvent {
+                event_type: "InventoryReserved".to_owned(),
+                schema: 1,
+                data: json!({"reservation_id": "res_1"}),
+            },
+            RecordedEvent { event_type: "InventoryReleased".to_owned(), schema: 2, data: json!({}) },
+        ],
+        metadata: Metadata {
+            command_id: COMMAND.parse().unwrap(),
+            fingerprint: "f00".to_owned(),
+            actor: "service:reserve-inventory".to_owned(),
+            correlation_id: "correlation-1".to_owned(),
+            causation_id: "event-1".to_owned(),
+            traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+            occurred_at: "2026-01-02T03:04:05.678901234Z".parse().unwrap(),
+        },
+    }
+}
+
+/// The commit as `DynamoDB` JSON.
+fn commit_item() -> Value {
+    json!({
+        "stream": {"S": format!("order#{ORDER}")},
+        "version": {"N": "7"},
+        "events": {"S": "[{\"type\":\"InventoryReserved\",\"schema\":1,\"data\":{\"reservation_id\":\"res_1\"}},{\"type\":\"InventoryReleased\",\"schema\":2,\"data\":{}}]"},
+        "command_id": {"S": COMMAND},
+        "fingerprint": {"S": "f00"},
+        "actor": {"S": "service:reserve-inventory"},
+        "correlation_id": {"S": "correlation-1"},
+        "causation_id": {"S": "event-1"},
+        "traceparent": {"S": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+        "occurred_at": {"S": "2026-01-02T03:04:05.678901234Z"},
+        "event_types": {"L": [{"S": "InventoryReserved"}, {"S": "InventoryReleased"}]},
+    })
+}
+
+/// Every item of a table as `DynamoDB` JSON, in no order.
+async fn items(client: &Client, table: &str) -> Vec<Value> {
+    let scan = client.scan().table_name(table).send().await.unwrap();
+    assert!(scan.last_evaluated_key.is_none());
+    scan.items().iter().map(dynamodb_json).collect()
+}
+
+async fn item(client: &Client, table: &str) -> Value {
+    let mut items = items(client, table).await;
+    assert_eq!(items.len(), 1);
+    items.remove(0)
+}
+
+fn dynamodb_json(item: &HashMap<String, AttributeValue>) -> Value {
+    let value = |value: &AttributeValue| -> Value {
+        match value {
+            AttributeValue::S(text) => json!({"S": text}),
+            AttributeValue::N(number) => json!({"N": number}),
+            AttributeValue::L(list) => {
+                json!({"L": list.iter().map(|text| json!({"S": text.as_s().unwrap()})).collect::<Vec<_>>()})
+            }
+            other => panic!("an attribute of a type that is not in use: {other:?}"),
+        }
+    };
+    item.iter().map(|(name, attribute)| (name.clone(), value(attribute))).collect()
+}
+
+/// Takes out an attribute that holds the time of the test.
+fn without_time(mut item: Value, name: &str) -> Value {
+    let time = item.as_object_mut().unwrap().remove(name).unwrap();
+    let text = time["S"].as_str().unwrap();
+    assert!(text.ends_with('Z') && text.parse::<chrono::DateTime<chrono::Utc>>().is_ok(), "{text}");
+    item
+}
+
+#[tokio::test]
+async fn a_commit_is_one_item() {
+    let client = Client::from_conf(support::database().await);
+    DynamoEventStore::new(client.clone(), EVENTS.to_owned()).append(&commit()).await.unwrap();
+    assert_eq!(item(&client, EVENTS).await, commit_item());
+}
+
+#[tokio::test]
+async fn an_attribute_without_a_value_is_left_out() {
+    let client = Client::from_conf(support::database().await);
+    let mut commit = commit();
+    commit.metadata.traceparent = None;
+    DynamoEventStore::new(client.clone(), EVENTS.to_owned()).append(&commit).await.unwrap();
+    assert_eq!(item(&client, EVENTS).await.get("traceparent"), None);
+}
+
+fn stream_record(image: &Value) -> serde_dynamo::Item {
+    let event = json!({"Records": [{
+        "eventID": "c4ca4238a0b923820dcc509a6f75849b",
+        "eventName": "INSERT",
+        "eventVersion": "1.1",
+        "eventSource": "aws:dynamodb",
+        "awsRegion": "eu-central-1",
+        "dynamodb": {
+            "ApproximateCreationDateTime": 1_767_323_045,
+            "Keys": {"stream": image["stream"], "version": image["version"]},
+            "NewImage": image,
+            "SequenceNumber": "4421584500000000017450439091",
+            "SizeBytes": 512,
+            "StreamViewType": "NEW_IMAGE"
+        },
+        "eventSourceARN": "arn:aws:dynamodb:eu-central-1:123456789012:table/events/stream/2026-01-01T00:00:00.000"
+    }]});
+    let event: Event = serde_json::from_value(event).unwrap();
+    event.records.into_iter().next().unwrap().change.new_image
+}
+
+#[test]
+fn the_streams_image_of_a_commit_is_that_commit() {
+    assert_eq!(commit_from_image(stream_record(&commit_item())).unwrap(), commit());
+}
+
+#[test]
+fn an_image_that_is_not_a_commit_is_an_error_that_says_why() {
+    let mut image = commit_item();
+    image.as_object_mut().unwrap().remove("events");
+    let error = commit_from_image(stream_record(&image)).unwrap_err();
+    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "missing field `events`");
+}
+
+#[tokio::test]
+async fn products_and_reservations_are_items_of_one_table() {
+    let client = Client::from_conf(support::database().await);
+    let inventory = DynamoInventory::new(client.clone(), INVENTORY.to_owned());
+    let tea = Product {
+        id: ProductId::parse("tea").unwrap(),
+        name: Text::parse("龙井茶").unwrap(),
+        price: Money::new(1999, Currency::CNY).unwrap(),
+        stock: 10,
+    };
+    inventory.put_product(&tea).await.unwrap();
+    let line = StockLine { product_id: tea.id, quantity: Quantity::new(3).unwrap() };
+    inventory.reserve(order(), &[line]).await.unwrap();
+    let reservation = |held: &str, state: &str| {
+        json!({
+            "id": {"S": format!("reservation#{ORDER}")},
+            "lines": {"S": "[{\"product_id\":\"tea\",\"quantity\":3}]"},
+            "held": {"N": held},
+            "state": {"S": state},
+        })
+    };
+    let product = |stock: &str| {
+        json!({
+            "id": {"S": "product#tea"},
+            "name": {"S": "龙井茶"},
+            "price_amount": {"N": "1999"},
+            "price_currency": {"S": "CNY"},
+            "stock": {"N": stock},
+        })
+    };
+    let stored = async || {
+        let mut items = items(&client, INVENTORY).await;
+        items.sort_by_key(|item| item["id"].to_string());
+        items
+    };
+    assert_eq!(stored().await, [product("7"), reservation("1", "reserved")]);
+    inventory.release(order()).await.unwrap();
+    assert_eq!(stored().await, [product("10"), reservation("0", "released")]);
+}
+
+#[tokio::test]
+async fn charges_declines_and_refunds_are_entries_of_an_order() {
+    let client = Client::from_conf(support::database().await);
+    let payments = DynamoPayments::new(client.clone(), PAYMENTS.to_owned());
+    let charge = ChargeRequest {
+        idempotency_key: key(),
+        order_id: order(),
+        payment_method: PaymentMethod::default(),
+        amount: Money::new(3998, Currency::CNY).unwrap(),
+    };
+    payments.charge(&charge).await.unwrap();
+    let refund = RefundRequest {
+        idempotency_key: REFUND_KEY.parse().unwrap(),
+        order_id: order(),
+        charge_key: key(),
+        amount: Money::new(1000, Currency::CNY).unwrap(),
+    };
+    payments.refund(&refund).await.unwrap();
+    let declined = ChargeRequest {
+        idempotency_key: Uuid::max(),
+        payment_method: PaymentMethod::parse("pm_card_declined").unwrap(),
+        ..charge
+    };
+    payments.charge(&declined).await.unwrap_err();
+    let mut stored: Vec<Value> = Vec::new();
+    for item in items(&client, PAYMENTS).await {
+        stored.push(without_time(item, "processed_at"));
+    }
+    stored.sort_by_key(|item| item["entry"].to_string());
+    let expected = [
+        json!({
+            "order_id": {"S": ORDER},
+            "entry": {"S": format!("charge#{KEY}")},
+            "outcome": {"S": "completed"},
+            "transaction_id": {"S": "ch_11111111222233334444555555555555"},
+            "amount": {"N": "3998"},
+            "currency": {"S": "CNY"},
+            "payment_method": {"S": "pm_card_visa"},
+            "refundable": {"N": "2998"},
+        }),
+        json!({
+            "order_id": {"S": ORDER},
+            "entry": {"S": "charge#ffffffff-ffff-ffff-ffff-ffffffffffff"},
+            "outcome": {"S": "declined"},
+            "decline_code": {"S": "card_declined"},
+            "amount": {"N": "3998"},
+            "currency": {"S": "CNY"},
+            "payment_method": {"S": "pm_card_declined"},
+        }),
+        json!({
+            "order_id": {"S": ORDER},
+            "entry": {"S": format!("refund#{REFUND_KEY}")},
+            "charge_key": {"S": KEY},
+            "transaction_id": {"S": "re_66666666777788889999aaaaaaaaaaaa"},
+            "amount": {"N": "1000"},
+            "currency": {"S": "CNY"},
+        }),
+    ];
+    assert_eq!(stored, expected);
+}
+
+#[tokio::test]
+async fn a_shipment_says_nothing_about_the_customer() {
+    let client = Client::from_conf(support::database().await);
+    let address = json!({"street": "s", "city": "c", "state": "s", "country": "CN", "postal_code": "1"});
+    let request = ShipmentRequest {
+        idempotency_key: key(),
+        order_id: order(),
+        address: serde_json::from_value(address).unwrap(),
+        lines: Vec::new(),
+    };
+    DynamoShipping::new(client.clone(), SHIPMENTS.to_owned()).create_shipment(&request).await.unwrap();
+    let expected = json!({
+        "idempotency_key": {"S": KEY},
+        "order_id": {"S": ORDER},
+        "shipment_id": {"S": "shp_11111111222233334444555555555555"},
+        "carrier": {"S": "sandbox"},
+        "tracking_number": {"S": "SB111111112222"},
+    });
+    assert_eq!(without_time(item(&client, SHIPMENTS).await, "estimated_delivery"), expected);
+}
+
+#[tokio::test]
+async fn a_notification_says_no_more_of_the_customer_than_the_id() {
+    let client = Client::from_conf(support::database().await);
+    let notification = Notification {
+        idempotency_key: key(),
+        order_id: order(),
+        customer_id: CustomerId::parse("anna").unwrap(),
+        template: "order-confirmed",
+    };
+    DynamoNotifications::new(client.clone(), NOTIFICATIONS.to_owned()).send(&notification).await.unwrap();
+    let expected = json!({
+        "idempotency_key": {"S": KEY},
+        "notification_id": {"S": "msg_11111111222233334444555555555555"},
+        "order_id": {"S": ORDER},
+        "customer_id": {"S": "anna"},
+        "template": {"S": "order-confirmed"},
+    });
+    assert_eq!(without_time(item(&client, NOTIFICATIONS).await, "sent_at"), expected);
+}

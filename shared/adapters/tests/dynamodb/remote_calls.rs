@@ -1,0 +1,185 @@
+//! How many remote calls a piece of work costs, and which. A change of these numbers is a change of price and latency.
+
+use adapters::dynamodb::{DynamoEventStore, DynamoInventory, DynamoOrderViews, DynamoPayments};
+use application::{
+    create_order::{OrderPlaced, create_order},
+    event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId, fingerprint},
+    ports::{Catalogue, ChargeRequest, Inventory, OrderViews, Payments, StockLine},
+};
+use chrono::{DateTime, Utc};
+use domain::{
+    ids::{CustomerId, OrderId, PaymentMethod, ProductId},
+    money::{Money, Quantity},
+    order::create::{CreateOrder, RequestedItem, RequestedItems},
+    product::Product,
+    text::Text,
+};
+use iso_currency::Currency;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::support::{EVENTS, INVENTORY, ORDERS, PAYMENTS, watched};
+
+fn order_id() -> OrderId {
+    OrderId::new(Uuid::new_v4())
+}
+
+fn price() -> Money {
+    Money::new(1999, Currency::CNY).unwrap()
+}
+
+fn product_ids(count: usize) -> Vec<ProductId> {
+    (0..count).map(|number| ProductId::parse(&format!("tea-{number}")).unwrap()).collect()
+}
+
+async fn stocked(inventory: &DynamoInventory, count: usize) -> Vec<ProductId> {
+    let ids = product_ids(count);
+    for id in &ids {
+        let product = Product { id: id.clone(), name: Text::parse("Tea").unwrap(), price: price(), stock: 10 };
+        inventory.put_product(&product).await.unwrap();
+    }
+    ids
+}
+
+fn lines(ids: &[ProductId]) -> Vec<StockLine> {
+    ids.iter().map(|id| StockLine { product_id: id.clone(), quantity: Quantity::new(1).unwrap() }).collect()
+}
+
+async fn place(
+    store: &impl EventStore,
+    catalogue: &impl Catalogue,
+    id: OrderId,
+    products: &[ProductId],
+) -> OrderPlaced {
+    let now = DateTime::<Utc>::UNIX_EPOCH;
+    let items: Vec<RequestedItem> = products
+        .iter()
+        .map(|id| RequestedItem { product_id: id.clone(), quantity: Quantity::new(2).unwrap(), unit_price: None })
+        .collect();
+    let address = json!({"street": "s", "city": "c", "state": "s", "country": "CN", "postal_code": "1"});
+    let command = CreateOrder {
+        customer_id: CustomerId::parse("anna").unwrap(),
+        items: RequestedItems::new(items).unwrap(),
+        shipping_address: serde_json::from_value(address).unwrap(),
+        payment_method: PaymentMethod::default(),
+        catalogue: catalogue.products(products).await.unwrap(),
+        now,
+    };
+    let metadata = Metadata {
+        command_id: application::create_order::command_id(id),
+        fingerprint: fingerprint(&products).unwrap(),
+        actor: "customer:anna".to_owned(),
+        correlation_id: "c".to_owned(),
+        causation_id: "c".to_owned(),
+        traceparent: None,
+        occurred_at: now,
+    };
+    create_order(store, id, &metadata, &command).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_order_costs_one_read_of_the_catalogue_and_one_write_also_when_it_is_repeated() {
+    let (client, wire) = watched().await;
+    let store = DynamoEventStore::new(client.clone(), EVENTS.to_owned());
+    let catalogue = DynamoInventory::new(client, INVENTORY.to_owned());
+    let products = stocked(&catalogue, 3).await;
+    let id = order_id();
+    for replayed in [false, true] {
+        wire.calls();
+        assert_eq!(place(&store, &catalogue, id, &products).await.replayed, replayed);
+        assert_eq!(wire.calls(), ["BatchGetItem", "PutItem"]);
+    }
+}
+
+#[tokio::test]
+async fn an_order_view_costs_one_read() {
+    let (client, wire) = watched().await;
+    DynamoOrderViews::new(client, ORDERS.to_owned()).load(order_id()).await.unwrap();
+    assert_eq!(wire.calls(), ["GetItem"]);
+}
+
+#[tokio::test]
+async fn a_reservation_costs_one_transaction() {
+    let (client, wire) = watched().await;
+    let inventory = DynamoInventory::new(client, INVENTORY.to_owned());
+    for count in [1, 3, 99] {
+        let lines = lines(&stocked(&inventory, count).await);
+        wire.calls();
+        inventory.reserve(order_id(), &lines).await.unwrap();
+        assert_eq!(wire.calls(), ["TransactWriteItems"]);
+    }
+}
+
+#[tokio::test]
+async fn a_reservation_of_more_lines_than_a_transaction_holds_costs_two() {
+    let (client, wire) = watched().await;
+    let inventory = DynamoInventory::new(client, INVENTORY.to_owned());
+    let lines = lines(&stocked(&inventory, 100).await);
+    let order = order_id();
+    wire.calls();
+    inventory.reserve(order, &lines).await.unwrap();
+    assert_eq!(wire.calls(), ["TransactWriteItems", "TransactWriteItems"]);
+    inventory.release(order).await.unwrap();
+    assert_eq!(wire.calls(), ["GetItem", "TransactWriteItems", "TransactWriteItems"]);
+}
+
+#[tokio::test]
+async fn a_shortage_and_a_repeated_reservation_cost_one_read_more() {
+    let (client, wire) = watched().await;
+    let inventory = DynamoInventory::new(client, INVENTORY.to_owned());
+    let lines = lines(&stocked(&inventory, 1).await);
+    let unknown = [StockLine { product_id: ProductId::parse("unknown").unwrap(), ..lines[0].clone() }];
+    let order = order_id();
+    inventory.reserve(order, &lines).await.unwrap();
+    wire.calls();
+    inventory.reserve(order, &lines).await.unwrap();
+    assert_eq!(wire.calls(), ["TransactWriteItems", "GetItem"]);
+    inventory.reserve(order_id(), &unknown).await.unwrap_err();
+    assert_eq!(wire.calls(), ["TransactWriteItems", "GetItem"]);
+}
+
+#[tokio::test]
+async fn a_charge_costs_one_write_also_when_it_is_repeated() {
+    let (client, wire) = watched().await;
+    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let request = ChargeRequest {
+        idempotency_key: Uuid::new_v4(),
+        order_id: order_id(),
+        payment_method: PaymentMethod::default(),
+        amount: price(),
+    };
+    for _ in 0..2 {
+        payments.charge(&request).await.unwrap();
+        assert_eq!(wire.calls(), ["PutItem"]);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_costs_one_query_per_megabyte() {
+    let (client, wire) = watched().await;
+    let store = DynamoEventStore::new(client, EVENTS.to_owned());
+    let stream = StreamId::order(order_id());
+    for version in 1..=4 {
+        let data = json!({"padding": "x".repeat(300 * 1024)});
+        let commit = Commit {
+            stream: stream.clone(),
+            version,
+            events: vec![RecordedEvent { event_type: "Large".to_owned(), schema: 1, data }],
+            metadata: Metadata {
+                command_id: Uuid::new_v4(),
+                fingerprint: String::new(),
+                actor: String::new(),
+                correlation_id: String::new(),
+                causation_id: String::new(),
+                traceparent: None,
+                occurred_at: DateTime::UNIX_EPOCH,
+            },
+        };
+        store.append(&commit).await.unwrap();
+    }
+    wire.calls();
+    assert_eq!(store.read(&stream, 0).await.unwrap().len(), 4);
+    assert_eq!(wire.calls(), ["Query", "Query"]);
+    assert_eq!(store.read(&stream, 3).await.unwrap().len(), 1);
+    assert_eq!(wire.calls(), ["Query"]);
+}
