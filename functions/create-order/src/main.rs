@@ -1,0 +1,294 @@
+//! `POST /api/v1/orders` → `OrderCreated`.
+//!
+//! 201, or the first answer again for a repeated `Idempotency-Key`; 400 for invalid input and unknown products, 403 for
+//! somebody else's order, 409 when prices have changed or the stock does not suffice, 422 for a reused key.
+
+use adapters::{
+    aws,
+    dynamodb::{DynamoEventStore, DynamoInventory},
+    http::{self, ApiRequest, FieldError, FieldErrors, MoneyBody, Problem},
+    lambda,
+};
+use application::{
+    create_order::{CreateOrderError, OrderPlaced, command_id, create_order},
+    event_store::{EventStore, fingerprint},
+    ports::Catalogue,
+};
+use aws_sdk_dynamodb::Client;
+use deserr::Deserr;
+use domain::{
+    address::{CountryCode, ShippingAddress},
+    ids::{CustomerId, OrderId, PaymentMethod, ProductId},
+    money::{Money, Quantity},
+    order::create::{CreateOrder, CreateRejection, RequestedItem, RequestedItems},
+    text::{Invalid, Text},
+};
+use lambda_http::{Body, Response};
+use serde_json::json;
+use uuid::Uuid;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    lambda::init_logs();
+    let client = Client::new(&aws::config().await);
+    let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
+    let catalogue = DynamoInventory::new(client, lambda::variable("INVENTORY_TABLE")?);
+    http::run(|request| handle(&store, &catalogue, request)).await
+}
+
+async fn handle(
+    store: &impl EventStore,
+    catalogue: &impl Catalogue,
+    request: ApiRequest,
+) -> Result<Response<Body>, Problem> {
+    let caller = request.caller()?;
+    let order_id = match idempotency_key(&request)? {
+        Some(key) => OrderId::derive(caller.id.as_str(), key),
+        None => OrderId::new(Uuid::now_v7()),
+    };
+    let body: CreateOrderBody = request.json()?;
+    if !caller.may_act_for(&body.customer_id) {
+        return Err(Problem::forbidden("customer_id must be your own"));
+    }
+    let payment_method = body.payment_method.unwrap_or_default();
+    let fingerprint = fingerprint(&(&body.customer_id, &body.items, &body.shipping_address, &payment_method))
+        .map_err(|error| Problem::internal(&error))?;
+    let ids: Vec<ProductId> = body.items.product_ids().cloned().collect();
+    let command = CreateOrder {
+        customer_id: body.customer_id,
+        items: body.items,
+        shipping_address: body.shipping_address,
+        payment_method,
+        catalogue: catalogue.products(&ids).await.map_err(|error| Problem::unavailable(&error))?,
+        now: request.now,
+    };
+    let metadata = request.metadata(&caller, command_id(order_id), fingerprint);
+    respond(create_order(store, order_id, &metadata, &command).await)
+}
+
+fn respond(outcome: Result<OrderPlaced, CreateOrderError>) -> Result<Response<Body>, Problem> {
+    match outcome {
+        Ok(OrderPlaced { order_id, version, replayed }) => {
+            let body =
+                json!({"order_id": order_id, "status": "created", "version": version, "message": "order created"});
+            let answer = http::with_header(http::json(201, &body)?, "location", &format!("/api/v1/orders/{order_id}"));
+            Ok(if replayed { http::with_header(answer, "idempotent-replayed", "true") } else { answer })
+        }
+        Err(CreateOrderError::Rejected(rejection)) => Err(rejected(&rejection)),
+        Err(CreateOrderError::KeyReused) => Err(Problem::new(
+            422,
+            "idempotency-key-reused",
+            "The idempotency key was used before",
+            "the same Idempotency-Key came earlier with another body; a new order needs a new key",
+        )),
+        Err(CreateOrderError::TooLarge) => Err(Problem::new(413, "order-too-large", "The order is too large", "")),
+        Err(CreateOrderError::Unavailable(error)) => Err(Problem::unavailable(&error)),
+        Err(error @ CreateOrderError::Unwritable(_)) => Err(Problem::internal(&error)),
+    }
+}
+
+fn rejected(rejection: &CreateRejection) -> Problem {
+    let lines = |lines: &[usize], field: &str, detail: &str| {
+        let error = |line| FieldError { pointer: format!("/items/{line}/{field}"), detail: detail.to_owned() };
+        Problem::invalid(lines.iter().map(error).collect())
+    };
+    match rejection {
+        CreateRejection::UnknownProducts(unknown) => lines(unknown, "product_id", "there is no such product"),
+        CreateRejection::MixedCurrencies(foreign) => {
+            lines(foreign, "product_id", "is priced in another currency than the first item")
+        }
+        CreateRejection::TotalOutOfRange => {
+            Problem::invalid_field("/items", format!("the order's total must be from 1 to {}", Money::MAX_AMOUNT))
+        }
+        CreateRejection::PricesChanged(changes) => {
+            let prices: Vec<_> = changes
+                .iter()
+                .map(|change| json!({"pointer": format!("/items/{}/unit_price", change.line), "product_id": change.product_id, "current_price": change.current}))
+                .collect();
+            Problem::new(409, "price-changed", "Prices have changed", "see items for the current prices")
+                .with("items", json!(prices))
+        }
+        CreateRejection::OutOfStock(shortages) => {
+            let items: Vec<_> = shortages
+                .iter()
+                .map(|short| json!({"product_id": short.product_id, "requested_quantity": short.requested, "available_quantity": short.available}))
+                .collect();
+            Problem::new(409, "out-of-stock", "Not enough in stock", "see items for what is available")
+                .with("items", json!(items))
+        }
+    }
+}
+
+/// Absent means that the client wants no protection against sending twice.
+fn idempotency_key(request: &ApiRequest) -> Result<Option<&str>, Problem> {
+    match request.header("idempotency-key") {
+        Some(key) if key.is_empty() || key.len() > 255 => Err(Problem::new(
+            400,
+            "invalid-idempotency-key",
+            "The idempotency key is invalid",
+            "the header Idempotency-Key must be 1 to 255 characters long",
+        )),
+        key => Ok(key),
+    }
+}
+
+#[derive(Deserr)]
+#[deserr(error = FieldErrors, deny_unknown_fields)]
+struct CreateOrderBody {
+    #[deserr(try_from(&String) = CustomerId::parse -> Invalid)]
+    customer_id: CustomerId,
+    #[deserr(try_from(Vec<ItemBody>) = parse_items -> Invalid)]
+    items: RequestedItems,
+    #[deserr(from(AddressBody) = AddressBody::address)]
+    shipping_address: ShippingAddress,
+    #[deserr(default, try_from(Option<String>) = parse_payment_method -> Invalid)]
+    payment_method: Option<PaymentMethod>,
+}
+
+#[derive(Deserr)]
+#[deserr(error = FieldErrors, deny_unknown_fields)]
+struct ItemBody {
+    #[deserr(try_from(&String) = ProductId::parse -> Invalid)]
+    product_id: ProductId,
+    #[deserr(try_from(u32) = Quantity::new -> Invalid)]
+    quantity: Quantity,
+    #[deserr(default, try_from(Option<MoneyBody>) = optional_money -> Invalid)]
+    unit_price: Option<Money>,
+}
+
+#[derive(Deserr)]
+#[deserr(error = FieldErrors, deny_unknown_fields)]
+struct AddressBody {
+    #[deserr(try_from(&String) = Text::parse -> Invalid)]
+    street: Text<200>,
+    #[deserr(try_from(&String) = Text::parse -> Invalid)]
+    city: Text<100>,
+    #[deserr(try_from(&String) = Text::parse -> Invalid)]
+    state: Text<100>,
+    #[deserr(try_from(&String) = CountryCode::parse -> Invalid)]
+    country: CountryCode,
+    #[deserr(try_from(&String) = Text::parse -> Invalid)]
+    postal_code: Text<20>,
+}
+
+fn parse_items(items: Vec<ItemBody>) -> Result<RequestedItems, Invalid> {
+    let requested = |ItemBody { product_id, quantity, unit_price }| RequestedItem { product_id, quantity, unit_price };
+    RequestedItems::new(items.into_iter().map(requested).collect())
+}
+
+impl AddressBody {
+    fn address(self) -> ShippingAddress {
+        let Self { street, city, state, country, postal_code } = self;
+        ShippingAddress { street, city, state, country, postal_code }
+    }
+}
+
+fn parse_payment_method(token: Option<String>) -> Result<Option<PaymentMethod>, Invalid> {
+    token.map(|token| PaymentMethod::parse(&token)).transpose()
+}
+
+fn optional_money(body: Option<MoneyBody>) -> Result<Option<Money>, Invalid> {
+    body.map(MoneyBody::money).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use application::memory::{Fault, MemoryEventStore, MemoryInventory};
+    use domain::product::Product;
+    use serde_json::Value;
+
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../../events/create-order.json");
+
+    struct Shop {
+        store: MemoryEventStore,
+        catalogue: MemoryInventory,
+    }
+
+    impl Shop {
+        async fn with_tea(stock: u32) -> Self {
+            let shop = Self { store: MemoryEventStore::default(), catalogue: MemoryInventory::default() };
+            let price = Money::new(1999, "CNY".parse().unwrap()).unwrap();
+            let tea = Product { id: ProductId::parse("tea").unwrap(), name: Text::parse("Tea").unwrap(), price, stock };
+            shop.catalogue.put_product(&tea).await.unwrap();
+            shop
+        }
+
+        /// The sample event after a change to its body and headers.
+        async fn send(&self, change: impl FnOnce(&mut Value, &mut Value)) -> Result<Response<Body>, Problem> {
+            let mut event: Value = serde_json::from_str(SAMPLE).unwrap();
+            let mut body: Value = serde_json::from_str(event["body"].as_str().unwrap()).unwrap();
+            change(&mut body, &mut event);
+            event["body"] = Value::String(body.to_string());
+            let request = ApiRequest::from_event(&event.to_string(), chrono::Utc::now()).unwrap();
+            handle(&self.store, &self.catalogue, request).await
+        }
+    }
+
+    fn body(answer: &Response<Body>) -> Value {
+        serde_json::from_slice(answer.body()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_sample_order_is_placed() {
+        let shop = Shop::with_tea(2).await;
+        let answer = shop.send(|_, _| {}).await.unwrap();
+        assert_eq!(answer.status(), 201);
+        let id = body(&answer)["order_id"].as_str().unwrap().to_owned();
+        assert_eq!(answer.headers()["location"], format!("/api/v1/orders/{id}"));
+        assert_eq!(body(&answer)["version"], 1);
+        let commit = shop.store.all().remove(0);
+        assert_eq!(commit.metadata.actor, "customer:customer-1");
+        assert_eq!(commit.metadata.correlation_id, "sample-1");
+        assert_eq!(commit.metadata.causation_id, "sample-request");
+    }
+
+    #[tokio::test]
+    async fn the_same_request_again_is_replayed_whatever_its_field_order_and_defaults() {
+        let shop = Shop::with_tea(2).await;
+        let first = shop.send(|_, _| {}).await.unwrap();
+        let again = shop
+            .send(|body, _| {
+                body.as_object_mut().unwrap().remove("payment_method");
+            })
+            .await
+            .unwrap();
+        assert_eq!(again.headers()["idempotent-replayed"], "true");
+        assert_eq!(body(&again), body(&first));
+        assert_eq!(shop.store.all().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn another_body_under_the_same_key_is_a_422() {
+        let shop = Shop::with_tea(9).await;
+        shop.send(|_, _| {}).await.unwrap();
+        let problem = shop.send(|body, _| body["items"][0]["quantity"] = json!(3)).await.unwrap_err();
+        assert_eq!((problem.status, problem.kind), (422, "idempotency-key-reused"));
+    }
+
+    #[tokio::test]
+    async fn each_rejection_has_its_status() {
+        let shop = Shop::with_tea(1).await;
+        assert_eq!(shop.send(|_, _| {}).await.unwrap_err().kind, "out-of-stock");
+        let changed = shop.send(|body, _| body["items"][0]["unit_price"]["amount"] = json!(1)).await.unwrap_err();
+        assert_eq!((changed.status, changed.kind), (409, "price-changed"));
+        let unknown = shop.send(|body, _| body["items"][0]["product_id"] = json!("cup")).await.unwrap_err();
+        assert_eq!((unknown.status, unknown.kind), (400, "invalid-request"));
+        let foreign = shop.send(|body, _| body["customer_id"] = json!("customer-2")).await.unwrap_err();
+        assert_eq!(foreign.status, 403);
+        let nobody = shop.send(|_, event| event["requestContext"]["authorizer"] = Value::Null).await.unwrap_err();
+        assert_eq!(nobody.status, 401);
+        assert!(shop.store.all().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_store_that_does_not_answer_is_a_503_that_may_be_repeated() {
+        let shop = Shop::with_tea(2).await;
+        shop.store.fail_next_append(Fault::AfterEffect);
+        assert_eq!(shop.send(|_, _| {}).await.unwrap_err().status, 503);
+        let again = shop.send(|_, _| {}).await.unwrap();
+        assert_eq!(again.headers()["idempotent-replayed"], "true");
+        assert_eq!(shop.store.all().len(), 1);
+    }
+}

@@ -1,0 +1,20 @@
+//! Hands an order that is paid to the carrier.
+//!
+//! A step of the state machine: what it does is [`application::fulfilment::shipment::create_shipment`].
+
+use adapters::{
+    aws,
+    dynamodb::{DynamoEventStore, DynamoShipping},
+    lambda,
+};
+use application::fulfilment::shipment::create_shipment;
+use aws_sdk_dynamodb::Client;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    lambda::init_logs();
+    let client = Client::new(&aws::config().await);
+    let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
+    let shipping = DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?);
+    lambda::run_step(async |input, now| create_shipment(&store, &shipping, &input, now).await).await
+}

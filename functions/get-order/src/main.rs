@@ -1,0 +1,153 @@
+//! `GET /api/v1/orders/{order_id}`: the order as its view has it.
+//!
+//! 200 with an `ETag`, 304 for `If-None-Match`, 404 also for somebody else's order. `?min_version=N` waits a little for
+//! the view to have event N, then answers 503 with `Retry-After`.
+
+use std::time::Duration;
+
+use adapters::{
+    aws,
+    dynamodb::DynamoOrderViews,
+    http::{self, ApiRequest, Problem},
+    lambda,
+};
+use application::{event_store::Unavailable, ports::OrderViews};
+use aws_sdk_dynamodb::Client;
+use domain::{ids::OrderId, order_view::OrderView};
+use lambda_http::{Body, Response};
+
+/// How long `min_version` waits in all, and how long between two reads.
+const READS_MAX: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(100);
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    lambda::init_logs();
+    let client = Client::new(&aws::config().await);
+    let views = DynamoOrderViews::new(client, lambda::variable("ORDERS_TABLE")?);
+    http::run(|request| handle(&views, request)).await
+}
+
+async fn handle(views: &impl OrderViews, request: ApiRequest) -> Result<Response<Body>, Problem> {
+    let caller = request.caller()?;
+    let min_version = min_version(&request)?;
+    // An id that is no id names no order; clients need not know what ours look like.
+    let id = OrderId::parse(&request.path_parameter("order_id")).ok_or_else(|| Problem::not_found("order"))?;
+    let view = load(views, id, min_version).await.map_err(|error| Problem::unavailable(&error))?;
+    match view {
+        Some(view) if caller.may_act_for(&view.customer.id) => {
+            if view.version < min_version {
+                return Err(Problem::retry_later(format!(
+                    "the order is at version {}; version {min_version} is not there yet",
+                    view.version
+                )));
+            }
+            respond(&view, request.header("if-none-match"))
+        }
+        // The order may have been placed a moment ago: whoever knows a version of it is told to come back.
+        None if min_version > 0 => Err(Problem::retry_later("the order is not there yet")),
+        Some(_) | None => Err(Problem::not_found("order")),
+    }
+}
+
+fn respond(view: &OrderView, if_none_match: Option<&str>) -> Result<Response<Body>, Problem> {
+    let etag = format!("\"{}\"", view.version);
+    let known = if_none_match.is_some_and(|tags| {
+        tags.split(',').map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
+    });
+    let answer = if known { not_modified()? } else { http::json(200, view)? };
+    Ok(http::with_header(http::with_header(answer, "etag", &etag), "cache-control", "private, no-cache"))
+}
+
+fn not_modified() -> Result<Response<Body>, Problem> {
+    Response::builder().status(304).body(Body::Empty).map_err(|error| Problem::internal(&error))
+}
+
+/// One read; more only while a wanted version is not there.
+async fn load(views: &impl OrderViews, id: OrderId, min_version: u64) -> Result<Option<OrderView>, Unavailable> {
+    let mut view = views.load(id).await?;
+    for _ in 1..READS_MAX {
+        if view.as_ref().map_or(0, |view| view.version) >= min_version {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+        view = views.load(id).await?;
+    }
+    Ok(view)
+}
+
+fn min_version(request: &ApiRequest) -> Result<u64, Problem> {
+    match request.query_parameter("min_version") {
+        None => Ok(0),
+        Some(text) => {
+            text.parse().map_err(|_| Problem::invalid_field("?min_version", "must be a whole number, not negative"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use adapters::lambda::read_batch;
+    use application::{event_store::Commit, memory::MemoryOrderViews};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../../events/get-order.json");
+
+    /// The view of the order whose creation is the sample event of `project-orders`.
+    async fn views() -> MemoryOrderViews {
+        let batch = serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap();
+        let (commits, _) = read_batch(batch);
+        let commit: &Commit = &commits[0];
+        let (version, event) = commit.numbered().next().unwrap();
+        let id = commit.stream.order_id().unwrap();
+        let view = OrderView::evolve(None, id, &event.read().unwrap(), version, commit.metadata.occurred_at).unwrap();
+        let views = MemoryOrderViews::default();
+        views.save(&view, 0).await.unwrap();
+        views
+    }
+
+    async fn send(change: impl FnOnce(&mut Value)) -> Result<Response<Body>, Problem> {
+        let mut event: Value = serde_json::from_str(SAMPLE).unwrap();
+        change(&mut event);
+        handle(&views().await, ApiRequest::from_event(&event.to_string(), chrono::Utc::now()).unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn the_sample_reads_the_order() {
+        let answer = send(|_| {}).await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.headers()["etag"].to_str().unwrap()), (200, "\"1\""));
+        let body: Value = serde_json::from_slice(answer.body()).unwrap();
+        assert_eq!(body["status"], "created");
+        assert_eq!(body["total_amount"]["amount"], 3998);
+    }
+
+    #[tokio::test]
+    async fn what_the_client_has_is_not_sent_again() {
+        let answer = send(|event| event["headers"]["if-none-match"] = json!("\"0\", W/\"1\"")).await.unwrap();
+        assert_eq!(answer.status(), 304);
+        assert!(answer.body().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_unknown_a_foreign_and_an_impossible_order_look_the_same() {
+        let foreign = send(|event| event["requestContext"]["authorizer"]["jwt"]["claims"]["sub"] = json!("x")).await;
+        let unknown = send(|event| event["pathParameters"]["order_id"] = json!(uuid::Uuid::nil())).await;
+        let no_id = send(|event| event["pathParameters"]["order_id"] = json!("42")).await;
+        assert_eq!(foreign.as_ref().unwrap_err().status, 404);
+        assert_eq!(foreign.as_ref().unwrap_err(), unknown.as_ref().unwrap_err());
+        assert_eq!(foreign.unwrap_err(), no_id.unwrap_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_version_that_does_not_come_is_a_503_after_a_bounded_wait() {
+        let ask = |version: &str| {
+            let query = json!(format!("min_version={version}"));
+            move |event: &mut Value| event["rawQueryString"] = query
+        };
+        assert_eq!(send(ask("1")).await.unwrap().status(), 200);
+        assert_eq!(send(ask("2")).await.unwrap_err().status, 503);
+        assert_eq!(send(ask("soon")).await.unwrap_err().status, 400);
+    }
+}

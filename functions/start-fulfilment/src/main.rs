@@ -1,0 +1,121 @@
+//! `OrderCreated` from the bus, through a queue → one execution of the fulfilment per order.
+//!
+//! A message that comes twice starts nothing the second time; one that cannot be handled comes again, and at last goes
+//! to the dead-letter queue.
+
+use adapters::{aws, event_bridge::Detail, lambda, step_functions::StateMachine};
+use application::{
+    event_store::Unavailable,
+    ports::{Fulfilment, FulfilmentInput},
+};
+use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
+use aws_sdk_sfn::Client;
+use domain::ids::OrderId;
+use lambda_runtime::{LambdaEvent, service_fn};
+use serde::Deserialize;
+use tracing::{Instrument, info, warn};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    lambda::init_logs();
+    let fulfilment = StateMachine::new(Client::new(&aws::config().await), lambda::variable("FULFILMENT_ARN")?);
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<SqsEvent>| {
+        let span = lambda::invocation_span(&event.context);
+        Ok::<_, lambda_runtime::Error>(handle(&fulfilment, event.payload).instrument(span).await)
+    }))
+    .await
+}
+
+async fn handle(fulfilment: &impl Fulfilment, batch: SqsEvent) -> SqsBatchResponse {
+    let mut response = SqsBatchResponse::default();
+    for message in batch.records {
+        if let Err(error) = start(fulfilment, &message).await {
+            warn!(message_id = message.message_id, error = lambda::chain(&error), "fulfilment not started");
+            let mut failure = BatchItemFailure::default();
+            failure.item_identifier = message.message_id.unwrap_or_default();
+            response.batch_item_failures.push(failure);
+        }
+    }
+    response
+}
+
+/// Why a message did not start anything.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("the message is not an event of this service")]
+    Unreadable(#[from] serde_json::Error),
+    #[error("the event is not an order's")]
+    NotAnOrder,
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// An event as `EventBridge` puts it into a queue.
+#[derive(Deserialize)]
+struct BusEvent {
+    detail: Detail,
+}
+
+async fn start(fulfilment: &impl Fulfilment, message: &SqsMessage) -> Result<(), StartError> {
+    let BusEvent { detail: Detail { metadata, .. } } =
+        serde_json::from_str(message.body.as_deref().unwrap_or_default())?;
+    let order_id = OrderId::parse(&metadata.aggregate_id).ok_or(StartError::NotAnOrder)?;
+    let input = FulfilmentInput {
+        order_id,
+        correlation_id: metadata.correlation_id,
+        causation_id: metadata.event_id,
+        traceparent: metadata.traceparent,
+    };
+    let now = fulfilment.start(&input).await?;
+    info!(%order_id, correlation_id = input.correlation_id, started = now, "fulfilment started, now or before");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use application::memory::MemoryFulfilment;
+
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../../events/start-fulfilment.json");
+
+    fn batch(text: &str) -> SqsEvent {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_sample_message_starts_one_fulfilment_however_often_it_comes() {
+        let fulfilment = MemoryFulfilment::default();
+        for _ in 0..2 {
+            assert!(handle(&fulfilment, batch(SAMPLE)).await.batch_item_failures.is_empty());
+        }
+        let started = fulfilment.started();
+        assert_eq!(started.len(), 1);
+        assert_eq!(started[0].correlation_id, "sample-1");
+        assert_eq!(started[0].causation_id, format!("{}/1", started[0].order_id));
+    }
+
+    #[tokio::test]
+    async fn only_the_message_that_failed_comes_again() {
+        let fulfilment = MemoryFulfilment::default();
+        let mut mixed = batch(SAMPLE);
+        let mut poison = mixed.records[0].clone();
+        poison.message_id = Some("poison".to_owned());
+        poison.body = Some("{}".to_owned());
+        mixed.records.push(poison);
+        let failures = handle(&fulfilment, mixed).await.batch_item_failures;
+        assert_eq!(failures.len(), 1);
+        assert_eq!(failures[0].item_identifier, "poison");
+        assert_eq!(fulfilment.started().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_state_machine_that_is_down_loses_nothing() {
+        let fulfilment = MemoryFulfilment::default();
+        fulfilment.set_down(true);
+        assert_eq!(handle(&fulfilment, batch(SAMPLE)).await.batch_item_failures.len(), 1);
+        fulfilment.set_down(false);
+        assert!(handle(&fulfilment, batch(SAMPLE)).await.batch_item_failures.is_empty());
+        assert_eq!(fulfilment.started().len(), 1);
+    }
+}
