@@ -1,0 +1,37 @@
+# Everything is done by infra/local; this file only gives it short names.
+PYTHON ?= python3
+STACK  := $(PYTHON) infra/local/stack.py
+MAKEFLAGS += --no-print-directory
+
+.DEFAULT_GOAL := help
+.PHONY: help up down status token demo watch logs test deploy
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+up: ## Build, start and deploy the whole system on this machine; safe to repeat (LOCAL_PORT=4566)
+	@$(STACK) up
+
+down: ## Stop it (WIPE=1 also removes the installed tools)
+	@$(STACK) down $(if $(WIPE),--wipe)
+
+status: ## Say whether it runs
+	@$(STACK) status
+
+token: ## Print an access token: WHO=customer-1, customer-2 or staff-1
+	@$(STACK) token $(WHO)
+
+demo: ## Place an order and follow it to the end
+	@$(STACK) demo
+
+watch: ## Run the HTTP functions from source and rebuild them on every change
+	@$(STACK) watch
+
+logs: ## Follow the functions' logs (FUNCTION=create-order for one of them, CONTAINING=<correlation id> for one order)
+	@$(STACK) logs $(FUNCTION) --containing="$(CONTAINING)"
+
+test: ## Run everything that CI runs
+	@infra/local/test.sh
+
+deploy: ## Build for AWS and deploy to STAGE=dev or STAGE=prod
+	@$(STACK) deploy $(STAGE)

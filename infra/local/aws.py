@@ -1,0 +1,267 @@
+"""What talks to the running local stack: users and products of a fresh one, tokens, the demo, the logs.
+
+stack.py runs it with the emulator's libraries and with the emulator's endpoint and test credentials in the environment.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import secrets
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from pathlib import Path
+
+import botocore.session
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCAL = ROOT / ".local"
+STACK_ENV = LOCAL / "stack.env"
+USERS = {"customer-1": [], "customer-2": [], "staff-1": ["staff"]}  # with their groups
+
+
+def client(service: str):
+    return botocore.session.get_session().create_client(service)
+
+
+# ---------------------------------------------------------------- stack.env
+
+
+def stack_outputs() -> dict[str, str]:
+    stack = client("cloudformation").describe_stacks(StackName="order-service-local")["Stacks"][0]
+    return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+
+def stack_environment() -> dict[str, str]:
+    if not STACK_ENV.exists():
+        sys.exit("error: the local stack is not ready; `make up` completes it")
+    lines = STACK_ENV.read_text().splitlines()
+    return {name: value.strip('"') for name, value in (line.split("=", 1) for line in lines)}
+
+
+def write_environment(outputs: dict[str, str], ids: dict[str, str]):
+    """Lines that a shell can source; a value is quoted only where it has spaces, for readers that know no quotes."""
+    values = {name: os.environ[name] for name in
+              ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    values |= {shout(name): value for name, value in outputs.items()}
+    values |= {shout(f"{who}-id"): sub for who, sub in ids.items()}
+    # The emulator also answers under a host name of the API's own, but not every client can resolve that.
+    values["API_URL"] = f"{values['AWS_ENDPOINT_URL']}/_aws/execute-api/{values['API_ID']}"
+    text = "".join(f'{name}="{value}"\n' if " " in value else f"{name}={value}\n" for name, value in sorted(values.items()))
+    new = STACK_ENV.with_suffix(".new")
+    new.write_text(text)
+    new.replace(STACK_ENV)
+
+
+def shout(name: str) -> str:
+    """EventsTable -> EVENTS_TABLE, customer-1-id -> CUSTOMER_1_ID"""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).replace("-", "_").upper()
+
+
+# ---------------------------------------------------------------- users and tokens
+
+
+def create_users(pool: str) -> dict[str, str]:
+    """Returns each user's `sub`, which is the customer id."""
+    cognito, ids = client("cognito-idp"), {}
+    for who, groups in USERS.items():
+        try:
+            cognito.admin_create_user(UserPoolId=pool, Username=who, MessageAction="SUPPRESS")
+            cognito.admin_set_user_password(UserPoolId=pool, Username=who, Password=password(), Permanent=True)
+            for group in groups:
+                cognito.admin_add_user_to_group(UserPoolId=pool, Username=who, GroupName=group)
+        except cognito.exceptions.UsernameExistsException:
+            pass
+        attributes = cognito.admin_get_user(UserPoolId=pool, Username=who)["UserAttributes"]
+        ids[who] = next(attribute["Value"] for attribute in attributes if attribute["Name"] == "sub")
+    return ids
+
+
+def password() -> str:
+    """The local users' password, made up on first use."""
+    file = LOCAL / "password"
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(f"Aa1-{secrets.token_urlsafe(16)}")
+    return file.read_text()
+
+
+def token_of(who: str) -> str:
+    signed_in = client("cognito-idp").initiate_auth(
+        ClientId=stack_environment()["USER_POOL_CLIENT_ID"], AuthFlow="USER_PASSWORD_AUTH",
+        AuthParameters={"USERNAME": who, "PASSWORD": password()})
+    return signed_in["AuthenticationResult"]["AccessToken"]
+
+
+# ---------------------------------------------------------------- the service's own API
+
+
+def call(method: str, path: str, token: str, body: dict | None = None) -> tuple[int, dict]:
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    if method == "POST":
+        headers["Idempotency-Key"] = str(uuid.uuid4())
+    request = urllib.request.Request(stack_environment()["API_URL"] + path, method=method, headers=headers,
+                                     data=json.dumps(body).encode() if body else None)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read() or "{}")
+
+
+def products() -> list[dict]:
+    return json.loads((ROOT / "infra" / "seed.json").read_text())
+
+
+def seed(token: str):
+    for product in products():
+        path = f"/api/v1/products/{product['id']}"
+        code, answer = call("GET", path, token)
+        if code == 404:
+            code, answer = call("PUT", path, token, {key: value for key, value in product.items() if key != "id"})
+        if code not in (200, 201):
+            sys.exit(f"error: PUT {path} answered {code}: {json.dumps(answer)}. `make logs` may say why")
+
+
+# ---------------------------------------------------------------- commands
+
+
+def settle(_):
+    outputs = stack_outputs()
+    write_environment(outputs, create_users(outputs["UserPoolId"]))
+    seed(token_of("staff-1"))
+    print(f"""
+The order service runs at {stack_environment()["API_URL"]}
+
+  make demo                    places an order and shows each of its events
+  make logs                    what the functions say
+  make token WHO=customer-1    a token for calls of your own (also customer-2, staff-1)
+  make down                    stops everything
+
+  . .local/stack.env
+  curl -H "Authorization: Bearer $(make token WHO=customer-1)" "$API_URL/api/v1/products/{products()[0]["id"]}"
+""")
+
+
+def token(arguments):
+    print(token_of(arguments.who))
+
+
+def demo(_):
+    environment, bearer = stack_environment(), token_of("customer-1")
+    code, placed = call("POST", "/api/v1/orders", bearer, {
+        "customer_id": environment["CUSTOMER_1_ID"],
+        "items": [{"product_id": product["id"], "quantity": 1} for product in products()[:2]],
+        "shipping_address": {"street": "1 Nanjing Road", "city": "Shanghai", "state": "Shanghai", "country": "CN", "postal_code": "200001"},
+    })
+    if code != 201:
+        sys.exit(f"error: POST /api/v1/orders answered {code}: {json.dumps(placed)}")
+    order = placed["order_id"]
+    print(f"Placed the order {order}. Its events:\n")
+    deadline = time.monotonic() + 60
+    follow_events(order, environment["EVENTS_TABLE"], deadline)
+    path, view = f"/api/v1/orders/{order}", {}
+    while view.get("status") not in ("confirmed", "rejected") and time.monotonic() < deadline:
+        time.sleep(0.2)
+        view = call("GET", path, bearer)[1]
+    print(f"\nGET {path}\n{json.dumps(view, indent=2, ensure_ascii=False)}")
+    if view.get("status") != "confirmed":
+        arn = environment["FULFILMENT_ARN"].replace(":stateMachine:", ":execution:") + f":{order}"
+        sys.exit(f"error: the order was not confirmed within a minute. {describe_execution(arn)} `make logs` may say more")
+
+
+def follow_events(order: str, table: str, deadline: float):
+    dynamodb, seen = client("dynamodb"), 0
+    while time.monotonic() < deadline:
+        commits = dynamodb.query(TableName=table, ConsistentRead=True, KeyConditionExpression="#stream = :stream AND #version > :seen",
+                                 ExpressionAttributeNames={"#stream": "stream", "#version": "version"},
+                                 ExpressionAttributeValues={":stream": {"S": f"order#{order}"}, ":seen": {"N": str(seen)}})["Items"]
+        for commit in commits:
+            for seen, event in enumerate(json.loads(commit["events"]["S"]), start=int(commit["version"]["N"])):
+                print(f"  {commit['occurred_at']['S'][11:23]:<13} {seen:>2}  {event['type']:<18} {facts(event['data'])}", flush=True)
+                if event["type"] in ("OrderConfirmed", "OrderRejected"):
+                    return
+        time.sleep(0.1)
+
+
+def facts(data: dict) -> str:
+    """An event's plain values and amounts of money, in short."""
+    found = []
+    for name, value in data.items():
+        if isinstance(value, dict) and value.keys() == {"amount", "currency"}:
+            value = f"{value['amount']} {value['currency']}"
+        if isinstance(value, (str, int)):
+            found.append(f"{name}={value}")
+    return "  ".join(found)[:120]
+
+
+def describe_execution(arn: str) -> str:
+    try:
+        execution = client("stepfunctions").describe_execution(executionArn=arn)
+        return f"Its fulfilment: {execution['status']} {execution.get('error', '')} {execution.get('cause', '')}".strip() + "."
+    except ClientError:
+        return "Its fulfilment was never started."
+
+
+def logs(arguments):
+    query = {"logGroupName": stack_environment()["FUNCTION_LOGS"], "filterPattern": quoted(arguments.containing)}
+    service, since, shown = client("logs"), int(time.time() * 1000) - 10 * 60_000, set()
+    while True:  # ends with the user, or with the stack
+        try:
+            events = service.filter_log_events(startTime=since, **query)["events"]
+        except EndpointConnectionError:
+            return
+        for event in sorted(events, key=lambda event: event["timestamp"]):
+            key = (event["timestamp"], event["logStreamName"], event["message"])
+            if key not in shown and wanted(event["message"], arguments.function):
+                print(event["message"], flush=True)
+            shown.add(key)
+        # The emulator gives no token for what does not fit into one answer; the last one's time serves as one.
+        complete = len(events) < 10_000
+        if arguments.once and complete:
+            return
+        since = max([since, *(event["timestamp"] for event in events)])
+        shown = {key for key in shown if key[0] >= since}
+        if complete:
+            time.sleep(1)
+
+
+def quoted(text: str) -> str:
+    """A filter pattern for lines with this text; the empty pattern is for all lines."""
+    return '"' + text.replace('"', "") + '"' if text else ""
+
+
+def wanted(message: str, function: str) -> bool:
+    """Leaves out Lambda's own lines, and those of other functions when one is asked for."""
+    if re.match(r"(START|END|REPORT) RequestId: ", message):
+        return False
+    return not function or re.search(rf'"function_name": ?"[^"]*-{function}"', message) is not None
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers(required=True)
+    commands.add_parser("settle").set_defaults(run=settle)
+    commands.add_parser("demo").set_defaults(run=demo)
+    command = commands.add_parser("token")
+    command.add_argument("who", choices=USERS)
+    command.set_defaults(run=token)
+    command = commands.add_parser("logs")
+    command.add_argument("function", nargs="?", default="")
+    command.add_argument("--once", action="store_true")
+    command.add_argument("--containing", default="")
+    command.set_defaults(run=logs)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (KeyboardInterrupt, BrokenPipeError):  # the reader has seen enough
+        os._exit(130)

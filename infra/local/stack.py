@@ -1,0 +1,414 @@
+"""The local stack: builds the functions, runs the AWS emulator, deploys template.yaml to it, and stops it again.
+
+Needs only Python's standard library. What talks to the running stack is in aws.py, which runs among the emulator's
+libraries. Everything that this script makes lies in .local/ and target/.
+"""
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import filecmp
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = ROOT / "infra" / "local"
+LOCAL = ROOT / ".local"
+TOOLS = LOCAL / "tools"
+LAMBDAS = ROOT / "target" / "lambda"  # where template.yaml looks for the functions
+STACK_ENV = LOCAL / "stack.env"
+PROCESS = LOCAL / "ministack.json"  # process id and port of the emulator
+EMULATOR_LOG = LOCAL / "ministack.log"
+DEPLOYED = LOCAL / "deployed"  # digest of what was deployed last
+
+MINUTE = 60
+
+
+def fail(message: str):
+    sys.exit(f"error: {message}")
+
+
+def say(message: str):
+    print(f"\033[1m{message}\033[0m" if sys.stdout.isatty() else message, flush=True)
+
+
+# ---------------------------------------------------------------- what the machine must have
+
+
+def check_python():
+    if sys.version_info < (3, 10):
+        fail(f"Python 3.10 or newer is needed, this is {sys.version.split()[0]}. Name another one: make up PYTHON=python3.12")
+    try:
+        import ensurepip, venv  # noqa: F401, E401
+    except ImportError:
+        fail("Python's venv module is missing. On Debian and Ubuntu: apt-get install python3-venv")
+
+
+def check_machine():
+    check_python()
+    if not shutil.which("cargo"):
+        fail("cargo is not on the PATH. Install Rust from https://rustup.rs and open a new shell")
+    if not shutil.which("cc"):
+        fail("a C compiler is needed to link Rust programs. On Debian and Ubuntu: apt-get install build-essential")
+    needed = 1 if TOOLS.exists() else 6  # GB; the first build and the tools take about 5
+    free = shutil.disk_usage(ROOT).free / 1e9
+    if free < needed:
+        fail(f"{needed} GB of disk are needed, {free:.1f} GB are free in {ROOT}. Make room (`cargo clean` frees old builds)")
+
+
+def wanted_port(default: int) -> int:
+    text = os.environ.get("LOCAL_PORT", str(default))
+    if not text.isdigit() or not 1024 <= int(text) <= 65000:
+        fail(f"LOCAL_PORT must be a port number from 1024 to 65000, not {text!r}")
+    return int(text)
+
+
+def check_port(port: int):
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            fail(f"port {port} is taken by another program. Stop it, or take another port: make up LOCAL_PORT={port + 11}")
+
+
+# ---------------------------------------------------------------- tools
+
+
+def install(name: str):
+    """Makes the virtual environment .local/tools/<name> hold what <name>.txt asks for."""
+    wanted = (HERE / f"{name}.txt").read_text()
+    home, done = TOOLS / name, TOOLS / name / "installed.txt"
+    if done.exists() and done.read_text() == wanted:
+        return
+    TOOLS.mkdir(parents=True, exist_ok=True)
+    pip = [home / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check", "-r", HERE / f"{name}.txt"]
+    log = TOOLS / f"{name}.log"
+    run_quietly([sys.executable, "-m", "venv", "--clear", home], log)
+    run_quietly(pip, log)
+    done.write_text(wanted)
+
+
+def run_quietly(command: list, log: Path, env: dict | None = None, explain=None):
+    """Runs a command with its output in a log. If it fails, shows the log's end, or what `explain` knows better."""
+    with log.open("w") as out:
+        code = subprocess.run(command, cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT, timeout=20 * MINUTE).returncode
+    if code:
+        fail(f"{Path(command[0]).name} failed, see {log}:\n{explain and explain() or end_of(log)}")
+
+
+def end_of(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+
+
+def run_visibly(command: list, env: dict | None = None, timeout: int | None = 60 * MINUTE) -> int:
+    try:
+        return subprocess.run(command, cwd=ROOT, env=env, timeout=timeout).returncode
+    except KeyboardInterrupt:
+        return 130
+
+
+# ---------------------------------------------------------------- functions
+
+
+def build():
+    if run_visibly(["cargo", "build", "--locked", "--bins"]):
+        fail("the build failed, see above")
+    metadata = subprocess.run(["cargo", "metadata", "--locked", "--no-deps", "--format-version=1"], cwd=ROOT, timeout=MINUTE,
+                              check=True, stdout=subprocess.PIPE).stdout
+    built = Path(json.loads(metadata)["target_directory"]) / "debug"
+    changed = [function for function in functions() if place(built / function, LAMBDAS / function / "bootstrap")]
+    if changed:
+        say(f"Changed functions: {', '.join(changed)}")
+
+
+def functions() -> list[str]:
+    return sorted(manifest.parent.name for manifest in (ROOT / "functions").glob("*/Cargo.toml"))
+
+
+def place(binary: Path, bootstrap: Path) -> bool:
+    """Copies a binary to where the template expects it, unless the same is there, and says whether it did."""
+    built = binary.stat().st_mtime_ns
+    if bootstrap.exists() and bootstrap.stat().st_mtime_ns == built:
+        return False
+    bootstrap.parent.mkdir(parents=True, exist_ok=True)
+    new = bootstrap.parent.parent / f"{binary.name}.new"
+    if shutil.which("strip"):  # debug symbols would make the packages many times larger
+        subprocess.run(["strip", "-o", new, binary], check=True, timeout=MINUTE)
+    else:
+        shutil.copy(binary, new)
+    changed = not (bootstrap.exists() and filecmp.cmp(new, bootstrap, shallow=False))
+    new.replace(bootstrap)
+    os.utime(bootstrap, ns=(built, built))
+    return changed
+
+
+# ---------------------------------------------------------------- emulator
+
+
+def running() -> dict | None:
+    """Process id and port of our emulator, if it is up. A recycled process id is somebody else's and not counted."""
+    try:
+        process = json.loads(PROCESS.read_text())
+    except FileNotFoundError:
+        return None
+    return process if str(TOOLS / "emulator") in command_line(process["pid"]) else None
+
+
+def command_line(pid: int) -> str:
+    if Path("/proc/self").exists():
+        file = Path(f"/proc/{pid}/cmdline")
+        return file.read_text().replace("\0", " ") if file.exists() else ""
+    return subprocess.run(["ps", "-o", "command=", "-p", str(pid)], stdout=subprocess.PIPE, text=True, timeout=MINUTE).stdout
+
+
+def start_emulator(port: int):
+    check_port(port)
+    forget()
+    scratch = LOCAL / "tmp"
+    scratch.mkdir(parents=True, exist_ok=True)
+    # A function inherits the emulator's environment, so this is all that either of them gets to see.
+    environment = {
+        "PATH": os.environ["PATH"],
+        "TMPDIR": str(scratch),
+        "STATE_DIR": str(scratch / "state"),
+        "GATEWAY_PORT": str(port),
+        "BIND_HOST": "127.0.0.1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",  # handed on to the functions
+        "MINISTACK_REGION": "us-east-1",
+        # Calls are signed, and checked against IAM policies. The key `test` is the account's root, which may do
+        # everything: deployments and scripts use it. A function gets a session of its own role, and is held to it.
+        # What AWS does on a function's behalf (reading streams and queues, running the state machine) is not checked.
+        "AUTH": "true",
+        # Listeners for services that are not used; the first would be open to the network.
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+    }
+    with EMULATOR_LOG.open("w") as log:
+        process = subprocess.Popen([TOOLS / "emulator" / "bin" / "ministack"], cwd=LOCAL, env=environment, stdin=subprocess.DEVNULL,
+                                   stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    PROCESS.write_text(json.dumps({"pid": process.pid, "port": port}))
+    wait_until_ready(process, port)
+
+
+def wait_until_ready(process: subprocess.Popen, port: int):
+    deadline = time.monotonic() + MINUTE
+    while time.monotonic() < deadline and process.poll() is None:
+        if is_ready(port):
+            return
+        time.sleep(0.1)
+    stop_emulator()
+    fail(f"the emulator did not start, see {EMULATOR_LOG}:\n{end_of(EMULATOR_LOG)}")
+
+
+def is_ready(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        connection.request("GET", "/_ministack/ready")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def stop_emulator():
+    process = running()
+    if process:
+        os.kill(process["pid"], signal.SIGTERM)  # it ends its functions before itself
+        deadline = time.monotonic() + 15
+        while running() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if running():
+            os.killpg(process["pid"], signal.SIGKILL)
+    forget()
+
+
+def forget():
+    """The emulator keeps its state in memory, so what we remember of it ends with it."""
+    for file in (PROCESS, DEPLOYED, STACK_ENV):
+        file.unlink(missing_ok=True)
+    shutil.rmtree(LOCAL / "tmp", ignore_errors=True)
+
+
+def client_environment(port: int) -> dict:
+    """The environment of a program that is to talk to the emulator, and can by no mistake reach a real account."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return ours | {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+        "SAM_CLI_TELEMETRY": "0",
+        "SAM_CLI_POLL_DELAY": "0.5",  # seconds; the usual 5 are made for AWS
+    }
+
+
+# ---------------------------------------------------------------- deployment
+
+
+def deploy_locally(port: int):
+    digest = digest_of_deployment()
+    if DEPLOYED.exists() and DEPLOYED.read_text() == digest:
+        say("Nothing to deploy: templates and functions are as deployed")
+        return
+    say("Deploying template.yaml")
+    DEPLOYED.unlink(missing_ok=True)
+    sam = [TOOLS / "sam" / "bin" / "sam", "deploy", "--config-env", "local"]
+    run_quietly(sam, LOCAL / "deploy.log", client_environment(port), explain=failed_resources)
+    DEPLOYED.write_text(digest)
+
+
+def failed_resources() -> str:
+    """SAM's log ends with the rollback; the emulator's own log names the cause."""
+    lines = EMULATOR_LOG.read_text(errors="replace").splitlines()
+    causes = [line for line in lines if "ERROR [cloudformation]" in line][-5:]
+    return "\n".join([*causes, "`make down` and `make up` start afresh"]) if causes else ""
+
+
+def digest_of_deployment() -> str:
+    files = [ROOT / "template.yaml", ROOT / "samconfig.toml", *(ROOT / "infra").glob("*.yaml"), *(ROOT / "infra").glob("*.json")]
+    files += [LAMBDAS / function / "bootstrap" for function in functions()]
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+# ---------------------------------------------------------------- commands
+
+
+def tools(_):
+    check_python()
+    say("Installing the emulator and SAM into .local/tools (a minute the first time)")
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        list(pool.map(install, ["emulator", "sam"]))
+
+
+def up(_):
+    check_machine()
+    process = running()
+    port = wanted_port(default=process["port"] if process else 4566)
+    if process and process["port"] != port:
+        fail(f"this folder's stack runs on port {process['port']}. Add LOCAL_PORT={process['port']}, or `make down` first")
+    if not process:
+        check_port(port)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        installing = [pool.submit(install, name) for name in ("emulator", "sam")]
+        say("Building the functions (minutes the first time; tools are installed meanwhile)")
+        build()
+        if not all(result.done() for result in installing):
+            say("Waiting for the tools (.local/tools/*.log)")
+        for result in installing:
+            result.result()
+    if not process:
+        say(f"Starting the emulator on 127.0.0.1:{port}")
+        start_emulator(port)
+    deploy_locally(port)
+    sys.exit(ask_stack("settle"))
+
+
+def down(arguments):
+    say("Stopping the local stack" if running() else "The local stack is not running")
+    stop_emulator()
+    if arguments.wipe:
+        shutil.rmtree(LOCAL, ignore_errors=True)
+        shutil.rmtree(LAMBDAS, ignore_errors=True)
+
+
+def status(_):
+    process = running()
+    if not (process and STACK_ENV.exists()):
+        fail("the local stack is not running; `make up` starts it")
+    print(f"The local stack runs on 127.0.0.1:{process['port']}")
+
+
+def ask_stack(*arguments: str, timeout: int | None = 5 * MINUTE) -> int:
+    """Runs aws.py among the emulator's libraries."""
+    process = running()
+    if not process:
+        fail("the local stack is not running; `make up` starts it")
+    python = TOOLS / "emulator" / "bin" / "python"
+    return run_visibly([python, HERE / "aws.py", *arguments], env=client_environment(process["port"]), timeout=timeout)
+
+
+def token(arguments):
+    sys.exit(ask_stack("token", arguments.who))
+
+
+def demo(_):
+    sys.exit(ask_stack("demo"))
+
+
+def logs(arguments):
+    once = ["--once"] if arguments.once else []
+    sys.exit(ask_stack("logs", arguments.function, *once, f"--containing={arguments.containing}", timeout=None))
+
+
+def watch(_):
+    status(None)
+    say("Installing cargo-lambda (large, first time only)")
+    install("cargo-lambda")
+    port = running()["port"]
+    front, invoke = port + 1, port + 2
+    check_port(front)
+    check_port(invoke)
+    # Functions run here as the account's root: least privilege is tried with `make up`, not with `make watch`.
+    stack = dict(line.split("=", 1) for line in STACK_ENV.read_text().splitlines())
+    environment = client_environment(port) | {name: value.strip('"') for name, value in stack.items()}
+    python = TOOLS / "emulator" / "bin" / "python"
+    with subprocess.Popen([python, HERE / "front.py", str(front), str(invoke)], cwd=ROOT, env=environment) as process:
+        try:
+            run_visibly([TOOLS / "cargo-lambda" / "bin" / "cargo-lambda", "lambda", "watch",
+                         "--invoke-address", "127.0.0.1", "--invoke-port", str(invoke)], env=environment, timeout=None)
+        finally:
+            process.terminate()
+
+
+def deploy(arguments):
+    check_python()
+    install("sam")
+    install("cargo-lambda")
+    path = os.pathsep.join([str(TOOLS / "cargo-lambda" / "bin"), os.environ["PATH"]])  # zig lies there too
+    cargo_lambda = ["cargo-lambda", "lambda", "build", "--release", "--arm64", "--locked", "--bins", "--lambda-dir", str(LAMBDAS)]
+    if run_visibly(cargo_lambda, env=os.environ | {"PATH": path}):
+        fail("the build failed, see above")
+    sys.exit(run_visibly([TOOLS / "sam" / "bin" / "sam", "deploy", "--config-env", arguments.stage]))
+
+
+def main():
+    parser = argparse.ArgumentParser(description="The local stack of the order service")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command in (tools, up, status, demo, watch):
+        commands.add_parser(command.__name__).set_defaults(run=command)
+    command = commands.add_parser("down")
+    command.add_argument("--wipe", action="store_true", help="also remove tools and packages")
+    command.set_defaults(run=down)
+    command = commands.add_parser("token")
+    command.add_argument("who", choices=["customer-1", "customer-2", "staff-1"])
+    command.set_defaults(run=token)
+    command = commands.add_parser("logs")
+    command.add_argument("function", nargs="?", default="", choices=["", *functions()])
+    command.add_argument("--once", action="store_true", help="do not wait for new lines")
+    command.add_argument("--containing", default="")
+    command.set_defaults(run=logs)
+    command = commands.add_parser("deploy")
+    command.add_argument("stage", choices=["dev", "prod"])
+    command.set_defaults(run=deploy)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()
