@@ -1,0 +1,74 @@
+//! An order goes all the way through, or is undone.
+
+use serde_json::{Value, json};
+
+use crate::service::{Service, fresh_key, order};
+
+#[tokio::test]
+async fn an_order_becomes_confirmed_paid_and_shipped() {
+    let service = Service::connect().await;
+    let product = service.product(10).await;
+    let placed = service.place("customer-1", &fresh_key(), &order("customer-1", &product)).await.expect(201);
+    let id = placed.text("order_id");
+    assert_eq!(placed.text("status"), "created");
+    assert_eq!(placed.body["version"], 1);
+    assert_eq!(placed.header("location"), format!("/api/v1/orders/{id}"));
+
+    let done = service.await_status("customer-1", &id, &["confirmed", "rejected"]).await.body;
+    assert_eq!(done["status"], "confirmed");
+    assert_eq!(done["version"], 5);
+    assert_eq!(done["items"][0]["name"], "Test tea");
+    assert_eq!(done["total_amount"], json!({"amount": 3998, "currency": "CNY"}));
+    assert_eq!(done["payment"]["status"], "completed");
+    assert_eq!(done["payment"]["amount"], done["total_amount"]);
+    assert!(done["payment"]["transaction_id"].is_string());
+    assert_eq!(done["shipment"]["status"], "created");
+    assert!(done["shipment"]["tracking_number"].is_string());
+    assert_eq!(done["rejection"], Value::Null);
+    assert_eq!(service.stock(&product).await, 8);
+    let expected = ["OrderCreated", "InventoryReserved", "PaymentCompleted", "ShipmentCreated", "OrderConfirmed"];
+    assert_eq!(service.event_types(&id).await, expected);
+}
+
+#[tokio::test]
+async fn a_declined_payment_releases_the_stock_and_rejects_the_order_with_its_reason() {
+    let service = Service::connect().await;
+    let product = service.product(10).await;
+    let mut body = order("customer-1", &product);
+    body["payment_method"] = json!("pm_card_declined");
+    let id = service.place("customer-1", &fresh_key(), &body).await.expect(201).text("order_id");
+
+    let done = service.await_status("customer-1", &id, &["confirmed", "rejected"]).await.body;
+    assert_eq!(done["status"], "rejected");
+    assert_eq!(done["rejection"]["code"], "payment_declined");
+    assert_eq!(done["payment"]["status"], "failed");
+    assert_eq!(done["shipment"], Value::Null);
+    assert_eq!(service.stock(&product).await, 10);
+    let outcomes: Vec<_> =
+        service.ledger(&id).await.iter().map(|line| line["outcome"].as_s().unwrap().clone()).collect();
+    assert_eq!(outcomes, ["declined"]);
+}
+
+/// Each order is placed while the stock still suffices for it, so only the reservation can tell them apart.
+#[tokio::test]
+async fn two_orders_for_the_last_pieces_never_both_get_them() {
+    let service = Service::connect().await;
+    let product = service.product(3).await;
+    let (body, one, other) = (order("customer-1", &product), fresh_key(), fresh_key());
+    let (one, other) =
+        tokio::join!(service.place("customer-1", &one, &body), service.place("customer-1", &other, &body));
+    let mut confirmed = 0;
+    for placed in [one, other] {
+        if placed.status == 409 {
+            continue;
+        }
+        let id = placed.expect(201).text("order_id");
+        let done = service.await_status("customer-1", &id, &["confirmed", "rejected"]).await;
+        match done.text("status").as_str() {
+            "confirmed" => confirmed += 1,
+            _ => assert_eq!(done.body["rejection"]["code"], "out_of_stock"),
+        }
+    }
+    assert_eq!(confirmed, 1);
+    assert_eq!(service.stock(&product).await, 1);
+}

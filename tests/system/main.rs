@@ -1,0 +1,21 @@
+//! The running service as its clients see it: over HTTP, deployed from the template, with IAM enforced.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, as it should"
+)]
+
+mod service;
+
+mod access;
+mod bad_input;
+mod events_out;
+mod fulfilment;
+mod idempotency;
+mod load;
+mod products;
+mod reads;

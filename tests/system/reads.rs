@@ -1,0 +1,74 @@
+//! Reading an order, and asking whether the service is well.
+
+use reqwest::Method;
+
+use crate::service::{Service, fresh_key, order, token};
+
+#[tokio::test]
+async fn an_order_that_is_known_is_not_sent_again() {
+    let service = Service::connect().await;
+    let product = service.product(10).await;
+    let id =
+        service.place("customer-1", &fresh_key(), &order("customer-1", &product)).await.expect(201).text("order_id");
+    let read = service.await_status("customer-1", &id, &["confirmed"]).await;
+    assert_eq!(read.header("etag"), "\"5\"");
+    let path = format!("/api/v1/orders/{id}");
+    for (tag, status) in [("\"5\"", 304), ("W/\"5\", \"x\"", 304), ("*", 304), ("\"4\"", 200)] {
+        let request = service.request(Method::GET, &path).bearer_auth(token("customer-1").await);
+        let answer = service.send(request.header("if-none-match", tag)).await.expect(status);
+        assert_eq!(answer.header("etag"), "\"5\"");
+    }
+}
+
+#[tokio::test]
+async fn a_read_can_wait_for_ones_own_write() {
+    let service = Service::connect().await;
+    let product = service.product(10).await;
+    let placed = service.place("customer-1", &fresh_key(), &order("customer-1", &product)).await.expect(201);
+    let id = placed.text("order_id");
+    // A 503 only says that this wait was too short; the client comes back as it is told.
+    let mut read = service.get("customer-1", &format!("/api/v1/orders/{id}?min_version=1")).await;
+    for _ in 0..10 {
+        if read.status != 503 {
+            break;
+        }
+        read = service.get("customer-1", &format!("/api/v1/orders/{id}?min_version=1")).await;
+    }
+    assert!(read.expect(200).body["version"].as_u64().unwrap() >= 1);
+
+    let never = service.get("customer-1", &format!("/api/v1/orders/{id}?min_version=999")).await.expect(503);
+    assert_eq!(never.header("retry-after"), "1");
+    let bad = service.get("customer-1", &format!("/api/v1/orders/{id}?min_version=soon")).await.expect(400);
+    assert_eq!(bad.pointers(), ["?min_version"]);
+}
+
+#[tokio::test]
+async fn an_id_that_is_no_id_names_no_order() {
+    let service = Service::connect().await;
+    for id in ["x", "00000000-0000-4000-8000-000000000000", "..%2f..", "%00", &"9".repeat(2_000)] {
+        service.get("customer-1", &format!("/api/v1/orders/{id}")).await.expect(404);
+    }
+}
+
+#[tokio::test]
+async fn health_tells_of_every_component() {
+    let service = Service::connect().await;
+    let health = service.send(service.request(Method::GET, "/health")).await.expect(200);
+    assert_eq!(health.body["status"], "up");
+    let components = health.body["components"].as_array().unwrap();
+    let mut names: Vec<_> = components.iter().map(|component| component["name"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    let expected = [
+        "event_bus",
+        "event_store",
+        "fulfilment",
+        "fulfilment_queue",
+        "inventory",
+        "notifications",
+        "order_view",
+        "payments",
+        "shipping",
+    ];
+    assert_eq!(names, expected);
+    assert!(components.iter().all(|component| component["status"] == "up" && component["response_time_ms"].is_u64()));
+}

@@ -1,0 +1,247 @@
+//! The service under test, with the API's verbs as methods, and a look behind it where a test needs one.
+
+use std::{
+    collections::HashMap,
+    env,
+    path::Path,
+    sync::{Mutex, OnceLock},
+    time::{Duration, Instant},
+};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use reqwest::{Client, Method, RequestBuilder, header::HeaderMap};
+use serde_json::{Value, json};
+use tokio::process::Command;
+use uuid::Uuid;
+
+/// How long an order may take to reach its end, or a message its queue.
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
+
+/// One deployed service.
+pub(crate) struct Service {
+    http: Client,
+    pub(crate) dynamodb: aws_sdk_dynamodb::Client,
+    pub(crate) sfn: aws_sdk_sfn::Client,
+    pub(crate) sqs: aws_sdk_sqs::Client,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{:#}", self.body);
+        self
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn text(&self, field: &str) -> String {
+        self.body[field].as_str().unwrap_or_else(|| panic!("no {field} in {:#}", self.body)).to_owned()
+    }
+
+    /// The pointers of a problem's `errors`, sorted.
+    pub(crate) fn pointers(&self) -> Vec<String> {
+        let errors = self.body["errors"].as_array().into_iter().flatten();
+        let mut pointers: Vec<String> = errors.map(|error| error["pointer"].as_str().unwrap().to_owned()).collect();
+        pointers.sort();
+        pointers
+    }
+}
+
+/// A setting of the running stack, from `.local/stack.env`.
+pub(crate) fn setting(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `make up`, then `make test`"))
+}
+
+/// The id (`sub`) of a user of the local pool.
+pub(crate) fn id_of(who: &str) -> String {
+    setting(&format!("{}_ID", who.to_uppercase().replace('-', "_")))
+}
+
+/// An access token, as `make token` prints it. Asked for once per user and run.
+pub(crate) async fn token(who: &str) -> String {
+    static TOKENS: OnceLock<Mutex<HashMap<String, String>>> = OnceLock::new();
+    let tokens = TOKENS.get_or_init(Mutex::default);
+    if let Some(token) = tokens.lock().unwrap().get(who) {
+        return token.clone();
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let who_is = format!("WHO={who}");
+    let made = Command::new("make").args(["-s", "token", &who_is]).current_dir(root).output().await.unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let token = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+    tokens.lock().unwrap().insert(who.to_owned(), token.clone());
+    token
+}
+
+/// The functions' log lines of the last minutes that contain this text.
+pub(crate) async fn logs(containing: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut logs = Command::new("python3");
+    logs.args(["infra/local/stack.py", "logs", "--once", "--containing", containing]).current_dir(root);
+    let logs = logs.output().await.unwrap();
+    assert!(logs.status.success(), "{}", String::from_utf8_lossy(&logs.stderr));
+    String::from_utf8(logs.stdout).unwrap()
+}
+
+impl Service {
+    pub(crate) async fn connect() -> Self {
+        let aws = aws_config::defaults(aws_config::BehaviorVersion::v2026_01_12()).load().await;
+        Self {
+            http: Client::builder().timeout(Duration::from_secs(30)).build().unwrap(),
+            dynamodb: aws_sdk_dynamodb::Client::new(&aws),
+            sfn: aws_sdk_sfn::Client::new(&aws),
+            sqs: aws_sdk_sqs::Client::new(&aws),
+        }
+    }
+
+    /// A request without a token; `path` begins with `/`.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", setting("API_URL")))
+    }
+
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Answer {
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        Answer { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+    }
+
+    pub(crate) async fn get(&self, who: &str, path: &str) -> Answer {
+        self.send(self.request(Method::GET, path).bearer_auth(token(who).await)).await
+    }
+
+    pub(crate) async fn post(&self, who: &str, path: &str, body: &Value) -> Answer {
+        self.send(self.request(Method::POST, path).bearer_auth(token(who).await).json(body)).await
+    }
+
+    pub(crate) async fn put(&self, who: &str, path: &str, body: &Value) -> Answer {
+        self.send(self.request(Method::PUT, path).bearer_auth(token(who).await).json(body)).await
+    }
+
+    /// Places an order under an idempotency key.
+    pub(crate) async fn place(&self, who: &str, key: &str, body: &Value) -> Answer {
+        let request = self.request(Method::POST, "/api/v1/orders").bearer_auth(token(who).await);
+        self.send(request.header("idempotency-key", key).json(body)).await
+    }
+
+    /// A product of the test's own, so that tests can run side by side.
+    pub(crate) async fn product(&self, stock: u32) -> String {
+        let id = format!("test-{}", Uuid::new_v4());
+        self.set_product(&id, 1999, stock).await.expect(201);
+        id
+    }
+
+    pub(crate) async fn set_product(&self, id: &str, price: u64, stock: u32) -> Answer {
+        let body = json!({"name": "Test tea", "price": {"amount": price, "currency": "CNY"}, "stock": stock});
+        self.put("staff-1", &format!("/api/v1/products/{id}"), &body).await
+    }
+
+    pub(crate) async fn stock(&self, product: &str) -> u64 {
+        let answer = self.get("staff-1", &format!("/api/v1/products/{product}")).await.expect(200);
+        answer.body["stock"].as_u64().unwrap()
+    }
+
+    /// Reads the order until it has one of these statuses.
+    pub(crate) async fn await_status(&self, who: &str, order_id: &str, wanted: &[&str]) -> Answer {
+        let started = Instant::now();
+        let mut last = Value::Null;
+        while started.elapsed() < DEADLINE {
+            let answer = self.get(who, &format!("/api/v1/orders/{order_id}")).await;
+            if answer.status == 200 && wanted.contains(&answer.text("status").as_str()) {
+                return answer;
+            }
+            last = answer.body;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        panic!("order {order_id} did not become {wanted:?} in time; last seen: {last:#}")
+    }
+
+    /// Every item of a table. Bounded: a test's table is small.
+    pub(crate) async fn scan(&self, table: &str) -> Vec<HashMap<String, AttributeValue>> {
+        let mut pages = self.dynamodb.scan().table_name(setting(table)).consistent_read(true).into_paginator().send();
+        let mut items = Vec::new();
+        while let Some(page) = pages.next().await {
+            items.extend(page.unwrap().items.unwrap_or_default());
+            assert!(items.len() < 100_000);
+        }
+        items
+    }
+
+    /// The order's lines in the payment provider's books: outcome and amount.
+    pub(crate) async fn ledger(&self, order_id: &str) -> Vec<HashMap<String, AttributeValue>> {
+        let query = self.dynamodb.query().table_name(setting("PAYMENTS_TABLE")).consistent_read(true);
+        let query = query.key_condition_expression("order_id = :id");
+        let query = query.expression_attribute_values(":id", AttributeValue::S(order_id.to_owned()));
+        query.send().await.unwrap().items.unwrap_or_default()
+    }
+
+    /// The types of the order's events, in order, each with its commit's item.
+    pub(crate) async fn events(&self, order_id: &str) -> Vec<(String, HashMap<String, AttributeValue>)> {
+        let query = self.dynamodb.query().table_name(setting("EVENTS_TABLE")).consistent_read(true);
+        let query = query.key_condition_expression("#s = :s").expression_attribute_names("#s", "stream");
+        let query = query.expression_attribute_values(":s", AttributeValue::S(format!("order#{order_id}")));
+        let commits = query.send().await.unwrap().items.unwrap_or_default();
+        let mut events = Vec::new();
+        for commit in commits {
+            for event_type in commit["event_types"].as_l().unwrap() {
+                events.push((event_type.as_s().unwrap().clone(), commit.clone()));
+            }
+        }
+        events
+    }
+
+    pub(crate) async fn event_types(&self, order_id: &str) -> Vec<String> {
+        self.events(order_id).await.into_iter().map(|(event_type, _)| event_type).collect()
+    }
+
+    /// The fulfilment's execution for this order.
+    pub(crate) async fn execution(
+        &self,
+        order_id: &str,
+    ) -> aws_sdk_sfn::operation::describe_execution::DescribeExecutionOutput {
+        let arn = setting("FULFILMENT_ARN").replace(":stateMachine:", ":execution:");
+        self.sfn.describe_execution().execution_arn(format!("{arn}:{order_id}")).send().await.unwrap()
+    }
+
+    /// How many messages lie in all dead-letter queues together.
+    pub(crate) async fn dead_letters(&self) -> u64 {
+        use aws_sdk_sqs::types::QueueAttributeName::{
+            ApproximateNumberOfMessages, ApproximateNumberOfMessagesNotVisible,
+        };
+        let mut letters = 0;
+        for queue in setting("DEAD_LETTER_QUEUE_URLS").split_whitespace() {
+            let ask = self.sqs.get_queue_attributes().queue_url(queue);
+            let ask =
+                ask.attribute_names(ApproximateNumberOfMessages).attribute_names(ApproximateNumberOfMessagesNotVisible);
+            let counts = ask.send().await.unwrap().attributes.unwrap_or_default();
+            letters += counts.values().map(|count| count.parse::<u64>().unwrap()).sum::<u64>();
+        }
+        letters
+    }
+}
+
+/// An order of two pieces that is as it should be.
+pub(crate) fn order(who: &str, product: &str) -> Value {
+    json!({
+        "customer_id": id_of(who),
+        "items": [{"product_id": product, "quantity": 2, "unit_price": {"amount": 1999, "currency": "CNY"}}],
+        "shipping_address": {
+            "street": "1 Secret Lane", "city": "Shanghai", "state": "Shanghai", "country": "CN", "postal_code": "200001"
+        }
+    })
+}
+
+/// A key that nobody has used.
+pub(crate) fn fresh_key() -> String {
+    Uuid::new_v4().to_string()
+}

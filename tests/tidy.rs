@@ -1,0 +1,153 @@
+//! Holds the layout true: who may depend on whom, and that every function is where a reader looks for it.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, as it should"
+)]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use toml::Table;
+
+/// What the domain may use: data types, their text forms, and the error derive. No async, no clock, no AWS.
+const DOMAIN_MAY_USE: [&str; 6] = ["chrono", "iso_currency", "serde", "serde_json", "thiserror", "uuid"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn read(path: &str) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn manifest(path: &str) -> Table {
+    read(path).parse().unwrap()
+}
+
+fn dependencies(manifest: &Table, kind: &str) -> BTreeSet<String> {
+    manifest.get(kind).and_then(|table| table.as_table()).into_iter().flat_map(Table::keys).cloned().collect()
+}
+
+fn functions() -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(root().join("functions"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert!(!names.is_empty());
+    names
+}
+
+#[test]
+fn the_domain_uses_only_what_is_pure() {
+    let used = dependencies(&manifest("shared/domain/Cargo.toml"), "dependencies");
+    let allowed = DOMAIN_MAY_USE.map(str::to_owned).into();
+    assert!(used.is_subset(&allowed), "the domain must not use {:?}", used.difference(&allowed));
+}
+
+#[test]
+fn the_domain_has_no_clock_and_no_randomness() {
+    for file in rust_files(&root().join("shared/domain/src")) {
+        let text = fs::read_to_string(&file).unwrap();
+        for impure in ["Utc::now", "Local::now", "SystemTime", "Instant", "new_v4", "now_v7", "async fn", "std::env"] {
+            assert!(!text.contains(impure), "{} uses {impure}", file.display());
+        }
+    }
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let ours = ["domain", "application", "adapters"];
+    for (name, may_use) in [("domain", &ours[..0]), ("application", &ours[..1]), ("adapters", &ours[..2])] {
+        let used = dependencies(&manifest(&format!("shared/{name}/Cargo.toml")), "dependencies");
+        for other in ours.iter().filter(|other| !may_use.contains(other)) {
+            assert!(!used.contains(*other), "{name} must not depend on {other}");
+        }
+    }
+    let application = dependencies(&manifest("shared/application/Cargo.toml"), "dependencies");
+    assert!(!application.iter().any(|name| name.starts_with("aws") || name.starts_with("lambda")));
+}
+
+#[test]
+fn no_aws_crate_comes_with_its_default_features() {
+    let workspace = manifest("Cargo.toml");
+    let dependencies = workspace["workspace"]["dependencies"].as_table().unwrap();
+    let aws: Vec<_> = dependencies.iter().filter(|(name, _)| name.starts_with("aws-")).collect();
+    assert!(!aws.is_empty());
+    for (name, dependency) in aws {
+        let defaults = dependency.get("default-features").and_then(toml::Value::as_bool);
+        assert_eq!(defaults, Some(false), "{name} needs default-features = false");
+    }
+}
+
+#[test]
+fn every_dependency_gets_its_version_from_the_workspace() {
+    let mut manifests: Vec<String> = functions().iter().map(|name| format!("functions/{name}/Cargo.toml")).collect();
+    manifests.extend(["domain", "application", "adapters"].map(|name| format!("shared/{name}/Cargo.toml")));
+    manifests.push("tests/Cargo.toml".to_owned());
+    for path in manifests {
+        let manifest = manifest(&path);
+        assert_eq!(manifest["lints"]["workspace"].as_bool(), Some(true), "{path} needs the workspace's lints");
+        for kind in ["dependencies", "dev-dependencies"] {
+            for (name, value) in manifest.get(kind).and_then(toml::Value::as_table).into_iter().flatten() {
+                assert!(value.get("version").is_none(), "{path}: {name} has a version of its own");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_function_has_its_sample_event_its_place_in_the_template_and_its_row_in_the_readme() {
+    let (template, readme) = (read("template.yaml"), read("README.md"));
+    for name in functions() {
+        let package = manifest(&format!("functions/{name}/Cargo.toml"));
+        assert_eq!(package["package"]["name"].as_str(), Some(name.as_str()), "a crate is named like its folder");
+        assert!(root().join(format!("events/{name}.json")).exists(), "events/{name}.json is missing");
+        assert!(template.contains(&format!("target/lambda/{name}/")), "template.yaml does not deploy {name}");
+        assert!(readme.contains(&format!("| `{name}` |")), "the README's table has no row for {name}");
+    }
+}
+
+#[test]
+fn every_sample_event_belongs_to_a_function() {
+    let functions = functions();
+    for entry in fs::read_dir(root().join("events")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let stem = name.strip_suffix(".json").unwrap_or(&name).to_owned();
+        assert!(functions.contains(&stem), "events/{name} belongs to no function");
+    }
+}
+
+#[test]
+fn architecture_decisions_are_numbered_without_gaps() {
+    let mut names: Vec<String> = fs::read_dir(root().join("docs/adr"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    for (number, name) in (1..).zip(&names) {
+        assert!(name.starts_with(&format!("{number:04}-")), "{name} should be number {number:04}");
+    }
+}
