@@ -122,13 +122,15 @@ fn rejected(rejection: &CreateRejection) -> Problem {
 /// Absent means that the client wants no protection against sending twice.
 fn idempotency_key(request: &ApiRequest) -> Result<Option<&str>, Problem> {
     match request.header("idempotency-key") {
-        Some(key) if key.is_empty() || key.len() > 255 => Err(Problem::new(
+        None if !request.has_header("idempotency-key") => Ok(None),
+        Some(key) if (1..=255).contains(&key.len()) => Ok(Some(key)),
+        // To go on without the protection that the client asked for would be to risk a second charge.
+        Some(_) | None => Err(Problem::new(
             400,
             "invalid-idempotency-key",
             "The idempotency key is invalid",
-            "the header Idempotency-Key must be 1 to 255 characters long",
+            "the header Idempotency-Key must be 1 to 255 characters long, in visible ASCII",
         )),
-        key => Ok(key),
     }
 }
 
@@ -279,6 +281,16 @@ mod tests {
         assert_eq!(foreign.status, 403);
         let nobody = shop.send(|_, event| event["requestContext"]["authorizer"] = Value::Null).await.unwrap_err();
         assert_eq!(nobody.status, 401);
+        assert!(shop.store.all().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_key_that_cannot_be_read_is_refused_and_not_ignored() {
+        let shop = Shop::with_tea(9).await;
+        for key in ["", "bestellung-ä1", &"k".repeat(256)] {
+            let problem = shop.send(|_, event| event["headers"]["idempotency-key"] = json!(key)).await.unwrap_err();
+            assert_eq!((problem.status, problem.kind), (400, "invalid-idempotency-key"), "{key:.20}");
+        }
         assert!(shop.store.all().is_empty());
     }
 

@@ -11,13 +11,14 @@ use adapters::{
     http::{self, ApiRequest, Problem},
     lambda,
 };
-use application::{event_store::Unavailable, ports::OrderViews};
+use application::ports::OrderViews;
 use aws_sdk_dynamodb::Client;
 use domain::{ids::OrderId, order_view::OrderView};
 use lambda_http::{Body, Response};
+use tokio::time::Instant;
 
-/// How long `min_version` waits in all, and how long between two reads.
-const READS_MAX: u32 = 20;
+/// How long `min_version` waits before its last read, and how long between two reads.
+const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(100);
 
 #[tokio::main(flavor = "current_thread")]
@@ -33,20 +34,20 @@ async fn handle(views: &impl OrderViews, request: ApiRequest) -> Result<Response
     let min_version = min_version(&request)?;
     // An id that is no id names no order; clients need not know what ours look like.
     let id = OrderId::parse(&request.path_parameter("order_id")).ok_or_else(|| Problem::not_found("order"))?;
-    let view = load(views, id, min_version).await.map_err(|error| Problem::unavailable(&error))?;
-    match view {
-        Some(view) if caller.may_act_for(&view.customer.id) => {
-            if view.version < min_version {
-                return Err(Problem::retry_later(format!(
-                    "the order is at version {}; version {min_version} is not there yet",
-                    view.version
-                )));
-            }
-            respond(&view, request.header("if-none-match"))
-        }
+    // Whatever may not be seen is not there, and takes as long to be not there.
+    let load = || async {
+        let view = views.load(id).await.map_err(|error| Problem::unavailable(&error))?;
+        Ok(view.filter(|view| caller.may_act_for(&view.customer.id)))
+    };
+    match wait_for(min_version, load).await? {
+        Some(view) if view.version < min_version => Err(Problem::retry_later(format!(
+            "the order is at version {}; version {min_version} is not there yet",
+            view.version
+        ))),
+        Some(view) => respond(&view, request.header("if-none-match")),
         // The order may have been placed a moment ago: whoever knows a version of it is told to come back.
         None if min_version > 0 => Err(Problem::retry_later("the order is not there yet")),
-        Some(_) | None => Err(Problem::not_found("order")),
+        None => Err(Problem::not_found("order")),
     }
 }
 
@@ -64,16 +65,18 @@ fn not_modified() -> Result<Response<Body>, Problem> {
 }
 
 /// One read; more only while a wanted version is not there.
-async fn load(views: &impl OrderViews, id: OrderId, min_version: u64) -> Result<Option<OrderView>, Unavailable> {
-    let mut view = views.load(id).await?;
-    for _ in 1..READS_MAX {
-        if view.as_ref().map_or(0, |view| view.version) >= min_version {
-            break;
+async fn wait_for<F>(min_version: u64, load: impl Fn() -> F) -> Result<Option<OrderView>, Problem>
+where
+    F: Future<Output = Result<Option<OrderView>, Problem>>,
+{
+    let started = Instant::now();
+    loop {
+        let view = load().await?;
+        if view.as_ref().map_or(0, |view| view.version) >= min_version || started.elapsed() >= PATIENCE {
+            return Ok(view);
         }
         tokio::time::sleep(PAUSE).await;
-        view = views.load(id).await?;
     }
-    Ok(view)
 }
 
 fn min_version(request: &ApiRequest) -> Result<u64, Problem> {
@@ -138,6 +141,19 @@ mod tests {
         assert_eq!(foreign.as_ref().unwrap_err().status, 404);
         assert_eq!(foreign.as_ref().unwrap_err(), unknown.as_ref().unwrap_err());
         assert_eq!(foreign.unwrap_err(), no_id.unwrap_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_for_a_foreign_order_is_like_waiting_for_an_unknown_one() {
+        let foreign = send(|event| {
+            event["requestContext"]["authorizer"]["jwt"]["claims"]["sub"] = json!("x");
+            event["rawQueryString"] = json!("min_version=1");
+        });
+        let unknown = send(|event| {
+            event["pathParameters"]["order_id"] = json!(uuid::Uuid::nil());
+            event["rawQueryString"] = json!("min_version=1");
+        });
+        assert_eq!(foreign.await.unwrap_err(), unknown.await.unwrap_err());
     }
 
     #[tokio::test(start_paused = true)]
