@@ -17,7 +17,7 @@ use chrono::{DateTime, Utc};
 use lambda_http::{Body, Response};
 use serde::Serialize;
 use tokio::{task::JoinSet, time::timeout};
-use tracing::warn;
+use tracing::{Instrument, warn};
 
 /// A component that takes longer counts as down.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -99,12 +99,14 @@ async fn ask_all(components: &Components) -> Vec<ComponentHealth> {
     let Components { dynamodb, tables, events, bus, sqs, queue_url, sfn, state_machine_arn } = components;
     let mut asked = JoinSet::new();
     for (name, table) in tables {
-        asked.spawn(ask(name, dynamodb.describe_table().table_name(table).send()));
+        asked.spawn(ask(name, dynamodb.describe_table().table_name(table).send()).in_current_span());
     }
-    asked.spawn(ask("event_bus", events.describe_event_bus().name(bus).send()));
+    asked.spawn(ask("event_bus", events.describe_event_bus().name(bus).send()).in_current_span());
     let queue = sqs.get_queue_attributes().queue_url(queue_url).attribute_names(QueueAttributeName::QueueArn);
-    asked.spawn(ask("fulfilment_queue", queue.send()));
-    asked.spawn(ask("fulfilment", sfn.describe_state_machine().state_machine_arn(state_machine_arn).send()));
+    asked.spawn(ask("fulfilment_queue", queue.send()).in_current_span());
+    asked.spawn(
+        ask("fulfilment", sfn.describe_state_machine().state_machine_arn(state_machine_arn).send()).in_current_span(),
+    );
     let mut answers = asked.join_all().await;
     answers.sort_unstable_by_key(|component| component.name);
     answers

@@ -66,8 +66,12 @@ async fn start(fulfilment: &impl Fulfilment, message: &SqsMessage) -> Result<(),
         causation_id: metadata.event_id,
         traceparent: metadata.traceparent,
     };
-    let now = fulfilment.start(&input).await?;
-    info!(%order_id, correlation_id = input.correlation_id, started = now, "fulfilment started, now or before");
+    let correlation_id = &input.correlation_id;
+    let now = fulfilment
+        .start(&input)
+        .await
+        .inspect_err(|_| warn!(%order_id, correlation_id, "the state machine does not answer"))?;
+    info!(%order_id, correlation_id, started = now, "fulfilment started, now or before");
     Ok(())
 }
 

@@ -120,7 +120,6 @@ impl Table {
     /// Writes the row, unless one is there under its key: then answers that one.
     async fn put_new<R: Serialize + DeserializeOwned>(&self, row: &R) -> Result<Option<R>, Unavailable> {
         let item = self.item(row)?;
-        let key = self.key_of(&item);
         let put = self
             .client
             .put_item()
@@ -137,14 +136,8 @@ impl Table {
         };
         match &refusal.item {
             Some(item) => Ok(Some(self.row(item.clone())?)),
-            // Some emulators refuse without saying what is there.
-            None => self.get(key).await?.map(Some).ok_or_else(|| self.unavailable(error)),
+            None => Err(self.unavailable(error)),
         }
-    }
-
-    fn key_of(&self, item: &Item) -> Item {
-        let names = std::iter::once(self.partition_key).chain(self.sort_key);
-        names.filter_map(|name| Some((name.to_owned(), item.get(name)?.clone()))).collect()
     }
 
     /// Writes everything or nothing. The SDK's own retries carry one request token, so a transaction that went through

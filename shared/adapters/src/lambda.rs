@@ -24,12 +24,16 @@ pub fn variable(name: &'static str) -> Result<String, MissingVariable> {
     std::env::var(name).map_err(|_| MissingVariable(name))
 }
 
+/// What is kept quiet at every level. The SDK and its HTTP stack trace whole requests, and with them addresses; the
+/// runtime's own span would repeat the request's ids on every line under other names.
+const QUIET: &str = "lambda_runtime=warn,aws_config=info,aws_runtime=info,aws_sigv4=info,aws_smithy_http_client=info,\
+    aws_smithy_runtime=info,aws_smithy_runtime_api=info,h2=info,hyper=info,hyper_util=info,rustls=info";
+
 /// JSON lines on standard output, one per event, with the fields of the surrounding spans at the top level.
 /// `LOG_LEVEL` is a level or a `tracing` filter; `info` without it.
 pub fn init_logs() {
     let wanted = std::env::var("LOG_LEVEL").unwrap_or_else(|_| "info".to_owned());
-    // The runtime's own span would repeat the request's ids on every line under other names.
-    let filter = EnvFilter::try_new(format!("{wanted},lambda_runtime=warn")).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(format!("{wanted},{QUIET}")).unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::registry().with(filter).with(tracing_flat_json::FlatJsonLayer::new(std::io::stdout)).init();
 }
 
@@ -41,6 +45,8 @@ pub fn invocation_span(context: &Context) -> Span {
         "invocation",
         service = std::env::var("SERVICE_NAME").unwrap_or_else(|_| "order-service".to_owned()),
         function_name = context.env_config.function_name,
+        function_arn = context.invoked_function_arn,
+        function_memory_size = context.env_config.memory,
         function_request_id = context.request_id,
         xray_trace_id = context.xray_trace_id.as_deref().unwrap_or_default(),
         cold_start = !WARM.swap(true, Ordering::Relaxed),
@@ -127,7 +133,7 @@ where
 
 /// The commits of a batch, and how many records could not be read as one.
 ///
-/// The event table is only ever added to, so every record is an insertion.
+/// The event table is only ever added to, and the mappings let insertions through only.
 pub fn read_batch(batch: DynamoDbEvent) -> (Vec<Commit>, usize) {
     let mut commits = Vec::with_capacity(batch.records.len());
     let mut unreadable: usize = 0;

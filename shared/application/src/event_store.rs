@@ -79,7 +79,7 @@ pub struct Metadata {
     /// `customer:<id>`, `staff:<id>` or `service:<function>`.
     pub actor: String,
     pub correlation_id: String,
-    /// What directly caused the command: a request's id or an event's.
+    /// What set the command off: a request's id, or the id of the event that started the execution.
     pub causation_id: String,
     /// W3C Trace Context, as it came.
     pub traceparent: Option<String>,
@@ -151,7 +151,9 @@ pub trait EventStore: Send + Sync {
 
     /// Writes the commit as one whole.
     ///
-    /// MUST refuse with [`AppendError::Conflict`] when the stream already has an event of that number, unless the same
+    /// Callers MUST append right after the last commit that they have read; then commits never overlap.
+    ///
+    /// MUST refuse with [`AppendError::Conflict`] when the stream already has a commit at that version, unless the same
     /// command wrote it: then it answers [`Appended::Before`], or [`AppendError::CommandReused`] when the fingerprint
     /// differs. MUST write nothing whenever it answers with an error other than [`AppendError::Unavailable`].
     fn append(&self, commit: &Commit) -> impl Future<Output = Result<Appended, AppendError>> + Send;

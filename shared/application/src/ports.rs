@@ -47,7 +47,7 @@ pub enum ReserveError {
 
 /// The stock, held per order: at most one reservation for each.
 pub trait Inventory: Send + Sync {
-    /// Holds all lines or none. MUST never hold more than there is, and MUST hold an order's lines once however often
+    /// Holds all lines or none; no product may stand in two lines. MUST never hold more than there is, and MUST hold an order's lines once however often
     /// it is asked. MUST answer [`ReserveError::Released`] after a release, also when the release came first.
     fn reserve(
         &self,
@@ -113,7 +113,7 @@ pub enum LedgerEntry {
 
 /// The payment provider.
 pub trait Payments: Send + Sync {
-    /// MUST charge once per key: the same request again gets the first answer, a decline included; another request
+    /// MUST charge once per order and key: the same request again gets the first answer, a decline included; another request
     /// under the same key gets [`ChargeError::KeyReused`].
     fn charge(&self, request: &ChargeRequest) -> impl Future<Output = Result<Payment, ChargeError>> + Send;
 

@@ -151,6 +151,8 @@ pub enum OrderStatus {
 pub enum UnreadableEvent {
     #[error("unknown event type {0:?}")]
     UnknownType(String),
+    #[error("event of type {event_type} was written by a newer version, with schema {schema}")]
+    NewerSchema { event_type: String, schema: u32 },
     #[error("event of type {event_type} and schema {schema} has unreadable data")]
     BadData {
         event_type: String,
@@ -202,6 +204,9 @@ impl OrderEvent {
     pub fn read(event_type: &str, schema: u32, data: &Value) -> Result<Self, UnreadableEvent> {
         if !Self::TYPES.contains(&event_type) {
             return Err(UnreadableEvent::UnknownType(event_type.to_owned()));
+        }
+        if schema > Self::SCHEMA {
+            return Err(UnreadableEvent::NewerSchema { event_type: event_type.to_owned(), schema });
         }
         serde_json::from_value(serde_json::json!({"type": event_type, "data": data}))
             .map_err(|source| UnreadableEvent::BadData { event_type: event_type.to_owned(), schema, source })
@@ -320,6 +325,12 @@ mod tests {
     fn an_unknown_event_type_is_named_not_skipped() {
         let error = OrderEvent::read("OrderTeleported", 1, &Value::Null).unwrap_err();
         assert_eq!(error.to_string(), "unknown event type \"OrderTeleported\"");
+    }
+
+    #[test]
+    fn an_event_of_a_newer_schema_is_not_read_with_an_older_meaning() {
+        let error = OrderEvent::read("InventoryReleased", 2, &serde_json::json!({})).unwrap_err();
+        assert_eq!(error.to_string(), "event of type InventoryReleased was written by a newer version, with schema 2");
     }
 
     #[test]
