@@ -144,7 +144,7 @@ The order service runs at {stack_environment()["API_URL"]}
   make down                    stops everything
 
   . .local/stack.env
-  curl -H "Authorization: Bearer $(make token WHO=customer-1)" "$API_URL/api/v1/products/{products()[0]["id"]}"
+  curl -H "Authorization: Bearer $(make token WHO=staff-1)" "$API_URL/api/v1/products/{products()[0]["id"]}"
 """)
 
 

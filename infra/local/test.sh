@@ -45,6 +45,7 @@ deny() {
         CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
             CARGO_PROFILE_RELEASE_DEBUG=0 cargo install "cargo-deny@$version" --locked --root "$root"
     fi
+    # `check advisories` needs the advisory database from the network, so it is for a scheduled job, not for every test.
     "$root/bin/cargo-deny" check bans licenses sources
 }
 
