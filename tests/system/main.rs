@@ -18,4 +18,5 @@ mod fulfilment;
 mod idempotency;
 mod load;
 mod products;
+mod readme;
 mod reads;
