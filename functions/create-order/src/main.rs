@@ -297,7 +297,7 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_does_not_answer_is_a_503_that_may_be_repeated() {
         let shop = Shop::with_tea(2).await;
-        shop.store.fail_next_append(Fault::AfterEffect);
+        shop.store.faults.push(Fault::AfterEffect);
         assert_eq!(shop.send(|_, _| {}).await.unwrap_err().status, 503);
         let again = shop.send(|_, _| {}).await.unwrap();
         assert_eq!(again.headers()["idempotent-replayed"], "true");

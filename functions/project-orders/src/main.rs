@@ -64,7 +64,7 @@ mod tests {
     #[tokio::test]
     async fn a_commit_that_cannot_be_projected_now_fails_the_batch() {
         let (store, views) = (MemoryEventStore::default(), MemoryOrderViews::default());
-        views.fail_next_save(Fault::BeforeEffect);
+        views.faults.push(Fault::BeforeEffect);
         let (commits, _) = read_batch(serde_json::from_str(SAMPLE).unwrap());
         assert_eq!(handle(&store, &views, commits.clone()).await, 1);
         assert_eq!(handle(&store, &views, commits).await, 0);

@@ -1,4 +1,5 @@
-//! `OrderCreated` from the bus, through a queue → one execution of the fulfilment per order.
+//! `OrderCreated` from the bus, through a queue → one execution that fulfils the order;
+//! `OrderCancelRequested` → one that undoes it.
 //!
 //! A message that comes twice starts nothing the second time; one that cannot be handled comes again, and at last goes
 //! to the dead-letter queue.
@@ -46,6 +47,8 @@ enum StartError {
     Unreadable(#[from] serde_json::Error),
     #[error("the event is not an order's")]
     NotAnOrder,
+    #[error("nothing starts on an event of type {0}")]
+    UnexpectedType(String),
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
@@ -60,18 +63,24 @@ async fn start(fulfilment: &impl Fulfilment, message: &SqsMessage) -> Result<(),
     let BusEvent { detail: Detail { metadata, .. } } =
         serde_json::from_str(message.body.as_deref().unwrap_or_default())?;
     let order_id = OrderId::parse(&metadata.aggregate_id).ok_or(StartError::NotAnOrder)?;
+    let undo = match metadata.event_type.as_str() {
+        "OrderCreated" => false,
+        "OrderCancelRequested" => true,
+        _ => return Err(StartError::UnexpectedType(metadata.event_type)),
+    };
     let input = FulfilmentInput {
         order_id,
         correlation_id: metadata.correlation_id,
         causation_id: metadata.event_id,
         traceparent: metadata.traceparent,
+        undo,
     };
     let correlation_id = &input.correlation_id;
     let now = fulfilment
         .start(&input)
         .await
         .inspect_err(|_| warn!(%order_id, correlation_id, "the state machine does not answer"))?;
-    info!(%order_id, correlation_id, started = now, "fulfilment started, now or before");
+    info!(%order_id, correlation_id, undo, started = now, "execution started, now or before");
     Ok(())
 }
 
@@ -97,6 +106,17 @@ mod tests {
         assert_eq!(started.len(), 1);
         assert_eq!(started[0].correlation_id, "sample-1");
         assert_eq!(started[0].causation_id, format!("{}/1", started[0].order_id));
+    }
+
+    #[tokio::test]
+    async fn a_cancel_starts_an_execution_of_its_own() {
+        let fulfilment = MemoryFulfilment::default();
+        handle(&fulfilment, batch(SAMPLE)).await;
+        handle(&fulfilment, batch(&SAMPLE.replace("OrderCreated", "OrderCancelRequested"))).await;
+        let undo: Vec<bool> = fulfilment.started().iter().map(|input| input.undo).collect();
+        assert_eq!(undo, [false, true]);
+        let other = handle(&fulfilment, batch(&SAMPLE.replace("OrderCreated", "OrderRejected"))).await;
+        assert_eq!(other.batch_item_failures.len(), 1);
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use application::{event_store::Commit, fulfilment::StepError, ports::FulfilmentI
 use aws_lambda_events::event::dynamodb::Event as DynamoDbEvent;
 use chrono::{DateTime, Utc};
 use lambda_runtime::{Context, Diagnostic, Error, LambdaEvent, service_fn};
+use serde::de::DeserializeOwned;
 use tracing::{Instrument, Span, info, warn};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -71,15 +72,16 @@ pub fn chain(error: &dyn StdError) -> String {
 }
 
 /// Runs a step of the fulfilment: ids in, nothing out, and on failure the stable error type that the state machine knows.
-pub async fn run_step<F>(step: F) -> Result<(), Error>
+pub async fn run_step<I, F>(step: F) -> Result<(), Error>
 where
-    F: AsyncFn(FulfilmentInput, DateTime<Utc>) -> Result<(), StepError>,
+    I: AsRef<FulfilmentInput> + DeserializeOwned,
+    F: AsyncFn(I, DateTime<Utc>) -> Result<(), StepError>,
 {
-    lambda_runtime::run(service_fn(async |event: LambdaEvent<FulfilmentInput>| {
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<I>| {
         let span = invocation_span(&event.context);
         let input = event.payload;
-        span.record("correlation_id", &input.correlation_id);
-        let order_id = input.order_id;
+        span.record("correlation_id", &input.as_ref().correlation_id);
+        let order_id = input.as_ref().order_id;
         async {
             // Boxed, because the SDK's futures nest deeper than the compiler lays out in one piece.
             match Box::pin(step(input, Utc::now())).await {
@@ -162,7 +164,10 @@ mod tests {
             include_str!("../../../events/process-payment.json"),
             include_str!("../../../events/create-shipment.json"),
             include_str!("../../../events/send-confirmation.json"),
-            include_str!("../../../events/reject-order.json"),
+            include_str!("../../../events/cancel-shipment.json"),
+            include_str!("../../../events/refund-payment.json"),
+            include_str!("../../../events/close-order.json"),
+            include_str!("../../../events/flag-order.json"),
         ];
         for sample in samples {
             let input: FulfilmentInput = serde_json::from_str(sample).unwrap();

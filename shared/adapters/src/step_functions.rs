@@ -26,7 +26,7 @@ impl Fulfilment for StateMachine {
             .client
             .start_execution()
             .state_machine_arn(&self.arn)
-            .name(input.order_id.to_string())
+            .name(input.execution_name())
             .input(text)
             .send()
             .await;

@@ -4,25 +4,28 @@
 //! |---|---|---|---|
 //! | [`validate::validate_order`] | none | none, or `ValidationFailed` | nothing to undo |
 //! | [`inventory::reserve_inventory`] | reserve | `InventoryReserved` or `ReservationFailed` | [`inventory::release_inventory`] |
-//! | [`payment::process_payment`] | charge | `PaymentCompleted` or `PaymentFailed` | |
-//! | [`shipment::create_shipment`] | create shipment | `ShipmentCreated` | |
+//! | [`payment::process_payment`] | charge | `PaymentCompleted` or `PaymentFailed` | [`payment::refund_payment`] |
+//! | [`shipment::create_shipment`] | create shipment | `ShipmentCreated` or `ShipmentFailed` | [`shipment::cancel_shipment`] |
 //! | [`confirmation::send_confirmation`] | send | `OrderConfirmed` | a message cannot be unsent |
-//! | [`rejection::reject_order`] | none | `OrderRejected` | the end of an order that failed |
+//!
+//! The undos run in the opposite order, each also when nothing is recorded to undo; then [`closing::close_order`] ends the
+//! order as rejected or cancelled. What does not get done after all its tries ends in [`attention::flag_order`].
 //!
 //! Each step loads the order, does nothing when its fact is there, calls its provider with a key that depends on order
 //! and step only, and appends the fact. So each may run twice or stop at any line, and running it again finishes it.
 
+pub mod attention;
+pub mod closing;
 pub mod confirmation;
 pub mod inventory;
 pub mod payment;
-pub mod rejection;
 pub mod shipment;
 pub mod validate;
 
 use chrono::{DateTime, Utc};
 use domain::{
     ids::OrderId,
-    order::{Order, OrderCreated, RejectionReason, StepRejection},
+    order::{Ending, Order, OrderCreated, RejectionReason, StepRejection, UndoRejection},
 };
 use uuid::Uuid;
 
@@ -39,14 +42,14 @@ pub enum StepError {
     UnknownOrder,
     #[error("an earlier step of the order is not done yet")]
     TooEarly,
-    /// A step has refused, this one or an earlier one: the order has to be undone.
-    #[error("the order has failed: {0}")]
-    OrderFailed(RejectionReason),
+    /// A step has refused, this one or an earlier one, or somebody has cancelled: the order has to be undone.
+    #[error("the order is not to be fulfilled: {0}")]
+    NotToBeFulfilled(Ending),
     /// An undo was asked for, but there is no reason for it.
-    #[error("the order has not failed")]
+    #[error("the order stands")]
     OrderStands,
-    #[error("stock is still reserved for the order")]
-    StockStillHeld,
+    #[error("something is still held for the order")]
+    StillHeld,
     #[error("the provider refused the request as such")]
     RequestRefused,
     #[error(transparent)]
@@ -63,11 +66,13 @@ impl StepError {
         match self {
             Self::UnknownOrder => "UnknownOrder",
             Self::TooEarly => "TooEarly",
-            Self::OrderFailed(RejectionReason::Expired) => "OrderInvalid",
-            Self::OrderFailed(RejectionReason::OutOfStock { .. }) => "OutOfStock",
-            Self::OrderFailed(RejectionReason::PaymentDeclined { .. }) => "PaymentDeclined",
+            Self::NotToBeFulfilled(Ending::Rejected(RejectionReason::Expired)) => "OrderInvalid",
+            Self::NotToBeFulfilled(Ending::Rejected(RejectionReason::OutOfStock { .. })) => "OutOfStock",
+            Self::NotToBeFulfilled(Ending::Rejected(RejectionReason::PaymentDeclined { .. })) => "PaymentDeclined",
+            Self::NotToBeFulfilled(Ending::Rejected(RejectionReason::ShipmentRefused { .. })) => "ShipmentRefused",
+            Self::NotToBeFulfilled(Ending::Cancelled(_)) => "OrderCancelled",
             Self::OrderStands => "OrderStands",
-            Self::StockStillHeld => "StockStillHeld",
+            Self::StillHeld => "StillHeld",
             Self::RequestRefused => "RequestRefused",
             Self::Unavailable(_) => "Unavailable",
             Self::Contended => "Contended",
@@ -90,7 +95,16 @@ impl From<StepRejection> for StepError {
         match rejection {
             StepRejection::UnknownOrder => Self::UnknownOrder,
             StepRejection::TooEarly => Self::TooEarly,
-            StepRejection::OrderFailed(reason) => Self::OrderFailed(reason),
+            StepRejection::NotToBeFulfilled(ending) => Self::NotToBeFulfilled(ending),
+        }
+    }
+}
+
+impl From<UndoRejection> for StepError {
+    fn from(rejection: UndoRejection) -> Self {
+        match rejection {
+            UndoRejection::UnknownOrder => Self::UnknownOrder,
+            UndoRejection::OrderStands => Self::OrderStands,
         }
     }
 }
@@ -130,7 +144,7 @@ fn outcome(order: &Order) -> Result<(), StepError> {
     match order {
         Order::NotCreated => Err(StepError::UnknownOrder),
         Order::Created(_) | Order::Reserved(..) | Order::Paid(..) | Order::Shipped(..) | Order::Confirmed(..) => Ok(()),
-        Order::Failed(_, _, reason) | Order::Rejected(_, reason) => Err(StepError::OrderFailed(reason.clone())),
+        Order::Undoing(_, _, ending) | Order::Ended(_, ending) => Err(StepError::NotToBeFulfilled(ending.clone())),
     }
 }
 

@@ -16,18 +16,19 @@ use chrono::Utc;
 use domain::{
     ids::{NotificationId, OrderId, ProductId, ReservationId, TransactionId},
     money::Money,
-    order::{Payment, Reservation, Shipment, Shortage},
+    order::{Payment, Refund, Reservation, Shipment, Shortage},
     order_view::OrderView,
     product::Product,
 };
+use tokio::task::yield_now;
 use uuid::Uuid;
 
 use crate::{
     event_store::{AppendError, Appended, Commit, EventStore, StreamId, Unavailable},
     ports::{
-        Catalogue, ChargeError, ChargeRequest, EventBus, Fulfilment, FulfilmentInput, Inventory, LedgerEntry,
-        Notification, Notifications, OrderViews, Payments, PublishError, PublishedEvent, RefundError, RefundRequest,
-        ReserveError, SaveError, ShipmentRequest, Shipping, StockLine,
+        Catalogue, ChargeCancellation, ChargeError, ChargeRequest, EventBus, Fulfilment, FulfilmentInput, Inventory,
+        LedgerEntry, Notification, Notifications, OrderViews, Payments, PublishError, PublishedEvent, RefundError,
+        RefundRequest, ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping, StockLine,
     },
     sandbox,
 };
@@ -41,6 +42,33 @@ pub enum Fault {
     AfterEffect,
 }
 
+/// What the next calls to a port meet, in order; and a moment before and after each effect in which others may act.
+#[derive(Default)]
+pub struct Faults(Mutex<VecDeque<Fault>>);
+
+impl Faults {
+    /// The next call that changes something meets this fault.
+    pub fn push(&self, fault: Fault) {
+        self.0.lock().unwrap().push_back(fault);
+    }
+
+    /// What has not been met yet will not be.
+    pub fn clear(&self) {
+        self.0.lock().unwrap().clear();
+    }
+
+    async fn around<T>(&self, what: &'static str, effect: impl FnOnce() -> T) -> Result<T, Unavailable> {
+        yield_now().await;
+        let fault = self.0.lock().unwrap().pop_front();
+        if fault == Some(Fault::BeforeEffect) {
+            return Err(unavailable(what));
+        }
+        let outcome = effect();
+        yield_now().await;
+        if fault.is_some() { Err(unavailable(what)) } else { Ok(outcome) }
+    }
+}
+
 fn unavailable(what: &'static str) -> Unavailable {
     Unavailable { what, source: "a fault that the test asked for".into() }
 }
@@ -51,15 +79,10 @@ const COMMIT_BYTES_MAX: usize = 400 * 1024;
 #[derive(Default)]
 pub struct MemoryEventStore {
     streams: Mutex<BTreeMap<StreamId, Vec<Commit>>>,
-    faults: Mutex<VecDeque<Fault>>,
+    pub faults: Faults,
 }
 
 impl MemoryEventStore {
-    /// The next append meets this fault.
-    pub fn fail_next_append(&self, fault: Fault) {
-        self.faults.lock().unwrap().push_back(fault);
-    }
-
     /// Every commit of every stream.
     pub fn all(&self) -> Vec<Commit> {
         self.streams.lock().unwrap().values().flatten().cloned().collect()
@@ -87,20 +110,14 @@ impl MemoryEventStore {
 
 impl EventStore for MemoryEventStore {
     async fn read(&self, stream: &StreamId, after: u64) -> Result<Vec<Commit>, Unavailable> {
+        yield_now().await;
         let streams = self.streams.lock().unwrap();
         let commits = streams.get(stream).into_iter().flatten();
         Ok(commits.filter(|commit| commit.version > after).cloned().collect())
     }
 
     async fn append(&self, commit: &Commit) -> Result<Appended, AppendError> {
-        let fault = self.faults.lock().unwrap().pop_front();
-        if fault != Some(Fault::BeforeEffect) {
-            let appended = self.try_append(commit);
-            if fault.is_none() {
-                return appended;
-            }
-        }
-        Err(unavailable("the event store").into())
+        self.faults.around("the event store", || self.try_append(commit)).await?
     }
 }
 
@@ -109,6 +126,7 @@ impl EventStore for MemoryEventStore {
 pub struct MemoryInventory {
     products: Mutex<BTreeMap<ProductId, Product>>,
     reservations: Mutex<BTreeMap<OrderId, Held>>,
+    pub faults: Faults,
 }
 
 enum Held {
@@ -130,6 +148,16 @@ impl Catalogue for MemoryInventory {
 
 impl Inventory for MemoryInventory {
     async fn reserve(&self, order_id: OrderId, lines: &[StockLine]) -> Result<Reservation, ReserveError> {
+        self.faults.around("the inventory", || self.try_reserve(order_id, lines)).await?
+    }
+
+    async fn release(&self, order_id: OrderId) -> Result<(), Unavailable> {
+        self.faults.around("the inventory", || self.give_back(order_id)).await
+    }
+}
+
+impl MemoryInventory {
+    fn try_reserve(&self, order_id: OrderId, lines: &[StockLine]) -> Result<Reservation, ReserveError> {
         let mut reservations = self.reservations.lock().unwrap();
         let mut products = self.products.lock().unwrap();
         match reservations.get(&order_id) {
@@ -157,14 +185,13 @@ impl Inventory for MemoryInventory {
         Ok(reservation(order_id))
     }
 
-    async fn release(&self, order_id: OrderId) -> Result<(), Unavailable> {
+    fn give_back(&self, order_id: OrderId) {
         if let Some(Held::Lines(lines)) = self.reservations.lock().unwrap().insert(order_id, Held::Released) {
             let mut products = self.products.lock().unwrap();
             for line in lines {
                 products.get_mut(&line.product_id).unwrap().stock += line.quantity.get();
             }
         }
-        Ok(())
     }
 }
 
@@ -178,12 +205,17 @@ type Charge = (ChargeRequest, Result<Payment, String>);
 #[derive(Default)]
 pub struct MemoryPayments {
     charges: Mutex<BTreeMap<Uuid, Charge>>,
+    cancelled: Mutex<BTreeMap<Uuid, OrderId>>,
+    pub faults: Faults,
     refunds: Mutex<BTreeMap<Uuid, RefundRequest>>,
 }
 
-impl Payments for MemoryPayments {
-    async fn charge(&self, request: &ChargeRequest) -> Result<Payment, ChargeError> {
+impl MemoryPayments {
+    fn try_charge(&self, request: &ChargeRequest) -> Result<Payment, ChargeError> {
         let mut charges = self.charges.lock().unwrap();
+        if self.cancelled.lock().unwrap().contains_key(&request.idempotency_key) {
+            return Err(ChargeError::Cancelled);
+        }
         let (first, answer) = charges.entry(request.idempotency_key).or_insert_with(|| {
             let answer = match sandbox::decline_code(&request.payment_method) {
                 Some(code) => Err(code.to_owned()),
@@ -198,13 +230,32 @@ impl Payments for MemoryPayments {
         if first == request { answer.clone().map_err(ChargeError::Declined) } else { Err(ChargeError::KeyReused) }
     }
 
-    async fn refund(&self, request: &RefundRequest) -> Result<TransactionId, RefundError> {
+    fn try_cancel(&self, cancellation: &ChargeCancellation) -> Result<Option<(Payment, Refund)>, Unavailable> {
+        let ChargeCancellation { order_id, charge_key, refund_key } = *cancellation;
+        let payment = match self.charges.lock().unwrap().get(&charge_key) {
+            Some((request, Ok(_))) if sandbox::refund_fails(&request.payment_method) => {
+                return Err(unavailable("the payment provider"));
+            }
+            Some((_, Ok(payment))) => payment.clone(),
+            Some((_, Err(_))) => return Ok(None),
+            None => {
+                self.cancelled.lock().unwrap().insert(charge_key, order_id);
+                return Ok(None);
+            }
+        };
+        let request = RefundRequest { idempotency_key: refund_key, order_id, charge_key, amount: payment.amount };
+        let transaction_id = self.try_refund(&request).map_err(|_| unavailable("the payment provider"))?;
+        let refund = Refund { transaction_id, amount: payment.amount, processed_at: payment.processed_at };
+        Ok(Some((payment, refund)))
+    }
+
+    fn try_refund(&self, request: &RefundRequest) -> Result<TransactionId, RefundError> {
+        let charges = self.charges.lock().unwrap();
         let mut refunds = self.refunds.lock().unwrap();
         let id = TransactionId(format!("re_{}", request.idempotency_key.simple()));
         if let Some(first) = refunds.get(&request.idempotency_key) {
             return if first == request { Ok(id) } else { Err(RefundError::KeyReused) };
         }
-        let charges = self.charges.lock().unwrap();
         let Some((_, Ok(payment))) = charges.get(&request.charge_key) else {
             return Err(RefundError::NoCharge);
         };
@@ -216,6 +267,20 @@ impl Payments for MemoryPayments {
             .map_err(|_| RefundError::TooMuch)?;
         refunds.insert(request.idempotency_key, request.clone());
         Ok(id)
+    }
+}
+
+impl Payments for MemoryPayments {
+    async fn charge(&self, request: &ChargeRequest) -> Result<Payment, ChargeError> {
+        self.faults.around("the payment provider", || self.try_charge(request)).await?
+    }
+
+    async fn cancel_charge(&self, cancellation: &ChargeCancellation) -> Result<Option<(Payment, Refund)>, Unavailable> {
+        self.faults.around("the payment provider", || self.try_cancel(cancellation)).await?
+    }
+
+    async fn refund(&self, request: &RefundRequest) -> Result<TransactionId, RefundError> {
+        self.faults.around("the payment provider", || self.try_refund(request)).await?
     }
 
     async fn ledger(&self, order_id: OrderId) -> Result<Vec<LedgerEntry>, Unavailable> {
@@ -230,32 +295,65 @@ impl Payments for MemoryPayments {
             let id = TransactionId(format!("re_{}", refund.idempotency_key.simple()));
             LedgerEntry::Refunded(id, refund.amount)
         });
-        Ok(charge_entries.chain(refund_entries).collect())
+        let cancelled = self.cancelled.lock().unwrap();
+        let cancel_entries = cancelled.values().filter(|id| **id == order_id).map(|_| LedgerEntry::Cancelled);
+        Ok(charge_entries.chain(refund_entries).chain(cancel_entries).collect())
     }
 }
 
 #[derive(Default)]
 pub struct MemoryShipping {
-    shipments: Mutex<BTreeMap<Uuid, Shipment>>,
+    shipments: Mutex<BTreeMap<Uuid, Result<Shipment, String>>>,
+    cancelled: Mutex<BTreeSet<Uuid>>,
+    pub faults: Faults,
 }
 
 impl MemoryShipping {
+    /// How many parcels are under way.
     pub fn shipments(&self) -> usize {
-        self.shipments.lock().unwrap().len()
+        let shipments = self.shipments.lock().unwrap();
+        let cancelled = self.cancelled.lock().unwrap();
+        shipments.iter().filter(|(key, shipment)| shipment.is_ok() && !cancelled.contains(key)).count()
+    }
+}
+
+impl MemoryShipping {
+    fn try_create(&self, request: &ShipmentRequest) -> Result<Shipment, ShipmentError> {
+        let key = request.idempotency_key;
+        let mut shipments = self.shipments.lock().unwrap();
+        if self.cancelled.lock().unwrap().contains(&key) {
+            return Err(ShipmentError::Cancelled);
+        }
+        let answer = shipments.entry(key).or_insert_with(|| match sandbox::refusal_code(&request.address) {
+            Some(code) => Err(code.to_owned()),
+            None => Ok(sandbox::shipment(key, Utc::now())),
+        });
+        answer.clone().map_err(ShipmentError::Refused)
+    }
+
+    fn cancel(&self, shipment_key: Uuid) {
+        let shipments = self.shipments.lock().unwrap();
+        // What was refused stays refused.
+        if !matches!(shipments.get(&shipment_key), Some(Err(_))) {
+            self.cancelled.lock().unwrap().insert(shipment_key);
+        }
     }
 }
 
 impl Shipping for MemoryShipping {
-    async fn create_shipment(&self, request: &ShipmentRequest) -> Result<Shipment, Unavailable> {
-        let mut shipments = self.shipments.lock().unwrap();
-        let key = request.idempotency_key;
-        Ok(shipments.entry(key).or_insert_with(|| sandbox::shipment(key, Utc::now())).clone())
+    async fn cancel_shipment(&self, _order_id: OrderId, shipment_key: Uuid) -> Result<(), Unavailable> {
+        self.faults.around("the carrier", || self.cancel(shipment_key)).await
+    }
+
+    async fn create_shipment(&self, request: &ShipmentRequest) -> Result<Shipment, ShipmentError> {
+        self.faults.around("the carrier", || self.try_create(request)).await?
     }
 }
 
 #[derive(Default)]
 pub struct MemoryNotifications {
     sent: Mutex<BTreeMap<Uuid, Notification>>,
+    pub faults: Faults,
 }
 
 impl MemoryNotifications {
@@ -267,7 +365,10 @@ impl MemoryNotifications {
 impl Notifications for MemoryNotifications {
     async fn send(&self, notification: &Notification) -> Result<NotificationId, Unavailable> {
         let key = notification.idempotency_key;
-        self.sent.lock().unwrap().entry(key).or_insert_with(|| notification.clone());
+        let send = || {
+            self.sent.lock().unwrap().entry(key).or_insert_with(|| notification.clone());
+        };
+        self.faults.around("the notification service", send).await?;
         Ok(NotificationId(format!("msg_{}", key.simple())))
     }
 }
@@ -275,14 +376,7 @@ impl Notifications for MemoryNotifications {
 #[derive(Default)]
 pub struct MemoryOrderViews {
     views: Mutex<BTreeMap<OrderId, OrderView>>,
-    faults: Mutex<VecDeque<Fault>>,
-}
-
-impl MemoryOrderViews {
-    /// The next save meets this fault.
-    pub fn fail_next_save(&self, fault: Fault) {
-        self.faults.lock().unwrap().push_back(fault);
-    }
+    pub faults: Faults,
 }
 
 impl OrderViews for MemoryOrderViews {
@@ -291,15 +385,15 @@ impl OrderViews for MemoryOrderViews {
     }
 
     async fn save(&self, view: &OrderView, replaces: u64) -> Result<(), SaveError> {
-        let fault = self.faults.lock().unwrap().pop_front();
-        let mut views = self.views.lock().unwrap();
-        if views.get(&view.id).map_or(0, |there| there.version) != replaces {
-            return Err(SaveError::Superseded);
-        }
-        if fault != Some(Fault::BeforeEffect) {
+        let replace = || {
+            let mut views = self.views.lock().unwrap();
+            if views.get(&view.id).map_or(0, |there| there.version) != replaces {
+                return Err(SaveError::Superseded);
+            }
             views.insert(view.id, view.clone());
-        }
-        if fault.is_some() { Err(unavailable("the order view").into()) } else { Ok(()) }
+            Ok(())
+        };
+        self.faults.around("the order view", replace).await?
     }
 }
 
@@ -331,7 +425,7 @@ impl EventBus for MemoryEventBus {
 
 #[derive(Default)]
 pub struct MemoryFulfilment {
-    started: Mutex<BTreeMap<OrderId, FulfilmentInput>>,
+    started: Mutex<BTreeMap<String, FulfilmentInput>>,
     down: Mutex<bool>,
 }
 
@@ -350,7 +444,7 @@ impl Fulfilment for MemoryFulfilment {
         if *self.down.lock().unwrap() {
             return Err(unavailable("the state machine"));
         }
-        Ok(self.started.lock().unwrap().insert(input.order_id, input.clone()).is_none())
+        Ok(self.started.lock().unwrap().insert(input.execution_name(), input.clone()).is_none())
     }
 }
 
@@ -359,6 +453,6 @@ pub async fn balance(payments: &impl Payments, order_id: OrderId, zero: Money) -
     payments.ledger(order_id).await.unwrap().iter().fold(zero, |balance, entry| match entry {
         LedgerEntry::Charged(_, amount) => balance.plus(*amount).unwrap(),
         LedgerEntry::Refunded(_, amount) => balance.minus(*amount).unwrap(),
-        LedgerEntry::Declined(_) => balance,
+        LedgerEntry::Declined(_) | LedgerEntry::Cancelled => balance,
     })
 }

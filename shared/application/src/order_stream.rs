@@ -58,6 +58,11 @@ impl<'s, S: EventStore> OrderStream<'s, S> {
         &self.order
     }
 
+    /// Number of the last event; 0 when there is none.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     /// Decides and appends. A command that is already in the stream is not decided again.
     ///
     /// On a conflict it reads what came in between and decides anew, so a decision may run several times.

@@ -9,7 +9,7 @@ use domain::{
     address::ShippingAddress,
     ids::{CustomerId, NotificationId, OrderId, PaymentMethod, ProductId, TransactionId},
     money::{Money, Quantity},
-    order::{Payment, Reservation, Shipment, Shortage},
+    order::{Payment, Refund, Reservation, Shipment, Shortage},
     order_view::OrderView,
     product::Product,
 };
@@ -76,8 +76,20 @@ pub enum ChargeError {
     Declined(String),
     #[error("the idempotency key was used before, for another charge")]
     KeyReused,
+    #[error("the charge was cancelled before it came")]
+    Cancelled,
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+}
+
+/// See to it that a charge costs the customer nothing, whatever became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChargeCancellation {
+    pub order_id: OrderId,
+    /// The key of the charge.
+    pub charge_key: Uuid,
+    /// The key of the refund, should the charge have gone through.
+    pub refund_key: Uuid,
 }
 
 /// Give this much of an order's charges back, once per key.
@@ -108,6 +120,7 @@ pub enum RefundError {
 pub enum LedgerEntry {
     Charged(TransactionId, Money),
     Declined(String),
+    Cancelled,
     Refunded(TransactionId, Money),
 }
 
@@ -116,6 +129,14 @@ pub trait Payments: Send + Sync {
     /// MUST charge once per order and key: the same request again gets the first answer, a decline included; another request
     /// under the same key gets [`ChargeError::KeyReused`].
     fn charge(&self, request: &ChargeRequest) -> impl Future<Output = Result<Payment, ChargeError>> + Send;
+
+    /// Gives the charge back in whole if it went through, and bars it if it has not come yet: a charge that comes late
+    /// MUST then get [`ChargeError::Cancelled`]. Answers the charge and its refund, if there was one. MUST have the same
+    /// effect and answer however often it is asked.
+    fn cancel_charge(
+        &self,
+        cancellation: &ChargeCancellation,
+    ) -> impl Future<Output = Result<Option<(Payment, Refund)>, Unavailable>> + Send;
 
     /// MUST refund once per key, and never more in all than was charged.
     fn refund(&self, request: &RefundRequest) -> impl Future<Output = Result<TransactionId, RefundError>> + Send;
@@ -133,10 +154,32 @@ pub struct ShipmentRequest {
     pub lines: Vec<StockLine>,
 }
 
+/// Why there is no shipment.
+#[derive(Debug, thiserror::Error)]
+pub enum ShipmentError {
+    #[error("the carrier refused the shipment: {0}")]
+    Refused(String),
+    #[error("the shipment was cancelled before it came")]
+    Cancelled,
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
 /// The carrier.
 pub trait Shipping: Send + Sync {
-    /// MUST create one shipment per key, and answer a repeated request with it.
-    fn create_shipment(&self, request: &ShipmentRequest) -> impl Future<Output = Result<Shipment, Unavailable>> + Send;
+    /// Takes the shipment back if there is one, and bars it if it has not come yet: a request that comes late MUST then
+    /// get [`ShipmentError::Cancelled`]. MUST have the same effect however often it is asked.
+    fn cancel_shipment(
+        &self,
+        order_id: OrderId,
+        shipment_key: Uuid,
+    ) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// MUST create one shipment per key, and answer a repeated request with it, or with the same refusal.
+    fn create_shipment(
+        &self,
+        request: &ShipmentRequest,
+    ) -> impl Future<Output = Result<Shipment, ShipmentError>> + Send;
 }
 
 /// Tell the customer, once per key.
@@ -207,10 +250,27 @@ pub struct FulfilmentInput {
     /// The id of the event that started the fulfilment.
     pub causation_id: String,
     pub traceparent: Option<String>,
+    /// True for the execution that undoes a cancelled order.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undo: bool,
+}
+
+impl AsRef<Self> for FulfilmentInput {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+impl FulfilmentInput {
+    /// The name of the execution: an order is fulfilled at most once, and undone at most once.
+    pub fn execution_name(&self) -> String {
+        if self.undo { format!("{}-undo", self.order_id) } else { self.order_id.to_string() }
+    }
 }
 
 /// What starts an order's fulfilment.
 pub trait Fulfilment: Send + Sync {
-    /// Answers whether it started now. MUST start nothing for an order whose fulfilment was started before.
+    /// Answers whether it started now. MUST start nothing under an [execution name](FulfilmentInput::execution_name)
+    /// that was used before.
     fn start(&self, input: &FulfilmentInput) -> impl Future<Output = Result<bool, Unavailable>> + Send;
 }

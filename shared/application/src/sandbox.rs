@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
+    address::ShippingAddress,
     ids::{PaymentMethod, ShipmentId},
     order::Shipment,
 };
@@ -14,6 +15,16 @@ pub fn decline_code(payment_method: &PaymentMethod) -> Option<&'static str> {
         "pm_card_insufficient_funds" => Some("insufficient_funds"),
         _ => None,
     }
+}
+
+/// Whether this payment method asks for refunds that fail.
+pub fn refund_fails(payment_method: &PaymentMethod) -> bool {
+    payment_method.as_str() == "pm_refund_fails"
+}
+
+/// The code of the refusal that this address asks for by its postal code; `None` when the carrier takes the parcel.
+pub fn refusal_code(address: &ShippingAddress) -> Option<&'static str> {
+    (address.postal_code.as_str() == "SANDBOX-REFUSE").then_some("address_unknown")
 }
 
 /// The shipment that a key stands for.

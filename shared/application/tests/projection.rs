@@ -66,7 +66,7 @@ async fn deliver(commits: &[Commit], deliveries: &[Delivery]) {
     let id = commits[0].stream.order_id().unwrap();
     for Delivery { which, crash } in deliveries {
         if let Some(after) = crash {
-            views.fail_next_save(if *after { Fault::AfterEffect } else { Fault::BeforeEffect });
+            views.faults.push(if *after { Fault::AfterEffect } else { Fault::BeforeEffect });
         }
         let _comes_again = project(&store, &views, which.get(commits)).await;
         let view = views.load(id).await.unwrap();

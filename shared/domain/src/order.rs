@@ -1,12 +1,16 @@
 //! The order: its events, its state, and how events make the state. Nothing is decided here; each decision has a file.
 
+pub mod cancel;
+pub mod close;
 pub mod confirm;
 pub mod create;
+pub mod flag;
 pub mod record_payment;
+pub mod record_refund;
 pub mod record_release;
 pub mod record_reservation;
 pub mod record_shipment;
-pub mod reject;
+pub mod record_shipment_cancellation;
 pub mod validate;
 
 use std::fmt;
@@ -39,6 +43,12 @@ pub enum OrderEvent {
     ShipmentCreated(Shipment),
     OrderConfirmed { notification_id: Option<NotificationId> },
     OrderRejected { reason: RejectionReason },
+    ShipmentFailed { reason: RejectionReason },
+    OrderCancelRequested { reason: CancelReason },
+    ShipmentCancelled {},
+    PaymentRefunded(Refund),
+    OrderCancelled { reason: CancelReason },
+    OrderFlagged(Attention),
 }
 
 /// An order as it was placed. It never changes afterwards.
@@ -84,6 +94,26 @@ pub struct Shipment {
     pub estimated_delivery: DateTime<Utc>,
 }
 
+/// Why an order is cancelled, in the words of whoever asked for it.
+pub type CancelReason = Text<500>;
+
+/// Money that went back to the customer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refund {
+    pub transaction_id: TransactionId,
+    pub amount: Money,
+    pub processed_at: DateTime<Utc>,
+}
+
+/// A step that did not get done after all its tries: a person has to look.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attention {
+    /// The function that did not get it done, such as `process-payment`.
+    pub step: String,
+    /// The error's stable name, such as `Unavailable` or `States.Timeout`.
+    pub reason: String,
+}
+
 /// A line that the stock does not cover.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shortage {
@@ -105,6 +135,10 @@ pub enum RejectionReason {
     PaymentDeclined {
         decline_code: String,
     },
+    /// `refusal_code` is the carrier's own word for it.
+    ShipmentRefused {
+        refusal_code: String,
+    },
 }
 
 impl RejectionReason {
@@ -114,6 +148,7 @@ impl RejectionReason {
             Self::Expired => "expired",
             Self::OutOfStock { .. } => "out_of_stock",
             Self::PaymentDeclined { .. } => "payment_declined",
+            Self::ShipmentRefused { .. } => "shipment_refused",
         }
     }
 }
@@ -130,6 +165,7 @@ impl fmt::Display for RejectionReason {
                 Ok(())
             }
             Self::PaymentDeclined { decline_code } => write!(f, "the payment was declined: {decline_code}"),
+            Self::ShipmentRefused { refusal_code } => write!(f, "the carrier refused the shipment: {refusal_code}"),
         }
     }
 }
@@ -143,7 +179,12 @@ pub enum OrderStatus {
     Paid,
     Shipped,
     Confirmed,
+    /// What was done for the order is being undone; it ends `Cancelled` or `Rejected`.
+    Cancelling,
+    Cancelled,
     Rejected,
+    /// A step did not get done; the order waits for a person.
+    NeedsAttention,
 }
 
 /// An event whose type this version does not know, or whose data it cannot read.
@@ -166,7 +207,7 @@ impl OrderEvent {
     /// The schema version that new events are written with.
     pub const SCHEMA: u32 = 1;
 
-    const TYPES: [&str; 10] = [
+    const TYPES: [&str; 16] = [
         "OrderCreated",
         "ValidationFailed",
         "InventoryReserved",
@@ -177,6 +218,12 @@ impl OrderEvent {
         "ShipmentCreated",
         "OrderConfirmed",
         "OrderRejected",
+        "ShipmentFailed",
+        "OrderCancelRequested",
+        "ShipmentCancelled",
+        "PaymentRefunded",
+        "OrderCancelled",
+        "OrderFlagged",
     ];
 
     pub fn event_type(&self) -> &'static str {
@@ -191,6 +238,12 @@ impl OrderEvent {
             Self::ShipmentCreated(_) => "ShipmentCreated",
             Self::OrderConfirmed { .. } => "OrderConfirmed",
             Self::OrderRejected { .. } => "OrderRejected",
+            Self::ShipmentFailed { .. } => "ShipmentFailed",
+            Self::OrderCancelRequested { .. } => "OrderCancelRequested",
+            Self::ShipmentCancelled {} => "ShipmentCancelled",
+            Self::PaymentRefunded(_) => "PaymentRefunded",
+            Self::OrderCancelled { .. } => "OrderCancelled",
+            Self::OrderFlagged(_) => "OrderFlagged",
         }
     }
 
@@ -224,9 +277,43 @@ pub enum Order {
     Paid(OrderCreated, Reservation, Payment),
     Shipped(OrderCreated, Reservation, Payment, Shipment),
     Confirmed(OrderCreated, Reservation, Payment, Shipment),
-    /// A step has refused for good. What is still held is being undone; `reservation` says whether stock is.
-    Failed(OrderCreated, Option<Reservation>, RejectionReason),
-    Rejected(OrderCreated, RejectionReason),
+    /// A step has refused for good, or somebody has cancelled. What is still held is being undone.
+    Undoing(OrderCreated, Held, Ending),
+    /// Undone: nothing is held any more.
+    Ended(OrderCreated, Ending),
+}
+
+/// What is recorded as done for an order and not yet as undone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Held {
+    pub reservation: Option<Reservation>,
+    pub payment: Option<Payment>,
+    pub shipment: Option<Shipment>,
+    /// What has been given back of a payment that is no longer held.
+    pub refund: Option<Refund>,
+}
+
+impl Held {
+    pub fn is_nothing(&self) -> bool {
+        self.reservation.is_none() && self.payment.is_none() && self.shipment.is_none()
+    }
+}
+
+/// How an order ends that is not to be delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    Rejected(RejectionReason),
+    Cancelled(CancelReason),
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected(reason) => reason.fmt(f),
+            // The reason is free text of a person, which has no business in a log.
+            Self::Cancelled(_) => f.write_str("it was cancelled"),
+        }
+    }
 }
 
 impl Order {
@@ -238,44 +325,102 @@ impl Order {
     /// an event that means nothing in a state leaves it as it is.
     #[must_use]
     pub fn evolve(self, event: &OrderEvent) -> Self {
-        match (event, self) {
-            (OrderEvent::OrderCreated(created), Self::NotCreated) => Self::Created(created.clone()),
-            (
-                OrderEvent::ValidationFailed { reason } | OrderEvent::ReservationFailed { reason },
-                Self::Created(order),
-            ) => Self::Failed(order, None, reason.clone()),
-            (OrderEvent::InventoryReserved(reservation), Self::Created(order)) => {
-                Self::Reserved(order, reservation.clone())
+        match event {
+            OrderEvent::OrderCreated(created) => match self {
+                Self::NotCreated => Self::Created(created.clone()),
+                unchanged => unchanged,
+            },
+            OrderEvent::InventoryReserved(reservation) => match self {
+                Self::Created(order) => Self::Reserved(order, reservation.clone()),
+                unchanged => unchanged,
+            },
+            OrderEvent::PaymentCompleted(payment) => match self {
+                Self::Reserved(order, reservation) => Self::Paid(order, reservation, payment.clone()),
+                // The undoing has found a charge that nobody had recorded.
+                unchanged => unchanged.with_held(|held| held.payment = Some(payment.clone())),
+            },
+            OrderEvent::ShipmentCreated(shipment) => match self {
+                Self::Paid(order, reservation, payment) => Self::Shipped(order, reservation, payment, shipment.clone()),
+                unchanged => unchanged,
+            },
+            OrderEvent::OrderConfirmed { .. } => match self {
+                Self::Shipped(order, reservation, payment, shipment) => {
+                    Self::Confirmed(order, reservation, payment, shipment)
+                }
+                unchanged => unchanged,
+            },
+            OrderEvent::ValidationFailed { reason }
+            | OrderEvent::ReservationFailed { reason }
+            | OrderEvent::PaymentFailed { reason }
+            | OrderEvent::ShipmentFailed { reason } => self.undo(Ending::Rejected(reason.clone())),
+            OrderEvent::OrderCancelRequested { reason } => self.undo(Ending::Cancelled(reason.clone())),
+            OrderEvent::ShipmentCancelled {} => self.with_held(|held| held.shipment = None),
+            OrderEvent::PaymentRefunded(refund) => self.with_held(|held| {
+                held.payment = None;
+                held.refund = Some(refund.clone());
+            }),
+            OrderEvent::InventoryReleased {} => self.with_held(|held| held.reservation = None),
+            OrderEvent::OrderRejected { reason } => self.end(Ending::Rejected(reason.clone())),
+            OrderEvent::OrderCancelled { reason } => self.end(Ending::Cancelled(reason.clone())),
+            // Who has to look after an order does not change what it is.
+            OrderEvent::OrderFlagged(_) => self,
+        }
+    }
+
+    fn undo(self, ending: Ending) -> Self {
+        let (order, reservation, payment, shipment) = match self {
+            Self::Created(order) => (order, None, None, None),
+            Self::Reserved(order, reservation) => (order, Some(reservation), None, None),
+            Self::Paid(order, reservation, payment) => (order, Some(reservation), Some(payment), None),
+            Self::Shipped(order, reservation, payment, shipment)
+            | Self::Confirmed(order, reservation, payment, shipment) => {
+                (order, Some(reservation), Some(payment), Some(shipment))
             }
-            (OrderEvent::PaymentCompleted(payment), Self::Reserved(order, reservation)) => {
-                Self::Paid(order, reservation, payment.clone())
+            unchanged @ (Self::NotCreated | Self::Undoing(..) | Self::Ended(..)) => return unchanged,
+        };
+        Self::Undoing(order, Held { reservation, payment, shipment, refund: None }, ending)
+    }
+
+    fn with_held(self, change: impl FnOnce(&mut Held)) -> Self {
+        match self {
+            Self::Undoing(order, mut held, ending) => {
+                change(&mut held);
+                Self::Undoing(order, held, ending)
             }
-            (OrderEvent::PaymentFailed { reason }, Self::Reserved(order, reservation)) => {
-                Self::Failed(order, Some(reservation), reason.clone())
+            unchanged => unchanged,
+        }
+    }
+
+    fn end(self, ending: Ending) -> Self {
+        match self {
+            Self::Undoing(order, ..) => Self::Ended(order, ending),
+            unchanged => unchanged,
+        }
+    }
+
+    /// The order as placed; `None` before it is.
+    pub fn placed(&self) -> Option<&OrderCreated> {
+        match self {
+            Self::NotCreated => None,
+            Self::Created(order)
+            | Self::Reserved(order, _)
+            | Self::Paid(order, ..)
+            | Self::Shipped(order, ..)
+            | Self::Confirmed(order, ..)
+            | Self::Undoing(order, ..)
+            | Self::Ended(order, _) => Some(order),
+        }
+    }
+
+    /// What is still to be undone; `None` when the order has ended. To be asked before a provider is.
+    pub fn held(&self) -> Result<Option<&Held>, UndoRejection> {
+        match self {
+            Self::NotCreated => Err(UndoRejection::UnknownOrder),
+            Self::Created(_) | Self::Reserved(..) | Self::Paid(..) | Self::Shipped(..) | Self::Confirmed(..) => {
+                Err(UndoRejection::OrderStands)
             }
-            (OrderEvent::InventoryReleased {}, Self::Failed(order, _, reason)) => Self::Failed(order, None, reason),
-            (OrderEvent::ShipmentCreated(shipment), Self::Paid(order, reservation, payment)) => {
-                Self::Shipped(order, reservation, payment, shipment.clone())
-            }
-            (OrderEvent::OrderConfirmed { .. }, Self::Shipped(order, reservation, payment, shipment)) => {
-                Self::Confirmed(order, reservation, payment, shipment)
-            }
-            (OrderEvent::OrderRejected { reason }, Self::Created(order) | Self::Failed(order, ..)) => {
-                Self::Rejected(order, reason.clone())
-            }
-            (
-                OrderEvent::OrderCreated(_)
-                | OrderEvent::ValidationFailed { .. }
-                | OrderEvent::InventoryReserved(_)
-                | OrderEvent::ReservationFailed { .. }
-                | OrderEvent::PaymentCompleted(_)
-                | OrderEvent::PaymentFailed { .. }
-                | OrderEvent::InventoryReleased {}
-                | OrderEvent::ShipmentCreated(_)
-                | OrderEvent::OrderConfirmed { .. }
-                | OrderEvent::OrderRejected { .. },
-                unchanged,
-            ) => unchanged,
+            Self::Undoing(_, held, _) => Ok(Some(held)),
+            Self::Ended(..) => Ok(None),
         }
     }
 }
@@ -287,8 +432,17 @@ pub enum StepRejection {
     UnknownOrder,
     #[error("an earlier step of the order is not done yet")]
     TooEarly,
-    #[error("the order has failed: {0}")]
-    OrderFailed(RejectionReason),
+    #[error("the order is not to be fulfilled: {0}")]
+    NotToBeFulfilled(Ending),
+}
+
+/// Why an undo may not be recorded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UndoRejection {
+    #[error("there is no such order")]
+    UnknownOrder,
+    #[error("the order stands: nobody has cancelled it, and no step has refused")]
+    OrderStands,
 }
 
 #[cfg(test)]
@@ -343,7 +497,7 @@ mod tests {
         #[test]
         fn any_history_folds_and_terminal_states_stay(history in any_history(), late in any_history()) {
             let state = Order::from_events(&history);
-            if matches!(state, Order::Confirmed(..) | Order::Rejected(..)) {
+            if matches!(state, Order::Ended(..)) {
                 prop_assert_eq!(late.iter().fold(state.clone(), Order::evolve), state);
             }
         }

@@ -7,7 +7,7 @@ use crate::{
     address::ShippingAddress,
     ids::{CustomerId, OrderId, ShipmentId, TransactionId},
     money::Money,
-    order::{OrderEvent, OrderItem, OrderStatus, RejectionReason},
+    order::{Attention, CancelReason, OrderEvent, OrderItem, OrderStatus, RejectionReason},
 };
 
 /// An order as its events up to `version` make it.
@@ -25,6 +25,10 @@ pub struct OrderView {
     pub total_amount: Money,
     /// Why the order is rejected; known as soon as a step has failed.
     pub rejection: Option<RejectionView>,
+    /// Why the order is cancelled, in the words of whoever asked for it.
+    pub cancellation: Option<CancellationView>,
+    /// What did not get done; set while the status is `needs_attention`.
+    pub attention: Option<Attention>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
 }
@@ -53,6 +57,7 @@ pub struct PaymentView {
 pub enum PaymentStatus {
     Completed,
     Failed,
+    Refunded,
 }
 
 /// Where the parcel is.
@@ -70,6 +75,7 @@ pub struct ShipmentView {
 #[serde(rename_all = "snake_case")]
 pub enum ShipmentStatus {
     Created,
+    Cancelled,
 }
 
 /// Why an order did not come about: a stable code, and words for a person.
@@ -77,6 +83,12 @@ pub enum ShipmentStatus {
 pub struct RejectionView {
     pub code: String,
     pub detail: String,
+}
+
+/// Why somebody cancelled an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancellationView {
+    pub reason: CancelReason,
 }
 
 impl From<&RejectionReason> for RejectionView {
@@ -113,6 +125,8 @@ impl OrderView {
                 shipment: None,
                 total_amount: created.total_amount,
                 rejection: None,
+                cancellation: None,
+                attention: None,
                 created_at: created.created_at,
                 updated_at: at,
             },
@@ -125,21 +139,32 @@ impl OrderView {
     }
 
     fn apply(&mut self, event: &OrderEvent, at: DateTime<Utc>) {
-        match event {
-            OrderEvent::OrderCreated(_) | OrderEvent::InventoryReleased {} => {}
-            OrderEvent::ValidationFailed { reason } | OrderEvent::ReservationFailed { reason } => {
-                self.rejection = Some(reason.into());
-            }
-            OrderEvent::InventoryReserved(_) => self.status = OrderStatus::Reserved,
+        // Whatever happens to an order that asked for a person, it is going on.
+        self.attention = None;
+        self.status = match event {
+            OrderEvent::OrderCreated(_) => OrderStatus::Created,
+            OrderEvent::InventoryReserved(_) => OrderStatus::Reserved,
             OrderEvent::PaymentCompleted(payment) => {
-                self.status = OrderStatus::Paid;
                 self.payment = Some(PaymentView {
                     transaction_id: Some(payment.transaction_id.clone()),
                     status: PaymentStatus::Completed,
                     amount: payment.amount,
                     processed_at: payment.processed_at,
                 });
+                // A charge that the undoing has found does not take the order forward.
+                if self.status == OrderStatus::Cancelling { self.status } else { OrderStatus::Paid }
             }
+            OrderEvent::ShipmentCreated(shipment) => {
+                self.shipment = Some(ShipmentView {
+                    shipment_id: shipment.shipment_id.clone(),
+                    carrier: shipment.carrier.clone(),
+                    tracking_number: shipment.tracking_number.clone(),
+                    status: ShipmentStatus::Created,
+                    estimated_delivery: shipment.estimated_delivery,
+                });
+                OrderStatus::Shipped
+            }
+            OrderEvent::OrderConfirmed { .. } => OrderStatus::Confirmed,
             OrderEvent::PaymentFailed { reason } => {
                 self.payment = Some(PaymentView {
                     transaction_id: None,
@@ -148,30 +173,51 @@ impl OrderView {
                     processed_at: at,
                 });
                 self.rejection = Some(reason.into());
+                OrderStatus::Cancelling
             }
-            OrderEvent::ShipmentCreated(shipment) => {
-                self.status = OrderStatus::Shipped;
-                self.shipment = Some(ShipmentView {
-                    shipment_id: shipment.shipment_id.clone(),
-                    carrier: shipment.carrier.clone(),
-                    tracking_number: shipment.tracking_number.clone(),
-                    status: ShipmentStatus::Created,
-                    estimated_delivery: shipment.estimated_delivery,
-                });
-            }
-            OrderEvent::OrderConfirmed { .. } => self.status = OrderStatus::Confirmed,
-            OrderEvent::OrderRejected { reason } => {
-                self.status = OrderStatus::Rejected;
+            OrderEvent::ValidationFailed { reason }
+            | OrderEvent::ReservationFailed { reason }
+            | OrderEvent::ShipmentFailed { reason } => {
                 self.rejection = Some(reason.into());
+                OrderStatus::Cancelling
             }
-        }
+            OrderEvent::OrderCancelRequested { reason } => {
+                self.cancellation = Some(CancellationView { reason: reason.clone() });
+                OrderStatus::Cancelling
+            }
+            OrderEvent::ShipmentCancelled {} => {
+                if let Some(shipment) = &mut self.shipment {
+                    shipment.status = ShipmentStatus::Cancelled;
+                }
+                OrderStatus::Cancelling
+            }
+            OrderEvent::PaymentRefunded(_) => {
+                if let Some(payment) = &mut self.payment {
+                    payment.status = PaymentStatus::Refunded;
+                }
+                OrderStatus::Cancelling
+            }
+            OrderEvent::InventoryReleased {} => OrderStatus::Cancelling,
+            OrderEvent::OrderRejected { reason } => {
+                self.rejection = Some(reason.into());
+                OrderStatus::Rejected
+            }
+            OrderEvent::OrderCancelled { .. } => OrderStatus::Cancelled,
+            OrderEvent::OrderFlagged(attention) => {
+                self.attention = Some(attention.clone());
+                OrderStatus::NeedsAttention
+            }
+        };
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{at, confirmed, created, order_id, paid, payment_failed, rejected, released, reserved, shipped};
+    use crate::spec::{
+        at, attention, cancel_reason, cancel_requested, cancelled, confirmed, created, flagged, order_id, paid,
+        payment_failed, refunded, rejected, released, reserved, shipment_cancelled, shipped,
+    };
 
     fn view_of(events: &[OrderEvent]) -> Option<OrderView> {
         (1..).zip(events).fold(None, |view, (version, event)| {
@@ -199,6 +245,25 @@ mod tests {
     }
 
     #[test]
+    fn the_view_of_a_cancelled_order_says_what_became_of_money_and_parcel() {
+        let undoing = [created(), reserved(), paid(), shipped(), cancel_requested(), shipment_cancelled(), refunded()];
+        let view = view_of(&undoing).unwrap();
+        assert_eq!(view.status, OrderStatus::Cancelling);
+        assert_eq!(view.shipment.unwrap().status, ShipmentStatus::Cancelled);
+        assert_eq!(view.payment.unwrap().status, PaymentStatus::Refunded);
+        assert_eq!(view.cancellation.unwrap().reason, cancel_reason());
+        assert_eq!(view_of(&[created(), cancel_requested(), cancelled()]).unwrap().status, OrderStatus::Cancelled);
+    }
+
+    #[test]
+    fn an_order_that_needs_attention_says_so_until_it_goes_on() {
+        let view = view_of(&[created(), reserved(), flagged()]).unwrap();
+        assert_eq!((view.status, view.attention), (OrderStatus::NeedsAttention, Some(attention())));
+        let view = view_of(&[created(), reserved(), flagged(), paid()]).unwrap();
+        assert_eq!((view.status, view.attention), (OrderStatus::Paid, None));
+    }
+
+    #[test]
     fn there_is_no_view_before_the_order_is_created() {
         assert_eq!(view_of(&[reserved(), paid()]), None);
     }
@@ -214,7 +279,7 @@ mod tests {
             "payment": {"transaction_id": "tx-1", "status": "completed", "amount": {"amount": 3998, "currency": "CNY"}, "processed_at": "2026-01-01T00:00:00Z"},
             "shipment": {"shipment_id": "s-1", "carrier": "sandbox", "tracking_number": "t-1", "status": "created", "estimated_delivery": "2026-01-01T00:01:00Z"},
             "total_amount": {"amount": 3998, "currency": "CNY"},
-            "rejection": null,
+            "rejection": null, "cancellation": null, "attention": null,
             "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:04Z"
         });
         assert_eq!(answer, expected);

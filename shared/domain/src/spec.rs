@@ -16,7 +16,10 @@ use crate::{
     address::{CountryCode, ShippingAddress},
     ids::{CustomerId, NotificationId, OrderId, PaymentMethod, ProductId, ReservationId, ShipmentId, TransactionId},
     money::{Money, Quantity},
-    order::{Order, OrderCreated, OrderEvent, OrderItem, Payment, RejectionReason, Reservation, Shipment, Shortage},
+    order::{
+        Attention, CancelReason, Order, OrderCreated, OrderEvent, OrderItem, Payment, Refund, RejectionReason,
+        Reservation, Shipment, Shortage,
+    },
     product::Product,
     text::Text,
 };
@@ -164,6 +167,43 @@ pub(crate) fn rejected() -> OrderEvent {
     OrderEvent::OrderRejected { reason: declined() }
 }
 
+pub(crate) fn shipment_failed() -> OrderEvent {
+    let reason = RejectionReason::ShipmentRefused { refusal_code: "address_unknown".to_owned() };
+    OrderEvent::ShipmentFailed { reason }
+}
+
+pub(crate) fn cancel_reason() -> CancelReason {
+    Text::parse("changed my mind").unwrap()
+}
+
+pub(crate) fn cancel_requested() -> OrderEvent {
+    OrderEvent::OrderCancelRequested { reason: cancel_reason() }
+}
+
+pub(crate) fn shipment_cancelled() -> OrderEvent {
+    OrderEvent::ShipmentCancelled {}
+}
+
+pub(crate) fn refund() -> Refund {
+    Refund { transaction_id: TransactionId("re-1".to_owned()), amount: money(3998), processed_at: at(0) }
+}
+
+pub(crate) fn refunded() -> OrderEvent {
+    OrderEvent::PaymentRefunded(refund())
+}
+
+pub(crate) fn cancelled() -> OrderEvent {
+    OrderEvent::OrderCancelled { reason: cancel_reason() }
+}
+
+pub(crate) fn attention() -> Attention {
+    Attention { step: "process-payment".to_owned(), reason: "Unavailable".to_owned() }
+}
+
+pub(crate) fn flagged() -> OrderEvent {
+    OrderEvent::OrderFlagged(attention())
+}
+
 pub(crate) fn one_event_of_each_type() -> Vec<OrderEvent> {
     vec![
         created(),
@@ -176,6 +216,12 @@ pub(crate) fn one_event_of_each_type() -> Vec<OrderEvent> {
         shipped(),
         confirmed(),
         rejected(),
+        shipment_failed(),
+        cancel_requested(),
+        shipment_cancelled(),
+        refunded(),
+        cancelled(),
+        flagged(),
     ]
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use application::{
     event_store::Unavailable,
-    ports::{ChargeError, ChargeRequest, LedgerEntry, Payments, RefundError, RefundRequest},
+    ports::{ChargeCancellation, ChargeError, ChargeRequest, LedgerEntry, Payments, RefundError, RefundRequest},
     sandbox,
 };
 use aws_sdk_dynamodb::{
@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     ids::{OrderId, PaymentMethod, TransactionId},
     money::Money,
-    order::Payment,
+    order::{Payment, Refund},
 };
 use iso_currency::Currency;
 use serde::{Deserialize, Serialize};
@@ -47,44 +47,49 @@ impl DynamoPayments {
 impl Payments for DynamoPayments {
     async fn charge(&self, request: &ChargeRequest) -> Result<Payment, ChargeError> {
         let row = ChargeRow::new(request, Utc::now());
-        let first = match self.table.put_new(&row).await? {
-            Some(first) if !first.is_for(request) => return Err(ChargeError::KeyReused),
-            Some(first) => first,
-            None => row,
-        };
+        let first = self.table.put_new(&row).await?.unwrap_or(row);
         match first.outcome {
-            Outcome::Completed { transaction_id, .. } => Ok(Payment {
+            Outcome::Cancelled => Err(ChargeError::Cancelled),
+            Outcome::Completed { asked, .. } | Outcome::Declined { asked, .. } if asked != Asked::of(request) => {
+                Err(ChargeError::KeyReused)
+            }
+            Outcome::Declined { decline_code, .. } => Err(ChargeError::Declined(decline_code)),
+            Outcome::Completed { asked, transaction_id, .. } => Ok(Payment {
                 transaction_id,
-                amount: self.money(first.amount, first.currency)?,
+                amount: self.money(asked.amount, asked.currency)?,
                 processed_at: first.processed_at,
             }),
-            Outcome::Declined { decline_code } => Err(ChargeError::Declined(decline_code)),
         }
     }
 
-    async fn refund(&self, request: &RefundRequest) -> Result<TransactionId, RefundError> {
-        let row = RefundRow::new(request, Utc::now());
-        let mut backoff = Backoff::new();
-        loop {
-            match self.table.transact(self.refund_actions(request, &row)?).await? {
-                Transacted::Done => return Ok(row.transaction_id),
-                Transacted::Cancelled(_) => {}
-            }
-            // The reasons may leave out one that holds as well, so the entries themselves decide.
-            if let Some(first) = self.table.get::<RefundRow>(key(request.order_id, &row.entry)).await? {
-                return if first.is_for(request) { Ok(first.transaction_id) } else { Err(RefundError::KeyReused) };
-            }
-            let charge = self.table.get::<ChargeRow>(key(request.order_id, &charge_entry(request.charge_key))).await?;
-            match charge {
-                Some(ChargeRow { outcome: Outcome::Completed { refundable, .. }, currency, .. }) => {
-                    if currency != request.amount.currency() || refundable < request.amount.amount() {
-                        return Err(RefundError::TooMuch);
-                    }
-                }
-                Some(ChargeRow { outcome: Outcome::Declined { .. }, .. }) | None => return Err(RefundError::NoCharge),
-            }
-            backoff.pause().await.map_err(|error| self.table.unavailable(error))?;
+    async fn cancel_charge(&self, cancellation: &ChargeCancellation) -> Result<Option<(Payment, Refund)>, Unavailable> {
+        let ChargeCancellation { order_id, charge_key, refund_key } = *cancellation;
+        // Mostly there is a charge, and a read is never in the way of a refund of it.
+        let charge = match self.table.get(key(order_id, &charge_entry(charge_key))).await? {
+            Some(charge) => Some(charge),
+            None => self.table.put_new(&ChargeRow::cancelled(order_id, charge_key, Utc::now())).await?,
+        };
+        let Some(ChargeRow { outcome: Outcome::Completed { asked, transaction_id, .. }, processed_at, .. }) = charge
+        else {
+            return Ok(None);
+        };
+        if sandbox::refund_fails(&asked.payment_method) {
+            return Err(self.table.unavailable("the sandbox was asked to fail"));
         }
+        let amount = self.money(asked.amount, asked.currency)?;
+        let request = RefundRequest { idempotency_key: refund_key, order_id, charge_key, amount };
+        let refund = match self.refunded(&request).await {
+            Ok(refund) => refund,
+            Err(RefundError::Unavailable(error)) => return Err(error),
+            Err(refusal) => return Err(self.table.unavailable(refusal)),
+        };
+        let payment = Payment { transaction_id, amount, processed_at };
+        let refund = Refund { transaction_id: refund.transaction_id, amount, processed_at: refund.processed_at };
+        Ok(Some((payment, refund)))
+    }
+
+    async fn refund(&self, request: &RefundRequest) -> Result<TransactionId, RefundError> {
+        Ok(self.refunded(request).await?.transaction_id)
     }
 
     async fn ledger(&self, order_id: OrderId) -> Result<Vec<LedgerEntry>, Unavailable> {
@@ -96,10 +101,11 @@ impl Payments for DynamoPayments {
                     Ok(LedgerEntry::Refunded(refund.transaction_id, self.money(refund.amount, refund.currency)?))
                 }
                 EntryRow::Charge(charge) => match charge.outcome {
-                    Outcome::Completed { transaction_id, .. } => {
-                        Ok(LedgerEntry::Charged(transaction_id, self.money(charge.amount, charge.currency)?))
+                    Outcome::Completed { asked, transaction_id, .. } => {
+                        Ok(LedgerEntry::Charged(transaction_id, self.money(asked.amount, asked.currency)?))
                     }
-                    Outcome::Declined { decline_code } => Ok(LedgerEntry::Declined(decline_code)),
+                    Outcome::Declined { decline_code, .. } => Ok(LedgerEntry::Declined(decline_code)),
+                    Outcome::Cancelled => Ok(LedgerEntry::Cancelled),
                 },
             })
             .collect()
@@ -107,13 +113,37 @@ impl Payments for DynamoPayments {
 }
 
 impl DynamoPayments {
+    /// Makes the refund, unless it was made before, and answers it as it is stored.
+    async fn refunded(&self, request: &RefundRequest) -> Result<RefundRow, RefundError> {
+        let row = RefundRow::new(request, Utc::now());
+        let mut backoff = Backoff::new();
+        loop {
+            match self.table.transact(self.refund_actions(request, &row)?).await? {
+                Transacted::Done => return Ok(row),
+                Transacted::Cancelled(_) => {}
+            }
+            // The reasons may leave out one that holds as well, so the entries themselves decide.
+            if let Some(first) = self.table.get::<RefundRow>(key(request.order_id, &row.entry)).await? {
+                return if first.is_for(request) { Ok(first) } else { Err(RefundError::KeyReused) };
+            }
+            let charge = self.table.get::<ChargeRow>(key(request.order_id, &charge_entry(request.charge_key))).await?;
+            let Some(ChargeRow { outcome: Outcome::Completed { asked, refundable, .. }, .. }) = charge else {
+                return Err(RefundError::NoCharge);
+            };
+            if asked.currency != request.amount.currency() || refundable < request.amount.amount() {
+                return Err(RefundError::TooMuch);
+            }
+            backoff.pause().await.map_err(|error| self.table.unavailable(error))?;
+        }
+    }
+
     /// Takes the amount from what is left of the charge and enters the refund, both or neither.
     fn refund_actions(&self, request: &RefundRequest, row: &RefundRow) -> Result<Vec<TransactWriteItem>, Unavailable> {
         let charge = Update::builder()
             .table_name(&self.table.name)
             .set_key(Some(key(request.order_id, &charge_entry(request.charge_key))))
             .update_expression("SET refundable = refundable - :amount")
-            // A declined charge has nothing that could be compared, and so nothing refundable.
+            // A charge that did not go through has nothing that could be compared, and so nothing refundable.
             .condition_expression("currency = :currency AND refundable >= :amount")
             .expression_attribute_values(":amount", number(request.amount.amount()))
             .expression_attribute_values(":currency", text(request.amount.currency().code()))
@@ -137,14 +167,11 @@ fn charge_entry(idempotency_key: Uuid) -> String {
     format!("charge#{idempotency_key}")
 }
 
-/// A charge that went through, or one that was declined.
+/// What became of a charge; written once, before anything else is known under its key.
 #[derive(Debug, Serialize, Deserialize)]
 struct ChargeRow {
     order_id: OrderId,
     entry: String,
-    amount: u64,
-    currency: Currency,
-    payment_method: PaymentMethod,
     processed_at: DateTime<Utc>,
     #[serde(flatten)]
     outcome: Outcome,
@@ -154,38 +181,59 @@ struct ChargeRow {
 #[serde(tag = "outcome", rename_all = "snake_case")]
 enum Outcome {
     Completed {
+        #[serde(flatten)]
+        asked: Asked,
         transaction_id: TransactionId,
         /// What refunds have left of the amount: a condition can compare it, where it could not add refunds up.
         refundable: u64,
     },
     Declined {
+        #[serde(flatten)]
+        asked: Asked,
         decline_code: String,
     },
+    /// Barred before it came: nobody knows what it would have asked for.
+    Cancelled,
+}
+
+/// What a charge asks for: the same key may not ask for anything else.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Asked {
+    amount: u64,
+    currency: Currency,
+    payment_method: PaymentMethod,
+}
+
+impl Asked {
+    fn of(request: &ChargeRequest) -> Self {
+        Self {
+            amount: request.amount.amount(),
+            currency: request.amount.currency(),
+            payment_method: request.payment_method.clone(),
+        }
+    }
 }
 
 impl ChargeRow {
     fn new(request: &ChargeRequest, now: DateTime<Utc>) -> Self {
-        let amount = request.amount.amount();
+        let asked = Asked::of(request);
         Self {
             order_id: request.order_id,
             entry: charge_entry(request.idempotency_key),
-            amount,
-            currency: request.amount.currency(),
-            payment_method: request.payment_method.clone(),
             processed_at: now,
             outcome: match sandbox::decline_code(&request.payment_method) {
-                Some(code) => Outcome::Declined { decline_code: code.to_owned() },
+                Some(code) => Outcome::Declined { asked, decline_code: code.to_owned() },
                 None => Outcome::Completed {
                     transaction_id: TransactionId(format!("ch_{}", request.idempotency_key.simple())),
-                    refundable: amount,
+                    refundable: asked.amount,
+                    asked,
                 },
             },
         }
     }
 
-    fn is_for(&self, request: &ChargeRequest) -> bool {
-        (self.amount, self.currency, &self.payment_method)
-            == (request.amount.amount(), request.amount.currency(), &request.payment_method)
+    fn cancelled(order_id: OrderId, charge_key: Uuid, now: DateTime<Utc>) -> Self {
+        Self { order_id, entry: charge_entry(charge_key), processed_at: now, outcome: Outcome::Cancelled }
     }
 }
 

@@ -1,20 +1,19 @@
 //! The built-in carrier: a shipment per idempotency key. Neither address nor content of the parcel is kept.
 
+use std::collections::HashMap;
+
 use application::{
     event_store::Unavailable,
-    ports::{ShipmentRequest, Shipping},
+    ports::{ShipmentError, ShipmentRequest, Shipping},
     sandbox,
 };
-use aws_sdk_dynamodb::Client;
-use chrono::{DateTime, Utc};
-use domain::{
-    ids::{OrderId, ShipmentId},
-    order::Shipment,
-};
+use aws_sdk_dynamodb::{Client, operation::update_item::UpdateItemError};
+use chrono::Utc;
+use domain::{ids::OrderId, order::Shipment};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Table;
+use super::{Table, text};
 
 pub struct DynamoShipping {
     table: Table,
@@ -26,26 +25,54 @@ impl DynamoShipping {
             Table { client, name: table, partition_key: "idempotency_key", sort_key: None, what: "the carrier" };
         Self { table }
     }
+
+    async fn take_back(&self, shipment_key: Uuid) -> Result<(), Unavailable> {
+        let update = self
+            .table
+            .client
+            .update_item()
+            .table_name(&self.table.name)
+            .set_key(Some(HashMap::from([("idempotency_key".to_owned(), text(shipment_key.to_string()))])))
+            .update_expression("SET #state = :cancelled")
+            .condition_expression("#state = :created")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":created", text("created"))
+            .expression_attribute_values(":cancelled", text("cancelled"))
+            .send()
+            .await;
+        match update {
+            Ok(_) => Ok(()),
+            // A shipment that was created once, and is not any more, has been cancelled.
+            Err(error)
+                if matches!(error.as_service_error(), Some(UpdateItemError::ConditionalCheckFailedException(_))) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(self.table.unavailable(error)),
+        }
+    }
 }
 
 impl Shipping for DynamoShipping {
-    async fn create_shipment(&self, request: &ShipmentRequest) -> Result<Shipment, Unavailable> {
-        let shipment = sandbox::shipment(request.idempotency_key, Utc::now());
-        let row = ShipmentRow {
-            idempotency_key: request.idempotency_key,
-            order_id: request.order_id,
-            shipment_id: shipment.shipment_id,
-            carrier: shipment.carrier,
-            tracking_number: shipment.tracking_number,
-            estimated_delivery: shipment.estimated_delivery,
+    async fn cancel_shipment(&self, order_id: OrderId, shipment_key: Uuid) -> Result<(), Unavailable> {
+        let row = ShipmentRow { idempotency_key: shipment_key, order_id, state: State::Cancelled };
+        match self.table.put_new(&row).await?.unwrap_or(row).state {
+            State::Created(_) => self.take_back(shipment_key).await,
+            State::Refused { .. } | State::Cancelled => Ok(()),
+        }
+    }
+
+    async fn create_shipment(&self, request: &ShipmentRequest) -> Result<Shipment, ShipmentError> {
+        let state = match sandbox::refusal_code(&request.address) {
+            Some(code) => State::Refused { refusal_code: code.to_owned() },
+            None => State::Created(sandbox::shipment(request.idempotency_key, Utc::now())),
         };
-        let first = self.table.put_new(&row).await?.unwrap_or(row);
-        Ok(Shipment {
-            shipment_id: first.shipment_id,
-            carrier: first.carrier,
-            tracking_number: first.tracking_number,
-            estimated_delivery: first.estimated_delivery,
-        })
+        let row = ShipmentRow { idempotency_key: request.idempotency_key, order_id: request.order_id, state };
+        match self.table.put_new(&row).await?.unwrap_or(row).state {
+            State::Created(shipment) => Ok(shipment),
+            State::Refused { refusal_code } => Err(ShipmentError::Refused(refusal_code)),
+            State::Cancelled => Err(ShipmentError::Cancelled),
+        }
     }
 }
 
@@ -54,8 +81,18 @@ impl Shipping for DynamoShipping {
 struct ShipmentRow {
     idempotency_key: Uuid,
     order_id: OrderId,
-    shipment_id: ShipmentId,
-    carrier: String,
-    tracking_number: String,
-    estimated_delivery: DateTime<Utc>,
+    #[serde(flatten)]
+    state: State,
+}
+
+/// What became of a shipment. Only one that was created changes, and only to cancelled.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+enum State {
+    Created(Shipment),
+    Refused {
+        refusal_code: String,
+    },
+    /// Taken back, with what was the shipment still in the item; or barred before it came.
+    Cancelled,
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use adapters::dynamodb::{DynamoEventStore, DynamoInventory, DynamoPayments};
+use adapters::dynamodb::{DynamoEventStore, DynamoInventory, DynamoPayments, DynamoShipping};
 use application::{
     event_store::{AppendError, Appended, Commit, EventStore, Metadata, RecordedEvent, StreamId},
     ports::{
-        Catalogue, ChargeRequest, Inventory, LedgerEntry, Payments, RefundError, RefundRequest, ReserveError, StockLine,
+        Catalogue, ChargeCancellation, ChargeError, ChargeRequest, Inventory, LedgerEntry, Payments, RefundError,
+        RefundRequest, ReserveError, ShipmentError, ShipmentRequest, Shipping, StockLine,
     },
 };
 use aws_sdk_dynamodb::config::retry::RetryConfig;
@@ -21,7 +22,7 @@ use iso_currency::Currency;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{EVENTS, Fault, INVENTORY, PAYMENTS, Wire, watched, watched_with};
+use crate::support::{EVENTS, Fault, INVENTORY, PAYMENTS, SHIPMENTS, Wire, watched, watched_with};
 
 /// Runs `round` once for each way a call can be lost and each call that may be: until a round says that nothing was lost.
 async fn at_each_call(mut round: impl AsyncFnMut(usize, Fault) -> bool) {
@@ -296,7 +297,7 @@ async fn books(payments: &DynamoPayments, order_id: OrderId) -> (Vec<u64>, Vec<u
         match entry {
             LedgerEntry::Charged(_, amount) => charged.push(amount.amount()),
             LedgerEntry::Refunded(_, amount) => refunded.push(amount.amount()),
-            LedgerEntry::Declined(_) => {}
+            LedgerEntry::Declined(_) | LedgerEntry::Cancelled => {}
         }
     }
     (charged, refunded)
@@ -366,6 +367,187 @@ async fn a_refund_in_the_way_of_others_is_tried_again() {
     let answer = payments.refund(&refund(&request, 60)).await;
     assert!(matches!(answer, Err(RefundError::TooMuch)), "{answer:?}");
     assert_eq!(books(&payments, request.order_id).await, (vec![100], vec![60]));
+}
+
+fn cancellation(charge: &ChargeRequest) -> ChargeCancellation {
+    ChargeCancellation { order_id: charge.order_id, charge_key: charge.idempotency_key, refund_key: Uuid::new_v4() }
+}
+
+#[tokio::test]
+async fn a_cancellation_of_a_charge_that_stopped_anywhere_is_finished_by_running_it_again() {
+    let (client, wire) = watched().await;
+    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    // The second time, the refund was made before, and is found.
+    for cancelled_before in [false, true] {
+        at_each_call(async |number, fault| {
+            let request = charge();
+            let payment = payments.charge(&request).await.unwrap();
+            let cancellation = cancellation(&request);
+            let before = if cancelled_before { payments.cancel_charge(&cancellation).await.unwrap() } else { None };
+            wire.calls();
+            wire.fail(number, fault);
+            let stopped = payments.cancel_charge(&cancellation).await.is_err();
+            wire.calls();
+            let answer = payments.cancel_charge(&cancellation).await.unwrap();
+            assert!(before.is_none() || answer == before, "{answer:?}");
+            assert_eq!(payments.cancel_charge(&cancellation).await.unwrap(), answer);
+            assert_eq!(answer.unwrap().0, payment);
+            assert_eq!(books(&payments, request.order_id).await, (vec![100], vec![100]));
+            stopped
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_cancellation_of_no_charge_that_stopped_anywhere_is_finished_by_running_it_again() {
+    let (client, wire) = watched().await;
+    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    // The second time, the charge comes between the attempt that stopped and the next one.
+    for charge_comes in [false, true] {
+        at_each_call(async |number, fault| {
+            let request = charge();
+            let cancellation = cancellation(&request);
+            wire.calls();
+            wire.fail(number, fault);
+            let stopped = payments.cancel_charge(&cancellation).await.is_err();
+            wire.calls();
+            let charged = charge_comes && payments.charge(&request).await.is_ok();
+            assert!(stopped || !charged, "the cancellation was answered, and the charge came through");
+            assert_eq!(payments.cancel_charge(&cancellation).await.unwrap().is_some(), charged);
+            let amounts = if charged { vec![100] } else { vec![] };
+            assert_eq!(books(&payments, request.order_id).await, (amounts.clone(), amounts));
+            let late = payments.charge(&request).await;
+            assert!(charged == late.is_ok() && matches!(late, Ok(_) | Err(ChargeError::Cancelled)), "{late:?}");
+            stopped
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_charge_that_comes_while_it_is_being_cancelled_is_given_back() {
+    let (client, wire) = watched().await;
+    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let request = charge();
+    payments.charge(&request).await.unwrap();
+    wire.calls();
+    // At the time of the read, there was none.
+    wire.fail(0, Fault::Instead(200, "{}".to_owned()));
+    assert!(payments.cancel_charge(&cancellation(&request)).await.unwrap().is_some());
+    assert_eq!(wire.calls(), ["GetItem", "PutItem", "TransactWriteItems"]);
+    assert_eq!(books(&payments, request.order_id).await, (vec![100], vec![100]));
+}
+
+#[tokio::test]
+async fn a_cancellation_in_the_way_of_others_is_tried_again() {
+    let (client, wire) = watched().await;
+    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let request = charge();
+    payments.charge(&request).await.unwrap();
+    wire.calls();
+    wire.fail(1, cancelled(&["TransactionConflict", "None"]));
+    assert!(payments.cancel_charge(&cancellation(&request)).await.unwrap().is_some());
+    assert_eq!(books(&payments, request.order_id).await, (vec![100], vec![100]));
+}
+
+#[tokio::test]
+async fn a_cancellation_that_can_give_back_only_a_part_says_why_and_gives_back_nothing() {
+    let (client, _) = watched().await;
+    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let request = charge();
+    payments.charge(&request).await.unwrap();
+    payments.refund(&refund(&request, 1)).await.unwrap();
+    let error = payments.cancel_charge(&cancellation(&request)).await.unwrap_err();
+    assert_eq!(error.source.to_string(), "more than what is left of the charge");
+    assert_eq!(books(&payments, request.order_id).await, (vec![100], vec![1]));
+}
+
+#[tokio::test]
+async fn a_refund_that_the_sandbox_was_asked_to_fail_says_so() {
+    let (client, _) = watched().await;
+    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let request = ChargeRequest { payment_method: PaymentMethod::parse("pm_refund_fails").unwrap(), ..charge() };
+    payments.charge(&request).await.unwrap();
+    let error = payments.cancel_charge(&cancellation(&request)).await.unwrap_err();
+    assert_eq!(error.source.to_string(), "the sandbox was asked to fail");
+}
+
+fn shipment() -> ShipmentRequest {
+    let address = json!({"street": "s", "city": "c", "state": "s", "country": "CN", "postal_code": "1"});
+    ShipmentRequest {
+        idempotency_key: Uuid::new_v4(),
+        order_id: order_id(),
+        address: serde_json::from_value(address).unwrap(),
+        lines: Vec::new(),
+    }
+}
+
+/// One whose postal code makes the carrier refuse it.
+fn refused_shipment() -> ShipmentRequest {
+    let address = json!({"street": "s", "city": "c", "state": "s", "country": "CN", "postal_code": "SANDBOX-REFUSE"});
+    ShipmentRequest { address: serde_json::from_value(address).unwrap(), ..shipment() }
+}
+
+#[tokio::test]
+async fn a_shipment_that_stopped_is_created_or_refused_once_by_asking_again() {
+    let (client, wire) = watched().await;
+    let shipping = DynamoShipping::new(client, SHIPMENTS.to_owned());
+    for refuses in [false, true] {
+        at_each_call(async |number, fault| {
+            let request = if refuses { refused_shipment() } else { shipment() };
+            wire.calls();
+            wire.fail(number, fault);
+            let stopped = matches!(shipping.create_shipment(&request).await, Err(ShipmentError::Unavailable(_)));
+            wire.calls();
+            match shipping.create_shipment(&request).await {
+                Ok(first) => assert_eq!(shipping.create_shipment(&request).await.unwrap(), first),
+                Err(error) => assert!(refuses && matches!(error, ShipmentError::Refused(_)), "{error:?}"),
+            }
+            stopped
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_cancellation_of_a_shipment_that_stopped_anywhere_is_finished_by_running_it_again() {
+    let (client, wire) = watched().await;
+    let shipping = DynamoShipping::new(client, SHIPMENTS.to_owned());
+    // A shipment may be there before, come in between, or come late.
+    for (comes_before, comes_between) in [(true, true), (false, true), (false, false)] {
+        at_each_call(async |number, fault| {
+            let request = shipment();
+            if comes_before {
+                shipping.create_shipment(&request).await.unwrap();
+            }
+            wire.calls();
+            wire.fail(number, fault);
+            let stopped = shipping.cancel_shipment(request.order_id, request.idempotency_key).await.is_err();
+            wire.calls();
+            if comes_between {
+                let created = shipping.create_shipment(&request).await.is_ok();
+                assert!(stopped || !created, "the cancellation was answered, and the shipment is under way");
+            }
+            shipping.cancel_shipment(request.order_id, request.idempotency_key).await.unwrap();
+            let late = shipping.create_shipment(&request).await;
+            assert!(matches!(late, Err(ShipmentError::Cancelled)), "{late:?}");
+            stopped
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_shipment_that_another_has_just_taken_back_is_taken_back() {
+    let (client, wire) = watched().await;
+    let shipping = DynamoShipping::new(client, SHIPMENTS.to_owned());
+    let request = shipment();
+    shipping.create_shipment(&request).await.unwrap();
+    wire.calls();
+    wire.fail(1, error("ConditionalCheckFailedException", &json!({})));
+    shipping.cancel_shipment(request.order_id, request.idempotency_key).await.unwrap();
+    assert_eq!(wire.calls(), ["PutItem", "UpdateItem"]);
 }
 
 fn commit(stream: &StreamId) -> Commit {
@@ -463,6 +645,20 @@ async fn a_call_that_the_sdk_repeats_takes_effect_once() {
     repeated(&wire, payments.charge(&request)).await.unwrap();
     repeated(&wire, payments.refund(&refund(&request, 60))).await.unwrap();
     assert_eq!(books(&payments, request.order_id).await, (vec![100], vec![60]));
+
+    let whole = charge();
+    payments.charge(&whole).await.unwrap();
+    let cancellation = cancellation(&whole);
+    let answer = repeated(&wire, payments.cancel_charge(&cancellation)).await.unwrap();
+    assert_eq!(payments.cancel_charge(&cancellation).await.unwrap(), answer);
+    assert_eq!(books(&payments, whole.order_id).await, (vec![100], vec![100]));
+
+    let shipping = DynamoShipping::new(client.clone(), SHIPMENTS.to_owned());
+    let request = shipment();
+    repeated(&wire, shipping.create_shipment(&request)).await.unwrap();
+    repeated(&wire, shipping.cancel_shipment(request.order_id, request.idempotency_key)).await.unwrap();
+    let late = shipping.create_shipment(&request).await;
+    assert!(matches!(late, Err(ShipmentError::Cancelled)), "{late:?}");
 
     let store = DynamoEventStore::new(client, EVENTS.to_owned());
     let commit = commit(&StreamId::order(order_id()));

@@ -8,8 +8,8 @@ use adapters::dynamodb::{
 use application::{
     event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId},
     ports::{
-        Catalogue, ChargeRequest, Inventory, Notification, Notifications, Payments, RefundRequest, ShipmentRequest,
-        Shipping, StockLine,
+        Catalogue, ChargeCancellation, ChargeRequest, Inventory, Notification, Notifications, Payments, RefundRequest,
+        ShipmentRequest, Shipping, StockLine,
     },
 };
 use aws_lambda_events::event::dynamodb::Event;
@@ -30,6 +30,7 @@ const ORDER: &str = "5ec7b1f6-7d5e-4c6f-9f1b-0e6b5f6d7a10";
 const COMMAND: &str = "0a4c4b2e-52a5-4d0c-8b83-7d7d3c3f3c11";
 const KEY: &str = "11111111-2222-3333-4444-555555555555";
 const REFUND_KEY: &str = "66666666-7777-8888-9999-aaaaaaaaaaaa";
+const BARRED_KEY: &str = "bbbbbbbb-cccc-dddd-eeee-ffffffffffff";
 
 fn order() -> OrderId {
     OrderId::parse(ORDER).unwrap()
@@ -206,7 +207,7 @@ async fn products_and_reservations_are_items_of_one_table() {
 }
 
 #[tokio::test]
-async fn charges_declines_and_refunds_are_entries_of_an_order() {
+async fn charges_declines_cancellations_and_refunds_are_entries_of_an_order() {
     let client = Client::from_conf(support::database().await);
     let payments = DynamoPayments::new(client.clone(), PAYMENTS.to_owned());
     let charge = ChargeRequest {
@@ -229,6 +230,12 @@ async fn charges_declines_and_refunds_are_entries_of_an_order() {
         ..charge
     };
     payments.charge(&declined).await.unwrap_err();
+    let barred = ChargeCancellation {
+        order_id: order(),
+        charge_key: BARRED_KEY.parse().unwrap(),
+        refund_key: REFUND_KEY.parse().unwrap(),
+    };
+    payments.cancel_charge(&barred).await.unwrap();
     let mut stored: Vec<Value> = Vec::new();
     for item in items(&client, PAYMENTS).await {
         stored.push(without_time(item, "processed_at"));
@@ -244,6 +251,11 @@ async fn charges_declines_and_refunds_are_entries_of_an_order() {
             "currency": {"S": "CNY"},
             "payment_method": {"S": "pm_card_visa"},
             "refundable": {"N": "2998"},
+        }),
+        json!({
+            "order_id": {"S": ORDER},
+            "entry": {"S": format!("charge#{BARRED_KEY}")},
+            "outcome": {"S": "cancelled"},
         }),
         json!({
             "order_id": {"S": ORDER},
@@ -266,25 +278,58 @@ async fn charges_declines_and_refunds_are_entries_of_an_order() {
     assert_eq!(stored, expected);
 }
 
-#[tokio::test]
-async fn a_shipment_says_nothing_about_the_customer() {
-    let client = Client::from_conf(support::database().await);
-    let address = json!({"street": "s", "city": "c", "state": "s", "country": "CN", "postal_code": "1"});
-    let request = ShipmentRequest {
+fn shipment_request(postal_code: &str) -> ShipmentRequest {
+    let address = json!({"street": "s", "city": "c", "state": "s", "country": "CN", "postal_code": postal_code});
+    ShipmentRequest {
         idempotency_key: key(),
         order_id: order(),
         address: serde_json::from_value(address).unwrap(),
         lines: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_shipment_says_nothing_about_the_customer() {
+    let client = Client::from_conf(support::database().await);
+    let shipping = DynamoShipping::new(client.clone(), SHIPMENTS.to_owned());
+    let expected = |state: &str| {
+        json!({
+            "idempotency_key": {"S": KEY},
+            "order_id": {"S": ORDER},
+            "state": {"S": state},
+            "shipment_id": {"S": "shp_11111111222233334444555555555555"},
+            "carrier": {"S": "sandbox"},
+            "tracking_number": {"S": "SB111111112222"},
+        })
     };
-    DynamoShipping::new(client.clone(), SHIPMENTS.to_owned()).create_shipment(&request).await.unwrap();
+    shipping.create_shipment(&shipment_request("1")).await.unwrap();
+    assert_eq!(without_time(item(&client, SHIPMENTS).await, "estimated_delivery"), expected("created"));
+    shipping.cancel_shipment(order(), key()).await.unwrap();
+    assert_eq!(without_time(item(&client, SHIPMENTS).await, "estimated_delivery"), expected("cancelled"));
+}
+
+#[tokio::test]
+async fn a_shipment_that_was_refused_says_why() {
+    let client = Client::from_conf(support::database().await);
+    let shipping = DynamoShipping::new(client.clone(), SHIPMENTS.to_owned());
     let expected = json!({
         "idempotency_key": {"S": KEY},
         "order_id": {"S": ORDER},
-        "shipment_id": {"S": "shp_11111111222233334444555555555555"},
-        "carrier": {"S": "sandbox"},
-        "tracking_number": {"S": "SB111111112222"},
+        "state": {"S": "refused"},
+        "refusal_code": {"S": "address_unknown"},
     });
-    assert_eq!(without_time(item(&client, SHIPMENTS).await, "estimated_delivery"), expected);
+    shipping.create_shipment(&shipment_request("SANDBOX-REFUSE")).await.unwrap_err();
+    assert_eq!(item(&client, SHIPMENTS).await, expected);
+    shipping.cancel_shipment(order(), key()).await.unwrap();
+    assert_eq!(item(&client, SHIPMENTS).await, expected);
+}
+
+#[tokio::test]
+async fn a_shipment_that_is_barred_says_for_which_order() {
+    let client = Client::from_conf(support::database().await);
+    DynamoShipping::new(client.clone(), SHIPMENTS.to_owned()).cancel_shipment(order(), key()).await.unwrap();
+    let expected = json!({"idempotency_key": {"S": KEY}, "order_id": {"S": ORDER}, "state": {"S": "cancelled"}});
+    assert_eq!(item(&client, SHIPMENTS).await, expected);
 }
 
 #[tokio::test]

@@ -1,10 +1,13 @@
 //! How many remote calls a piece of work costs, and which. A change of these numbers is a change of price and latency.
 
-use adapters::dynamodb::{DynamoEventStore, DynamoInventory, DynamoOrderViews, DynamoPayments};
+use adapters::dynamodb::{DynamoEventStore, DynamoInventory, DynamoOrderViews, DynamoPayments, DynamoShipping};
 use application::{
     create_order::{OrderPlaced, create_order},
     event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId, fingerprint},
-    ports::{Catalogue, ChargeRequest, Inventory, OrderViews, Payments, StockLine},
+    ports::{
+        Catalogue, ChargeCancellation, ChargeRequest, Inventory, OrderViews, Payments, ShipmentRequest, Shipping,
+        StockLine,
+    },
 };
 use chrono::{DateTime, Utc};
 use domain::{
@@ -18,7 +21,7 @@ use iso_currency::Currency;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{EVENTS, INVENTORY, ORDERS, PAYMENTS, watched};
+use crate::support::{EVENTS, INVENTORY, ORDERS, PAYMENTS, SHIPMENTS, watched};
 
 fn order_id() -> OrderId {
     OrderId::new(Uuid::new_v4())
@@ -142,16 +145,66 @@ async fn a_shortage_and_a_repeated_reservation_cost_one_read_more() {
 async fn a_charge_costs_one_write_also_when_it_is_repeated() {
     let (client, wire) = watched().await;
     let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
-    let request = ChargeRequest {
-        idempotency_key: Uuid::new_v4(),
-        order_id: order_id(),
-        payment_method: PaymentMethod::default(),
-        amount: price(),
-    };
+    let request = charge();
     for _ in 0..2 {
         payments.charge(&request).await.unwrap();
         assert_eq!(wire.calls(), ["PutItem"]);
     }
+}
+
+fn charge() -> ChargeRequest {
+    ChargeRequest {
+        idempotency_key: Uuid::new_v4(),
+        order_id: order_id(),
+        payment_method: PaymentMethod::default(),
+        amount: price(),
+    }
+}
+
+#[tokio::test]
+async fn a_cancellation_of_a_charge_costs_a_read_and_a_write_and_a_read_less_or_more_when_it_is_repeated() {
+    let (client, wire) = watched().await;
+    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let request = charge();
+    let cancellation = ChargeCancellation {
+        order_id: request.order_id,
+        charge_key: request.idempotency_key,
+        refund_key: Uuid::new_v4(),
+    };
+    let barred = ChargeCancellation { charge_key: Uuid::new_v4(), ..cancellation.clone() };
+    payments.charge(&request).await.unwrap();
+    wire.calls();
+    payments.cancel_charge(&cancellation).await.unwrap();
+    assert_eq!(wire.calls(), ["GetItem", "TransactWriteItems"]);
+    payments.cancel_charge(&cancellation).await.unwrap();
+    assert_eq!(wire.calls(), ["GetItem", "TransactWriteItems", "GetItem"]);
+    payments.cancel_charge(&barred).await.unwrap();
+    assert_eq!(wire.calls(), ["GetItem", "PutItem"]);
+    payments.cancel_charge(&barred).await.unwrap();
+    assert_eq!(wire.calls(), ["GetItem"]);
+}
+
+#[tokio::test]
+async fn a_shipment_costs_one_write_and_its_cancellation_one_or_two() {
+    let (client, wire) = watched().await;
+    let shipping = DynamoShipping::new(client, SHIPMENTS.to_owned());
+    let address = json!({"street": "s", "city": "c", "state": "s", "country": "CN", "postal_code": "1"});
+    let request = ShipmentRequest {
+        idempotency_key: Uuid::new_v4(),
+        order_id: order_id(),
+        address: serde_json::from_value(address).unwrap(),
+        lines: Vec::new(),
+    };
+    for _ in 0..2 {
+        shipping.create_shipment(&request).await.unwrap();
+        assert_eq!(wire.calls(), ["PutItem"]);
+    }
+    shipping.cancel_shipment(request.order_id, request.idempotency_key).await.unwrap();
+    assert_eq!(wire.calls(), ["PutItem", "UpdateItem"]);
+    shipping.cancel_shipment(request.order_id, request.idempotency_key).await.unwrap();
+    assert_eq!(wire.calls(), ["PutItem"]);
+    shipping.cancel_shipment(request.order_id, Uuid::new_v4()).await.unwrap();
+    assert_eq!(wire.calls(), ["PutItem"]);
 }
 
 #[tokio::test]

@@ -1,10 +1,14 @@
 //! What every [`Payments`] must do, with the sandbox's payment methods.
 
-use domain::{ids::PaymentMethod, money::Money, order::Payment};
+use domain::{
+    ids::PaymentMethod,
+    money::Money,
+    order::{Payment, Refund},
+};
 use uuid::Uuid;
 
 use super::{at_once, money, order_id};
-use crate::ports::{ChargeError, ChargeRequest, LedgerEntry, Payments, RefundError, RefundRequest};
+use crate::ports::{ChargeCancellation, ChargeError, ChargeRequest, LedgerEntry, Payments, RefundError, RefundRequest};
 
 /// One test per law; `make` is a future of the payment provider.
 #[macro_export]
@@ -28,6 +32,18 @@ macro_rules! payments_conformance {
             a_key_that_refunded_something_else_is_refused
             an_unknown_charge_cannot_be_refunded
             a_declined_charge_cannot_be_refunded
+            a_charge_that_is_cancelled_first_is_barred
+            a_charge_that_is_cancelled_is_given_back_in_whole
+            a_cancellation_answers_the_same_however_often_it_is_asked
+            cancellations_at_the_same_time_give_back_once
+            a_cancellation_answers_with_a_refund_that_was_made_under_its_key
+            a_charge_that_was_cancelled_keeps_its_answer
+            a_declined_charge_that_is_cancelled_stays_declined
+            a_barred_charge_cannot_be_refunded
+            a_cancellation_leaves_the_orders_other_charges_alone
+            a_cancellation_whose_refund_fails_changes_nothing
+            a_charge_that_is_cancelled_meanwhile_costs_nothing
+            a_charge_and_its_cancellation_many_times_at_once_cost_nothing
             an_order_without_entries_has_an_empty_ledger
             ledgers_of_two_orders_do_not_mix
         }
@@ -60,6 +76,10 @@ fn refund(charge: &ChargeRequest, amount: Money) -> RefundRequest {
     }
 }
 
+fn cancellation(charge: &ChargeRequest) -> ChargeCancellation {
+    ChargeCancellation { order_id: charge.order_id, charge_key: charge.idempotency_key, refund_key: Uuid::new_v4() }
+}
+
 /// Charged and refunded so far.
 async fn books(payments: &impl Payments, request: &ChargeRequest) -> (Money, Money) {
     let nothing = Money::zero(request.amount.currency());
@@ -67,7 +87,7 @@ async fn books(payments: &impl Payments, request: &ChargeRequest) -> (Money, Mon
         match entry {
             LedgerEntry::Charged(_, amount) => (charged.plus(*amount).unwrap(), refunded),
             LedgerEntry::Refunded(_, amount) => (charged, refunded.plus(*amount).unwrap()),
-            LedgerEntry::Declined(_) => (charged, refunded),
+            LedgerEntry::Declined(_) | LedgerEntry::Cancelled => (charged, refunded),
         }
     })
 }
@@ -238,6 +258,170 @@ pub async fn a_declined_charge_cannot_be_refunded(payments: &impl Payments) {
         assert!(matches!(answer, Err(RefundError::NoCharge)), "{answer:?}");
     }
     assert_eq!(books(payments, &request).await, (money(0, "CNY"), money(0, "CNY")));
+}
+
+pub async fn a_charge_that_is_cancelled_first_is_barred(payments: &impl Payments) {
+    let request = charge(money(3998, "CNY"));
+    let another = ChargeRequest { amount: money(1, "CNY"), ..request.clone() };
+    let cancellation = cancellation(&request);
+    for _ in 0..3 {
+        assert_eq!(payments.cancel_charge(&cancellation).await.unwrap(), None);
+        // Nobody knows what the charge would have been, so no charge is another one.
+        for late in [&request, &another, &declined_instead(&request)] {
+            let answer = payments.charge(late).await;
+            assert!(matches!(answer, Err(ChargeError::Cancelled)), "{answer:?}");
+        }
+        assert_eq!(payments.ledger(request.order_id).await.unwrap(), [LedgerEntry::Cancelled]);
+    }
+}
+
+fn declined_instead(charge: &ChargeRequest) -> ChargeRequest {
+    ChargeRequest { payment_method: method("pm_card_declined"), ..charge.clone() }
+}
+
+pub async fn a_charge_that_is_cancelled_is_given_back_in_whole(payments: &impl Payments) {
+    for amount in [money(3998, "CNY"), money(0, "EUR"), money(1, "JPY"), money(Money::MAX_AMOUNT, "KWD")] {
+        let request = charge(amount);
+        let payment = payments.charge(&request).await.unwrap();
+        let answer = payments.cancel_charge(&cancellation(&request)).await.unwrap();
+        let (charged, refund) = answer.unwrap();
+        assert_eq!(charged, payment);
+        assert_eq!(refund.amount, amount);
+        let ledger = payments.ledger(request.order_id).await.unwrap();
+        assert_eq!(ledger.len(), 2);
+        assert!(ledger.contains(&LedgerEntry::Charged(payment.transaction_id, amount)), "{ledger:?}");
+        assert!(ledger.contains(&LedgerEntry::Refunded(refund.transaction_id, amount)), "{ledger:?}");
+    }
+}
+
+pub async fn a_cancellation_answers_the_same_however_often_it_is_asked(payments: &impl Payments) {
+    let request = charge(money(3998, "CNY"));
+    payments.charge(&request).await.unwrap();
+    let cancellation = cancellation(&request);
+    let first = payments.cancel_charge(&cancellation).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(payments.cancel_charge(&cancellation).await.unwrap(), first);
+    }
+    assert_eq!(books(payments, &request).await, (request.amount, request.amount));
+}
+
+pub async fn cancellations_at_the_same_time_give_back_once(payments: &impl Payments) {
+    let request = charge(money(3998, "CNY"));
+    payments.charge(&request).await.unwrap();
+    let cancellation = cancellation(&request);
+    let answers = at_once((0..20).map(|_| payments.cancel_charge(&cancellation))).await;
+    let answers: Vec<Option<(Payment, Refund)>> = answers.into_iter().map(Result::unwrap).collect();
+    assert!(answers[0].is_some());
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    assert_eq!(books(payments, &request).await, (request.amount, request.amount));
+}
+
+pub async fn a_cancellation_answers_with_a_refund_that_was_made_under_its_key(payments: &impl Payments) {
+    let request = charge(money(3998, "CNY"));
+    payments.charge(&request).await.unwrap();
+    let cancellation = cancellation(&request);
+    let whole = RefundRequest { idempotency_key: cancellation.refund_key, ..refund(&request, request.amount) };
+    let refunded = payments.refund(&whole).await.unwrap();
+    let (_, first) = payments.cancel_charge(&cancellation).await.unwrap().unwrap();
+    assert_eq!(first.transaction_id, refunded);
+    assert_eq!(payments.refund(&whole).await.unwrap(), refunded);
+    assert_eq!(books(payments, &request).await, (request.amount, request.amount));
+}
+
+pub async fn a_charge_that_was_cancelled_keeps_its_answer(payments: &impl Payments) {
+    let request = charge(money(3998, "CNY"));
+    let first = payments.charge(&request).await.unwrap();
+    payments.cancel_charge(&cancellation(&request)).await.unwrap();
+    assert_eq!(payments.charge(&request).await.unwrap(), first);
+    assert_key_reused(payments, &request, &ChargeRequest { amount: money(1, "CNY"), ..request.clone() }).await;
+    assert_eq!(books(payments, &request).await, (request.amount, request.amount));
+}
+
+pub async fn a_declined_charge_that_is_cancelled_stays_declined(payments: &impl Payments) {
+    let request = declined(money(3998, "CNY"));
+    let _ = payments.charge(&request).await;
+    let ledger = payments.ledger(request.order_id).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(payments.cancel_charge(&cancellation(&request)).await.unwrap(), None);
+        let answer = payments.charge(&request).await;
+        assert!(matches!(answer, Err(ChargeError::Declined(_))), "{answer:?}");
+        assert_eq!(payments.ledger(request.order_id).await.unwrap(), ledger);
+    }
+}
+
+pub async fn a_barred_charge_cannot_be_refunded(payments: &impl Payments) {
+    let request = charge(money(100, "CNY"));
+    payments.cancel_charge(&cancellation(&request)).await.unwrap();
+    for amount in [request.amount, money(0, "CNY")] {
+        let answer = payments.refund(&refund(&request, amount)).await;
+        assert!(matches!(answer, Err(RefundError::NoCharge)), "{answer:?}");
+    }
+    assert_eq!(payments.ledger(request.order_id).await.unwrap(), [LedgerEntry::Cancelled]);
+}
+
+pub async fn a_cancellation_leaves_the_orders_other_charges_alone(payments: &impl Payments) {
+    let kept = charge(money(3998, "CNY"));
+    let undone = ChargeRequest { idempotency_key: Uuid::new_v4(), amount: money(100, "CNY"), ..kept.clone() };
+    let barred = ChargeRequest { idempotency_key: Uuid::new_v4(), ..kept.clone() };
+    payments.charge(&kept).await.unwrap();
+    payments.charge(&undone).await.unwrap();
+    for request in [&undone, &barred] {
+        payments.cancel_charge(&cancellation(request)).await.unwrap();
+    }
+    assert_eq!(books(payments, &kept).await, (money(4098, "CNY"), money(100, "CNY")));
+    payments.refund(&refund(&kept, kept.amount)).await.unwrap();
+}
+
+pub async fn a_cancellation_whose_refund_fails_changes_nothing(payments: &impl Payments) {
+    let request = ChargeRequest { payment_method: method("pm_refund_fails"), ..charge(money(3998, "CNY")) };
+    let first = payments.charge(&request).await.unwrap();
+    for _ in 0..2 {
+        payments.cancel_charge(&cancellation(&request)).await.unwrap_err();
+    }
+    assert_eq!(books(payments, &request).await, (request.amount, money(0, "CNY")));
+    assert_eq!(payments.charge(&request).await.unwrap(), first);
+    // Without a charge there is nothing to refund, and nothing that fails.
+    let barred = ChargeRequest { idempotency_key: Uuid::new_v4(), ..request };
+    assert_eq!(payments.cancel_charge(&cancellation(&barred)).await.unwrap(), None);
+}
+
+/// Charges and cancels as often as this at the same time, and asserts that it has cost nothing and says so.
+async fn charge_and_cancel_at_once(payments: &impl Payments, times: usize, cancel_first: bool) {
+    let request = charge(money(3998, "CNY"));
+    let cancellation = cancellation(&request);
+    let call = async |number: usize| {
+        if number.is_multiple_of(2) == cancel_first {
+            payments.cancel_charge(&cancellation).await.unwrap();
+        } else {
+            let answer = payments.charge(&request).await;
+            assert!(matches!(answer, Ok(_) | Err(ChargeError::Cancelled)), "{answer:?}");
+        }
+    };
+    at_once((0..2 * times).map(call)).await;
+    let ledger = payments.ledger(request.order_id).await.unwrap();
+    let answer = payments.charge(&request).await;
+    if let Some((charged, refund)) = payments.cancel_charge(&cancellation).await.unwrap() {
+        assert_eq!(answer.unwrap(), charged);
+        assert_eq!(ledger.len(), 2);
+        assert!(ledger.contains(&LedgerEntry::Charged(charged.transaction_id, request.amount)), "{ledger:?}");
+        assert!(ledger.contains(&LedgerEntry::Refunded(refund.transaction_id, request.amount)), "{ledger:?}");
+    } else {
+        assert!(matches!(answer, Err(ChargeError::Cancelled)), "{answer:?}");
+        assert_eq!(ledger, [LedgerEntry::Cancelled]);
+    }
+    assert_eq!(payments.ledger(request.order_id).await.unwrap().len(), ledger.len());
+}
+
+pub async fn a_charge_that_is_cancelled_meanwhile_costs_nothing(payments: &impl Payments) {
+    for round in 0..20 {
+        charge_and_cancel_at_once(payments, 1, round % 2 == 0).await;
+    }
+}
+
+pub async fn a_charge_and_its_cancellation_many_times_at_once_cost_nothing(payments: &impl Payments) {
+    for round in 0..20 {
+        charge_and_cancel_at_once(payments, 5, round % 2 == 0).await;
+    }
 }
 
 pub async fn an_order_without_entries_has_an_empty_ledger(payments: &impl Payments) {

@@ -1,11 +1,11 @@
 //! What every [`Shipping`] must do.
 
-use domain::address::ShippingAddress;
+use domain::{address::ShippingAddress, order::Shipment};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::{at_once, order_id, product_id, quantity};
-use crate::ports::{ShipmentRequest, Shipping, StockLine};
+use crate::ports::{ShipmentError, ShipmentRequest, Shipping, StockLine};
 
 /// One test per law; `make` is a future of the carrier.
 #[macro_export]
@@ -15,21 +15,51 @@ macro_rules! shipping_conformance {
             a_repeated_request_gets_the_first_shipment
             a_request_that_comes_twenty_times_at_once_gets_one_shipment
             two_keys_get_two_shipments
+            a_refusal_is_remembered
+            a_refusal_stays_a_refusal_when_the_shipment_is_cancelled
+            a_shipment_that_is_cancelled_first_is_barred
+            a_shipment_that_is_cancelled_is_taken_back_for_good
+            cancellations_at_the_same_time_take_the_shipment_back
+            a_cancellation_leaves_other_shipments_alone
+            a_shipment_that_is_cancelled_meanwhile_is_not_under_way
+            a_refusal_that_is_cancelled_meanwhile_is_no_shipment
         }
     };
 }
 
-fn request() -> ShipmentRequest {
-    let address: ShippingAddress = serde_json::from_value(json!({
-        "street": "南京路 1 号", "city": "上海", "state": "上海", "country": "CN", "postal_code": "200001"
+fn address(postal_code: &str) -> ShippingAddress {
+    serde_json::from_value(json!({
+        "street": "南京路 1 号", "city": "上海", "state": "上海", "country": "CN", "postal_code": postal_code
     }))
-    .unwrap();
+    .unwrap()
+}
+
+fn request() -> ShipmentRequest {
     ShipmentRequest {
         idempotency_key: Uuid::new_v4(),
         order_id: order_id(),
-        address,
+        address: address("200001"),
         lines: vec![StockLine { product_id: product_id("tea"), quantity: quantity(2) }],
     }
+}
+
+/// A request that the carrier refuses.
+fn refused() -> ShipmentRequest {
+    ShipmentRequest { address: address("SANDBOX-REFUSE"), ..request() }
+}
+
+async fn cancel(shipping: &impl Shipping, request: &ShipmentRequest) {
+    shipping.cancel_shipment(request.order_id, request.idempotency_key).await.unwrap();
+}
+
+async fn assert_refused(shipping: &impl Shipping, request: &ShipmentRequest) {
+    let answer = shipping.create_shipment(request).await;
+    assert!(matches!(&answer, Err(ShipmentError::Refused(code)) if code == "address_unknown"), "{answer:?}");
+}
+
+async fn assert_cancelled(shipping: &impl Shipping, request: &ShipmentRequest) {
+    let answer = shipping.create_shipment(request).await;
+    assert!(matches!(answer, Err(ShipmentError::Cancelled)), "{answer:?}");
 }
 
 pub async fn a_repeated_request_gets_the_first_shipment(shipping: &impl Shipping) {
@@ -57,4 +87,95 @@ pub async fn two_keys_get_two_shipments(shipping: &impl Shipping) {
     let second = shipping.create_shipment(&other).await.unwrap();
     assert_ne!(first.shipment_id, second.shipment_id);
     assert_ne!(first.tracking_number, second.tracking_number);
+}
+
+pub async fn a_refusal_is_remembered(shipping: &impl Shipping) {
+    let request = refused();
+    // It is the key that was refused, also when the address is another one by now.
+    let corrected = ShipmentRequest { address: address("200001"), ..request.clone() };
+    for _ in 0..2 {
+        assert_refused(shipping, &request).await;
+        assert_refused(shipping, &corrected).await;
+    }
+}
+
+pub async fn a_refusal_stays_a_refusal_when_the_shipment_is_cancelled(shipping: &impl Shipping) {
+    let request = refused();
+    assert_refused(shipping, &request).await;
+    for _ in 0..2 {
+        cancel(shipping, &request).await;
+        assert_refused(shipping, &request).await;
+    }
+}
+
+pub async fn a_shipment_that_is_cancelled_first_is_barred(shipping: &impl Shipping) {
+    for request in [request(), refused()] {
+        for _ in 0..2 {
+            cancel(shipping, &request).await;
+            assert_cancelled(shipping, &request).await;
+        }
+    }
+}
+
+pub async fn a_shipment_that_is_cancelled_is_taken_back_for_good(shipping: &impl Shipping) {
+    let request = request();
+    shipping.create_shipment(&request).await.unwrap();
+    for _ in 0..2 {
+        cancel(shipping, &request).await;
+        assert_cancelled(shipping, &request).await;
+    }
+}
+
+pub async fn cancellations_at_the_same_time_take_the_shipment_back(shipping: &impl Shipping) {
+    let request = request();
+    shipping.create_shipment(&request).await.unwrap();
+    at_once((0..20).map(|_| cancel(shipping, &request))).await;
+    assert_cancelled(shipping, &request).await;
+}
+
+pub async fn a_cancellation_leaves_other_shipments_alone(shipping: &impl Shipping) {
+    let request = request();
+    let kept = ShipmentRequest { idempotency_key: Uuid::new_v4(), ..request.clone() };
+    let first = shipping.create_shipment(&kept).await.unwrap();
+    shipping.create_shipment(&request).await.unwrap();
+    cancel(shipping, &request).await;
+    assert_eq!(shipping.create_shipment(&kept).await.unwrap(), first);
+}
+
+/// Asks for the shipment and cancels it, five times each at the same time, and answers what the requests got.
+async fn create_and_cancel_at_once(
+    shipping: &impl Shipping,
+    request: &ShipmentRequest,
+    cancel_first: bool,
+) -> Vec<Result<Shipment, ShipmentError>> {
+    let call = async |number: usize| {
+        if number.is_multiple_of(2) == cancel_first {
+            cancel(shipping, request).await;
+            None
+        } else {
+            Some(shipping.create_shipment(request).await)
+        }
+    };
+    at_once((0..10).map(call)).await.into_iter().flatten().collect()
+}
+
+pub async fn a_shipment_that_is_cancelled_meanwhile_is_not_under_way(shipping: &impl Shipping) {
+    for round in 0..20 {
+        let request = request();
+        let answers = create_and_cancel_at_once(shipping, &request, round % 2 == 0).await;
+        assert!(answers.iter().all(|answer| matches!(answer, Ok(_) | Err(ShipmentError::Cancelled))), "{answers:?}");
+        assert_cancelled(shipping, &request).await;
+    }
+}
+
+pub async fn a_refusal_that_is_cancelled_meanwhile_is_no_shipment(shipping: &impl Shipping) {
+    for round in 0..20 {
+        let request = refused();
+        let answers = create_and_cancel_at_once(shipping, &request, round % 2 == 0).await;
+        assert!(answers.iter().all(Result::is_err), "{answers:?}");
+        // Whichever came first is what it stays.
+        let was_refused = |answer: &Result<_, _>| matches!(answer, Err(ShipmentError::Refused(_)));
+        let stays_refused = was_refused(&shipping.create_shipment(&request).await);
+        assert!(answers.iter().all(|answer| was_refused(answer) == stays_refused), "{answers:?}");
+    }
 }

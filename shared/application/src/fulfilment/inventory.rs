@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use domain::order::{
     Order,
-    record_release::{ReleaseRejection, may_release, record_release},
+    record_release::record_release,
     record_reservation::{record_reservation, record_reservation_failure},
 };
 
@@ -30,7 +30,7 @@ pub async fn reserve_inventory(
             Err(ReserveError::OutOfStock(unavailable)) => {
                 stream.commit(&metadata, |order| record_reservation_failure(order, &unavailable)).await?;
             }
-            // Only an order that has failed is released; loading it again says why.
+            // Only an order that is being undone is released; loading it again says why.
             Err(ReserveError::Released) => stream = OrderStream::open(store, input.order_id).await?,
             Err(ReserveError::Unavailable(error)) => return Err(error.into()),
         }
@@ -49,17 +49,8 @@ pub async fn release_inventory(
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
     let mut stream = OrderStream::open(store, input.order_id).await?;
-    may_release(stream.order())?;
+    stream.order().held()?;
     inventory.release(input.order_id).await?;
     stream.commit(&metadata(input, "release-inventory", now), record_release).await?;
     Ok(())
-}
-
-impl From<ReleaseRejection> for StepError {
-    fn from(rejection: ReleaseRejection) -> Self {
-        match rejection {
-            ReleaseRejection::UnknownOrder => Self::UnknownOrder,
-            ReleaseRejection::OrderStands => Self::OrderStands,
-        }
-    }
 }

@@ -1,19 +1,21 @@
-//! Charge the customer.
+//! Charge the customer; its undo gives the money back.
 
 use chrono::{DateTime, Utc};
 use domain::order::{
     Order,
     record_payment::{record_payment, record_payment_failure},
+    record_refund::record_refund,
 };
 
 use super::{StepError, metadata, outcome, work_id};
 use crate::{
     event_store::EventStore,
     order_stream::OrderStream,
-    ports::{ChargeError, ChargeRequest, FulfilmentInput, Payments},
+    ports::{ChargeCancellation, ChargeError, ChargeRequest, FulfilmentInput, Payments},
 };
 
 const STEP: &str = "process-payment";
+const UNDO: &str = "refund-payment";
 
 pub async fn process_payment(
     store: &impl EventStore,
@@ -39,11 +41,36 @@ pub async fn process_payment(
                 Err(ChargeError::Declined(code)) => {
                     stream.commit(&metadata, |order| record_payment_failure(order, &code)).await?;
                 }
+                // Only the undoing cancels a charge; loading the order again says why it is undone.
+                Err(ChargeError::Cancelled) => stream = OrderStream::open(store, input.order_id).await?,
                 Err(ChargeError::KeyReused) => return Err(StepError::RequestRefused),
                 Err(ChargeError::Unavailable(error)) => return Err(error.into()),
             }
         }
         _ => {}
     }
-    outcome(stream.order())
+    match stream.order() {
+        Order::Reserved(..) => Err(StepError::RequestRefused),
+        order => outcome(order),
+    }
+}
+
+/// Undoes [`process_payment`]. Asks the provider also when no payment is recorded: a call that timed out may have
+/// charged all the same, or may still be on its way.
+pub async fn refund_payment(
+    store: &impl EventStore,
+    payments: &impl Payments,
+    input: &FulfilmentInput,
+    now: DateTime<Utc>,
+) -> Result<(), StepError> {
+    let mut stream = OrderStream::open(store, input.order_id).await?;
+    stream.order().held()?;
+    let cancellation = ChargeCancellation {
+        order_id: input.order_id,
+        charge_key: work_id(input.order_id, STEP),
+        refund_key: work_id(input.order_id, UNDO),
+    };
+    let refunded = payments.cancel_charge(&cancellation).await?;
+    stream.commit(&metadata(input, UNDO, now), |order| record_refund(order, refunded.as_ref())).await?;
+    Ok(())
 }

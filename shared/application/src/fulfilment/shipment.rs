@@ -1,13 +1,17 @@
-//! Hand the parcel to the carrier.
+//! Hand the parcel to the carrier; its undo takes it back.
 
 use chrono::{DateTime, Utc};
-use domain::order::{Order, record_shipment::record_shipment};
+use domain::order::{
+    Order,
+    record_shipment::{record_shipment, record_shipment_failure},
+    record_shipment_cancellation::record_shipment_cancellation,
+};
 
 use super::{StepError, metadata, outcome, stock_lines, work_id};
 use crate::{
     event_store::EventStore,
     order_stream::OrderStream,
-    ports::{FulfilmentInput, ShipmentRequest, Shipping},
+    ports::{FulfilmentInput, ShipmentError, ShipmentRequest, Shipping},
 };
 
 const STEP: &str = "create-shipment";
@@ -28,10 +32,35 @@ pub async fn create_shipment(
                 address: placed.shipping_address.clone(),
                 lines: stock_lines(placed),
             };
-            let shipment = shipping.create_shipment(&request).await?;
-            stream.commit(&metadata(input, STEP, now), |order| record_shipment(order, &shipment)).await?;
+            let metadata = metadata(input, STEP, now);
+            match shipping.create_shipment(&request).await {
+                Ok(shipment) => stream.commit(&metadata, |order| record_shipment(order, &shipment)).await?,
+                Err(ShipmentError::Refused(code)) => {
+                    stream.commit(&metadata, |order| record_shipment_failure(order, &code)).await?;
+                }
+                // Only the undoing cancels a shipment; loading the order again says why it is undone.
+                Err(ShipmentError::Cancelled) => stream = OrderStream::open(store, input.order_id).await?,
+                Err(ShipmentError::Unavailable(error)) => return Err(error.into()),
+            }
         }
         _ => {}
     }
-    outcome(stream.order())
+    match stream.order() {
+        Order::Paid(..) => Err(StepError::RequestRefused),
+        order => outcome(order),
+    }
+}
+
+/// Undoes [`create_shipment`]. Asks the carrier also when no shipment is recorded: one may be there all the same.
+pub async fn cancel_shipment(
+    store: &impl EventStore,
+    shipping: &impl Shipping,
+    input: &FulfilmentInput,
+    now: DateTime<Utc>,
+) -> Result<(), StepError> {
+    let mut stream = OrderStream::open(store, input.order_id).await?;
+    stream.order().held()?;
+    shipping.cancel_shipment(input.order_id, work_id(input.order_id, STEP)).await?;
+    stream.commit(&metadata(input, "cancel-shipment", now), record_shipment_cancellation).await?;
+    Ok(())
 }

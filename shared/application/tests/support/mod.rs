@@ -6,11 +6,17 @@ use application::{
     create_order::{CreateOrderError, OrderPlaced, command_id, create_order},
     event_store::{EventStore, Metadata, StreamId},
     fulfilment::{
-        StepError, confirmation::send_confirmation, inventory::release_inventory, inventory::reserve_inventory,
-        payment::process_payment, rejection::reject_order, shipment::create_shipment, validate::validate_order,
+        StepError,
+        attention::flag_order,
+        closing::close_order,
+        confirmation::send_confirmation,
+        inventory::{release_inventory, reserve_inventory},
+        payment::{process_payment, refund_payment},
+        shipment::{cancel_shipment, create_shipment},
+        validate::validate_order,
     },
-    memory::{MemoryEventStore, MemoryInventory, MemoryNotifications, MemoryPayments, MemoryShipping, balance},
-    order_stream::OrderStream,
+    memory::{Faults, MemoryEventStore, MemoryInventory, MemoryNotifications, MemoryPayments, MemoryShipping, balance},
+    order_stream::{CommandError, OrderStream},
     ports::{Catalogue, FulfilmentInput},
 };
 use chrono::{DateTime, Utc};
@@ -19,15 +25,29 @@ use domain::{
     ids::{CustomerId, OrderId, PaymentMethod, ProductId},
     money::{Money, Quantity},
     order::{
-        Order,
+        Attention, Ending, Order,
+        cancel::{CancelRejection, cancel},
         create::{CreateOrder, RequestedItem, RequestedItems},
     },
     product::Product,
     text::Text,
 };
 
-pub(crate) const STEPS: [Step; 7] =
-    [Step::Validate, Step::Reserve, Step::Pay, Step::Ship, Step::Confirm, Step::Release, Step::Reject];
+pub(crate) const STEPS: [Step; 9] = [
+    Step::Validate,
+    Step::Reserve,
+    Step::Pay,
+    Step::Ship,
+    Step::Confirm,
+    Step::CancelShipment,
+    Step::Refund,
+    Step::Release,
+    Step::Close,
+];
+
+pub(crate) const FORWARD: [Step; 5] = [Step::Validate, Step::Reserve, Step::Pay, Step::Ship, Step::Confirm];
+
+pub(crate) const UNDO: [Step; 4] = [Step::CancelShipment, Step::Refund, Step::Release, Step::Close];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -36,8 +56,10 @@ pub(crate) enum Step {
     Pay,
     Ship,
     Confirm,
+    CancelShipment,
+    Refund,
     Release,
-    Reject,
+    Close,
 }
 
 #[derive(Default)]
@@ -59,6 +81,16 @@ pub(crate) fn tea() -> ProductId {
 
 pub(crate) fn cny(amount: u64) -> Money {
     Money::new(amount, "CNY".parse().unwrap()).unwrap()
+}
+
+fn input(order_id: OrderId) -> FulfilmentInput {
+    FulfilmentInput {
+        order_id,
+        correlation_id: "correlation".to_owned(),
+        causation_id: format!("{order_id}/1"),
+        traceparent: None,
+        undo: false,
+    }
 }
 
 impl Shop {
@@ -89,6 +121,16 @@ impl Shop {
         payment_method: &str,
         fingerprint: &str,
     ) -> Result<OrderPlaced, CreateOrderError> {
+        self.place_to(order_id, payment_method, fingerprint, "200001").await
+    }
+
+    pub(crate) async fn place_to(
+        &self,
+        order_id: OrderId,
+        payment_method: &str,
+        fingerprint: &str,
+        postal_code: &str,
+    ) -> Result<OrderPlaced, CreateOrderError> {
         let item = RequestedItem { product_id: tea(), quantity: Quantity::new(2).unwrap(), unit_price: None };
         let command = CreateOrder {
             customer_id: CustomerId::parse("customer-1").unwrap(),
@@ -98,7 +140,7 @@ impl Shop {
                 city: Text::parse("Shanghai").unwrap(),
                 state: Text::parse("Shanghai").unwrap(),
                 country: CountryCode::parse("CN").unwrap(),
-                postal_code: Text::parse("200001").unwrap(),
+                postal_code: Text::parse(postal_code).unwrap(),
             },
             payment_method: PaymentMethod::parse(payment_method).unwrap(),
             catalogue: self.inventory.products(&[tea()]).await.unwrap(),
@@ -117,30 +159,29 @@ impl Shop {
     }
 
     pub(crate) async fn run(&self, step: Step, order_id: OrderId) -> Result<(), StepError> {
-        let input = FulfilmentInput {
-            order_id,
-            correlation_id: "correlation".to_owned(),
-            causation_id: format!("{order_id}/1"),
-            traceparent: None,
-        };
+        let input = input(order_id);
         match step {
             Step::Validate => validate_order(&self.store, &input, at()).await,
             Step::Reserve => reserve_inventory(&self.store, &self.inventory, &input, at()).await,
             Step::Pay => process_payment(&self.store, &self.payments, &input, at()).await,
             Step::Ship => create_shipment(&self.store, &self.shipping, &input, at()).await,
             Step::Confirm => send_confirmation(&self.store, &self.notifications, &input, at()).await,
+            Step::CancelShipment => cancel_shipment(&self.store, &self.shipping, &input, at()).await,
+            Step::Refund => refund_payment(&self.store, &self.payments, &input, at()).await,
             Step::Release => release_inventory(&self.store, &self.inventory, &input, at()).await,
-            Step::Reject => reject_order(&self.store, &input, at()).await,
+            Step::Close => close_order(&self.store, &input, at()).await,
         }
     }
 
     /// As the state machine does: forward until a step says that the order has failed, then undo and reject.
     /// Each step runs `times` times, as after a lost answer.
     pub(crate) async fn fulfil(&self, order_id: OrderId, times: usize) -> Result<(), StepError> {
-        for step in [Step::Validate, Step::Reserve, Step::Pay, Step::Ship, Step::Confirm] {
+        for step in FORWARD {
             for _ in 0..times {
                 match self.run(step, order_id).await {
-                    Err(StepError::OrderFailed(_)) => return self.undo(order_id, times).await,
+                    Err(StepError::NotToBeFulfilled(Ending::Rejected(_))) => return self.undo(order_id, times).await,
+                    // Whoever cancelled has the order undone by an execution of its own.
+                    Err(StepError::NotToBeFulfilled(Ending::Cancelled(_))) => return Ok(()),
                     done => done?,
                 }
             }
@@ -148,13 +189,45 @@ impl Shop {
         Ok(())
     }
 
-    async fn undo(&self, order_id: OrderId, times: usize) -> Result<(), StepError> {
-        for step in [Step::Release, Step::Reject] {
+    /// As the execution that undoes a cancelled order does, and the end of one that failed.
+    pub(crate) async fn undo(&self, order_id: OrderId, times: usize) -> Result<(), StepError> {
+        for step in UNDO {
             for _ in 0..times {
                 self.run(step, order_id).await?;
             }
         }
         Ok(())
+    }
+
+    /// The faults of the provider that this step calls.
+    pub(crate) fn faults_of(&self, step: Step) -> Option<&Faults> {
+        match step {
+            Step::Validate | Step::Close => None,
+            Step::Reserve | Step::Release => Some(&self.inventory.faults),
+            Step::Pay | Step::Refund => Some(&self.payments.faults),
+            Step::Ship | Step::CancelShipment => Some(&self.shipping.faults),
+            Step::Confirm => Some(&self.notifications.faults),
+        }
+    }
+
+    pub(crate) async fn flag(&self, order_id: OrderId, step: &str, reason: &str) -> Result<(), StepError> {
+        let failed = Attention { step: step.to_owned(), reason: reason.to_owned() };
+        flag_order(&self.store, &input(order_id), &failed, at()).await
+    }
+
+    pub(crate) async fn cancel(&self, order_id: OrderId) -> Result<(), CommandError<CancelRejection>> {
+        let reason = Text::parse("changed my mind").unwrap();
+        let mut stream = OrderStream::open(&self.store, order_id).await?;
+        let metadata = Metadata {
+            command_id: order_id.work_id("cancel-order"),
+            fingerprint: "cancel-order".to_owned(),
+            actor: "customer:customer-1".to_owned(),
+            correlation_id: "correlation".to_owned(),
+            causation_id: "request".to_owned(),
+            traceparent: None,
+            occurred_at: at(),
+        };
+        stream.commit(&metadata, |order| cancel(order, &reason)).await
     }
 
     pub(crate) async fn order(&self, order_id: OrderId) -> Order {

@@ -10,7 +10,7 @@ pub fn confirm(order: &Order, notification_id: Option<&NotificationId>) -> Resul
         Order::Created(_) | Order::Reserved(..) | Order::Paid(..) => Err(StepRejection::TooEarly),
         Order::Shipped(..) => Ok(vec![OrderEvent::OrderConfirmed { notification_id: notification_id.cloned() }]),
         Order::Confirmed(..) => Ok(vec![]),
-        Order::Failed(_, _, reason) | Order::Rejected(_, reason) => Err(StepRejection::OrderFailed(reason.clone())),
+        Order::Undoing(_, _, ending) | Order::Ended(_, ending) => Err(StepRejection::NotToBeFulfilled(ending.clone())),
     }
 }
 

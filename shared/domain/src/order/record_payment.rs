@@ -19,13 +19,14 @@ fn record(order: &Order, outcome: impl FnOnce() -> OrderEvent) -> Result<Vec<Ord
         Order::Created(_) => Err(StepRejection::TooEarly),
         Order::Reserved(..) => Ok(vec![outcome()]),
         Order::Paid(..) | Order::Shipped(..) | Order::Confirmed(..) => Ok(vec![]),
-        Order::Failed(_, _, reason) | Order::Rejected(_, reason) => Err(StepRejection::OrderFailed(reason.clone())),
+        Order::Undoing(_, _, ending) | Order::Ended(_, ending) => Err(StepRejection::NotToBeFulfilled(ending.clone())),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::order::Ending;
     use crate::spec::{created, declined, given, paid, payment, payment_failed, reserved, shipped};
 
     #[test]
@@ -52,6 +53,6 @@ mod tests {
         given([created()]).when(|order| record_payment(order, &payment())).then_rejected(&StepRejection::TooEarly);
         given([created(), reserved(), payment_failed()])
             .when(|order| record_payment(order, &payment()))
-            .then_rejected(&StepRejection::OrderFailed(declined()));
+            .then_rejected(&StepRejection::NotToBeFulfilled(Ending::Rejected(declined())));
     }
 }

@@ -18,13 +18,14 @@ fn record(order: &Order, outcome: impl FnOnce() -> OrderEvent) -> Result<Vec<Ord
         Order::NotCreated => Err(StepRejection::UnknownOrder),
         Order::Created(_) => Ok(vec![outcome()]),
         Order::Reserved(..) | Order::Paid(..) | Order::Shipped(..) | Order::Confirmed(..) => Ok(vec![]),
-        Order::Failed(_, _, reason) | Order::Rejected(_, reason) => Err(StepRejection::OrderFailed(reason.clone())),
+        Order::Undoing(_, _, ending) | Order::Ended(_, ending) => Err(StepRejection::NotToBeFulfilled(ending.clone())),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::order::Ending;
     use crate::spec::{
         created, declined, given, paid, payment_failed, reservation, reservation_failed, reserved, shortage,
     };
@@ -46,7 +47,7 @@ mod tests {
     fn an_order_that_has_failed_reserves_nothing() {
         given([created(), reserved(), payment_failed()])
             .when(|order| record_reservation(order, &reservation()))
-            .then_rejected(&StepRejection::OrderFailed(declined()));
+            .then_rejected(&StepRejection::NotToBeFulfilled(Ending::Rejected(declined())));
         given([]).when(|order| record_reservation(order, &reservation())).then_rejected(&StepRejection::UnknownOrder);
     }
 }

@@ -1,22 +1,32 @@
-//! The carrier has taken the parcel on.
+//! The carrier has answered: the parcel is taken on, or refused.
 
-use super::{Order, OrderEvent, Shipment, StepRejection};
+use super::{Order, OrderEvent, RejectionReason, Shipment, StepRejection};
 
 /// `ShipmentCreated`, or nothing when that is already recorded.
 pub fn record_shipment(order: &Order, shipment: &Shipment) -> Result<Vec<OrderEvent>, StepRejection> {
+    record(order, || OrderEvent::ShipmentCreated(shipment.clone()))
+}
+
+/// `ShipmentFailed`, or nothing when the parcel is already taken on.
+pub fn record_shipment_failure(order: &Order, refusal_code: &str) -> Result<Vec<OrderEvent>, StepRejection> {
+    let reason = RejectionReason::ShipmentRefused { refusal_code: refusal_code.to_owned() };
+    record(order, || OrderEvent::ShipmentFailed { reason })
+}
+
+fn record(order: &Order, outcome: impl FnOnce() -> OrderEvent) -> Result<Vec<OrderEvent>, StepRejection> {
     match order {
         Order::NotCreated => Err(StepRejection::UnknownOrder),
         Order::Created(_) | Order::Reserved(..) => Err(StepRejection::TooEarly),
-        Order::Paid(..) => Ok(vec![OrderEvent::ShipmentCreated(shipment.clone())]),
+        Order::Paid(..) => Ok(vec![outcome()]),
         Order::Shipped(..) | Order::Confirmed(..) => Ok(vec![]),
-        Order::Failed(_, _, reason) | Order::Rejected(_, reason) => Err(StepRejection::OrderFailed(reason.clone())),
+        Order::Undoing(_, _, ending) | Order::Ended(_, ending) => Err(StepRejection::NotToBeFulfilled(ending.clone())),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{created, given, paid, reserved, shipment, shipped};
+    use crate::spec::{created, given, paid, reserved, shipment, shipment_failed, shipped};
 
     #[test]
     fn a_shipment_is_recorded_once() {
@@ -31,5 +41,15 @@ mod tests {
         given([created(), reserved()])
             .when(|order| record_shipment(order, &shipment()))
             .then_rejected(&StepRejection::TooEarly);
+    }
+
+    #[test]
+    fn a_refusal_is_recorded_unless_the_parcel_is_under_way() {
+        given([created(), reserved(), paid()])
+            .when(|order| record_shipment_failure(order, "address_unknown"))
+            .then([shipment_failed()]);
+        given([created(), reserved(), paid(), shipped()])
+            .when(|order| record_shipment_failure(order, "address_unknown"))
+            .then_nothing();
     }
 }

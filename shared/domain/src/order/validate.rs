@@ -17,13 +17,14 @@ pub fn validate(order: &Order, now: DateTime<Utc>) -> Result<Vec<OrderEvent>, St
         Order::Created(_) | Order::Reserved(..) | Order::Paid(..) | Order::Shipped(..) | Order::Confirmed(..) => {
             Ok(vec![])
         }
-        Order::Failed(_, _, reason) | Order::Rejected(_, reason) => Err(StepRejection::OrderFailed(reason.clone())),
+        Order::Undoing(_, _, ending) | Order::Ended(_, ending) => Err(StepRejection::NotToBeFulfilled(ending.clone())),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::order::Ending;
     use crate::spec::{at, created, declined, given, payment_failed, reserved};
 
     #[test]
@@ -50,6 +51,6 @@ mod tests {
         given([]).when(|order| validate(order, at(0))).then_rejected(&StepRejection::UnknownOrder);
         given([created(), reserved(), payment_failed()])
             .when(|order| validate(order, at(0)))
-            .then_rejected(&StepRejection::OrderFailed(declined()));
+            .then_rejected(&StepRejection::NotToBeFulfilled(Ending::Rejected(declined())));
     }
 }

@@ -1,9 +1,9 @@
-//! Ends an order that failed, once nothing is held for it any more.
+//! Ends an order that is undone: as rejected or as cancelled.
 //!
-//! A step of the state machine: what it does is [`application::fulfilment::rejection::reject_order`].
+//! A step of the state machine: what it does is [`application::fulfilment::closing::close_order`].
 
 use adapters::{aws, dynamodb::DynamoEventStore, lambda};
-use application::fulfilment::rejection::reject_order;
+use application::fulfilment::closing::close_order;
 use aws_sdk_dynamodb::Client;
 
 #[tokio::main(flavor = "current_thread")]
@@ -11,5 +11,5 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let client = Client::new(&aws::config().await);
     let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);
-    lambda::run_step(async |input, now| reject_order(&store, &input, now).await).await
+    lambda::run_step(async |input, now| close_order(&store, &input, now).await).await
 }

@@ -1,0 +1,160 @@
+//! `POST /api/v1/orders/{order_id}/cancel` → `OrderCancelRequested`.
+//!
+//! 202, also when the order was cancelled before; 400 for invalid input, 404 also for somebody else's order, 409 when the
+//! order cannot be cancelled any more.
+
+use adapters::{
+    aws,
+    dynamodb::DynamoEventStore,
+    http::{self, ApiRequest, FieldErrors, Problem},
+    lambda,
+};
+use application::{
+    event_store::{EventStore, fingerprint},
+    order_stream::{CommandError, LoadError, OrderStream},
+};
+use aws_sdk_dynamodb::Client;
+use deserr::Deserr;
+use domain::{
+    ids::OrderId,
+    order::{
+        CancelReason, Ending, Order, OrderStatus,
+        cancel::{CancelRejection, cancel},
+    },
+    text::{Invalid, Text},
+};
+use lambda_http::{Body, Response};
+use serde_json::json;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    lambda::init_logs();
+    let client = Client::new(&aws::config().await);
+    let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);
+    http::run(|request| handle(&store, request)).await
+}
+
+async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response<Body>, Problem> {
+    let caller = request.caller()?;
+    let CancelOrderBody { reason } = request.json()?;
+    let id = OrderId::parse(&request.path_parameter("order_id")).ok_or_else(|| Problem::not_found("order"))?;
+    let mut stream = OrderStream::open(store, id).await.map_err(|error| not_loaded(&error))?;
+    match stream.order().placed() {
+        Some(placed) if caller.may_act_for(&placed.customer_id) => {}
+        Some(_) | None => return Err(Problem::not_found("order")),
+    }
+    // An order is cancelled at most once, so the order alone makes the command's id.
+    let fingerprint = fingerprint(&"cancel-order").map_err(|error| Problem::internal(&error))?;
+    let metadata = request.metadata(&caller, id.work_id("cancel-order"), fingerprint);
+    let outcome = stream.commit(&metadata, |order| cancel(order, &reason)).await;
+    respond(id, &stream, outcome)
+}
+
+fn respond<S: EventStore>(
+    id: OrderId,
+    stream: &OrderStream<'_, S>,
+    outcome: Result<(), CommandError<CancelRejection>>,
+) -> Result<Response<Body>, Problem> {
+    match outcome {
+        Ok(()) => {
+            let status = match stream.order() {
+                Order::Ended(_, Ending::Cancelled(_)) => OrderStatus::Cancelled,
+                _ => OrderStatus::Cancelling,
+            };
+            http::json(202, &json!({"order_id": id, "status": status, "version": stream.version()}))
+        }
+        Err(CommandError::Rejected(CancelRejection::UnknownOrder)) => Err(Problem::not_found("order")),
+        Err(CommandError::Rejected(rejection @ CancelRejection::Rejected)) => {
+            Err(Problem::new(409, "not-cancellable", "The order cannot be cancelled", rejection.to_string()))
+        }
+        Err(CommandError::Contended) => {
+            Err(Problem::retry_later("the order is changing; the request may be sent again"))
+        }
+        Err(CommandError::Load(error)) => Err(not_loaded(&error)),
+        Err(error @ (CommandError::CommandReused | CommandError::TooLarge | CommandError::Unwritable(_))) => {
+            Err(Problem::internal(&error))
+        }
+    }
+}
+
+fn not_loaded(error: &LoadError) -> Problem {
+    match error {
+        LoadError::Unavailable(error) => Problem::unavailable(error),
+        LoadError::Unreadable(_) => Problem::internal(error),
+    }
+}
+
+#[derive(Deserr)]
+#[deserr(error = FieldErrors, deny_unknown_fields)]
+struct CancelOrderBody {
+    #[deserr(try_from(&String) = Text::parse -> Invalid)]
+    reason: CancelReason,
+}
+
+#[cfg(test)]
+mod tests {
+    use adapters::lambda::read_batch;
+    use application::memory::{Fault, MemoryEventStore};
+    use serde_json::Value;
+
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../../events/cancel-order.json");
+
+    /// A store with the order that the sample event of `project-orders` creates.
+    async fn store() -> MemoryEventStore {
+        let (commits, _) =
+            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
+        let store = MemoryEventStore::default();
+        store.append(&commits[0]).await.unwrap();
+        store
+    }
+
+    async fn send(store: &MemoryEventStore, event: &str) -> Result<Response<Body>, Problem> {
+        handle(store, ApiRequest::from_event(event, chrono::Utc::now()).unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn the_sample_cancels_the_order_once_however_often_it_comes() {
+        let store = store().await;
+        for _ in 0..3 {
+            let answer = send(&store, SAMPLE).await.unwrap();
+            assert_eq!(answer.status(), 202);
+            let body: Value = serde_json::from_slice(answer.body()).unwrap();
+            assert_eq!((&body["status"], &body["version"]), (&json!("cancelling"), &json!(2)));
+        }
+        assert_eq!(store.all().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_foreign_an_unknown_and_an_impossible_order_look_the_same() {
+        let store = store().await;
+        let foreign = send(&store, &SAMPLE.replace("\"sub\": \"customer-1\"", "\"sub\": \"customer-2\"")).await;
+        let mut event: Value = serde_json::from_str(SAMPLE).unwrap();
+        event["pathParameters"]["order_id"] = json!("42");
+        let no_id = send(&store, &event.to_string()).await;
+        assert_eq!(foreign.as_ref().unwrap_err().status, 404);
+        assert_eq!(foreign.unwrap_err(), no_id.unwrap_err());
+        assert_eq!(store.all().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_cancel_without_a_reason_is_invalid() {
+        let store = store().await;
+        for body in ["{}", r#"{"reason": " "}"#, r#"{"reason": 1}"#, r#"{"reason": "x", "refund": true}"#] {
+            let mut event: Value = serde_json::from_str(SAMPLE).unwrap();
+            event["body"] = json!(body);
+            assert_eq!(send(&store, &event.to_string()).await.unwrap_err().status, 400, "{body}");
+        }
+        assert_eq!(store.all().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_cancel_whose_answer_was_lost_may_be_sent_again() {
+        let store = store().await;
+        store.faults.push(Fault::AfterEffect);
+        assert_eq!(send(&store, SAMPLE).await.unwrap_err().status, 503);
+        assert_eq!(send(&store, SAMPLE).await.unwrap().status(), 202);
+        assert_eq!(store.all().len(), 2);
+    }
+}

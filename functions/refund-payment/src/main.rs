@@ -1,0 +1,20 @@
+//! Gives an order's money back, or bars the charge. Undoes `process-payment`.
+//!
+//! A step of the state machine: what it does is [`application::fulfilment::payment::refund_payment`].
+
+use adapters::{
+    aws,
+    dynamodb::{DynamoEventStore, DynamoPayments},
+    lambda,
+};
+use application::fulfilment::payment::refund_payment;
+use aws_sdk_dynamodb::Client;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    lambda::init_logs();
+    let client = Client::new(&aws::config().await);
+    let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
+    let payments = DynamoPayments::new(client, lambda::variable("PAYMENTS_TABLE")?);
+    lambda::run_step(async |input, now| refund_payment(&store, &payments, &input, now).await).await
+}

@@ -1,0 +1,59 @@
+//! When may an order be cancelled?
+
+use super::{CancelReason, Ending, Order, OrderEvent};
+
+/// Why an order is not cancelled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CancelRejection {
+    #[error("there is no such order")]
+    UnknownOrder,
+    #[error("the order is rejected already")]
+    Rejected,
+}
+
+/// `OrderCancelRequested`, or nothing when somebody has cancelled before. From then on no step goes forward.
+pub fn cancel(order: &Order, reason: &CancelReason) -> Result<Vec<OrderEvent>, CancelRejection> {
+    match order {
+        Order::NotCreated => Err(CancelRejection::UnknownOrder),
+        Order::Created(_) | Order::Reserved(..) | Order::Paid(..) | Order::Shipped(..) | Order::Confirmed(..) => {
+            Ok(vec![OrderEvent::OrderCancelRequested { reason: reason.clone() }])
+        }
+        Order::Undoing(_, _, Ending::Cancelled(_)) | Order::Ended(_, Ending::Cancelled(_)) => Ok(vec![]),
+        Order::Undoing(_, _, Ending::Rejected(_)) | Order::Ended(_, Ending::Rejected(_)) => {
+            Err(CancelRejection::Rejected)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{
+        cancel_reason, cancel_requested, cancelled, confirmed, created, given, paid, payment_failed, reserved, shipped,
+    };
+
+    fn by_customer(order: &Order) -> Result<Vec<OrderEvent>, CancelRejection> {
+        cancel(order, &cancel_reason())
+    }
+
+    #[test]
+    fn an_order_can_be_cancelled_at_every_point() {
+        given([created()]).when(by_customer).then([cancel_requested()]);
+        given([created(), reserved()]).when(by_customer).then([cancel_requested()]);
+        given([created(), reserved(), paid()]).when(by_customer).then([cancel_requested()]);
+        given([created(), reserved(), paid(), shipped()]).when(by_customer).then([cancel_requested()]);
+        given([created(), reserved(), paid(), shipped(), confirmed()]).when(by_customer).then([cancel_requested()]);
+    }
+
+    #[test]
+    fn cancelling_again_changes_nothing() {
+        given([created(), cancel_requested()]).when(by_customer).then_nothing();
+        given([created(), cancel_requested(), cancelled()]).when(by_customer).then_nothing();
+    }
+
+    #[test]
+    fn an_order_that_is_rejected_or_unknown_cannot_be_cancelled() {
+        given([created(), reserved(), payment_failed()]).when(by_customer).then_rejected(&CancelRejection::Rejected);
+        given([]).when(by_customer).then_rejected(&CancelRejection::UnknownOrder);
+    }
+}
