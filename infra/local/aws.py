@@ -166,7 +166,7 @@ def demo(_):
     deadline = time.monotonic() + 60
     follow_events(order, environment["EVENTS_TABLE"], deadline)
     path, view = f"/api/v1/orders/{order}", {}
-    while view.get("status") not in ("confirmed", "rejected") and time.monotonic() < deadline:
+    while view.get("status") not in ("confirmed", "rejected", "cancelled") and time.monotonic() < deadline:
         time.sleep(0.2)
         view = call("GET", path, bearer)[1]
     print(f"\nGET {path}\n{json.dumps(view, indent=2, ensure_ascii=False)}")
@@ -184,7 +184,7 @@ def follow_events(order: str, table: str, deadline: float):
         for commit in commits:
             for seen, event in enumerate(json.loads(commit["events"]["S"]), start=int(commit["version"]["N"])):
                 print(f"  {commit['occurred_at']['S'][11:23]:<13} {seen:>2}  {event['type']:<18} {facts(event['data'])}", flush=True)
-                if event["type"] in ("OrderConfirmed", "OrderRejected"):
+                if event["type"] in ("OrderConfirmed", "OrderRejected", "OrderCancelled"):
                     return
         time.sleep(0.1)
 
