@@ -13,6 +13,7 @@ mod service;
 
 mod access;
 mod bad_input;
+mod cancel;
 mod events_out;
 mod fulfilment;
 mod idempotency;

@@ -1,0 +1,125 @@
+//! An order can be cancelled at any point, and is undone in whole whatever the moment.
+
+use serde_json::{Value, json};
+
+use crate::service::{Answer, Service, fresh_key, order};
+
+const ENDS: [&str; 4] = ["confirmed", "cancelled", "rejected", "needs_attention"];
+
+async fn cancel(service: &Service, who: &str, order_id: &str) -> Answer {
+    let body = json!({"reason": "changed my mind"});
+    service.post(who, &format!("/api/v1/orders/{order_id}/cancel"), &body).await
+}
+
+/// Nothing is left of the order: not in the books, not in the stock.
+async fn assert_undone(service: &Service, id: &str, product: &str, stock: u64) {
+    let mut balance: i64 = 0;
+    for line in service.ledger(id).await {
+        let amount = line.get("amount").map_or(0, |amount| amount.as_n().unwrap().parse::<i64>().unwrap());
+        match line["entry"].as_s().unwrap().split('#').next().unwrap() {
+            "charge" if line["outcome"].as_s().unwrap() == "completed" => balance += amount,
+            "refund" => balance -= amount,
+            _ => {}
+        }
+    }
+    assert_eq!(balance, 0, "the customer has paid for a cancelled order");
+    assert_eq!(service.stock(product).await, stock);
+}
+
+#[tokio::test]
+async fn a_confirmed_order_is_cancelled_refunded_and_put_back() {
+    let service = Service::connect().await;
+    let product = service.product(10).await;
+    let placed = service.place("customer-1", &fresh_key(), &order("customer-1", &product)).await.expect(201);
+    let id = placed.text("order_id");
+    service.await_status("customer-1", &id, &["confirmed"]).await;
+
+    let answer = cancel(&service, "customer-1", &id).await.expect(202);
+    assert_eq!(answer.body, json!({"order_id": id, "status": "cancelling", "version": 6}));
+    let done = service.await_status("customer-1", &id, &["cancelled", "needs_attention"]).await.body;
+    assert_eq!(done["status"], "cancelled");
+    assert_eq!(done["cancellation"]["reason"], "changed my mind");
+    assert_eq!(done["payment"]["status"], "refunded");
+    assert_eq!(done["shipment"]["status"], "cancelled");
+    assert_undone(&service, &id, &product, 10).await;
+
+    let again = cancel(&service, "customer-1", &id).await.expect(202);
+    assert_eq!((again.text("status").as_str(), &again.body["version"]), ("cancelled", &done["version"]));
+}
+
+/// The cancel comes as early as it can, so it meets the fulfilment wherever that happens to be; by 8 callers at once.
+#[tokio::test]
+async fn a_cancel_that_meets_the_fulfilment_wins_or_loses_as_a_whole() {
+    let service = Service::connect().await;
+    let product = service.product(1_000).await;
+    for round in 0..10 {
+        let placed = service.place("customer-1", &fresh_key(), &order("customer-1", &product)).await.expect(201);
+        let id = placed.text("order_id");
+        if round % 2 == 1 {
+            service.await_status("customer-1", &id, &["reserved", "paid", "shipped", "confirmed"]).await;
+        }
+        let one = cancel(&service, "customer-1", &id);
+        let other = cancel(&service, "staff-1", &id);
+        let (one, other) = tokio::join!(one, other);
+        one.expect(202);
+        other.expect(202);
+        let done = service.await_status("customer-1", &id, &ENDS).await;
+        if done.text("status") == "confirmed" {
+            // The view may still show what the cancel has overtaken.
+            service.await_status("customer-1", &id, &["cancelled", "needs_attention"]).await;
+        }
+        let events = service.event_types(&id).await;
+        assert_eq!(events.iter().filter(|event| *event == "OrderCancelRequested").count(), 1, "{events:?}");
+        assert_eq!(events.last().map(String::as_str), Some("OrderCancelled"), "{events:?}");
+        assert_undone(&service, &id, &product, 1_000).await;
+    }
+}
+
+#[tokio::test]
+async fn a_parcel_that_the_carrier_refuses_gives_the_money_back() {
+    let service = Service::connect().await;
+    let product = service.product(10).await;
+    let mut body = order("customer-1", &product);
+    body["shipping_address"]["postal_code"] = json!("SANDBOX-REFUSE");
+    let id = service.place("customer-1", &fresh_key(), &body).await.expect(201).text("order_id");
+    let done = service.await_status("customer-1", &id, &ENDS).await.body;
+    assert_eq!((&done["status"], &done["rejection"]["code"]), (&json!("rejected"), &json!("shipment_refused")));
+    assert_eq!((&done["payment"]["status"], &done["shipment"]), (&json!("refunded"), &Value::Null));
+    assert_undone(&service, &id, &product, 10).await;
+    cancel(&service, "customer-1", &id).await.expect(409);
+}
+
+#[tokio::test]
+async fn an_undo_that_goes_on_failing_asks_for_a_person_and_does_not_pretend() {
+    let service = Service::connect().await;
+    let product = service.product(10).await;
+    let mut body = order("customer-1", &product);
+    body["payment_method"] = json!("pm_refund_fails");
+    let id = service.place("customer-1", &fresh_key(), &body).await.expect(201).text("order_id");
+    service.await_status("customer-1", &id, &["confirmed"]).await;
+    cancel(&service, "customer-1", &id).await.expect(202);
+    let stuck = service.await_status("customer-1", &id, &["cancelled", "needs_attention"]).await.body;
+    assert_eq!(stuck["status"], "needs_attention");
+    assert_eq!(stuck["attention"], json!({"step": "refund-payment", "reason": "Unavailable"}));
+    assert_eq!(stuck["payment"]["status"], "completed");
+    assert_eq!(service.execution(&format!("{id}-undo")).await.status.as_str(), "FAILED");
+}
+
+#[tokio::test]
+async fn what_cannot_be_cancelled_says_why() {
+    let service = Service::connect().await;
+    let product = service.product(10).await;
+    let placed = service.place("customer-1", &fresh_key(), &order("customer-1", &product)).await.expect(201);
+    let id = placed.text("order_id");
+    cancel(&service, "customer-2", &id).await.expect(404);
+    cancel(&service, "customer-1", "00000000-0000-4000-8000-000000000000").await.expect(404);
+    cancel(&service, "customer-1", "x").await.expect(404);
+    let path = format!("/api/v1/orders/{id}/cancel");
+    for bad in [json!({}), json!({"reason": ""}), json!({"reason": 7}), json!({"reason": "x".repeat(501)})] {
+        assert_eq!(service.post("customer-1", &path, &bad).await.expect(400).pointers(), ["/reason"]);
+    }
+    let unknown = service.post("customer-1", &path, &json!({"reason": "x", "refund": true})).await.expect(400);
+    assert_eq!(unknown.pointers(), ["/refund"]);
+    let done = service.await_status("customer-1", &id, &ENDS).await;
+    assert_eq!(done.text("status"), "confirmed");
+}
