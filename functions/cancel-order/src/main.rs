@@ -11,14 +11,14 @@ use adapters::{
 };
 use application::{
     event_store::{EventStore, fingerprint},
-    order_stream::{CommandError, LoadError, OrderStream},
+    order_stream::{CommandError, OrderStream},
 };
 use aws_sdk_dynamodb::Client;
 use deserr::Deserr;
 use domain::{
     ids::OrderId,
     order::{
-        CancelReason, Ending, Order, OrderStatus,
+        CancelReason, Course, Ending, OrderStatus,
         cancel::{CancelRejection, cancel},
     },
     text::{Invalid, Text},
@@ -38,8 +38,8 @@ async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response
     let caller = request.caller()?;
     let CancelOrderBody { reason } = request.json()?;
     let id = OrderId::parse(&request.path_parameter("order_id")).ok_or_else(|| Problem::not_found("order"))?;
-    let mut stream = OrderStream::open(store, id).await.map_err(|error| not_loaded(&error))?;
-    match stream.order().placed() {
+    let mut stream = OrderStream::open(store, id).await.map_err(|error| Problem::not_loaded(&error))?;
+    match stream.order().course.placed() {
         Some(placed) if caller.may_act_for(&placed.customer_id) => {}
         Some(_) | None => return Err(Problem::not_found("order")),
     }
@@ -57,8 +57,8 @@ fn respond<S: EventStore>(
 ) -> Result<Response<Body>, Problem> {
     match outcome {
         Ok(()) => {
-            let status = match stream.order() {
-                Order::Ended(_, Ending::Cancelled(_)) => OrderStatus::Cancelled,
+            let status = match &stream.order().course {
+                Course::Ended(_, Ending::Cancelled(_)) => OrderStatus::Cancelled,
                 _ => OrderStatus::Cancelling,
             };
             http::json(202, &json!({"order_id": id, "status": status, "version": stream.version()}))
@@ -70,17 +70,10 @@ fn respond<S: EventStore>(
         Err(CommandError::Contended) => {
             Err(Problem::retry_later("the order is changing; the request may be sent again"))
         }
-        Err(CommandError::Load(error)) => Err(not_loaded(&error)),
+        Err(CommandError::Load(error)) => Err(Problem::not_loaded(&error)),
         Err(error @ (CommandError::CommandReused | CommandError::TooLarge | CommandError::Unwritable(_))) => {
             Err(Problem::internal(&error))
         }
-    }
-}
-
-fn not_loaded(error: &LoadError) -> Problem {
-    match error {
-        LoadError::Unavailable(error) => Problem::unavailable(error),
-        LoadError::Unreadable(_) => Problem::internal(error),
     }
 }
 

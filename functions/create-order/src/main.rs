@@ -42,7 +42,7 @@ async fn handle(
     request: ApiRequest,
 ) -> Result<Response<Body>, Problem> {
     let caller = request.caller()?;
-    let order_id = match idempotency_key(&request)? {
+    let order_id = match request.idempotency_key()? {
         Some(key) => OrderId::derive(caller.id.as_str(), key),
         None => OrderId::new(Uuid::now_v7()),
     };
@@ -75,12 +75,7 @@ fn respond(outcome: Result<OrderPlaced, CreateOrderError>) -> Result<Response<Bo
             Ok(if replayed { http::with_header(answer, "idempotent-replayed", "true") } else { answer })
         }
         Err(CreateOrderError::Rejected(rejection)) => Err(rejected(&rejection)),
-        Err(CreateOrderError::KeyReused) => Err(Problem::new(
-            422,
-            "idempotency-key-reused",
-            "The idempotency key was used before",
-            "the same Idempotency-Key came earlier with another body; a new order needs a new key",
-        )),
+        Err(CreateOrderError::KeyReused) => Err(Problem::key_reused()),
         Err(CreateOrderError::TooLarge) => Err(Problem::new(413, "order-too-large", "The order is too large", "")),
         Err(CreateOrderError::Unavailable(error)) => Err(Problem::unavailable(&error)),
         Err(error @ CreateOrderError::Unwritable(_)) => Err(Problem::internal(&error)),
@@ -116,21 +111,6 @@ fn rejected(rejection: &CreateRejection) -> Problem {
             Problem::new(409, "out-of-stock", "Not enough in stock", "see items for what is available")
                 .with("items", json!(items))
         }
-    }
-}
-
-/// Absent means that the client wants no protection against sending twice.
-fn idempotency_key(request: &ApiRequest) -> Result<Option<&str>, Problem> {
-    match request.header("idempotency-key") {
-        None if !request.has_header("idempotency-key") => Ok(None),
-        Some(key) if (1..=255).contains(&key.len()) => Ok(Some(key)),
-        // To go on without the protection that the client asked for would be to risk a second charge.
-        Some(_) | None => Err(Problem::new(
-            400,
-            "invalid-idempotency-key",
-            "The idempotency key is invalid",
-            "the header Idempotency-Key must be 1 to 255 characters long, in visible ASCII",
-        )),
     }
 }
 

@@ -1,5 +1,5 @@
 //! `OrderCreated` from the bus, through a queue → one execution that fulfils the order;
-//! `OrderCancelRequested` → one that undoes it.
+//! `OrderCancelRequested` → one that undoes it; `FulfilmentResumed` → one that goes on with whichever was stuck.
 //!
 //! A message that comes twice starts nothing the second time; one that cannot be handled comes again, and at last goes
 //! to the dead-letter queue.
@@ -11,7 +11,7 @@ use application::{
 };
 use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use aws_sdk_sfn::Client;
-use domain::ids::OrderId;
+use domain::{ids::OrderId, order::Resumption};
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde::Deserialize;
 use tracing::{Instrument, info, warn};
@@ -60,12 +60,13 @@ struct BusEvent {
 }
 
 async fn start(fulfilment: &impl Fulfilment, message: &SqsMessage) -> Result<(), StartError> {
-    let BusEvent { detail: Detail { metadata, .. } } =
+    let BusEvent { detail: Detail { metadata, data } } =
         serde_json::from_str(message.body.as_deref().unwrap_or_default())?;
     let order_id = OrderId::parse(&metadata.aggregate_id).ok_or(StartError::NotAnOrder)?;
-    let undo = match metadata.event_type.as_str() {
-        "OrderCreated" => false,
-        "OrderCancelRequested" => true,
+    let (undo, resumed_by) = match metadata.event_type.as_str() {
+        "OrderCreated" => (false, None),
+        "OrderCancelRequested" => (true, None),
+        "FulfilmentResumed" => (serde_json::from_value::<Resumption>(data)?.undo, Some(metadata.sequence)),
         _ => return Err(StartError::UnexpectedType(metadata.event_type)),
     };
     let input = FulfilmentInput {
@@ -74,6 +75,7 @@ async fn start(fulfilment: &impl Fulfilment, message: &SqsMessage) -> Result<(),
         causation_id: metadata.event_id,
         traceparent: metadata.traceparent,
         undo,
+        resumed_by,
     };
     let correlation_id = &input.correlation_id;
     let now = fulfilment
@@ -115,6 +117,12 @@ mod tests {
         handle(&fulfilment, batch(&SAMPLE.replace("OrderCreated", "OrderCancelRequested"))).await;
         let undo: Vec<bool> = fulfilment.started().iter().map(|input| input.undo).collect();
         assert_eq!(undo, [false, true]);
+        let resumed = SAMPLE
+            .replace("OrderCreated", "FulfilmentResumed")
+            .replace(r#"\"data\":{"#, r#"\"data\":{\"reason\":\"the provider is back\",\"undo\":true,"#);
+        assert!(handle(&fulfilment, batch(&resumed)).await.batch_item_failures.is_empty());
+        let names: Vec<String> = fulfilment.started().iter().map(FulfilmentInput::execution_name).collect();
+        assert!(names.iter().any(|name| name.ends_with("-resumed-1")), "{names:?}");
         let other = handle(&fulfilment, batch(&SAMPLE.replace("OrderCreated", "OrderRejected"))).await;
         assert_eq!(other.batch_item_failures.len(), 1);
     }

@@ -108,9 +108,15 @@ impl ApiRequest {
         header(&self.request, name)
     }
 
-    /// Whether the header is there, whatever its value.
-    pub fn has_header(&self, name: &str) -> bool {
-        self.request.headers().contains_key(name)
+    /// The value of `Idempotency-Key`. Absent means that the client wants no protection against sending twice.
+    pub fn idempotency_key(&self) -> Result<Option<&str>, Problem> {
+        const NAME: &str = "idempotency-key";
+        match self.header(NAME) {
+            None if !self.request.headers().contains_key(NAME) => Ok(None),
+            Some(key) if (1..=255).contains(&key.len()) => Ok(Some(key)),
+            // To go on without the protection that the client asked for would be to risk a second charge.
+            Some(_) | None => Err(Problem::invalid_idempotency_key()),
+        }
     }
 
     /// The body as `T`, or a problem that names every field that is wrong.

@@ -25,7 +25,7 @@ pub mod validate;
 use chrono::{DateTime, Utc};
 use domain::{
     ids::OrderId,
-    order::{Ending, Order, OrderCreated, RejectionReason, StepRejection, UndoRejection},
+    order::{Course, Ending, Order, OrderCreated, RejectionReason, StepRejection, UndoRejection},
 };
 use uuid::Uuid;
 
@@ -141,10 +141,12 @@ fn metadata(input: &FulfilmentInput, step: &str, now: DateTime<Utc>) -> Metadata
 
 /// What a forward step that has nothing left to do tells the state machine.
 fn outcome(order: &Order) -> Result<(), StepError> {
-    match order {
-        Order::NotCreated => Err(StepError::UnknownOrder),
-        Order::Created(_) | Order::Reserved(..) | Order::Paid(..) | Order::Shipped(..) | Order::Confirmed(..) => Ok(()),
-        Order::Undoing(_, _, ending) | Order::Ended(_, ending) => Err(StepError::NotToBeFulfilled(ending.clone())),
+    match &order.course {
+        Course::NotCreated => Err(StepError::UnknownOrder),
+        Course::Created(_) | Course::Reserved(..) | Course::Paid(..) | Course::Shipped(..) | Course::Confirmed(..) => {
+            Ok(())
+        }
+        Course::Undoing(_, _, ending) | Course::Ended(_, ending) => Err(StepError::NotToBeFulfilled(ending.clone())),
     }
 }
 

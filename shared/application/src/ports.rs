@@ -253,6 +253,9 @@ pub struct FulfilmentInput {
     /// True for the execution that undoes a cancelled order.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub undo: bool,
+    /// For an execution that goes on with a stuck order: the number of the event that let it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_by: Option<u64>,
 }
 
 impl AsRef<Self> for FulfilmentInput {
@@ -262,9 +265,13 @@ impl AsRef<Self> for FulfilmentInput {
 }
 
 impl FulfilmentInput {
-    /// The name of the execution: an order is fulfilled at most once, and undone at most once.
+    /// The name of the execution: an order is fulfilled once, undone once, and resumed once for each time it is stuck.
     pub fn execution_name(&self) -> String {
-        if self.undo { format!("{}-undo", self.order_id) } else { self.order_id.to_string() }
+        match (self.resumed_by, self.undo) {
+            (Some(event), _) => format!("{}-resumed-{event}", self.order_id),
+            (None, true) => format!("{}-undo", self.order_id),
+            (None, false) => self.order_id.to_string(),
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use std::{
 use application::{fulfilment::StepError, memory::Fault, order_stream::CommandError};
 use domain::{
     ids::OrderId,
-    order::{Ending, Order},
+    order::{Course, Ending},
 };
 use support::{FORWARD, Shop, Step, UNDO, cny};
 use uuid::Uuid;
@@ -157,13 +157,13 @@ fn history(seed: u64) -> (&'static str, Vec<String>) {
 async fn check(shop: &Shop, id: OrderId, stock_before: u32, accepted: bool) -> (&'static str, Vec<String>) {
     let events = shop.event_types(id).await;
     let books = (shop.balance(id).await, shop.stock().await, shop.shipping.shipments());
-    let ended = match shop.order(id).await {
-        Order::Confirmed(..) => {
+    let ended = match shop.order(id).await.course {
+        Course::Confirmed(..) => {
             assert_eq!(books, (cny(3998), stock_before - 2, 1), "{events:?}");
             assert!(!accepted, "cancelled, and confirmed all the same: {events:?}");
             "confirmed"
         }
-        Order::Ended(_, ending) => {
+        Course::Ended(_, ending) => {
             assert_eq!(books, (cny(0), stock_before, 0), "{events:?}");
             assert_eq!(accepted, matches!(ending, Ending::Cancelled(_)), "{events:?}");
             if accepted { "cancelled" } else { "rejected" }

@@ -11,6 +11,7 @@ pub mod record_release;
 pub mod record_reservation;
 pub mod record_shipment;
 pub mod record_shipment_cancellation;
+pub mod resume;
 pub mod validate;
 
 use std::fmt;
@@ -49,6 +50,7 @@ pub enum OrderEvent {
     PaymentRefunded(Refund),
     OrderCancelled { reason: CancelReason },
     OrderFlagged(Attention),
+    FulfilmentResumed(Resumption),
 }
 
 /// An order as it was placed. It never changes afterwards.
@@ -112,6 +114,14 @@ pub struct Attention {
     pub step: String,
     /// The error's stable name, such as `Unavailable` or `States.Timeout`.
     pub reason: String,
+}
+
+/// Somebody of staff lets an order go on that asked for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resumption {
+    pub reason: Text<500>,
+    /// The order was being undone, so it goes on with the undoing.
+    pub undo: bool,
 }
 
 /// A line that the stock does not cover.
@@ -207,7 +217,7 @@ impl OrderEvent {
     /// The schema version that new events are written with.
     pub const SCHEMA: u32 = 1;
 
-    const TYPES: [&str; 16] = [
+    const TYPES: [&str; 17] = [
         "OrderCreated",
         "ValidationFailed",
         "InventoryReserved",
@@ -224,6 +234,7 @@ impl OrderEvent {
         "PaymentRefunded",
         "OrderCancelled",
         "OrderFlagged",
+        "FulfilmentResumed",
     ];
 
     pub fn event_type(&self) -> &'static str {
@@ -244,6 +255,7 @@ impl OrderEvent {
             Self::PaymentRefunded(_) => "PaymentRefunded",
             Self::OrderCancelled { .. } => "OrderCancelled",
             Self::OrderFlagged(_) => "OrderFlagged",
+            Self::FulfilmentResumed(_) => "FulfilmentResumed",
         }
     }
 
@@ -266,9 +278,17 @@ impl OrderEvent {
     }
 }
 
-/// The state of an order. Each variant holds only what is true in it.
+/// The state of an order: where it stands, and whether it asks for a person there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Order {
+pub struct Order {
+    pub course: Course,
+    /// What did not get done; until anything else happens to the order.
+    pub attention: Option<Attention>,
+}
+
+/// Where an order stands. Each variant holds only what is true in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Course {
     /// No event yet.
     #[default]
     NotCreated,
@@ -326,6 +346,15 @@ impl Order {
     #[must_use]
     pub fn evolve(self, event: &OrderEvent) -> Self {
         match event {
+            OrderEvent::OrderFlagged(attention) => Self { attention: Some(attention.clone()), ..self },
+            event => Self { course: self.course.evolve(event), attention: None },
+        }
+    }
+}
+
+impl Course {
+    fn evolve(self, event: &OrderEvent) -> Self {
+        match event {
             OrderEvent::OrderCreated(created) => match self {
                 Self::NotCreated => Self::Created(created.clone()),
                 unchanged => unchanged,
@@ -362,8 +391,8 @@ impl Order {
             OrderEvent::InventoryReleased {} => self.with_held(|held| held.reservation = None),
             OrderEvent::OrderRejected { reason } => self.end(Ending::Rejected(reason.clone())),
             OrderEvent::OrderCancelled { reason } => self.end(Ending::Cancelled(reason.clone())),
-            // Who has to look after an order does not change what it is.
-            OrderEvent::OrderFlagged(_) => self,
+            // Who looks after an order does not change where it stands.
+            OrderEvent::OrderFlagged(_) | OrderEvent::FulfilmentResumed(_) => self,
         }
     }
 
@@ -497,8 +526,8 @@ mod tests {
         #[test]
         fn any_history_folds_and_terminal_states_stay(history in any_history(), late in any_history()) {
             let state = Order::from_events(&history);
-            if matches!(state, Order::Ended(..)) {
-                prop_assert_eq!(late.iter().fold(state.clone(), Order::evolve), state);
+            if matches!(state.course, Course::Ended(..)) {
+                prop_assert_eq!(late.iter().fold(state.clone(), Order::evolve).course, state.course);
             }
         }
     }

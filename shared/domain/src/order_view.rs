@@ -28,7 +28,7 @@ pub struct OrderView {
     /// Why the order is cancelled, in the words of whoever asked for it.
     pub cancellation: Option<CancellationView>,
     /// What did not get done; set while the status is `needs_attention`.
-    pub attention: Option<Attention>,
+    pub attention: Option<AttentionView>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
 }
@@ -83,6 +83,14 @@ pub enum ShipmentStatus {
 pub struct RejectionView {
     pub code: String,
     pub detail: String,
+}
+
+/// A step that did not get done, and what the status was then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttentionView {
+    pub step: String,
+    pub reason: String,
+    pub interrupted: OrderStatus,
 }
 
 /// Why somebody cancelled an order.
@@ -140,7 +148,9 @@ impl OrderView {
 
     fn apply(&mut self, event: &OrderEvent, at: DateTime<Utc>) {
         // Whatever happens to an order that asked for a person, it is going on.
-        self.attention = None;
+        if let Some(attention) = self.attention.take() {
+            self.status = attention.interrupted;
+        }
         self.status = match event {
             OrderEvent::OrderCreated(_) => OrderStatus::Created,
             OrderEvent::InventoryReserved(_) => OrderStatus::Reserved,
@@ -203,8 +213,10 @@ impl OrderView {
                 OrderStatus::Rejected
             }
             OrderEvent::OrderCancelled { .. } => OrderStatus::Cancelled,
+            OrderEvent::FulfilmentResumed(_) => self.status,
             OrderEvent::OrderFlagged(attention) => {
-                self.attention = Some(attention.clone());
+                let Attention { step, reason } = attention.clone();
+                self.attention = Some(AttentionView { step, reason, interrupted: self.status });
                 OrderStatus::NeedsAttention
             }
         };
@@ -216,7 +228,7 @@ mod tests {
     use super::*;
     use crate::spec::{
         at, attention, cancel_reason, cancel_requested, cancelled, confirmed, created, flagged, order_id, paid,
-        payment_failed, refunded, rejected, released, reserved, shipment_cancelled, shipped,
+        payment_failed, refunded, rejected, released, reserved, resumed, shipment_cancelled, shipped,
     };
 
     fn view_of(events: &[OrderEvent]) -> Option<OrderView> {
@@ -258,7 +270,11 @@ mod tests {
     #[test]
     fn an_order_that_needs_attention_says_so_until_it_goes_on() {
         let view = view_of(&[created(), reserved(), flagged()]).unwrap();
-        assert_eq!((view.status, view.attention), (OrderStatus::NeedsAttention, Some(attention())));
+        let asked = view.attention.unwrap();
+        assert_eq!((view.status, asked.interrupted), (OrderStatus::NeedsAttention, OrderStatus::Reserved));
+        assert_eq!(Attention { step: asked.step, reason: asked.reason }, attention());
+        let view = view_of(&[created(), reserved(), flagged(), flagged(), resumed(false)]).unwrap();
+        assert_eq!((view.status, view.attention), (OrderStatus::Reserved, None));
         let view = view_of(&[created(), reserved(), flagged(), paid()]).unwrap();
         assert_eq!((view.status, view.attention), (OrderStatus::Paid, None));
     }

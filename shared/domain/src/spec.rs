@@ -18,7 +18,7 @@ use crate::{
     money::{Money, Quantity},
     order::{
         Attention, CancelReason, Order, OrderCreated, OrderEvent, OrderItem, Payment, Refund, RejectionReason,
-        Reservation, Shipment, Shortage,
+        Reservation, Resumption, Shipment, Shortage,
     },
     product::Product,
     text::Text,
@@ -204,6 +204,14 @@ pub(crate) fn flagged() -> OrderEvent {
     OrderEvent::OrderFlagged(attention())
 }
 
+pub(crate) fn resume_reason() -> Text<500> {
+    Text::parse("the provider is back").unwrap()
+}
+
+pub(crate) fn resumed(undo: bool) -> OrderEvent {
+    OrderEvent::FulfilmentResumed(Resumption { reason: resume_reason(), undo })
+}
+
 pub(crate) fn one_event_of_each_type() -> Vec<OrderEvent> {
     vec![
         created(),
@@ -222,6 +230,7 @@ pub(crate) fn one_event_of_each_type() -> Vec<OrderEvent> {
         refunded(),
         cancelled(),
         flagged(),
+        resumed(true),
     ]
 }
 

@@ -4,7 +4,7 @@ use lambda_http::{Body, Response};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use application::event_store::Unavailable;
+use application::{event_store::Unavailable, order_stream::LoadError};
 
 use super::{response, with_header};
 use crate::lambda::chain;
@@ -78,6 +78,25 @@ impl Problem {
     pub fn too_large(limit_bytes: usize) -> Self {
         let detail = format!("the body may have at most {limit_bytes} bytes");
         Self::new(413, "body-too-large", "The body is too large", detail)
+    }
+
+    pub(super) fn invalid_idempotency_key() -> Self {
+        let detail = "the header Idempotency-Key must be 1 to 255 characters long, in visible ASCII";
+        Self::new(400, "invalid-idempotency-key", "The idempotency key is invalid", detail)
+    }
+
+    /// 422: the key stands for another request.
+    pub fn key_reused() -> Self {
+        let detail = "the same Idempotency-Key came earlier with another body; a new request needs a new key";
+        Self::new(422, "idempotency-key-reused", "The idempotency key was used before", detail)
+    }
+
+    /// The problem of an order that could not be loaded.
+    pub fn not_loaded(error: &LoadError) -> Self {
+        match error {
+            LoadError::Unavailable(error) => Self::unavailable(error),
+            LoadError::Unreadable(_) => Self::internal(error),
+        }
     }
 
     /// 503: try again, the same request does no harm.

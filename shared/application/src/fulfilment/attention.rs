@@ -6,7 +6,7 @@ use domain::order::{
     flag::{FlagRejection, flag},
 };
 
-use super::{StepError, metadata};
+use super::{StepError, metadata, work_id};
 use crate::{event_store::EventStore, order_stream::OrderStream, ports::FulfilmentInput};
 
 pub async fn flag_order(
@@ -16,9 +16,10 @@ pub async fn flag_order(
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
     let mut stream = OrderStream::open(store, input.order_id).await?;
-    // One flag per execution: an order's fulfilment and its undoing may each get stuck.
-    let deed = if input.undo { "flag-undoing" } else { "flag-fulfilment" };
-    stream.commit(&metadata(input, deed, now), |order| flag(order, failed)).await?;
+    // One flag per execution: whichever goes on with the order may get stuck again.
+    let mut metadata = metadata(input, "flag-order", now);
+    metadata.command_id = work_id(input.order_id, &format!("flag-order of {}", input.execution_name()));
+    stream.commit(&metadata, |order| flag(order, failed)).await?;
     Ok(())
 }
 

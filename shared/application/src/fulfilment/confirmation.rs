@@ -1,7 +1,7 @@
 //! Tell the customer, and close the order.
 
 use chrono::{DateTime, Utc};
-use domain::order::{Order, confirm::confirm};
+use domain::order::{Course, confirm::confirm};
 
 use super::{StepError, metadata, outcome, work_id};
 use crate::{
@@ -19,9 +19,9 @@ pub async fn send_confirmation(
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
     let mut stream = OrderStream::open(store, input.order_id).await?;
-    match stream.order() {
-        Order::Created(_) | Order::Reserved(..) | Order::Paid(..) => return Err(StepError::TooEarly),
-        Order::Shipped(placed, ..) => {
+    match &stream.order().course {
+        Course::Created(_) | Course::Reserved(..) | Course::Paid(..) => return Err(StepError::TooEarly),
+        Course::Shipped(placed, ..) => {
             let notification = Notification {
                 idempotency_key: work_id(input.order_id, STEP),
                 order_id: input.order_id,

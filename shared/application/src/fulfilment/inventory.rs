@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::order::{
-    Order,
+    Course,
     record_release::record_release,
     record_reservation::{record_reservation, record_reservation_failure},
 };
@@ -22,7 +22,7 @@ pub async fn reserve_inventory(
 ) -> Result<(), StepError> {
     let metadata = metadata(input, "reserve-inventory", now);
     let mut stream = OrderStream::open(store, input.order_id).await?;
-    if let Order::Created(placed) = stream.order() {
+    if let Course::Created(placed) = &stream.order().course {
         match inventory.reserve(input.order_id, &stock_lines(placed)).await {
             Ok(reservation) => {
                 stream.commit(&metadata, |order| record_reservation(order, &reservation)).await?;
@@ -35,9 +35,9 @@ pub async fn reserve_inventory(
             Err(ReserveError::Unavailable(error)) => return Err(error.into()),
         }
     }
-    match stream.order() {
-        Order::Created(_) => Err(StepError::RequestRefused),
-        order => outcome(order),
+    match &stream.order().course {
+        Course::Created(_) => Err(StepError::RequestRefused),
+        _ => outcome(stream.order()),
     }
 }
 
@@ -49,7 +49,7 @@ pub async fn release_inventory(
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
     let mut stream = OrderStream::open(store, input.order_id).await?;
-    stream.order().held()?;
+    stream.order().course.held()?;
     inventory.release(input.order_id).await?;
     stream.commit(&metadata(input, "release-inventory", now), record_release).await?;
     Ok(())

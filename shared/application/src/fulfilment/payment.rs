@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::order::{
-    Order,
+    Course,
     record_payment::{record_payment, record_payment_failure},
     record_refund::record_refund,
 };
@@ -25,9 +25,9 @@ pub async fn process_payment(
 ) -> Result<(), StepError> {
     let metadata = metadata(input, STEP, now);
     let mut stream = OrderStream::open(store, input.order_id).await?;
-    match stream.order() {
-        Order::Created(_) => return Err(StepError::TooEarly),
-        Order::Reserved(placed, _) => {
+    match &stream.order().course {
+        Course::Created(_) => return Err(StepError::TooEarly),
+        Course::Reserved(placed, _) => {
             let request = ChargeRequest {
                 idempotency_key: work_id(input.order_id, STEP),
                 order_id: input.order_id,
@@ -49,9 +49,9 @@ pub async fn process_payment(
         }
         _ => {}
     }
-    match stream.order() {
-        Order::Reserved(..) => Err(StepError::RequestRefused),
-        order => outcome(order),
+    match &stream.order().course {
+        Course::Reserved(..) => Err(StepError::RequestRefused),
+        _ => outcome(stream.order()),
     }
 }
 
@@ -64,7 +64,7 @@ pub async fn refund_payment(
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
     let mut stream = OrderStream::open(store, input.order_id).await?;
-    stream.order().held()?;
+    stream.order().course.held()?;
     let cancellation = ChargeCancellation {
         order_id: input.order_id,
         charge_key: work_id(input.order_id, STEP),

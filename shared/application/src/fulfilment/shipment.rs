@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::order::{
-    Order,
+    Course,
     record_shipment::{record_shipment, record_shipment_failure},
     record_shipment_cancellation::record_shipment_cancellation,
 };
@@ -23,9 +23,9 @@ pub async fn create_shipment(
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
     let mut stream = OrderStream::open(store, input.order_id).await?;
-    match stream.order() {
-        Order::Created(_) | Order::Reserved(..) => return Err(StepError::TooEarly),
-        Order::Paid(placed, ..) => {
+    match &stream.order().course {
+        Course::Created(_) | Course::Reserved(..) => return Err(StepError::TooEarly),
+        Course::Paid(placed, ..) => {
             let request = ShipmentRequest {
                 idempotency_key: work_id(input.order_id, STEP),
                 order_id: input.order_id,
@@ -45,9 +45,9 @@ pub async fn create_shipment(
         }
         _ => {}
     }
-    match stream.order() {
-        Order::Paid(..) => Err(StepError::RequestRefused),
-        order => outcome(order),
+    match &stream.order().course {
+        Course::Paid(..) => Err(StepError::RequestRefused),
+        _ => outcome(stream.order()),
     }
 }
 
@@ -59,7 +59,7 @@ pub async fn cancel_shipment(
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
     let mut stream = OrderStream::open(store, input.order_id).await?;
-    stream.order().held()?;
+    stream.order().course.held()?;
     shipping.cancel_shipment(input.order_id, work_id(input.order_id, STEP)).await?;
     stream.commit(&metadata(input, "cancel-shipment", now), record_shipment_cancellation).await?;
     Ok(())

@@ -90,6 +90,7 @@ fn input(order_id: OrderId) -> FulfilmentInput {
         causation_id: format!("{order_id}/1"),
         traceparent: None,
         undo: false,
+        resumed_by: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! When may an order be cancelled?
 
-use super::{CancelReason, Ending, Order, OrderEvent};
+use super::{CancelReason, Course, Ending, Order, OrderEvent};
 
 /// Why an order is not cancelled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,13 +13,13 @@ pub enum CancelRejection {
 
 /// `OrderCancelRequested`, or nothing when somebody has cancelled before. From then on no step goes forward.
 pub fn cancel(order: &Order, reason: &CancelReason) -> Result<Vec<OrderEvent>, CancelRejection> {
-    match order {
-        Order::NotCreated => Err(CancelRejection::UnknownOrder),
-        Order::Created(_) | Order::Reserved(..) | Order::Paid(..) | Order::Shipped(..) | Order::Confirmed(..) => {
+    match &order.course {
+        Course::NotCreated => Err(CancelRejection::UnknownOrder),
+        Course::Created(_) | Course::Reserved(..) | Course::Paid(..) | Course::Shipped(..) | Course::Confirmed(..) => {
             Ok(vec![OrderEvent::OrderCancelRequested { reason: reason.clone() }])
         }
-        Order::Undoing(_, _, Ending::Cancelled(_)) | Order::Ended(_, Ending::Cancelled(_)) => Ok(vec![]),
-        Order::Undoing(_, _, Ending::Rejected(_)) | Order::Ended(_, Ending::Rejected(_)) => {
+        Course::Undoing(_, _, Ending::Cancelled(_)) | Course::Ended(_, Ending::Cancelled(_)) => Ok(vec![]),
+        Course::Undoing(_, _, Ending::Rejected(_)) | Course::Ended(_, Ending::Rejected(_)) => {
             Err(CancelRejection::Rejected)
         }
     }

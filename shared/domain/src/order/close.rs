@@ -1,6 +1,6 @@
 //! The end of an order that is not to be delivered: only when everything is undone.
 
-use super::{Ending, Order, OrderEvent, UndoRejection};
+use super::{Course, Ending, Order, OrderEvent, UndoRejection};
 
 /// Why an order may not be closed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,12 +13,12 @@ pub enum CloseRejection {
 
 /// `OrderRejected` or `OrderCancelled` with the reason, or nothing when that is already recorded.
 pub fn close(order: &Order) -> Result<Vec<OrderEvent>, CloseRejection> {
-    if order.held()?.is_some_and(|held| !held.is_nothing()) {
+    if order.course.held()?.is_some_and(|held| !held.is_nothing()) {
         return Err(CloseRejection::StillHeld);
     }
-    Ok(match order {
-        Order::Undoing(_, _, Ending::Rejected(reason)) => vec![OrderEvent::OrderRejected { reason: reason.clone() }],
-        Order::Undoing(_, _, Ending::Cancelled(reason)) => vec![OrderEvent::OrderCancelled { reason: reason.clone() }],
+    Ok(match &order.course {
+        Course::Undoing(_, _, Ending::Rejected(reason)) => vec![OrderEvent::OrderRejected { reason: reason.clone() }],
+        Course::Undoing(_, _, Ending::Cancelled(reason)) => vec![OrderEvent::OrderCancelled { reason: reason.clone() }],
         _ => vec![],
     })
 }

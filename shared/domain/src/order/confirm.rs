@@ -1,16 +1,18 @@
 //! The last step: everything is done, and the customer has been told.
 
-use super::{Order, OrderEvent, StepRejection};
+use super::{Course, Order, OrderEvent, StepRejection};
 use crate::ids::NotificationId;
 
 /// `OrderConfirmed`, or nothing when that is already recorded.
 pub fn confirm(order: &Order, notification_id: Option<&NotificationId>) -> Result<Vec<OrderEvent>, StepRejection> {
-    match order {
-        Order::NotCreated => Err(StepRejection::UnknownOrder),
-        Order::Created(_) | Order::Reserved(..) | Order::Paid(..) => Err(StepRejection::TooEarly),
-        Order::Shipped(..) => Ok(vec![OrderEvent::OrderConfirmed { notification_id: notification_id.cloned() }]),
-        Order::Confirmed(..) => Ok(vec![]),
-        Order::Undoing(_, _, ending) | Order::Ended(_, ending) => Err(StepRejection::NotToBeFulfilled(ending.clone())),
+    match &order.course {
+        Course::NotCreated => Err(StepRejection::UnknownOrder),
+        Course::Created(_) | Course::Reserved(..) | Course::Paid(..) => Err(StepRejection::TooEarly),
+        Course::Shipped(..) => Ok(vec![OrderEvent::OrderConfirmed { notification_id: notification_id.cloned() }]),
+        Course::Confirmed(..) => Ok(vec![]),
+        Course::Undoing(_, _, ending) | Course::Ended(_, ending) => {
+            Err(StepRejection::NotToBeFulfilled(ending.clone()))
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The payment provider has answered: the charge went through, or it was declined.
 
-use super::{Order, OrderEvent, Payment, RejectionReason, StepRejection};
+use super::{Course, Order, OrderEvent, Payment, RejectionReason, StepRejection};
 
 /// `PaymentCompleted`, or nothing when that is already recorded.
 pub fn record_payment(order: &Order, payment: &Payment) -> Result<Vec<OrderEvent>, StepRejection> {
@@ -14,12 +14,14 @@ pub fn record_payment_failure(order: &Order, decline_code: &str) -> Result<Vec<O
 }
 
 fn record(order: &Order, outcome: impl FnOnce() -> OrderEvent) -> Result<Vec<OrderEvent>, StepRejection> {
-    match order {
-        Order::NotCreated => Err(StepRejection::UnknownOrder),
-        Order::Created(_) => Err(StepRejection::TooEarly),
-        Order::Reserved(..) => Ok(vec![outcome()]),
-        Order::Paid(..) | Order::Shipped(..) | Order::Confirmed(..) => Ok(vec![]),
-        Order::Undoing(_, _, ending) | Order::Ended(_, ending) => Err(StepRejection::NotToBeFulfilled(ending.clone())),
+    match &order.course {
+        Course::NotCreated => Err(StepRejection::UnknownOrder),
+        Course::Created(_) => Err(StepRejection::TooEarly),
+        Course::Reserved(..) => Ok(vec![outcome()]),
+        Course::Paid(..) | Course::Shipped(..) | Course::Confirmed(..) => Ok(vec![]),
+        Course::Undoing(_, _, ending) | Course::Ended(_, ending) => {
+            Err(StepRejection::NotToBeFulfilled(ending.clone()))
+        }
     }
 }
 

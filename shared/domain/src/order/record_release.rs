@@ -4,7 +4,7 @@ use super::{Order, OrderEvent, UndoRejection};
 
 /// `InventoryReleased`, or nothing when nothing is recorded as held.
 pub fn record_release(order: &Order) -> Result<Vec<OrderEvent>, UndoRejection> {
-    let held = order.held()?.is_some_and(|held| held.reservation.is_some());
+    let held = order.course.held()?.is_some_and(|held| held.reservation.is_some());
     Ok(if held { vec![OrderEvent::InventoryReleased {}] } else { vec![] })
 }
 

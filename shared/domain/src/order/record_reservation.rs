@@ -1,6 +1,6 @@
 //! The inventory has answered: the stock is held, or it does not suffice.
 
-use super::{Order, OrderEvent, RejectionReason, Reservation, Shortage, StepRejection};
+use super::{Course, Order, OrderEvent, RejectionReason, Reservation, Shortage, StepRejection};
 
 /// `InventoryReserved`, or nothing when that is already recorded.
 pub fn record_reservation(order: &Order, reservation: &Reservation) -> Result<Vec<OrderEvent>, StepRejection> {
@@ -14,11 +14,13 @@ pub fn record_reservation_failure(order: &Order, unavailable: &[Shortage]) -> Re
 }
 
 fn record(order: &Order, outcome: impl FnOnce() -> OrderEvent) -> Result<Vec<OrderEvent>, StepRejection> {
-    match order {
-        Order::NotCreated => Err(StepRejection::UnknownOrder),
-        Order::Created(_) => Ok(vec![outcome()]),
-        Order::Reserved(..) | Order::Paid(..) | Order::Shipped(..) | Order::Confirmed(..) => Ok(vec![]),
-        Order::Undoing(_, _, ending) | Order::Ended(_, ending) => Err(StepRejection::NotToBeFulfilled(ending.clone())),
+    match &order.course {
+        Course::NotCreated => Err(StepRejection::UnknownOrder),
+        Course::Created(_) => Ok(vec![outcome()]),
+        Course::Reserved(..) | Course::Paid(..) | Course::Shipped(..) | Course::Confirmed(..) => Ok(vec![]),
+        Course::Undoing(_, _, ending) | Course::Ended(_, ending) => {
+            Err(StepRejection::NotToBeFulfilled(ending.clone()))
+        }
     }
 }
 

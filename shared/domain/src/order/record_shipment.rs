@@ -1,6 +1,6 @@
 //! The carrier has answered: the parcel is taken on, or refused.
 
-use super::{Order, OrderEvent, RejectionReason, Shipment, StepRejection};
+use super::{Course, Order, OrderEvent, RejectionReason, Shipment, StepRejection};
 
 /// `ShipmentCreated`, or nothing when that is already recorded.
 pub fn record_shipment(order: &Order, shipment: &Shipment) -> Result<Vec<OrderEvent>, StepRejection> {
@@ -14,12 +14,14 @@ pub fn record_shipment_failure(order: &Order, refusal_code: &str) -> Result<Vec<
 }
 
 fn record(order: &Order, outcome: impl FnOnce() -> OrderEvent) -> Result<Vec<OrderEvent>, StepRejection> {
-    match order {
-        Order::NotCreated => Err(StepRejection::UnknownOrder),
-        Order::Created(_) | Order::Reserved(..) => Err(StepRejection::TooEarly),
-        Order::Paid(..) => Ok(vec![outcome()]),
-        Order::Shipped(..) | Order::Confirmed(..) => Ok(vec![]),
-        Order::Undoing(_, _, ending) | Order::Ended(_, ending) => Err(StepRejection::NotToBeFulfilled(ending.clone())),
+    match &order.course {
+        Course::NotCreated => Err(StepRejection::UnknownOrder),
+        Course::Created(_) | Course::Reserved(..) => Err(StepRejection::TooEarly),
+        Course::Paid(..) => Ok(vec![outcome()]),
+        Course::Shipped(..) | Course::Confirmed(..) => Ok(vec![]),
+        Course::Undoing(_, _, ending) | Course::Ended(_, ending) => {
+            Err(StepRejection::NotToBeFulfilled(ending.clone()))
+        }
     }
 }
 

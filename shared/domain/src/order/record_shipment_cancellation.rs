@@ -4,7 +4,7 @@ use super::{Order, OrderEvent, UndoRejection};
 
 /// `ShipmentCancelled`, or nothing when no parcel is recorded as under way.
 pub fn record_shipment_cancellation(order: &Order) -> Result<Vec<OrderEvent>, UndoRejection> {
-    let under_way = order.held()?.is_some_and(|held| held.shipment.is_some());
+    let under_way = order.course.held()?.is_some_and(|held| held.shipment.is_some());
     Ok(if under_way { vec![OrderEvent::ShipmentCancelled {}] } else { vec![] })
 }
 

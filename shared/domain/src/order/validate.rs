@@ -2,22 +2,24 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Order, OrderEvent, RejectionReason, StepRejection};
+use super::{Course, Order, OrderEvent, RejectionReason, StepRejection};
 
 /// How long an order's prices bind the seller: as long as its whole fulfilment may take.
 pub const VALID_FOR: TimeDelta = TimeDelta::hours(24);
 
 /// `ValidationFailed` when the order came too late to be begun; nothing when it may go on or already has.
 pub fn validate(order: &Order, now: DateTime<Utc>) -> Result<Vec<OrderEvent>, StepRejection> {
-    match order {
-        Order::NotCreated => Err(StepRejection::UnknownOrder),
-        Order::Created(placed) if now.signed_duration_since(placed.created_at) > VALID_FOR => {
+    match &order.course {
+        Course::NotCreated => Err(StepRejection::UnknownOrder),
+        Course::Created(placed) if now.signed_duration_since(placed.created_at) > VALID_FOR => {
             Ok(vec![OrderEvent::ValidationFailed { reason: RejectionReason::Expired }])
         }
-        Order::Created(_) | Order::Reserved(..) | Order::Paid(..) | Order::Shipped(..) | Order::Confirmed(..) => {
+        Course::Created(_) | Course::Reserved(..) | Course::Paid(..) | Course::Shipped(..) | Course::Confirmed(..) => {
             Ok(vec![])
         }
-        Order::Undoing(_, _, ending) | Order::Ended(_, ending) => Err(StepRejection::NotToBeFulfilled(ending.clone())),
+        Course::Undoing(_, _, ending) | Course::Ended(_, ending) => {
+            Err(StepRejection::NotToBeFulfilled(ending.clone()))
+        }
     }
 }
 

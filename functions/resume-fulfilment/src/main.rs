@@ -1,0 +1,129 @@
+//! `POST /api/v1/orders/{order_id}/fulfilment/resume` → `FulfilmentResumed`: staff let a stuck order go on.
+//!
+//! 202, or the same again for a repeated `Idempotency-Key`; 400 for invalid input, 403 for customers, 404, 409 when the
+//! order is not stuck.
+
+use adapters::{
+    aws,
+    dynamodb::DynamoEventStore,
+    http::{self, ApiRequest, FieldErrors, Problem},
+    lambda,
+};
+use application::{
+    event_store::{EventStore, fingerprint},
+    order_stream::{CommandError, OrderStream},
+};
+use aws_sdk_dynamodb::Client;
+use deserr::Deserr;
+use domain::{
+    ids::OrderId,
+    order::resume::{ResumeRejection, resume},
+    text::{Invalid, Text},
+};
+use lambda_http::{Body, Response};
+use serde_json::json;
+use uuid::Uuid;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    lambda::init_logs();
+    let client = Client::new(&aws::config().await);
+    let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);
+    http::run(|request| handle(&store, request)).await
+}
+
+async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response<Body>, Problem> {
+    let caller = request.staff()?;
+    let key = request.idempotency_key()?.map(str::to_owned);
+    let ResumeFulfilmentBody { reason } = request.json()?;
+    let id = OrderId::parse(&request.path_parameter("order_id")).ok_or_else(|| Problem::not_found("order"))?;
+    let command_id = match key {
+        Some(key) => id.work_id(&format!("resume-fulfilment {} {key}", caller.id)),
+        None => Uuid::now_v7(),
+    };
+    let fingerprint = fingerprint(&reason).map_err(|error| Problem::internal(&error))?;
+    let metadata = request.metadata(&caller, command_id, fingerprint);
+    let mut stream = OrderStream::open(store, id).await.map_err(|error| Problem::not_loaded(&error))?;
+    let outcome = stream.commit(&metadata, |order| resume(order, &reason)).await;
+    respond(id, stream.version(), outcome)
+}
+
+fn respond(
+    id: OrderId,
+    version: u64,
+    outcome: Result<(), CommandError<ResumeRejection>>,
+) -> Result<Response<Body>, Problem> {
+    match outcome {
+        Ok(()) => http::json(202, &json!({"order_id": id, "status": "resumed", "version": version})),
+        Err(CommandError::Rejected(ResumeRejection::UnknownOrder)) => Err(Problem::not_found("order")),
+        Err(CommandError::Rejected(rejection @ ResumeRejection::NotStuck)) => {
+            Err(Problem::new(409, "not-stuck", "There is nothing to resume", rejection.to_string()))
+        }
+        Err(CommandError::CommandReused) => Err(Problem::key_reused()),
+        Err(CommandError::Contended) => {
+            Err(Problem::retry_later("the order is changing; the request may be sent again"))
+        }
+        Err(CommandError::Load(error)) => Err(Problem::not_loaded(&error)),
+        Err(error @ (CommandError::TooLarge | CommandError::Unwritable(_))) => Err(Problem::internal(&error)),
+    }
+}
+
+#[derive(Deserr)]
+#[deserr(error = FieldErrors, deny_unknown_fields)]
+struct ResumeFulfilmentBody {
+    #[deserr(try_from(&String) = Text::parse -> Invalid)]
+    reason: Text<500>,
+}
+
+#[cfg(test)]
+mod tests {
+    use adapters::lambda::read_batch;
+    use application::{fulfilment::attention::flag_order, memory::MemoryEventStore, ports::FulfilmentInput};
+    use domain::order::Attention;
+
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../../events/resume-fulfilment.json");
+
+    /// A store with the order that the sample event of `project-orders` creates.
+    async fn store() -> MemoryEventStore {
+        let (commits, _) =
+            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
+        let store = MemoryEventStore::default();
+        store.append(&commits[0]).await.unwrap();
+        store
+    }
+
+    async fn flagged() -> MemoryEventStore {
+        let store = store().await;
+        let input: FulfilmentInput = serde_json::from_str(include_str!("../../../events/flag-order.json")).unwrap();
+        let failed = Attention { step: "process-payment".to_owned(), reason: "Unavailable".to_owned() };
+        flag_order(&store, &input, &failed, chrono::Utc::now()).await.unwrap();
+        store
+    }
+
+    async fn send(store: &MemoryEventStore, event: &str) -> Result<Response<Body>, Problem> {
+        handle(store, ApiRequest::from_event(event, chrono::Utc::now()).unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn a_stuck_order_goes_on_once_for_a_key_however_often_it_comes() {
+        let store = flagged().await;
+        for _ in 0..2 {
+            assert_eq!(send(&store, SAMPLE).await.unwrap().status(), 202);
+        }
+        assert_eq!(store.all().len(), 3);
+        let other = send(&store, &SAMPLE.replace("sample-key", "another-key")).await.unwrap_err();
+        assert_eq!((other.status, other.kind), (409, "not-stuck"));
+        let reused = send(&store, &SAMPLE.replace("the provider is back", "another reason")).await.unwrap_err();
+        assert_eq!(reused.status, 422);
+    }
+
+    #[tokio::test]
+    async fn an_order_that_is_not_stuck_is_a_409_and_a_customer_a_403() {
+        let store = store().await;
+        assert_eq!(send(&store, SAMPLE).await.unwrap_err().status, 409);
+        assert_eq!(send(&store, &SAMPLE.replace("[staff]", "[]")).await.unwrap_err().status, 403);
+        assert_eq!(store.all().len(), 1);
+    }
+}

@@ -1,0 +1,51 @@
+//! When may an order go on that asked for a person?
+
+use super::{Course, Order, OrderEvent, Resumption};
+use crate::text::Text;
+
+/// Why an order does not go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResumeRejection {
+    #[error("there is no such order")]
+    UnknownOrder,
+    #[error("the order is not stuck")]
+    NotStuck,
+}
+
+/// `FulfilmentResumed`: an execution of its own goes on where the order stands, forward or with its undoing.
+pub fn resume(order: &Order, reason: &Text<500>) -> Result<Vec<OrderEvent>, ResumeRejection> {
+    match (&order.course, &order.attention) {
+        (Course::NotCreated, _) => Err(ResumeRejection::UnknownOrder),
+        (_, None) => Err(ResumeRejection::NotStuck),
+        (course, Some(_)) => Ok(vec![OrderEvent::FulfilmentResumed(Resumption {
+            reason: reason.clone(),
+            undo: matches!(course, Course::Undoing(..)),
+        })]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{cancel_requested, created, flagged, given, paid, reserved, resume_reason, resumed};
+
+    fn by_staff(order: &Order) -> Result<Vec<OrderEvent>, ResumeRejection> {
+        resume(order, &resume_reason())
+    }
+
+    #[test]
+    fn a_stuck_order_goes_on_where_it_stands() {
+        given([created(), reserved(), flagged()]).when(by_staff).then([resumed(false)]);
+        given([created(), reserved(), paid(), cancel_requested(), flagged()]).when(by_staff).then([resumed(true)]);
+    }
+
+    #[test]
+    fn an_order_that_is_not_stuck_is_not_resumed() {
+        given([created(), reserved()]).when(by_staff).then_rejected(&ResumeRejection::NotStuck);
+        given([created(), reserved(), flagged(), resumed(false)])
+            .when(by_staff)
+            .then_rejected(&ResumeRejection::NotStuck);
+        given([created(), reserved(), flagged(), paid()]).when(by_staff).then_rejected(&ResumeRejection::NotStuck);
+        given([]).when(by_staff).then_rejected(&ResumeRejection::UnknownOrder);
+    }
+}
