@@ -12,6 +12,7 @@ async fn every_route_but_health_needs_a_token() {
         (Method::POST, "/api/v1/orders"),
         (Method::GET, "/api/v1/orders/x"),
         (Method::POST, "/api/v1/orders/x/cancel"),
+        (Method::GET, "/api/v1/orders/x/ledger"),
         (Method::POST, "/api/v1/orders/x/fulfilment/resume"),
         (Method::GET, "/api/v1/products/x"),
         (Method::PUT, "/api/v1/products/x"),

@@ -5,6 +5,7 @@
 pub mod create_order;
 pub mod event_store;
 pub mod fulfilment;
+pub mod ledger;
 pub mod order_stream;
 pub mod ports;
 pub mod project_orders;

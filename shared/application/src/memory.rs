@@ -14,6 +14,7 @@ use std::{
 
 use chrono::Utc;
 use domain::{
+    books::ShipmentBook,
     ids::{NotificationId, OrderId, ProductId, ReservationId, TransactionId},
     money::Money,
     order::{Payment, Refund, Reservation, Shipment, Shortage},
@@ -149,6 +150,13 @@ impl Catalogue for MemoryInventory {
 impl Inventory for MemoryInventory {
     async fn reserve(&self, order_id: OrderId, lines: &[StockLine]) -> Result<Reservation, ReserveError> {
         self.faults.around("the inventory", || self.try_reserve(order_id, lines)).await?
+    }
+
+    async fn reserved(&self, order_id: OrderId) -> Result<Vec<StockLine>, Unavailable> {
+        match self.reservations.lock().unwrap().get(&order_id) {
+            Some(Held::Lines(lines)) => Ok(lines.clone()),
+            Some(Held::Released) | None => Ok(Vec::new()),
+        }
     }
 
     async fn release(&self, order_id: OrderId) -> Result<(), Unavailable> {
@@ -341,6 +349,15 @@ impl MemoryShipping {
 }
 
 impl Shipping for MemoryShipping {
+    async fn shipment(&self, shipment_key: Uuid) -> Result<ShipmentBook, Unavailable> {
+        let shipments = self.shipments.lock().unwrap();
+        Ok(match shipments.get(&shipment_key) {
+            Some(Ok(_)) if self.cancelled.lock().unwrap().contains(&shipment_key) => ShipmentBook::Cancelled,
+            Some(Ok(_)) => ShipmentBook::Created,
+            Some(Err(_)) | None => ShipmentBook::None,
+        })
+    }
+
     async fn cancel_shipment(&self, _order_id: OrderId, shipment_key: Uuid) -> Result<(), Unavailable> {
         self.faults.around("the carrier", || self.cancel(shipment_key)).await
     }

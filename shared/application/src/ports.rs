@@ -7,6 +7,7 @@ use std::future::Future;
 
 use domain::{
     address::ShippingAddress,
+    books::ShipmentBook,
     ids::{CustomerId, NotificationId, OrderId, PaymentMethod, ProductId, TransactionId},
     money::{Money, Quantity},
     order::{Payment, Refund, Reservation, Shipment, Shortage},
@@ -54,6 +55,9 @@ pub trait Inventory: Send + Sync {
         order_id: OrderId,
         lines: &[StockLine],
     ) -> impl Future<Output = Result<Reservation, ReserveError>> + Send;
+
+    /// What is held for the order now; nothing when there is no reservation.
+    fn reserved(&self, order_id: OrderId) -> impl Future<Output = Result<Vec<StockLine>, Unavailable>> + Send;
 
     /// Gives back what is held for the order, once. MUST also be an answer when nothing is held, and then bar a
     /// reservation that comes late.
@@ -167,6 +171,9 @@ pub enum ShipmentError {
 
 /// The carrier.
 pub trait Shipping: Send + Sync {
+    /// What became of the shipment under this key. One that was barred before it came is none.
+    fn shipment(&self, shipment_key: Uuid) -> impl Future<Output = Result<ShipmentBook, Unavailable>> + Send;
+
     /// Takes the shipment back if there is one, and bars it if it has not come yet: a request that comes late MUST then
     /// get [`ShipmentError::Cancelled`]. MUST have the same effect however often it is asked.
     fn cancel_shipment(

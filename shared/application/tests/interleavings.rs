@@ -21,7 +21,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use application::{fulfilment::StepError, memory::Fault, order_stream::CommandError};
+use application::{fulfilment::StepError, ledger::ledger, memory::Fault, order_stream::CommandError};
 use domain::{
     ids::OrderId,
     order::{Course, Ending},
@@ -170,6 +170,8 @@ async fn check(shop: &Shop, id: OrderId, stock_before: u32, accepted: bool) -> (
         }
         other => panic!("the order has no end: {other:?} after {events:?}"),
     };
+    let books = ledger(&shop.store, &shop.payments, &shop.inventory, &shop.shipping, id).await.unwrap();
+    assert!(books.order.agrees_with(&books.providers), "{books:?} after {events:?}");
     let last = events.last().unwrap();
     assert!(["OrderConfirmed", "OrderRejected", "OrderCancelled"].contains(&last.as_str()), "{events:?}");
     for event in &events {

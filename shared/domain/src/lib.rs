@@ -3,6 +3,7 @@
 //! Times, ids and prices come in as data. Decisions return events; [`order::Order::evolve`] folds them and never fails.
 
 pub mod address;
+pub mod books;
 pub mod ids;
 pub mod money;
 pub mod order;

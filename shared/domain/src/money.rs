@@ -71,7 +71,7 @@ impl Money {
 }
 
 /// How many of a product one line orders: 1 to 9,999.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Quantity(u32);
 

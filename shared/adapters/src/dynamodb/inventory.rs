@@ -148,6 +148,11 @@ impl Inventory for DynamoInventory {
         }
     }
 
+    async fn reserved(&self, order_id: OrderId) -> Result<Vec<StockLine>, Unavailable> {
+        let held = |row: ReservationRow| row.lines.into_iter().take(row.held).collect();
+        Ok(self.reservation(order_id).await?.map(held).unwrap_or_default())
+    }
+
     async fn release(&self, order_id: OrderId) -> Result<(), Unavailable> {
         let mut backoff = Backoff::new();
         let mut stored = self.reservation(order_id).await?;

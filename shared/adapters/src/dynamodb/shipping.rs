@@ -9,7 +9,7 @@ use application::{
 };
 use aws_sdk_dynamodb::{Client, operation::update_item::UpdateItemError};
 use chrono::Utc;
-use domain::{ids::OrderId, order::Shipment};
+use domain::{books::ShipmentBook, ids::OrderId, order::Shipment};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -54,6 +54,16 @@ impl DynamoShipping {
 }
 
 impl Shipping for DynamoShipping {
+    async fn shipment(&self, shipment_key: Uuid) -> Result<ShipmentBook, Unavailable> {
+        let key = HashMap::from([("idempotency_key".to_owned(), text(shipment_key.to_string()))]);
+        let row: Option<BookRow> = self.table.get(key).await?;
+        Ok(match row {
+            Some(BookRow { state: BookState::Created, .. }) => ShipmentBook::Created,
+            Some(BookRow { state: BookState::Cancelled, shipment_id: Some(_) }) => ShipmentBook::Cancelled,
+            Some(_) | None => ShipmentBook::None,
+        })
+    }
+
     async fn cancel_shipment(&self, order_id: OrderId, shipment_key: Uuid) -> Result<(), Unavailable> {
         let row = ShipmentRow { idempotency_key: shipment_key, order_id, state: State::Cancelled };
         match self.table.put_new(&row).await?.unwrap_or(row).state {
@@ -83,6 +93,21 @@ struct ShipmentRow {
     order_id: OrderId,
     #[serde(flatten)]
     state: State,
+}
+
+/// What the books ask of an item: only what was a shipment before it was cancelled has an id.
+#[derive(Debug, Deserialize)]
+struct BookRow {
+    state: BookState,
+    shipment_id: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum BookState {
+    Created,
+    Refused,
+    Cancelled,
 }
 
 /// What became of a shipment. Only one that was created changes, and only to cancelled.

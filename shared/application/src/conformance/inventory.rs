@@ -34,6 +34,7 @@ macro_rules! inventory_conformance {
             of_two_orders_for_the_last_piece_one_gets_it
             orders_at_the_same_time_never_hold_more_than_there_is
             orders_that_want_the_same_products_in_another_order_do_not_share_them
+            the_books_say_what_is_held_for_an_order
             a_release_gives_back_what_is_held
             a_repeated_release_gives_back_once
             many_releases_at_once_give_back_once
@@ -256,6 +257,17 @@ pub async fn orders_that_want_the_same_products_in_another_order_do_not_share_th
         assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
         assert_eq!(stock(inventory, &ids).await, [0, 0, 0]);
     }
+}
+
+pub async fn the_books_say_what_is_held_for_an_order(inventory: &(impl Catalogue + Inventory)) {
+    let order = order_id();
+    let ids = stocked(inventory, 2, 10).await;
+    let lines = [line(&ids[0], 3), line(&ids[1], 4)];
+    assert_eq!(inventory.reserved(order).await.unwrap(), []);
+    inventory.reserve(order, &lines).await.unwrap();
+    assert_eq!(inventory.reserved(order).await.unwrap(), lines);
+    inventory.release(order).await.unwrap();
+    assert_eq!(inventory.reserved(order).await.unwrap(), []);
 }
 
 pub async fn a_release_gives_back_what_is_held(inventory: &(impl Catalogue + Inventory)) {

@@ -1,6 +1,6 @@
 //! What every [`Shipping`] must do.
 
-use domain::{address::ShippingAddress, order::Shipment};
+use domain::{address::ShippingAddress, books::ShipmentBook, order::Shipment};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -15,6 +15,7 @@ macro_rules! shipping_conformance {
             a_repeated_request_gets_the_first_shipment
             a_request_that_comes_twenty_times_at_once_gets_one_shipment
             two_keys_get_two_shipments
+            the_books_say_what_became_of_a_shipment
             a_refusal_is_remembered
             a_refusal_stays_a_refusal_when_the_shipment_is_cancelled
             a_shipment_that_is_cancelled_first_is_barred
@@ -87,6 +88,19 @@ pub async fn two_keys_get_two_shipments(shipping: &impl Shipping) {
     let second = shipping.create_shipment(&other).await.unwrap();
     assert_ne!(first.shipment_id, second.shipment_id);
     assert_ne!(first.tracking_number, second.tracking_number);
+}
+
+pub async fn the_books_say_what_became_of_a_shipment(shipping: &impl Shipping) {
+    let (request, refused, barred) = (request(), refused(), request());
+    assert_eq!(shipping.shipment(request.idempotency_key).await.unwrap(), ShipmentBook::None);
+    shipping.create_shipment(&request).await.unwrap();
+    assert_eq!(shipping.shipment(request.idempotency_key).await.unwrap(), ShipmentBook::Created);
+    cancel(shipping, &request).await;
+    assert_eq!(shipping.shipment(request.idempotency_key).await.unwrap(), ShipmentBook::Cancelled);
+    assert_refused(shipping, &refused).await;
+    assert_eq!(shipping.shipment(refused.idempotency_key).await.unwrap(), ShipmentBook::None);
+    cancel(shipping, &barred).await;
+    assert_eq!(shipping.shipment(barred.idempotency_key).await.unwrap(), ShipmentBook::None);
 }
 
 pub async fn a_refusal_is_remembered(shipping: &impl Shipping) {

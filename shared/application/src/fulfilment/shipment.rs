@@ -1,11 +1,15 @@
 //! Hand the parcel to the carrier; its undo takes it back.
 
 use chrono::{DateTime, Utc};
-use domain::order::{
-    Course,
-    record_shipment::{record_shipment, record_shipment_failure},
-    record_shipment_cancellation::record_shipment_cancellation,
+use domain::{
+    ids::OrderId,
+    order::{
+        Course,
+        record_shipment::{record_shipment, record_shipment_failure},
+        record_shipment_cancellation::record_shipment_cancellation,
+    },
 };
+use uuid::Uuid;
 
 use super::{StepError, metadata, outcome, stock_lines, work_id};
 use crate::{
@@ -15,6 +19,11 @@ use crate::{
 };
 
 const STEP: &str = "create-shipment";
+
+/// The key under which the carrier knows the order's shipment.
+pub fn shipment_key(order_id: OrderId) -> Uuid {
+    work_id(order_id, STEP)
+}
 
 pub async fn create_shipment(
     store: &impl EventStore,
@@ -27,7 +36,7 @@ pub async fn create_shipment(
         Course::Created(_) | Course::Reserved(..) => return Err(StepError::TooEarly),
         Course::Paid(placed, ..) => {
             let request = ShipmentRequest {
-                idempotency_key: work_id(input.order_id, STEP),
+                idempotency_key: shipment_key(input.order_id),
                 order_id: input.order_id,
                 address: placed.shipping_address.clone(),
                 lines: stock_lines(placed),
@@ -60,7 +69,7 @@ pub async fn cancel_shipment(
 ) -> Result<(), StepError> {
     let mut stream = OrderStream::open(store, input.order_id).await?;
     stream.order().course.held()?;
-    shipping.cancel_shipment(input.order_id, work_id(input.order_id, STEP)).await?;
+    shipping.cancel_shipment(input.order_id, shipment_key(input.order_id)).await?;
     stream.commit(&metadata(input, "cancel-shipment", now), record_shipment_cancellation).await?;
     Ok(())
 }

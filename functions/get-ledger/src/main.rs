@@ -1,0 +1,102 @@
+//! `GET /api/v1/orders/{order_id}/ledger`: staff see an order's books beside the providers', asked now.
+//!
+//! 200, 403 for customers, 404.
+
+use adapters::{
+    aws,
+    dynamodb::{DynamoEventStore, DynamoInventory, DynamoPayments, DynamoShipping},
+    http::{self, ApiRequest, Problem},
+    lambda,
+};
+use application::{
+    event_store::EventStore,
+    ledger::{Ledger, LedgerError, ledger},
+    ports::{Inventory, Payments, Shipping},
+};
+use aws_sdk_dynamodb::Client;
+use domain::{books::Books, ids::OrderId};
+use lambda_http::{Body, Response};
+use serde_json::{Value, json};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    lambda::init_logs();
+    let client = Client::new(&aws::config().await);
+    let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
+    let payments = DynamoPayments::new(client.clone(), lambda::variable("PAYMENTS_TABLE")?);
+    let inventory = DynamoInventory::new(client.clone(), lambda::variable("INVENTORY_TABLE")?);
+    let shipping = DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?);
+    http::run(|request| handle(&store, &payments, &inventory, &shipping, request)).await
+}
+
+async fn handle(
+    store: &impl EventStore,
+    payments: &impl Payments,
+    inventory: &impl Inventory,
+    shipping: &impl Shipping,
+    request: ApiRequest,
+) -> Result<Response<Body>, Problem> {
+    request.staff()?;
+    let id = OrderId::parse(&request.path_parameter("order_id")).ok_or_else(|| Problem::not_found("order"))?;
+    respond(id, ledger(store, payments, inventory, shipping, id).await)
+}
+
+fn respond(id: OrderId, outcome: Result<Ledger, LedgerError>) -> Result<Response<Body>, Problem> {
+    match outcome {
+        Ok(Ledger { order, providers }) => {
+            let body = json!({
+                "order_id": id,
+                "currency": order.charged.currency().code(),
+                "order": books(&order),
+                "providers": books(&providers),
+                "agrees": order.agrees_with(&providers),
+            });
+            http::json(200, &body)
+        }
+        Err(LedgerError::UnknownOrder) => Err(Problem::not_found("order")),
+        Err(LedgerError::Load(error)) => Err(Problem::not_loaded(&error)),
+        Err(error @ LedgerError::Amounts(_)) => Err(Problem::internal(&error)),
+    }
+}
+
+/// Amounts in minor units of the one currency that stands above them.
+fn books(books: &Books) -> Value {
+    json!({
+        "charged": books.charged.amount(),
+        "refunded": books.refunded.amount(),
+        "reserved": books.reserved,
+        "shipment": books.shipment,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use adapters::lambda::read_batch;
+    use application::memory::{MemoryEventStore, MemoryInventory, MemoryPayments, MemoryShipping};
+
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../../events/get-ledger.json");
+
+    async fn send(store: &MemoryEventStore, event: &str) -> Result<Response<Body>, Problem> {
+        let request = ApiRequest::from_event(event, chrono::Utc::now()).unwrap();
+        let (payments, inventory, shipping) =
+            (MemoryPayments::default(), MemoryInventory::default(), MemoryShipping::default());
+        handle(store, &payments, &inventory, &shipping, request).await
+    }
+
+    #[tokio::test]
+    async fn the_books_of_a_fresh_order_agree_that_there_is_nothing_yet() {
+        let (commits, _) =
+            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
+        let store = MemoryEventStore::default();
+        assert_eq!(send(&store, SAMPLE).await.unwrap_err().status, 404);
+        store.append(&commits[0]).await.unwrap();
+        let answer = send(&store, SAMPLE).await.unwrap();
+        let body: Value = serde_json::from_slice(answer.body()).unwrap();
+        let nothing = json!({"charged": 0, "refunded": 0, "reserved": [], "shipment": "none"});
+        assert_eq!((&body["order"], &body["providers"], &body["agrees"]), (&nothing, &nothing, &json!(true)));
+        assert_eq!(body["currency"], "CNY");
+        assert_eq!(send(&store, &SAMPLE.replace("[staff]", "[]")).await.unwrap_err().status, 403);
+    }
+}

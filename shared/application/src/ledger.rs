@@ -1,0 +1,69 @@
+//! An order's books beside the providers'.
+
+use domain::{
+    books::{Books, ReservedLine},
+    ids::OrderId,
+    money::{Money, MoneyError},
+    order::OrderEvent,
+};
+
+use crate::{
+    event_store::{EventStore, RecordedEvent, StreamId, Unavailable},
+    fulfilment::shipment::shipment_key,
+    order_stream::LoadError,
+    ports::{Inventory, LedgerEntry, Payments, Shipping},
+};
+
+/// Both books of one order. While an order is under way they may differ for the length of one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ledger {
+    pub order: Books,
+    pub providers: Books,
+}
+
+/// Why there are no books to show.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    #[error("there is no such order")]
+    UnknownOrder,
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("the amounts cannot be added up")]
+    Amounts(#[from] MoneyError),
+}
+
+impl From<Unavailable> for LedgerError {
+    fn from(error: Unavailable) -> Self {
+        Self::Load(error.into())
+    }
+}
+
+/// Reads the order's events, then asks each provider once.
+pub async fn ledger(
+    store: &impl EventStore,
+    payments: &impl Payments,
+    inventory: &impl Inventory,
+    shipping: &impl Shipping,
+    id: OrderId,
+) -> Result<Ledger, LedgerError> {
+    let commits = store.read(&StreamId::order(id), 0).await?;
+    let events = commits.iter().flat_map(|commit| &commit.events);
+    let events: Vec<OrderEvent> = events.map(RecordedEvent::read).collect::<Result<_, _>>().map_err(LoadError::from)?;
+    let order = Books::of(&events)?.ok_or(LedgerError::UnknownOrder)?;
+
+    let zero = Money::zero(order.charged.currency());
+    let (mut charged, mut refunded) = (zero, zero);
+    for entry in payments.ledger(id).await? {
+        match entry {
+            LedgerEntry::Charged(_, amount) => charged = charged.plus(amount)?,
+            LedgerEntry::Refunded(_, amount) => refunded = refunded.plus(amount)?,
+            LedgerEntry::Declined(_) | LedgerEntry::Cancelled => {}
+        }
+    }
+    let held = inventory.reserved(id).await?.into_iter();
+    let mut reserved: Vec<ReservedLine> =
+        held.map(|line| ReservedLine { product_id: line.product_id, quantity: line.quantity }).collect();
+    reserved.sort_unstable();
+    let shipment = shipping.shipment(shipment_key(id)).await?;
+    Ok(Ledger { order, providers: Books { charged, refunded, reserved, shipment } })
+}

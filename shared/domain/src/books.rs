@@ -1,0 +1,124 @@
+//! What an order has cost and holds: by its own events, or by what the providers say. The two are compared.
+
+use serde::Serialize;
+
+use crate::{
+    ids::ProductId,
+    money::{Money, MoneyError, Quantity},
+    order::OrderEvent,
+};
+
+/// The books of one order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Books {
+    pub charged: Money,
+    pub refunded: Money,
+    /// What is held of the stock, by product.
+    pub reserved: Vec<ReservedLine>,
+    pub shipment: ShipmentBook,
+}
+
+/// So much of a product is held for the order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct ReservedLine {
+    pub product_id: ProductId,
+    pub quantity: Quantity,
+}
+
+/// What became of the parcel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShipmentBook {
+    None,
+    Created,
+    Cancelled,
+}
+
+impl Books {
+    /// Whether both say that the same money, stock and parcel are where they are. A parcel that nobody had recorded and
+    /// that was taken back is as good as none.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        let under_way = |books: &Self| books.shipment == ShipmentBook::Created;
+        (self.charged, self.refunded, &self.reserved) == (other.charged, other.refunded, &other.reserved)
+            && under_way(self) == under_way(other)
+    }
+
+    /// The books as the order's events keep them; `None` before the order is created.
+    pub fn of(events: &[OrderEvent]) -> Result<Option<Self>, MoneyError> {
+        let Some(OrderEvent::OrderCreated(placed)) = events.first() else { return Ok(None) };
+        let zero = Money::zero(placed.total_amount.currency());
+        let mut books = Self { charged: zero, refunded: zero, reserved: Vec::new(), shipment: ShipmentBook::None };
+        for event in events {
+            match event {
+                OrderEvent::PaymentCompleted(payment) => books.charged = books.charged.plus(payment.amount)?,
+                OrderEvent::PaymentRefunded(refund) => books.refunded = books.refunded.plus(refund.amount)?,
+                OrderEvent::InventoryReserved(_) => {
+                    let line = |item: &crate::order::OrderItem| ReservedLine {
+                        product_id: item.product_id.clone(),
+                        quantity: item.quantity,
+                    };
+                    books.reserved = placed.items.iter().map(line).collect();
+                    books.reserved.sort_unstable();
+                }
+                OrderEvent::InventoryReleased {} => books.reserved.clear(),
+                OrderEvent::ShipmentCreated(_) => books.shipment = ShipmentBook::Created,
+                OrderEvent::ShipmentCancelled {} => books.shipment = ShipmentBook::Cancelled,
+                OrderEvent::OrderCreated(_)
+                | OrderEvent::ValidationFailed { .. }
+                | OrderEvent::ReservationFailed { .. }
+                | OrderEvent::PaymentFailed { .. }
+                | OrderEvent::OrderConfirmed { .. }
+                | OrderEvent::OrderRejected { .. }
+                | OrderEvent::ShipmentFailed { .. }
+                | OrderEvent::OrderCancelRequested { .. }
+                | OrderEvent::OrderCancelled { .. }
+                | OrderEvent::OrderFlagged(_)
+                | OrderEvent::FulfilmentResumed(_) => {}
+            }
+        }
+        Ok(Some(books))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{
+        cancel_requested, confirmed, created, money, paid, product_id, refunded, released, reserved,
+        shipment_cancelled, shipped,
+    };
+
+    #[test]
+    fn the_books_of_a_confirmed_order_hold_money_stock_and_parcel() {
+        let books = Books::of(&[created(), reserved(), paid(), shipped(), confirmed()]).unwrap().unwrap();
+        let line = ReservedLine { product_id: product_id("tea"), quantity: Quantity::new(2).unwrap() };
+        let expected =
+            Books { charged: money(3998), refunded: money(0), reserved: vec![line], shipment: ShipmentBook::Created };
+        assert_eq!(books, expected);
+    }
+
+    #[test]
+    fn the_books_of_an_order_that_is_undone_balance() {
+        let undone = [shipment_cancelled(), refunded(), released()];
+        let done = [created(), reserved(), paid(), shipped(), cancel_requested()];
+        let books = Books::of(&[done.as_slice(), undone.as_slice()].concat()).unwrap().unwrap();
+        assert_eq!((books.charged, books.refunded), (money(3998), money(3998)));
+        assert_eq!((books.reserved, books.shipment), (vec![], ShipmentBook::Cancelled));
+    }
+
+    #[test]
+    fn books_agree_when_money_stock_and_parcel_are_where_both_say() {
+        let of = |events: &[OrderEvent]| Books::of(events).unwrap().unwrap();
+        let shipped_order = of(&[created(), reserved(), paid(), shipped()]);
+        assert!(shipped_order.agrees_with(&shipped_order));
+        assert!(!shipped_order.agrees_with(&of(&[created(), reserved(), paid()])));
+        assert!(!shipped_order.agrees_with(&of(&[created(), reserved()])));
+        let never = of(&[created(), cancel_requested()]);
+        assert!(never.agrees_with(&Books { shipment: ShipmentBook::Cancelled, ..never.clone() }));
+    }
+
+    #[test]
+    fn an_order_that_does_not_exist_has_no_books() {
+        assert_eq!(Books::of(&[]), Ok(None));
+    }
+}
