@@ -57,9 +57,10 @@ fn respond<S: EventStore>(
 ) -> Result<Response<Body>, Problem> {
     match outcome {
         Ok(()) => {
-            let status = match &stream.order().course {
-                Course::Ended(_, Ending::Cancelled(_)) => OrderStatus::Cancelled,
-                _ => OrderStatus::Cancelling,
+            let status = match (&stream.order().course, &stream.order().attention) {
+                (Course::Ended(_, Ending::Cancelled(_)), _) => OrderStatus::Cancelled,
+                (_, Some(_)) => OrderStatus::NeedsAttention,
+                (_, None) => OrderStatus::Cancelling,
             };
             http::json(202, &json!({"order_id": id, "status": status, "version": stream.version()}))
         }
@@ -87,7 +88,12 @@ struct CancelOrderBody {
 #[cfg(test)]
 mod tests {
     use adapters::lambda::read_batch;
-    use application::memory::{Fault, MemoryEventStore};
+    use application::{
+        fulfilment::attention::flag_order,
+        memory::{Fault, MemoryEventStore},
+        ports::FulfilmentInput,
+    };
+    use domain::order::Attention;
     use serde_json::Value;
 
     use super::*;
@@ -117,6 +123,18 @@ mod tests {
             assert_eq!((&body["status"], &body["version"]), (&json!("cancelling"), &json!(2)));
         }
         assert_eq!(store.all().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_cancel_that_is_stuck_says_so() {
+        let store = store().await;
+        send(&store, SAMPLE).await.unwrap();
+        let input: FulfilmentInput = serde_json::from_str(include_str!("../../../events/flag-order.json")).unwrap();
+        let failed = Attention { step: "refund-payment".to_owned(), reason: "Unavailable".to_owned() };
+        flag_order(&store, &input, &failed, chrono::Utc::now()).await.unwrap();
+        let answer = send(&store, SAMPLE).await.unwrap();
+        let body: Value = serde_json::from_slice(answer.body()).unwrap();
+        assert_eq!(body["status"], "needs_attention");
     }
 
     #[tokio::test]

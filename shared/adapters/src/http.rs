@@ -113,7 +113,9 @@ impl ApiRequest {
         const NAME: &str = "idempotency-key";
         match self.header(NAME) {
             None if !self.request.headers().contains_key(NAME) => Ok(None),
-            Some(key) if (1..=255).contains(&key.len()) => Ok(Some(key)),
+            Some(key) if (1..=255).contains(&key.len()) && key.bytes().all(|byte| matches!(byte, b' '..=b'~')) => {
+                Ok(Some(key))
+            }
             // To go on without the protection that the client asked for would be to risk a second charge.
             Some(_) | None => Err(Problem::invalid_idempotency_key()),
         }
@@ -158,6 +160,7 @@ fn is_traceparent(value: &str) -> bool {
     match value.split('-').collect::<Vec<_>>().as_slice() {
         [version, trace_id, parent_id, flags] => {
             hex(version, 2)
+                && *version != "ff"
                 && hex(trace_id, 32)
                 && hex(parent_id, 16)
                 && hex(flags, 2)
@@ -257,7 +260,12 @@ mod tests {
     #[test]
     fn a_traceparent_is_taken_on_only_when_it_is_one() {
         assert!(is_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
-        for bad in ["", "00-x-y-01", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"] {
+        for bad in [
+            "",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-x-y-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+        ] {
             assert!(!is_traceparent(bad), "{bad}");
         }
     }

@@ -7,7 +7,7 @@ use super::{CancelReason, Course, Ending, Order, OrderEvent};
 pub enum CancelRejection {
     #[error("there is no such order")]
     UnknownOrder,
-    #[error("the order is rejected already")]
+    #[error("a step has refused the order, which is being rejected or already is")]
     Rejected,
 }
 
