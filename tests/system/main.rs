@@ -21,3 +21,4 @@ mod load;
 mod products;
 mod readme;
 mod reads;
+mod sandbox;

@@ -6,7 +6,8 @@ use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::Timeou
 
 /// Makes the settings once, in `main`. Region, credentials and endpoint come from the environment, as everywhere on AWS.
 ///
-/// The SDK retries by itself, so nobody retries around it. One operation, retries included, ends within 4 s: the shortest
+/// The SDK retries by itself, so nobody retries around it (but the confirmation, which goes on without
+/// its message, tries that twice). One operation, retries included, ends within 4 s: the shortest
 /// function timeout in `template.yaml` leaves room for two.
 pub async fn config() -> SdkConfig {
     let timeouts = TimeoutConfig::builder()

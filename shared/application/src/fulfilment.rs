@@ -6,7 +6,7 @@
 //! | [`inventory::reserve_inventory`] | reserve | `InventoryReserved` or `ReservationFailed` | [`inventory::release_inventory`] |
 //! | [`payment::process_payment`] | charge | `PaymentCompleted` or `PaymentFailed` | [`payment::refund_payment`] |
 //! | [`shipment::create_shipment`] | create shipment | `ShipmentCreated` or `ShipmentFailed` | [`shipment::cancel_shipment`] |
-//! | [`confirmation::send_confirmation`] | send | `OrderConfirmed` | a message cannot be unsent |
+//! | [`confirmation::send_confirmation`] | send | `OrderConfirmed`, sent or not | a message cannot be unsent |
 //!
 //! The undos run in the opposite order, each also when nothing is recorded to undo; then [`closing::close_order`] ends the
 //! order as rejected or cancelled. What does not get done after all its tries ends in [`attention::flag_order`].

@@ -74,6 +74,10 @@ fn unavailable(what: &'static str) -> Unavailable {
     Unavailable { what, source: "a fault that the test asked for".into() }
 }
 
+fn asked_to_fail(what: &'static str) -> Unavailable {
+    Unavailable { what, source: sandbox::ASKED_TO_FAIL.into() }
+}
+
 /// The same size as `DynamoDB`'s limit for an item.
 const COMMIT_BYTES_MAX: usize = 400 * 1024;
 
@@ -214,16 +218,31 @@ type Charge = (ChargeRequest, Result<Payment, String>);
 pub struct MemoryPayments {
     charges: Mutex<BTreeMap<Uuid, Charge>>,
     cancelled: Mutex<BTreeMap<Uuid, OrderId>>,
+    /// How often the sandbox was asked under a key to fail a few times.
+    attempts: Mutex<BTreeMap<Uuid, u64>>,
     pub faults: Faults,
     refunds: Mutex<BTreeMap<Uuid, RefundRequest>>,
 }
 
 impl MemoryPayments {
+    /// Fails as often as this under the key, then never again.
+    fn fail_first(&self, key: Uuid, failures: u64) -> Result<(), Unavailable> {
+        if failures == 0 {
+            return Ok(());
+        }
+        let mut attempts = self.attempts.lock().unwrap();
+        let attempt = attempts.entry(key).or_default();
+        *attempt += 1;
+        if *attempt > failures { Ok(()) } else { Err(asked_to_fail("the payment provider")) }
+    }
+
     fn try_charge(&self, request: &ChargeRequest) -> Result<Payment, ChargeError> {
+        self.fail_first(request.idempotency_key, sandbox::charge_failures(&request.payment_method))?;
         let mut charges = self.charges.lock().unwrap();
         if self.cancelled.lock().unwrap().contains_key(&request.idempotency_key) {
             return Err(ChargeError::Cancelled);
         }
+        let comes_first = !charges.contains_key(&request.idempotency_key);
         let (first, answer) = charges.entry(request.idempotency_key).or_insert_with(|| {
             let answer = match sandbox::decline_code(&request.payment_method) {
                 Some(code) => Err(code.to_owned()),
@@ -235,6 +254,9 @@ impl MemoryPayments {
             };
             (request.clone(), answer)
         });
+        if comes_first && sandbox::charge_times_out(&request.payment_method) {
+            return Err(asked_to_fail("the payment provider").into());
+        }
         if first == request { answer.clone().map_err(ChargeError::Declined) } else { Err(ChargeError::KeyReused) }
     }
 
@@ -242,9 +264,12 @@ impl MemoryPayments {
         let ChargeCancellation { order_id, charge_key, refund_key } = *cancellation;
         let payment = match self.charges.lock().unwrap().get(&charge_key) {
             Some((request, Ok(_))) if sandbox::refund_fails(&request.payment_method) => {
-                return Err(unavailable("the payment provider"));
+                return Err(asked_to_fail("the payment provider"));
             }
-            Some((_, Ok(payment))) => payment.clone(),
+            Some((request, Ok(payment))) => {
+                self.fail_first(refund_key, sandbox::refund_failures(&request.payment_method))?;
+                payment.clone()
+            }
             Some((_, Err(_))) => return Ok(None),
             None => {
                 self.cancelled.lock().unwrap().insert(charge_key, order_id);
@@ -313,6 +338,8 @@ impl Payments for MemoryPayments {
 pub struct MemoryShipping {
     shipments: Mutex<BTreeMap<Uuid, Result<Shipment, String>>>,
     cancelled: Mutex<BTreeSet<Uuid>>,
+    /// Those that the carrier does not give back.
+    kept: Mutex<BTreeSet<Uuid>>,
     pub faults: Faults,
 }
 
@@ -332,19 +359,30 @@ impl MemoryShipping {
         if self.cancelled.lock().unwrap().contains(&key) {
             return Err(ShipmentError::Cancelled);
         }
+        let comes_first = !shipments.contains_key(&key);
         let answer = shipments.entry(key).or_insert_with(|| match sandbox::refusal_code(&request.address) {
             Some(code) => Err(code.to_owned()),
             None => Ok(sandbox::shipment(key, Utc::now())),
         });
+        if comes_first && sandbox::shipment_is_kept(&request.address) {
+            self.kept.lock().unwrap().insert(key);
+        }
+        if comes_first && sandbox::shipment_times_out(&request.address) {
+            return Err(asked_to_fail("the carrier").into());
+        }
         answer.clone().map_err(ShipmentError::Refused)
     }
 
-    fn cancel(&self, shipment_key: Uuid) {
+    fn cancel(&self, shipment_key: Uuid) -> Result<(), Unavailable> {
         let shipments = self.shipments.lock().unwrap();
+        if self.kept.lock().unwrap().contains(&shipment_key) {
+            return Err(asked_to_fail("the carrier"));
+        }
         // What was refused stays refused.
         if !matches!(shipments.get(&shipment_key), Some(Err(_))) {
             self.cancelled.lock().unwrap().insert(shipment_key);
         }
+        Ok(())
     }
 }
 
@@ -359,7 +397,7 @@ impl Shipping for MemoryShipping {
     }
 
     async fn cancel_shipment(&self, _order_id: OrderId, shipment_key: Uuid) -> Result<(), Unavailable> {
-        self.faults.around("the carrier", || self.cancel(shipment_key)).await
+        self.faults.around("the carrier", || self.cancel(shipment_key)).await?
     }
 
     async fn create_shipment(&self, request: &ShipmentRequest) -> Result<Shipment, ShipmentError> {
@@ -383,9 +421,13 @@ impl Notifications for MemoryNotifications {
     async fn send(&self, notification: &Notification) -> Result<NotificationId, Unavailable> {
         let key = notification.idempotency_key;
         let send = || {
+            if !notification.deliverable {
+                return Err(asked_to_fail("the notification service"));
+            }
             self.sent.lock().unwrap().entry(key).or_insert_with(|| notification.clone());
+            Ok(())
         };
-        self.faults.around("the notification service", send).await?;
+        self.faults.around("the notification service", send).await??;
         Ok(NotificationId(format!("msg_{}", key.simple())))
     }
 }

@@ -197,6 +197,9 @@ pub struct Notification {
     pub customer_id: CustomerId,
     /// Which message: a template's name such as `order-confirmed`.
     pub template: &'static str,
+    /// False when the order asks the sandbox to fail at this ([`deliverable`](crate::sandbox::deliverable)). Worked out by
+    /// the step, so that the notification service learns nothing of the address. Not a part of the message.
+    pub deliverable: bool,
 }
 
 /// The notification service.

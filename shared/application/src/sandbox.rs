@@ -1,5 +1,7 @@
 //! How the built-in providers behave. Like a payment provider's test mode, the order's own data say what goes wrong.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     address::ShippingAddress,
@@ -7,6 +9,9 @@ use domain::{
     order::Shipment,
 };
 use uuid::Uuid;
+
+/// What a provider says that fails because the order asked for it.
+pub const ASKED_TO_FAIL: &str = "the sandbox was asked to fail";
 
 /// The code of the decline that this payment method asks for; `None` when the charge goes through.
 pub fn decline_code(payment_method: &PaymentMethod) -> Option<&'static str> {
@@ -22,9 +27,44 @@ pub fn refund_fails(payment_method: &PaymentMethod) -> bool {
     payment_method.as_str() == "pm_refund_fails"
 }
 
+/// How many calls for a charge fail without effect before one is heard.
+pub fn charge_failures(payment_method: &PaymentMethod) -> u64 {
+    if payment_method.as_str() == "pm_fails_twice" { 2 } else { 0 }
+}
+
+/// Whether the call that makes the charge gets no answer. Later calls under its key do.
+pub fn charge_times_out(payment_method: &PaymentMethod) -> bool {
+    payment_method.as_str() == "pm_charged_then_timeout"
+}
+
+/// How long a charge takes, where time passes: not in memory.
+pub fn charge_delay(payment_method: &PaymentMethod) -> Option<Duration> {
+    (payment_method.as_str() == "pm_slow").then_some(Duration::from_secs(2))
+}
+
+/// How many cancellations of a charge that went through fail without effect before one is heard.
+pub fn refund_failures(payment_method: &PaymentMethod) -> u64 {
+    if payment_method.as_str() == "pm_refund_fails_twice" { 2 } else { 0 }
+}
+
 /// The code of the refusal that this address asks for by its postal code; `None` when the carrier takes the parcel.
 pub fn refusal_code(address: &ShippingAddress) -> Option<&'static str> {
     (address.postal_code.as_str() == "SANDBOX-REFUSE").then_some("address_unknown")
+}
+
+/// Whether the call that creates the shipment gets no answer. Later calls under its key do.
+pub fn shipment_times_out(address: &ShippingAddress) -> bool {
+    address.postal_code.as_str() == "SANDBOX-TIMEOUT"
+}
+
+/// Whether the carrier keeps the parcel, so that its cancellation goes on failing.
+pub fn shipment_is_kept(address: &ShippingAddress) -> bool {
+    address.postal_code.as_str() == "SANDBOX-KEEP"
+}
+
+/// Whether whoever lives here can be told anything; if not, every notification fails.
+pub fn deliverable(address: &ShippingAddress) -> bool {
+    address.postal_code.as_str() != "SANDBOX-MUTE"
 }
 
 /// The shipment that a key stands for.

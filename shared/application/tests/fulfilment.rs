@@ -12,7 +12,7 @@
 
 mod support;
 
-use application::{create_order::CreateOrderError, fulfilment::StepError, memory::Fault};
+use application::{create_order::CreateOrderError, fulfilment::StepError, memory::Fault, ports::Payments};
 use domain::{ids::OrderId, order::Course};
 use support::{FORWARD, STEPS, Shop, Step, UNDO, cny};
 use uuid::Uuid;
@@ -183,6 +183,92 @@ async fn an_undo_that_goes_on_failing_leaves_a_flag_and_not_a_lie() {
     let events = shop.event_types(id).await;
     assert_eq!(events[5..], ["OrderCancelRequested", "ShipmentCancelled", "OrderFlagged"]);
     assert_eq!(shop.balance(id).await, cny(3998), "the customer has not got the money back, and the order says so");
+}
+
+/// As often as the state machine tries a step; answers how many tries it took, or the error of the last.
+async fn insist(shop: &Shop, id: OrderId, step: Step) -> Result<usize, StepError> {
+    for tries in 1..5 {
+        if shop.run(step, id).await.is_ok() {
+            return Ok(tries);
+        }
+    }
+    shop.run(step, id).await.map(|()| 5)
+}
+
+/// What the order asks the sandbox for is overcome by the tries of the steps: it is fulfilled, then undone in whole.
+#[tokio::test]
+async fn what_passes_is_overcome_by_trying_again() {
+    let as_ordered = "200001";
+    for (payment_method, postal_code, tried_again, tries) in [
+        ("pm_charged_then_timeout", as_ordered, Step::Pay, 2),
+        ("pm_fails_twice", as_ordered, Step::Pay, 3),
+        ("pm_slow", as_ordered, Step::Pay, 1),
+        ("pm_refund_fails_twice", as_ordered, Step::Refund, 3),
+        ("pm_card_visa", "SANDBOX-TIMEOUT", Step::Ship, 2),
+    ] {
+        let (shop, id) = (Shop::with_stock(10).await, order_id());
+        shop.place_to(id, payment_method, "body", postal_code).await.unwrap();
+        let wanted = |step: Step| if step == tried_again { tries } else { 1 };
+        for step in FORWARD {
+            assert_eq!(insist(&shop, id, step).await.unwrap(), wanted(step), "{payment_method} {postal_code} {step:?}");
+        }
+        assert_fulfilled(&shop, id).await;
+        assert_eq!(shop.payments.ledger(id).await.unwrap().len(), 1, "{payment_method}");
+        shop.cancel(id).await.unwrap();
+        for step in UNDO {
+            assert_eq!(insist(&shop, id, step).await.unwrap(), wanted(step), "{payment_method} {postal_code} {step:?}");
+        }
+        assert_undone(&shop, id).await;
+        assert_eq!(shop.payments.ledger(id).await.unwrap().len(), 2, "{payment_method}");
+    }
+}
+
+/// The charge is there, and no event says so; the parcel is under way, and no event says so.
+#[tokio::test]
+async fn what_nobody_knows_of_is_undone_all_the_same() {
+    for (payment_method, postal_code, stopped) in
+        [("pm_charged_then_timeout", "200001", Step::Pay), ("pm_card_visa", "SANDBOX-TIMEOUT", Step::Ship)]
+    {
+        let (shop, id) = (Shop::with_stock(10).await, order_id());
+        shop.place_to(id, payment_method, "body", postal_code).await.unwrap();
+        for step in FORWARD.into_iter().take_while(|step| *step != stopped) {
+            shop.run(step, id).await.unwrap();
+        }
+        assert_eq!(shop.run(stopped, id).await.unwrap_err().error_type(), "Unavailable");
+        assert_eq!(shop.balance(id).await, cny(3998));
+        assert_eq!(shop.shipping.shipments(), usize::from(stopped == Step::Ship));
+        shop.cancel(id).await.unwrap();
+        shop.undo(id, 1).await.unwrap();
+        assert_undone(&shop, id).await;
+        assert_eq!(shop.event_types(id).await.last().map(String::as_str), Some("OrderCancelled"));
+    }
+}
+
+#[tokio::test]
+async fn a_parcel_that_the_carrier_keeps_asks_for_a_person_before_any_money_goes_back() {
+    let (shop, id) = (Shop::with_stock(10).await, order_id());
+    shop.place_to(id, "pm_card_visa", "body", "SANDBOX-KEEP").await.unwrap();
+    shop.fulfil(id, 1).await.unwrap();
+    assert_fulfilled(&shop, id).await;
+    shop.cancel(id).await.unwrap();
+    let refused = insist(&shop, id, Step::CancelShipment).await.unwrap_err();
+    shop.flag(id, "cancel-shipment", refused.error_type()).await.unwrap();
+    assert!(matches!(shop.order(id).await.course, Course::Undoing(..)));
+    assert_eq!(shop.event_types(id).await[5..], ["OrderCancelRequested", "OrderFlagged"]);
+    assert_eq!((shop.balance(id).await, shop.stock().await, shop.shipping.shipments()), (cny(3998), 8, 1));
+}
+
+#[tokio::test]
+async fn a_customer_who_cannot_be_told_does_not_lose_the_order() {
+    let (shop, id) = (Shop::with_stock(10).await, order_id());
+    shop.place_to(id, "pm_card_visa", "body", "SANDBOX-MUTE").await.unwrap();
+    shop.fulfil(id, 2).await.unwrap();
+    assert_eq!(shop.event_types(id).await, HAPPY);
+    assert!(matches!(shop.order(id).await.course, Course::Confirmed(..)));
+    assert_eq!((shop.balance(id).await, shop.stock().await, shop.shipping.shipments()), (cny(3998), 8, 1));
+    assert_eq!(shop.notifications.sent(), []);
+    let commits = shop.store.all();
+    assert_eq!(commits.last().unwrap().events[0].data["notification_id"], serde_json::Value::Null);
 }
 
 #[tokio::test]

@@ -31,6 +31,19 @@ use uuid::Uuid;
 
 const HISTORIES: u64 = 100_000;
 
+/// What the sandbox is asked for, as long as it is overcome by trying again.
+const METHODS: [&str; 8] = [
+    "pm_card_visa",
+    "pm_card_visa",
+    "pm_card_visa",
+    "pm_card_declined",
+    "pm_card_declined",
+    "pm_charged_then_timeout",
+    "pm_fails_twice",
+    "pm_refund_fails_twice",
+];
+const POSTAL_CODES: [&str; 5] = ["200001", "200001", "SANDBOX-REFUSE", "SANDBOX-TIMEOUT", "SANDBOX-MUTE"];
+
 /// How often a step is tried before its execution would give up; faults are rarer than that.
 const TRIES: u32 = 50;
 
@@ -132,8 +145,8 @@ fn history(seed: u64) -> (&'static str, Vec<String>) {
     let id = OrderId::new(Uuid::from_u128(u128::from(seed)));
     let shop = runtime.block_on(async {
         let shop = Shop::with_stock(10).await;
-        let method = ["pm_card_visa", "pm_card_visa", "pm_card_declined"][random.borrow_mut().below(3)];
-        let postal_code = ["200001", "200001", "SANDBOX-REFUSE"][random.borrow_mut().below(3)];
+        let method = METHODS[random.borrow_mut().below(METHODS.len())];
+        let postal_code = POSTAL_CODES[random.borrow_mut().below(POSTAL_CODES.len())];
         shop.place_to(id, method, "body", postal_code).await.unwrap();
         if random.borrow_mut().one_in(8) {
             shop.set_stock(1).await;

@@ -3,14 +3,17 @@
 use application::{
     event_store::Unavailable,
     ports::{Notification, Notifications},
+    sandbox,
 };
 use aws_sdk_dynamodb::Client;
 use chrono::{DateTime, Utc};
 use domain::ids::{CustomerId, NotificationId, OrderId};
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 use uuid::Uuid;
 
 use super::Table;
+use crate::lambda::chain;
 
 pub struct DynamoNotifications {
     table: Table,
@@ -27,10 +30,19 @@ impl DynamoNotifications {
         };
         Self { table }
     }
+
+    /// Says in the log what the step goes on without.
+    fn not_sent(notification: &Notification, error: Unavailable) -> Unavailable {
+        warn!(order_id = %notification.order_id, error = chain(&error), "notification not sent");
+        error
+    }
 }
 
 impl Notifications for DynamoNotifications {
     async fn send(&self, notification: &Notification) -> Result<NotificationId, Unavailable> {
+        if !notification.deliverable {
+            return Err(Self::not_sent(notification, self.table.unavailable(sandbox::ASKED_TO_FAIL)));
+        }
         let row = NotificationRow {
             idempotency_key: notification.idempotency_key,
             notification_id: NotificationId(format!("msg_{}", notification.idempotency_key.simple())),
@@ -39,8 +51,8 @@ impl Notifications for DynamoNotifications {
             template: notification.template.to_owned(),
             sent_at: Utc::now(),
         };
-        let first = self.table.put_new(&row).await?.unwrap_or(row);
-        Ok(first.notification_id)
+        let there = self.table.put_new(&row).await.map_err(|error| Self::not_sent(notification, error))?;
+        Ok(there.unwrap_or(row).notification_id)
     }
 }
 

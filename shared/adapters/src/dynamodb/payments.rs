@@ -9,7 +9,7 @@ use application::{
 };
 use aws_sdk_dynamodb::{
     Client,
-    types::{Put, TransactWriteItem, Update},
+    types::{Put, ReturnValue, TransactWriteItem, Update},
 };
 use chrono::{DateTime, Utc};
 use domain::{
@@ -46,8 +46,19 @@ impl DynamoPayments {
 
 impl Payments for DynamoPayments {
     async fn charge(&self, request: &ChargeRequest) -> Result<Payment, ChargeError> {
+        if let Some(delay) = sandbox::charge_delay(&request.payment_method) {
+            tokio::time::sleep(delay).await;
+        }
+        let failures = sandbox::charge_failures(&request.payment_method);
+        self.fail_first(request.order_id, request.idempotency_key, failures).await?;
         let row = ChargeRow::new(request, Utc::now());
-        let first = self.table.put_new(&row).await?.unwrap_or(row);
+        let first = match self.table.put_new(&row).await? {
+            Some(first) => first,
+            None if sandbox::charge_times_out(&request.payment_method) => {
+                return Err(self.table.unavailable(sandbox::ASKED_TO_FAIL).into());
+            }
+            None => row,
+        };
         match first.outcome {
             Outcome::Cancelled => Err(ChargeError::Cancelled),
             Outcome::Completed { asked, .. } | Outcome::Declined { asked, .. } if asked != Asked::of(request) => {
@@ -74,8 +85,9 @@ impl Payments for DynamoPayments {
             return Ok(None);
         };
         if sandbox::refund_fails(&asked.payment_method) {
-            return Err(self.table.unavailable("the sandbox was asked to fail"));
+            return Err(self.table.unavailable(sandbox::ASKED_TO_FAIL));
         }
+        self.fail_first(order_id, refund_key, sandbox::refund_failures(&asked.payment_method)).await?;
         let amount = self.money(asked.amount, asked.currency)?;
         let request = RefundRequest { idempotency_key: refund_key, order_id, charge_key, amount };
         let refund = match self.refunded(&request).await {
@@ -96,23 +108,47 @@ impl Payments for DynamoPayments {
         let items: Vec<EntryRow> = self.table.rows(&order_id.to_string(), None).await?;
         items
             .into_iter()
-            .map(|entry| match entry {
+            .filter_map(|entry| match entry {
                 EntryRow::Refund(refund) => {
-                    Ok(LedgerEntry::Refunded(refund.transaction_id, self.money(refund.amount, refund.currency)?))
+                    let amount = self.money(refund.amount, refund.currency);
+                    Some(amount.map(|amount| LedgerEntry::Refunded(refund.transaction_id, amount)))
                 }
-                EntryRow::Charge(charge) => match charge.outcome {
+                EntryRow::Charge(charge) => Some(match charge.outcome {
                     Outcome::Completed { asked, transaction_id, .. } => {
-                        Ok(LedgerEntry::Charged(transaction_id, self.money(asked.amount, asked.currency)?))
+                        let amount = self.money(asked.amount, asked.currency);
+                        amount.map(|amount| LedgerEntry::Charged(transaction_id, amount))
                     }
                     Outcome::Declined { decline_code, .. } => Ok(LedgerEntry::Declined(decline_code)),
                     Outcome::Cancelled => Ok(LedgerEntry::Cancelled),
-                },
+                }),
+                EntryRow::Attempts(_) => None,
             })
             .collect()
     }
 }
 
 impl DynamoPayments {
+    /// Fails as often as this under the key, then never again. The calls are counted where every caller sees them.
+    async fn fail_first(&self, order_id: OrderId, asked_under: Uuid, failures: u64) -> Result<(), Unavailable> {
+        if failures == 0 {
+            return Ok(());
+        }
+        let counted = self
+            .table
+            .client
+            .update_item()
+            .table_name(&self.table.name)
+            .set_key(Some(key(order_id, &format!("attempts#{asked_under}"))))
+            .update_expression("ADD attempts :one")
+            .expression_attribute_values(":one", number(1_u64))
+            .return_values(ReturnValue::UpdatedNew)
+            .send()
+            .await
+            .map_err(|error| self.table.unavailable(error))?;
+        let Attempts { attempts } = self.table.row(counted.attributes.unwrap_or_default())?;
+        if attempts > failures { Ok(()) } else { Err(self.table.unavailable(sandbox::ASKED_TO_FAIL)) }
+    }
+
     /// Makes the refund, unless it was made before, and answers it as it is stored.
     async fn refunded(&self, request: &RefundRequest) -> Result<RefundRow, RefundError> {
         let row = RefundRow::new(request, Utc::now());
@@ -268,10 +304,17 @@ impl RefundRow {
     }
 }
 
-/// An item of the payments table. Only refunds have a `charge_key`.
+/// An item of the payments table. Only refunds have a `charge_key`, only the sandbox's counts have `attempts`.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum EntryRow {
     Refund(RefundRow),
     Charge(ChargeRow),
+    Attempts(#[expect(dead_code, reason = "it tells the item from a line of the books")] Attempts),
+}
+
+/// How often the sandbox was asked under a key to fail a few times: no line of the books.
+#[derive(Debug, Deserialize)]
+struct Attempts {
+    attempts: u64,
 }

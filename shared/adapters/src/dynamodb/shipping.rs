@@ -65,8 +65,10 @@ impl Shipping for DynamoShipping {
     }
 
     async fn cancel_shipment(&self, order_id: OrderId, shipment_key: Uuid) -> Result<(), Unavailable> {
-        let row = ShipmentRow { idempotency_key: shipment_key, order_id, state: State::Cancelled };
-        match self.table.put_new(&row).await?.unwrap_or(row).state {
+        let row = ShipmentRow { idempotency_key: shipment_key, order_id, kept: false, state: State::Cancelled };
+        let first = self.table.put_new(&row).await?.unwrap_or(row);
+        match first.state {
+            State::Created(_) if first.kept => Err(self.table.unavailable(sandbox::ASKED_TO_FAIL)),
             State::Created(_) => self.take_back(shipment_key).await,
             State::Refused { .. } | State::Cancelled => Ok(()),
         }
@@ -77,8 +79,16 @@ impl Shipping for DynamoShipping {
             Some(code) => State::Refused { refusal_code: code.to_owned() },
             None => State::Created(sandbox::shipment(request.idempotency_key, Utc::now())),
         };
-        let row = ShipmentRow { idempotency_key: request.idempotency_key, order_id: request.order_id, state };
-        match self.table.put_new(&row).await?.unwrap_or(row).state {
+        let kept = sandbox::shipment_is_kept(&request.address);
+        let row = ShipmentRow { idempotency_key: request.idempotency_key, order_id: request.order_id, kept, state };
+        let first = match self.table.put_new(&row).await? {
+            Some(first) => first,
+            None if sandbox::shipment_times_out(&request.address) => {
+                return Err(self.table.unavailable(sandbox::ASKED_TO_FAIL).into());
+            }
+            None => row,
+        };
+        match first.state {
             State::Created(shipment) => Ok(shipment),
             State::Refused { refusal_code } => Err(ShipmentError::Refused(refusal_code)),
             State::Cancelled => Err(ShipmentError::Cancelled),
@@ -91,6 +101,9 @@ impl Shipping for DynamoShipping {
 struct ShipmentRow {
     idempotency_key: Uuid,
     order_id: OrderId,
+    /// The sandbox was asked not to give it back. The address says so, and is not kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    kept: bool,
     #[serde(flatten)]
     state: State,
 }

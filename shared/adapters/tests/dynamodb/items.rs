@@ -13,7 +13,10 @@ use application::{
     },
 };
 use aws_lambda_events::event::dynamodb::Event;
-use aws_sdk_dynamodb::{Client, types::AttributeValue};
+use aws_sdk_dynamodb::{
+    Client,
+    types::{AttributeValue, ReturnValue},
+};
 use domain::{
     ids::{CustomerId, OrderId, PaymentMethod, ProductId},
     money::{Money, Quantity},
@@ -278,6 +281,41 @@ async fn charges_declines_cancellations_and_refunds_are_entries_of_an_order() {
     assert_eq!(stored, expected);
 }
 
+#[tokio::test]
+async fn calls_that_the_sandbox_was_asked_to_fail_are_counted_beside_the_books() {
+    let client = Client::from_conf(support::database().await);
+    let payments = DynamoPayments::new(client.clone(), PAYMENTS.to_owned());
+    let charge = ChargeRequest {
+        idempotency_key: key(),
+        order_id: order(),
+        payment_method: PaymentMethod::parse("pm_fails_twice").unwrap(),
+        amount: Money::new(3998, Currency::CNY).unwrap(),
+    };
+    for attempts in ["1", "2"] {
+        payments.charge(&charge).await.unwrap_err();
+        let counted = json!({
+            "order_id": {"S": ORDER}, "entry": {"S": format!("attempts#{KEY}")}, "attempts": {"N": attempts}
+        });
+        assert_eq!(item(&client, PAYMENTS).await, counted);
+    }
+    payments.charge(&charge).await.unwrap();
+    assert_eq!(items(&client, PAYMENTS).await.len(), 2);
+    assert_eq!(payments.ledger(order()).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_shipment_that_the_carrier_keeps_says_so_and_can_be_mended() {
+    let client = Client::from_conf(support::database().await);
+    let shipping = DynamoShipping::new(client.clone(), SHIPMENTS.to_owned());
+    shipping.create_shipment(&shipment_request("SANDBOX-KEEP")).await.unwrap();
+    shipping.cancel_shipment(order(), key()).await.unwrap_err();
+    let mend = client.update_item().table_name(SHIPMENTS).key("idempotency_key", AttributeValue::S(KEY.to_owned()));
+    let mend = mend.update_expression("REMOVE kept").return_values(ReturnValue::AllOld).send().await.unwrap();
+    assert_eq!(mend.attributes.unwrap()["kept"], AttributeValue::Bool(true));
+    shipping.cancel_shipment(order(), key()).await.unwrap();
+    assert_eq!(item(&client, SHIPMENTS).await["state"], json!({"S": "cancelled"}));
+}
+
 fn shipment_request(postal_code: &str) -> ShipmentRequest {
     let address = json!({"street": "s", "city": "c", "state": "s", "country": "CN", "postal_code": postal_code});
     ShipmentRequest {
@@ -340,6 +378,7 @@ async fn a_notification_says_no_more_of_the_customer_than_the_id() {
         order_id: order(),
         customer_id: CustomerId::parse("anna").unwrap(),
         template: "order-confirmed",
+        deliverable: true,
     };
     DynamoNotifications::new(client.clone(), NOTIFICATIONS.to_owned()).send(&notification).await.unwrap();
     let expected = json!({

@@ -152,6 +152,30 @@ async fn a_charge_costs_one_write_also_when_it_is_repeated() {
     }
 }
 
+#[tokio::test]
+async fn a_slow_charge_takes_two_seconds_and_one_write() {
+    let (client, wire) = watched().await;
+    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let started = std::time::Instant::now();
+    let request = ChargeRequest { payment_method: PaymentMethod::parse("pm_slow").unwrap(), ..charge() };
+    payments.charge(&request).await.unwrap();
+    assert_eq!(wire.calls(), ["PutItem"]);
+    assert!(started.elapsed().as_secs() >= 2);
+}
+
+#[tokio::test]
+async fn a_call_that_the_sandbox_was_asked_to_fail_costs_one_write_to_count() {
+    let (client, wire) = watched().await;
+    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let request = ChargeRequest { payment_method: PaymentMethod::parse("pm_fails_twice").unwrap(), ..charge() };
+    for _ in 0..2 {
+        payments.charge(&request).await.unwrap_err();
+        assert_eq!(wire.calls(), ["UpdateItem"]);
+    }
+    payments.charge(&request).await.unwrap();
+    assert_eq!(wire.calls(), ["UpdateItem", "PutItem"]);
+}
+
 fn charge() -> ChargeRequest {
     ChargeRequest {
         idempotency_key: Uuid::new_v4(),

@@ -42,6 +42,13 @@ macro_rules! payments_conformance {
             a_barred_charge_cannot_be_refunded
             a_cancellation_leaves_the_orders_other_charges_alone
             a_cancellation_whose_refund_fails_changes_nothing
+            a_charge_without_an_answer_is_made_and_answered_when_it_is_asked_again
+            a_charge_without_an_answer_can_be_cancelled
+            a_charge_that_fails_twice_is_made_by_the_third_call
+            a_charge_that_fails_twice_and_comes_at_once_is_made_once
+            a_charge_that_fails_twice_can_be_barred_before_it_is_heard
+            a_slow_charge_is_a_charge_like_any_other
+            a_cancellation_whose_refund_fails_twice_gives_back_at_the_third_call
             a_charge_that_is_cancelled_meanwhile_costs_nothing
             a_charge_and_its_cancellation_many_times_at_once_cost_nothing
             an_order_without_entries_has_an_empty_ledger
@@ -382,6 +389,103 @@ pub async fn a_cancellation_whose_refund_fails_changes_nothing(payments: &impl P
     assert_eq!(payments.charge(&request).await.unwrap(), first);
     // Without a charge there is nothing to refund, and nothing that fails.
     let barred = ChargeRequest { idempotency_key: Uuid::new_v4(), ..request };
+    assert_eq!(payments.cancel_charge(&cancellation(&barred)).await.unwrap(), None);
+}
+
+async fn assert_unavailable(payments: &impl Payments, request: &ChargeRequest) {
+    let answer = payments.charge(request).await;
+    assert!(matches!(answer, Err(ChargeError::Unavailable(_))), "{answer:?}");
+}
+
+fn charge_by(payment_method: &str) -> ChargeRequest {
+    ChargeRequest { payment_method: method(payment_method), ..charge(money(3998, "CNY")) }
+}
+
+pub async fn a_charge_without_an_answer_is_made_and_answered_when_it_is_asked_again(payments: &impl Payments) {
+    // Each key has its first call.
+    for _ in 0..2 {
+        let request = charge_by("pm_charged_then_timeout");
+        assert_unavailable(payments, &request).await;
+        let ledger = payments.ledger(request.order_id).await.unwrap();
+        let payment = payments.charge(&request).await.unwrap();
+        assert_eq!(payments.charge(&request).await.unwrap(), payment);
+        assert_eq!(ledger, [LedgerEntry::Charged(payment.transaction_id, request.amount)]);
+        assert_eq!(payments.ledger(request.order_id).await.unwrap(), ledger);
+    }
+}
+
+pub async fn a_charge_without_an_answer_can_be_cancelled(payments: &impl Payments) {
+    let request = charge_by("pm_charged_then_timeout");
+    assert_unavailable(payments, &request).await;
+    let (charged, _) = payments.cancel_charge(&cancellation(&request)).await.unwrap().unwrap();
+    assert_eq!(payments.charge(&request).await.unwrap(), charged);
+    assert_eq!(books(payments, &request).await, (request.amount, request.amount));
+    // One that is barred is not made at all, so its answer is not withheld either.
+    let barred = charge_by("pm_charged_then_timeout");
+    assert_eq!(payments.cancel_charge(&cancellation(&barred)).await.unwrap(), None);
+    let answer = payments.charge(&barred).await;
+    assert!(matches!(answer, Err(ChargeError::Cancelled)), "{answer:?}");
+}
+
+pub async fn a_charge_that_fails_twice_is_made_by_the_third_call(payments: &impl Payments) {
+    for _ in 0..2 {
+        let request = charge_by("pm_fails_twice");
+        for _ in 0..2 {
+            assert_unavailable(payments, &request).await;
+            assert_eq!(payments.ledger(request.order_id).await.unwrap(), []);
+        }
+        let payment = payments.charge(&request).await.unwrap();
+        assert_eq!(payments.charge(&request).await.unwrap(), payment);
+        let entry = LedgerEntry::Charged(payment.transaction_id, request.amount);
+        assert_eq!(payments.ledger(request.order_id).await.unwrap(), [entry]);
+        payments.cancel_charge(&cancellation(&request)).await.unwrap().unwrap();
+        assert_eq!(books(payments, &request).await, (request.amount, request.amount));
+    }
+}
+
+pub async fn a_charge_that_fails_twice_and_comes_at_once_is_made_once(payments: &impl Payments) {
+    let request = charge_by("pm_fails_twice");
+    let answers = at_once((0..20).map(|_| payments.charge(&request))).await;
+    assert_eq!(answers.iter().filter(|answer| matches!(answer, Err(ChargeError::Unavailable(_)))).count(), 2);
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 18);
+    assert_eq!(payments.ledger(request.order_id).await.unwrap().len(), 1);
+}
+
+pub async fn a_charge_that_fails_twice_can_be_barred_before_it_is_heard(payments: &impl Payments) {
+    let request = charge_by("pm_fails_twice");
+    assert_unavailable(payments, &request).await;
+    assert_eq!(payments.cancel_charge(&cancellation(&request)).await.unwrap(), None);
+    for _ in 0..3 {
+        payments.charge(&request).await.unwrap_err();
+    }
+    let answer = payments.charge(&request).await;
+    assert!(matches!(answer, Err(ChargeError::Cancelled)), "{answer:?}");
+    assert_eq!(payments.ledger(request.order_id).await.unwrap(), [LedgerEntry::Cancelled]);
+}
+
+pub async fn a_slow_charge_is_a_charge_like_any_other(payments: &impl Payments) {
+    let request = charge_by("pm_slow");
+    let answers = at_once((0..2).map(|_| payments.charge(&request))).await;
+    let answers: Vec<Payment> = answers.into_iter().map(Result::unwrap).collect();
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(books(payments, &request).await, (request.amount, money(0, "CNY")));
+}
+
+pub async fn a_cancellation_whose_refund_fails_twice_gives_back_at_the_third_call(payments: &impl Payments) {
+    let request = charge_by("pm_refund_fails_twice");
+    payments.charge(&request).await.unwrap();
+    let undo = cancellation(&request);
+    for _ in 0..2 {
+        payments.cancel_charge(&undo).await.unwrap_err();
+        assert_eq!(books(payments, &request).await, (request.amount, money(0, "CNY")));
+    }
+    let first = payments.cancel_charge(&undo).await.unwrap();
+    assert!(first.is_some());
+    assert_eq!(payments.cancel_charge(&undo).await.unwrap(), first);
+    assert_eq!(books(payments, &request).await, (request.amount, request.amount));
+    assert_eq!(payments.ledger(request.order_id).await.unwrap().len(), 2);
+    // Without a charge there is nothing to refund, and nothing that fails.
+    let barred = charge_by("pm_refund_fails_twice");
     assert_eq!(payments.cancel_charge(&cancellation(&barred)).await.unwrap(), None);
 }
 

@@ -24,6 +24,9 @@ macro_rules! shipping_conformance {
             a_cancellation_leaves_other_shipments_alone
             a_shipment_that_is_cancelled_meanwhile_is_not_under_way
             a_refusal_that_is_cancelled_meanwhile_is_no_shipment
+            a_shipment_without_an_answer_is_created_and_answered_when_it_is_asked_again
+            a_shipment_without_an_answer_can_be_cancelled
+            a_shipment_that_the_carrier_keeps_is_never_given_back
         }
     };
 }
@@ -192,4 +195,42 @@ pub async fn a_refusal_that_is_cancelled_meanwhile_is_no_shipment(shipping: &imp
         let stays_refused = was_refused(&shipping.create_shipment(&request).await);
         assert!(answers.iter().all(|answer| was_refused(answer) == stays_refused), "{answers:?}");
     }
+}
+
+async fn assert_unavailable(shipping: &impl Shipping, request: &ShipmentRequest) {
+    let answer = shipping.create_shipment(request).await;
+    assert!(matches!(answer, Err(ShipmentError::Unavailable(_))), "{answer:?}");
+}
+
+pub async fn a_shipment_without_an_answer_is_created_and_answered_when_it_is_asked_again(shipping: &impl Shipping) {
+    // Each key has its first call.
+    for _ in 0..2 {
+        let request = ShipmentRequest { address: address("SANDBOX-TIMEOUT"), ..request() };
+        assert_unavailable(shipping, &request).await;
+        let first = shipping.create_shipment(&request).await.unwrap();
+        assert_eq!(shipping.create_shipment(&request).await.unwrap(), first);
+    }
+}
+
+pub async fn a_shipment_without_an_answer_can_be_cancelled(shipping: &impl Shipping) {
+    let created = ShipmentRequest { address: address("SANDBOX-TIMEOUT"), ..request() };
+    assert_unavailable(shipping, &created).await;
+    let barred = ShipmentRequest { address: address("SANDBOX-TIMEOUT"), ..request() };
+    for request in [created, barred] {
+        cancel(shipping, &request).await;
+        assert_cancelled(shipping, &request).await;
+    }
+}
+
+pub async fn a_shipment_that_the_carrier_keeps_is_never_given_back(shipping: &impl Shipping) {
+    let request = ShipmentRequest { address: address("SANDBOX-KEEP"), ..request() };
+    let first = shipping.create_shipment(&request).await.unwrap();
+    for _ in 0..3 {
+        shipping.cancel_shipment(request.order_id, request.idempotency_key).await.unwrap_err();
+        assert_eq!(shipping.create_shipment(&request).await.unwrap(), first);
+    }
+    // One that has not come yet is no shipment to keep.
+    let barred = ShipmentRequest { idempotency_key: Uuid::new_v4(), ..request };
+    cancel(shipping, &barred).await;
+    assert_cancelled(shipping, &barred).await;
 }

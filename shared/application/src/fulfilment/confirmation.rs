@@ -1,16 +1,25 @@
-//! Tell the customer, and close the order.
+//! Tell the customer, and close the order. What is paid and under way is confirmed also when the customer cannot be told:
+//! the event then has no notification id.
 
 use chrono::{DateTime, Utc};
-use domain::order::{Course, confirm::confirm};
+use domain::{
+    ids::NotificationId,
+    order::{Course, confirm::confirm},
+};
 
 use super::{StepError, metadata, outcome, work_id};
 use crate::{
     event_store::EventStore,
     order_stream::OrderStream,
     ports::{FulfilmentInput, Notification, Notifications},
+    sandbox,
 };
 
 const STEP: &str = "send-confirmation";
+
+/// How often the message is tried, all under one key. The adapter pauses and retries within each try, and the function's
+/// timeout must leave room for all of them.
+const TRIES: u32 = 2;
 
 pub async fn send_confirmation(
     store: &impl EventStore,
@@ -27,11 +36,22 @@ pub async fn send_confirmation(
                 order_id: input.order_id,
                 customer_id: placed.customer_id.clone(),
                 template: "order-confirmed",
+                deliverable: sandbox::deliverable(&placed.shipping_address),
             };
-            let sent = notifications.send(&notification).await?;
-            stream.commit(&metadata(input, STEP, now), |order| confirm(order, Some(&sent))).await?;
+            let sent = send(notifications, &notification).await;
+            stream.commit(&metadata(input, STEP, now), |order| confirm(order, sent.as_ref())).await?;
         }
         _ => {}
     }
     outcome(stream.order())
+}
+
+/// `None` when it was not sent, or nobody knows.
+async fn send(notifications: &impl Notifications, notification: &Notification) -> Option<NotificationId> {
+    for _ in 0..TRIES {
+        if let Ok(sent) = notifications.send(notification).await {
+            return Some(sent);
+        }
+    }
+    None
 }
