@@ -4,10 +4,10 @@ STACK  := $(PYTHON) infra/local/stack.py
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status token demo watch logs test deploy
+.PHONY: help up down status token demo watch logs reconcile test deploy
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 up: ## Build, start and deploy the whole system on this machine; safe to repeat (LOCAL_PORT=4566)
 	@$(STACK) up
@@ -18,7 +18,7 @@ down: ## Stop it (WIPE=1 also removes the installed tools)
 status: ## Say whether it runs
 	@$(STACK) status
 
-token: ## Print an access token: WHO=customer-1, customer-2 or staff-1
+token: ## Print an access token: WHO=customer-1, customer-2, staff-1 or carrier-1
 	@$(STACK) token $(WHO)
 
 demo: ## Place an order and follow it to the end
@@ -29,6 +29,9 @@ watch: ## Run the HTTP functions from source and rebuild them on every change
 
 logs: ## Follow the functions' logs (FUNCTION=create-order for one of them, CONTAINING=<correlation id> for one order)
 	@$(STACK) logs $(FUNCTION) --containing="$(CONTAINING)"
+
+reconcile: ## Look now for orders that nobody works on (PATIENCE=60 seconds without an event, 300 as the schedule does)
+	@$(STACK) reconcile $(or $(PATIENCE),300)
 
 test: ## Run everything that CI runs
 	@infra/local/test.sh

@@ -22,7 +22,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = ROOT / ".local"
 STACK_ENV = LOCAL / "stack.env"
-USERS = {"customer-1": [], "customer-2": [], "staff-1": ["staff"]}  # with their groups
+USERS = {"customer-1": [], "customer-2": [], "staff-1": ["staff"], "carrier-1": ["carrier"]}  # with their groups
 
 
 def client(service: str):
@@ -140,7 +140,7 @@ The order service runs at {stack_environment()["API_URL"]}
 
   make demo                    places an order and shows each of its events
   make logs                    what the functions say
-  make token WHO=customer-1    a token for calls of your own (also customer-2, staff-1)
+  make token WHO=customer-1    a token for calls of your own (also customer-2, staff-1, carrier-1)
   make down                    stops everything
 
   . .local/stack.env
@@ -200,6 +200,16 @@ def facts(data: dict) -> str:
     return "  ".join(found)[:120]
 
 
+def reconcile(arguments):
+    """Runs `reconcile` now, as its schedule does every few minutes, with this patience."""
+    payload = json.dumps({"patience_seconds": arguments.patience}).encode()
+    answer = client("lambda").invoke(FunctionName="order-service-local-reconcile", Payload=payload)
+    text = answer["Payload"].read().decode()
+    if "FunctionError" in answer:
+        sys.exit(f"error: {text}. `make logs FUNCTION=reconcile` may say more")
+    print(text)
+
+
 def describe_execution(arn: str) -> str:
     try:
         execution = client("stepfunctions").describe_execution(executionArn=arn)
@@ -256,6 +266,9 @@ def main():
     command.add_argument("--once", action="store_true")
     command.add_argument("--containing", default="")
     command.set_defaults(run=logs)
+    command = commands.add_parser("reconcile")
+    command.add_argument("patience", type=int)
+    command.set_defaults(run=reconcile)
     arguments = parser.parse_args()
     arguments.run(arguments)
 

@@ -351,6 +351,10 @@ def demo(_):
     sys.exit(ask_stack("demo"))
 
 
+def reconcile(arguments):
+    sys.exit(ask_stack("reconcile", str(arguments.patience)))
+
+
 def logs(arguments):
     once = ["--once"] if arguments.once else []
     sys.exit(ask_stack("logs", arguments.function, *once, f"--containing={arguments.containing}", timeout=None))
@@ -396,8 +400,11 @@ def main():
     command.add_argument("--wipe", action="store_true", help="also remove tools and packages")
     command.set_defaults(run=down)
     command = commands.add_parser("token")
-    command.add_argument("who", choices=["customer-1", "customer-2", "staff-1"])
+    command.add_argument("who", choices=["customer-1", "customer-2", "staff-1", "carrier-1"])
     command.set_defaults(run=token)
+    command = commands.add_parser("reconcile")
+    command.add_argument("patience", type=int, help="how many seconds an order is left to whoever works on it")
+    command.set_defaults(run=reconcile)
     command = commands.add_parser("logs")
     command.add_argument("function", nargs="?", default="", choices=["", *functions()])
     command.add_argument("--once", action="store_true", help="do not wait for new lines")

@@ -14,6 +14,9 @@ async fn every_route_but_health_needs_a_token() {
         (Method::POST, "/api/v1/orders/x/cancel"),
         (Method::GET, "/api/v1/orders/x/ledger"),
         (Method::POST, "/api/v1/orders/x/fulfilment/resume"),
+        (Method::POST, "/api/v1/orders/x/fulfilment/skip"),
+        (Method::POST, "/api/v1/orders/x/delivery"),
+        (Method::POST, "/api/v1/orders/x/refunds"),
         (Method::GET, "/api/v1/products/x"),
         (Method::PUT, "/api/v1/products/x"),
     ];

@@ -12,6 +12,7 @@
 mod service;
 
 mod access;
+mod attention;
 mod bad_input;
 mod cancel;
 mod events_out;
@@ -21,4 +22,5 @@ mod load;
 mod products;
 mod readme;
 mod reads;
+mod refunds;
 mod sandbox;

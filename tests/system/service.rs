@@ -83,6 +83,14 @@ pub(crate) async fn token(who: &str) -> String {
     token
 }
 
+/// Runs `reconcile` now, for every order without an event in so many seconds.
+pub(crate) async fn reconcile(patience: u32) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let patience = format!("PATIENCE={patience}");
+    let run = Command::new("make").args(["-s", "reconcile", &patience]).current_dir(root).output().await.unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+}
+
 /// The functions' log lines of the last minutes that contain this text.
 pub(crate) async fn logs(containing: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -132,6 +140,21 @@ impl Service {
     pub(crate) async fn place(&self, who: &str, key: &str, body: &Value) -> Answer {
         let request = self.request(Method::POST, "/api/v1/orders").bearer_auth(token(who).await);
         self.send(request.header("idempotency-key", key).json(body)).await
+    }
+
+    /// Places an order of two pieces of this product, as the sandbox is asked for, and answers its id.
+    pub(crate) async fn place_asking(&self, product: &str, payment_method: &str, postal_code: &str) -> String {
+        let mut body = order("customer-1", product);
+        body["payment_method"] = json!(payment_method);
+        body["shipping_address"]["postal_code"] = json!(postal_code);
+        self.place("customer-1", &fresh_key(), &body).await.expect(201).text("order_id")
+    }
+
+    /// The order's books and the providers', which must agree.
+    pub(crate) async fn agreed_books(&self, order_id: &str) -> Value {
+        let ledger = self.get("staff-1", &format!("/api/v1/orders/{order_id}/ledger")).await.expect(200).body;
+        assert_eq!(ledger["agrees"], true, "{ledger:#}");
+        ledger["order"].clone()
     }
 
     /// A product of the test's own, so that tests can run side by side.

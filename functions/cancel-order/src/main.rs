@@ -1,7 +1,7 @@
 //! `POST /api/v1/orders/{order_id}/cancel` → `OrderCancelRequested`.
 //!
 //! 202, also when the order was cancelled before; 400 for invalid input, 404 also for somebody else's order, 409 when the
-//! order cannot be cancelled any more.
+//! order cannot be cancelled any more: it is rejected, or delivered, and then only staff can give money back.
 
 use adapters::{
     aws,
@@ -37,7 +37,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response<Body>, Problem> {
     let caller = request.caller()?;
     let CancelOrderBody { reason } = request.json()?;
-    let id = OrderId::parse(&request.path_parameter("order_id")).ok_or_else(|| Problem::not_found("order"))?;
+    let id = request.order_id()?;
     let mut stream = OrderStream::open(store, id).await.map_err(|error| Problem::not_loaded(&error))?;
     match stream.order().course.placed() {
         Some(placed) if caller.may_act_for(&placed.customer_id) => {}
@@ -55,25 +55,22 @@ fn respond<S: EventStore>(
     stream: &OrderStream<'_, S>,
     outcome: Result<(), CommandError<CancelRejection>>,
 ) -> Result<Response<Body>, Problem> {
-    match outcome {
-        Ok(()) => {
-            let status = match (&stream.order().course, &stream.order().attention) {
-                (Course::Ended(_, Ending::Cancelled(_)), _) => OrderStatus::Cancelled,
-                (_, Some(_)) => OrderStatus::NeedsAttention,
-                (_, None) => OrderStatus::Cancelling,
-            };
-            http::json(202, &json!({"order_id": id, "status": status, "version": stream.version()}))
-        }
-        Err(CommandError::Rejected(CancelRejection::UnknownOrder)) => Err(Problem::not_found("order")),
-        Err(CommandError::Rejected(rejection @ CancelRejection::Rejected)) => {
-            Err(Problem::new(409, "not-cancellable", "The order cannot be cancelled", rejection.to_string()))
-        }
-        Err(CommandError::Contended) => {
-            Err(Problem::retry_later("the order is changing; the request may be sent again"))
-        }
-        Err(CommandError::Load(error)) => Err(Problem::not_loaded(&error)),
-        Err(error @ (CommandError::CommandReused | CommandError::TooLarge | CommandError::Unwritable(_))) => {
-            Err(Problem::internal(&error))
+    outcome.map_err(|error| Problem::not_done(error, not_cancelled))?;
+    let status = match (&stream.order().course, &stream.order().attention) {
+        (Course::Ended(_, Ending::Cancelled(_)), _) => OrderStatus::Cancelled,
+        // An earlier cancel came too late: the parcel had arrived.
+        (Course::Delivered(..), _) => return Err(not_cancelled(&CancelRejection::Delivered)),
+        (_, Some(_)) => OrderStatus::NeedsAttention,
+        (_, None) => OrderStatus::Cancelling,
+    };
+    http::json(202, &json!({"order_id": id, "status": status, "version": stream.version()}))
+}
+
+fn not_cancelled(rejection: &CancelRejection) -> Problem {
+    match rejection {
+        CancelRejection::UnknownOrder => Problem::not_found("order"),
+        CancelRejection::Rejected | CancelRejection::Delivered => {
+            Problem::new(409, "not-cancellable", "The order cannot be cancelled", rejection.to_string())
         }
     }
 }
@@ -93,7 +90,7 @@ mod tests {
         memory::{Fault, MemoryEventStore},
         ports::FulfilmentInput,
     };
-    use domain::order::Attention;
+    use domain::order::{Attention, OrderEvent};
     use serde_json::Value;
 
     use super::*;
@@ -135,6 +132,34 @@ mod tests {
         let answer = send(&store, SAMPLE).await.unwrap();
         let body: Value = serde_json::from_slice(answer.body()).unwrap();
         assert_eq!(body["status"], "needs_attention");
+    }
+
+    #[tokio::test]
+    async fn what_is_delivered_is_not_cancelled_also_when_it_was_cancelled_too_late() {
+        let store = store().await;
+        let id = OrderId::parse("0197a3c2-7b1e-5c44-9d55-3f1f5c0c9a10").unwrap();
+        let events: Vec<OrderEvent> = serde_json::from_value(json!([
+            {"type": "InventoryReserved", "data": {"reservation_id": "r"}},
+            {"type": "PaymentCompleted", "data": {
+                "transaction_id": "t", "amount": {"amount": 3998, "currency": "CNY"}, "processed_at": "2026-01-01T00:00:00Z"
+            }},
+            {"type": "ShipmentCreated", "data": {
+                "shipment_id": "s", "carrier": "c", "tracking_number": "n", "estimated_delivery": "2026-01-01T00:00:00Z"
+            }}
+        ]))
+        .unwrap();
+        let append = async |events: Vec<OrderEvent>| {
+            let mut stream = OrderStream::open(&store, id).await.unwrap();
+            let request = ApiRequest::from_event(SAMPLE, chrono::Utc::now()).unwrap();
+            let version = stream.version().to_string();
+            let metadata = request.metadata(&request.caller().unwrap(), id.work_id(&version), version);
+            stream.commit(&metadata, |_| Ok::<_, CancelRejection>(events.clone())).await.unwrap();
+        };
+        append(events).await;
+        send(&store, SAMPLE).await.unwrap();
+        append(vec![OrderEvent::ShipmentDelivered { delivered_at: chrono::Utc::now() }]).await;
+        let answer = send(&store, SAMPLE).await.unwrap_err();
+        assert_eq!((answer.status, answer.kind), (409, "not-cancellable"));
     }
 
     #[tokio::test]

@@ -1,8 +1,12 @@
-//! Ends an order that is undone: as rejected or as cancelled.
+//! Ends an order that is undone, as rejected or as cancelled, and tells the customer.
 //!
 //! A step of the state machine: what it does is [`application::fulfilment::closing::close_order`].
 
-use adapters::{aws, dynamodb::DynamoEventStore, lambda};
+use adapters::{
+    aws,
+    dynamodb::{DynamoEventStore, DynamoNotifications},
+    lambda,
+};
 use application::fulfilment::closing::close_order;
 use aws_sdk_dynamodb::Client;
 
@@ -10,6 +14,7 @@ use aws_sdk_dynamodb::Client;
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let client = Client::new(&aws::config().await);
-    let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);
-    lambda::run_step(async |input, now| close_order(&store, &input, now).await).await
+    let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
+    let notifications = DynamoNotifications::new(client, lambda::variable("NOTIFICATIONS_TABLE")?);
+    lambda::run_step(async |input, now| close_order(&store, &notifications, &input, now).await).await
 }

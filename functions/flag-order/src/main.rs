@@ -13,7 +13,12 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let client = Client::new(&aws::config().await);
     let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);
-    lambda::run_step(async |Stuck { input, failed }, now| flag_order(&store, &input, &failed, now).await).await
+    lambda::run_step(async |Stuck { input, failed }, now| {
+        // Said first: if it cannot be recorded, the alarm rings all the same.
+        lambda::order_needs_attention(input.order_id, &failed);
+        flag_order(&store, &input, &failed, now).await
+    })
+    .await
 }
 
 /// What the state machine adds to the execution's input when a step is given up.

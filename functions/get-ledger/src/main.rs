@@ -37,7 +37,7 @@ async fn handle(
     request: ApiRequest,
 ) -> Result<Response<Body>, Problem> {
     request.staff()?;
-    let id = OrderId::parse(&request.path_parameter("order_id")).ok_or_else(|| Problem::not_found("order"))?;
+    let id = request.order_id()?;
     respond(id, ledger(store, payments, inventory, shipping, id).await)
 }
 

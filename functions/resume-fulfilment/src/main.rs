@@ -22,7 +22,6 @@ use domain::{
 };
 use lambda_http::{Body, Response};
 use serde_json::json;
-use uuid::Uuid;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
@@ -34,15 +33,10 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 
 async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response<Body>, Problem> {
     let caller = request.staff()?;
-    let key = request.idempotency_key()?.map(str::to_owned);
     let ResumeFulfilmentBody { reason } = request.json()?;
-    let id = OrderId::parse(&request.path_parameter("order_id")).ok_or_else(|| Problem::not_found("order"))?;
-    let command_id = match key {
-        Some(key) => id.work_id(&format!("resume-fulfilment {} {key}", caller.id)),
-        None => Uuid::now_v7(),
-    };
+    let id = request.order_id()?;
     let fingerprint = fingerprint(&reason).map_err(|error| Problem::internal(&error))?;
-    let metadata = request.metadata(&caller, command_id, fingerprint);
+    let metadata = request.metadata(&caller, request.command_id(id, "resume-fulfilment", &caller)?, fingerprint);
     let mut stream = OrderStream::open(store, id).await.map_err(|error| Problem::not_loaded(&error))?;
     let outcome = stream.commit(&metadata, |order| resume(order, &reason)).await;
     respond(id, stream.version(), outcome)
@@ -53,19 +47,15 @@ fn respond(
     version: u64,
     outcome: Result<(), CommandError<ResumeRejection>>,
 ) -> Result<Response<Body>, Problem> {
-    match outcome {
-        Ok(()) => http::json(202, &json!({"order_id": id, "status": "resumed", "version": version})),
-        Err(CommandError::Rejected(ResumeRejection::UnknownOrder)) => Err(Problem::not_found("order")),
-        Err(CommandError::Rejected(rejection @ ResumeRejection::NotStuck)) => {
-            Err(Problem::new(409, "not-stuck", "There is nothing to resume", rejection.to_string()))
-        }
-        Err(CommandError::CommandReused) => Err(Problem::key_reused()),
-        Err(CommandError::Contended) => {
-            Err(Problem::retry_later("the order is changing; the request may be sent again"))
-        }
-        Err(CommandError::Load(error)) => Err(Problem::not_loaded(&error)),
-        Err(error @ (CommandError::TooLarge | CommandError::Unwritable(_))) => Err(Problem::internal(&error)),
-    }
+    outcome.map_err(|error| {
+        Problem::not_done(error, |rejection| match rejection {
+            ResumeRejection::UnknownOrder => Problem::not_found("order"),
+            ResumeRejection::NotStuck => {
+                Problem::new(409, "not-stuck", "There is nothing to resume", rejection.to_string())
+            }
+        })
+    })?;
+    http::json(202, &json!({"order_id": id, "status": "resumed", "version": version}))
 }
 
 #[derive(Deserr)]

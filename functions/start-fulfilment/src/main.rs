@@ -1,5 +1,6 @@
-//! `OrderCreated` from the bus, through a queue → one execution that fulfils the order;
-//! `OrderCancelRequested` → one that undoes it; `FulfilmentResumed` → one that goes on with whichever was stuck.
+//! `OrderCreated` from the bus, through a queue → one execution that fulfils the order; `OrderCancelRequested` → one that
+//! undoes it; `FulfilmentResumed` and `StepSkipped` → one that goes on with whichever was stuck; `RefundRequested` → one
+//! that gives the money back.
 //!
 //! A message that comes twice starts nothing the second time; one that cannot be handled comes again, and at last goes
 //! to the dead-letter queue.
@@ -7,11 +8,11 @@
 use adapters::{aws, event_bridge::Detail, lambda, step_functions::StateMachine};
 use application::{
     event_store::Unavailable,
-    ports::{Fulfilment, FulfilmentInput},
+    ports::{Cause, Fulfilment, FulfilmentInput},
 };
 use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use aws_sdk_sfn::Client;
-use domain::{ids::OrderId, order::Resumption};
+use domain::ids::OrderId;
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde::Deserialize;
 use tracing::{Instrument, info, warn};
@@ -63,26 +64,23 @@ async fn start(fulfilment: &impl Fulfilment, message: &SqsMessage) -> Result<(),
     let BusEvent { detail: Detail { metadata, data } } =
         serde_json::from_str(message.body.as_deref().unwrap_or_default())?;
     let order_id = OrderId::parse(&metadata.aggregate_id).ok_or(StartError::NotAnOrder)?;
-    let (undo, resumed_by) = match metadata.event_type.as_str() {
-        "OrderCreated" => (false, None),
-        "OrderCancelRequested" => (true, None),
-        "FulfilmentResumed" => (serde_json::from_value::<Resumption>(data)?.undo, Some(metadata.sequence)),
-        _ => return Err(StartError::UnexpectedType(metadata.event_type)),
-    };
-    let input = FulfilmentInput {
+    let cause = Cause {
         order_id,
-        correlation_id: metadata.correlation_id,
-        causation_id: metadata.event_id,
-        traceparent: metadata.traceparent,
-        undo,
-        resumed_by,
+        version: metadata.sequence,
+        event_type: &metadata.event_type,
+        data: &data,
+        correlation_id: &metadata.correlation_id,
+        traceparent: metadata.traceparent.as_deref(),
+    };
+    let Some(input) = FulfilmentInput::started_by(cause)? else {
+        return Err(StartError::UnexpectedType(metadata.event_type));
     };
     let correlation_id = &input.correlation_id;
     let now = fulfilment
         .start(&input)
         .await
         .inspect_err(|_| warn!(%order_id, correlation_id, "the state machine does not answer"))?;
-    info!(%order_id, correlation_id, undo, started = now, "execution started, now or before");
+    info!(%order_id, correlation_id, execution = input.execution_name(), started = now, "execution started, now or before");
     Ok(())
 }
 
@@ -121,8 +119,19 @@ mod tests {
             .replace("OrderCreated", "FulfilmentResumed")
             .replace(r#"\"data\":{"#, r#"\"data\":{\"reason\":\"the provider is back\",\"undo\":true,"#);
         assert!(handle(&fulfilment, batch(&resumed)).await.batch_item_failures.is_empty());
+        let skipped = SAMPLE
+            .replace("OrderCreated", "StepSkipped")
+            .replace(r#"\"sequence\":1"#, r#"\"sequence\":9"#)
+            .replace(r#"\"data\":{"#, r#"\"data\":{\"reason\":\"paid back\",\"step\":\"refund-payment\","#);
+        let refund =
+            SAMPLE.replace("OrderCreated", "RefundRequested").replace(r#"\"sequence\":1"#, r#"\"sequence\":7"#);
+        for message in [skipped, refund] {
+            assert!(handle(&fulfilment, batch(&message)).await.batch_item_failures.is_empty());
+        }
         let names: Vec<String> = fulfilment.started().iter().map(FulfilmentInput::execution_name).collect();
-        assert!(names.iter().any(|name| name.ends_with("-resumed-1")), "{names:?}");
+        for end in ["-resumed-1", "-resumed-9", "-refund-7"] {
+            assert!(names.iter().any(|name| name.ends_with(end)), "{names:?}");
+        }
         let other = handle(&fulfilment, batch(&SAMPLE.replace("OrderCreated", "OrderRejected"))).await;
         assert_eq!(other.batch_item_failures.len(), 1);
     }

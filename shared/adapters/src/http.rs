@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use application::event_store::Metadata;
 use chrono::{DateTime, Utc};
-use domain::ids::CustomerId;
+use domain::ids::{CustomerId, OrderId};
 use lambda_http::{Body, Error, Request, RequestExt, Response, request::RequestContext, service_fn};
 use serde::Serialize;
 use tracing::{Instrument, info, warn};
@@ -39,6 +39,8 @@ pub struct Caller {
     pub id: CustomerId,
     /// In the group `staff`.
     pub staff: bool,
+    /// In the group `carrier`: may say that a parcel has arrived.
+    pub carrier: bool,
 }
 
 impl Caller {
@@ -49,7 +51,12 @@ impl Caller {
 
     /// As the audit trail names the caller.
     pub fn actor(&self) -> String {
-        format!("{}:{}", if self.staff { "staff" } else { "customer" }, self.id)
+        let role = match (self.staff, self.carrier) {
+            (true, _) => "staff",
+            (false, true) => "carrier",
+            (false, false) => "customer",
+        };
+        format!("{role}:{}", self.id)
     }
 }
 
@@ -83,7 +90,10 @@ impl ApiRequest {
         let id = claims.and_then(|claims| claims.get("sub")).and_then(|sub| CustomerId::parse(sub).ok());
         let claim = |name| claims.and_then(|claims| claims.get(name)).map_or("", String::as_str);
         match id {
-            Some(id) => Ok(Caller { id, staff: is_staff(claim("cognito:groups"), claim("groups")) }),
+            Some(id) => {
+                let is_in = |group| is_in(group, claim("cognito:groups"), claim("groups"));
+                Ok(Caller { id, staff: is_in("staff"), carrier: is_in("carrier") })
+            }
             None => Err(Problem::unauthorized()),
         }
     }
@@ -92,6 +102,29 @@ impl ApiRequest {
     pub fn staff(&self) -> Result<Caller, Problem> {
         let caller = self.caller()?;
         if caller.staff { Ok(caller) } else { Err(Problem::forbidden("this route is for staff only")) }
+    }
+
+    /// The caller, if it is somebody of staff or the carrier.
+    pub fn staff_or_carrier(&self) -> Result<Caller, Problem> {
+        let caller = self.caller()?;
+        if caller.staff || caller.carrier {
+            Ok(caller)
+        } else {
+            Err(Problem::forbidden("this route is for staff and carriers only"))
+        }
+    }
+
+    /// The order that the path names. What is no order's id names none.
+    pub fn order_id(&self) -> Result<OrderId, Problem> {
+        OrderId::parse(&self.path_parameter("order_id")).ok_or_else(|| Problem::not_found("order"))
+    }
+
+    /// The id of a command on an order: the same whenever this caller sends this deed under the same `Idempotency-Key`.
+    pub fn command_id(&self, order_id: OrderId, deed: &str, caller: &Caller) -> Result<Uuid, Problem> {
+        Ok(match self.idempotency_key()? {
+            Some(key) => order_id.work_id(&format!("{deed} {} {key}", caller.id)),
+            None => Uuid::now_v7(),
+        })
     }
 
     /// A parameter of the path as the route names it; empty when there is none.
@@ -174,10 +207,10 @@ fn is_traceparent(value: &str) -> bool {
 /// API Gateway hands a list claim on as text without quotes: `[staff admin]`.
 ///
 /// The names of Cognito's groups hold no spaces, so its list can be taken apart. Another issuer's can hold some, and
-/// `[Warehouse staff]` is one group or two: there, only a list of nothing but `staff` counts.
-fn is_staff(cognito_groups: &str, groups: &str) -> bool {
+/// `[Warehouse staff]` is one group or two: there, only a list of nothing but the group counts.
+fn is_in(group: &str, cognito_groups: &str, groups: &str) -> bool {
     let bare = |list: &str| list.strip_prefix('[').and_then(|list| list.strip_suffix(']')).unwrap_or(list).to_owned();
-    bare(cognito_groups).split_whitespace().any(|group| group == "staff") || bare(groups) == "staff"
+    bare(cognito_groups).split_whitespace().any(|one| one == group) || bare(groups) == group
 }
 
 /// An answer with a JSON body.
@@ -246,15 +279,15 @@ mod tests {
     #[test]
     fn only_who_is_in_the_group_staff_without_a_doubt_is_staff() {
         for cognito_groups in ["[staff]", "[admin staff]"] {
-            assert!(is_staff(cognito_groups, ""), "{cognito_groups}");
+            assert!(is_in("staff", cognito_groups, ""), "{cognito_groups}");
         }
         for groups in ["staff", "[staff]"] {
-            assert!(is_staff("", groups), "{groups}");
+            assert!(is_in("staff", "", groups), "{groups}");
         }
         for other in ["", "[]", "[staffing]", "not-staff", "[Warehouse staff]"] {
-            assert!(!is_staff("", other), "{other}");
+            assert!(!is_in("staff", "", other), "{other}");
         }
-        assert!(!is_staff("[staffing]", "") && !is_staff("", ""));
+        assert!(!is_in("staff", "[staffing]", "") && !is_in("staff", "", ""));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
 use application::{event_store::Commit, fulfilment::StepError, ports::FulfilmentInput};
 use aws_lambda_events::event::dynamodb::Event as DynamoDbEvent;
 use chrono::{DateTime, Utc};
+use domain::{ids::OrderId, order::Attention};
 use lambda_runtime::{Context, Diagnostic, Error, LambdaEvent, service_fn};
 use serde::de::DeserializeOwned;
 use tracing::{Instrument, Span, info, warn};
@@ -69,6 +70,13 @@ pub fn chain(error: &dyn StdError) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Says in the log that an order waits for a person. A metric filter counts these lines, and an alarm rings for them: the
+/// wording is the filter's (`infra/alarms.yaml`).
+pub fn order_needs_attention(order_id: OrderId, attention: &Attention) {
+    let Attention { step, reason } = attention;
+    warn!(%order_id, step, reason, "order needs attention");
 }
 
 /// Runs a step of the fulfilment: ids in, nothing out, and on failure the stable error type that the state machine knows.
@@ -167,6 +175,7 @@ mod tests {
             include_str!("../../../events/cancel-shipment.json"),
             include_str!("../../../events/refund-payment.json"),
             include_str!("../../../events/close-order.json"),
+            include_str!("../../../events/issue-refund.json"),
             include_str!("../../../events/flag-order.json"),
         ];
         for sample in samples {

@@ -2,9 +2,13 @@
 
 use application::{
     event_store::Unavailable,
-    ports::{Fulfilment, FulfilmentInput},
+    ports::{ExecutionState, Fulfilment, FulfilmentInput},
 };
-use aws_sdk_sfn::{Client, operation::start_execution::StartExecutionError};
+use aws_sdk_sfn::{
+    Client,
+    operation::{describe_execution::DescribeExecutionError, start_execution::StartExecutionError},
+    types::ExecutionStatus,
+};
 
 /// The state machine of `infra/fulfilment.asl.json`.
 pub struct StateMachine {
@@ -34,6 +38,20 @@ impl Fulfilment for StateMachine {
             Ok(_) => Ok(true),
             Err(StartExecutionError::ExecutionAlreadyExists(_)) => Ok(false),
             Err(error) => Err(unavailable(error.into())),
+        }
+    }
+
+    async fn state(&self, input: &FulfilmentInput) -> Result<ExecutionState, Unavailable> {
+        let machine = self.arn.replacen(":stateMachine:", ":execution:", 1);
+        let arn = format!("{machine}:{}", input.execution_name());
+        let described = self.client.describe_execution().execution_arn(arn).send().await;
+        match described.map_err(aws_sdk_sfn::error::SdkError::into_service_error) {
+            Ok(execution) => Ok(match execution.status {
+                ExecutionStatus::Running | ExecutionStatus::PendingRedrive => ExecutionState::Running,
+                _ => ExecutionState::Ended,
+            }),
+            Err(DescribeExecutionError::ExecutionDoesNotExist(_)) => Ok(ExecutionState::NeverStarted),
+            Err(error) => Err(Unavailable { what: "the state machine", source: error.into() }),
         }
     }
 }

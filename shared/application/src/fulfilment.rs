@@ -6,10 +6,11 @@
 //! | [`inventory::reserve_inventory`] | reserve | `InventoryReserved` or `ReservationFailed` | [`inventory::release_inventory`] |
 //! | [`payment::process_payment`] | charge | `PaymentCompleted` or `PaymentFailed` | [`payment::refund_payment`] |
 //! | [`shipment::create_shipment`] | create shipment | `ShipmentCreated` or `ShipmentFailed` | [`shipment::cancel_shipment`] |
-//! | [`confirmation::send_confirmation`] | send | `OrderConfirmed`, sent or not | a message cannot be unsent |
+//! | [`confirmation::send_confirmation`] | send | `OrderConfirmed`, sent or not | [`closing::close_order`] tells the customer |
 //!
 //! The undos run in the opposite order, each also when nothing is recorded to undo; then [`closing::close_order`] ends the
-//! order as rejected or cancelled. What does not get done after all its tries ends in [`attention::flag_order`].
+//! order as rejected or cancelled, and says so. What staff want to give back besides goes through
+//! [`staff_refunds::issue_refund`]. What does not get done after all its tries ends in [`attention::flag_order`].
 //!
 //! Each step loads the order, does nothing when its fact is there, calls its provider with a key that depends on order
 //! and step only, and appends the fact. So each may run twice or stop at any line, and running it again finishes it.
@@ -20,6 +21,7 @@ pub mod confirmation;
 pub mod inventory;
 pub mod payment;
 pub mod shipment;
+pub mod staff_refunds;
 pub mod validate;
 
 use chrono::{DateTime, Utc};
@@ -48,6 +50,9 @@ pub enum StepError {
     /// An undo was asked for, but there is no reason for it.
     #[error("the order stands")]
     OrderStands,
+    /// There is nothing to undo any more: the customer has the parcel.
+    #[error("the order stands: it is delivered")]
+    Delivered,
     #[error("something is still held for the order")]
     StillHeld,
     #[error("the provider refused the request as such")]
@@ -72,6 +77,7 @@ impl StepError {
             Self::NotToBeFulfilled(Ending::Rejected(RejectionReason::ShipmentRefused { .. })) => "ShipmentRefused",
             Self::NotToBeFulfilled(Ending::Cancelled(_)) => "OrderCancelled",
             Self::OrderStands => "OrderStands",
+            Self::Delivered => "OrderDelivered",
             Self::StillHeld => "StillHeld",
             Self::RequestRefused => "RequestRefused",
             Self::Unavailable(_) => "Unavailable",
@@ -105,6 +111,7 @@ impl From<UndoRejection> for StepError {
         match rejection {
             UndoRejection::UnknownOrder => Self::UnknownOrder,
             UndoRejection::OrderStands => Self::OrderStands,
+            UndoRejection::Delivered => Self::Delivered,
         }
     }
 }
@@ -143,9 +150,12 @@ fn metadata(input: &FulfilmentInput, step: &str, now: DateTime<Utc>) -> Metadata
 fn outcome(order: &Order) -> Result<(), StepError> {
     match &order.course {
         Course::NotCreated => Err(StepError::UnknownOrder),
-        Course::Created(_) | Course::Reserved(..) | Course::Paid(..) | Course::Shipped(..) | Course::Confirmed(..) => {
-            Ok(())
-        }
+        Course::Created(_)
+        | Course::Reserved(..)
+        | Course::Paid(..)
+        | Course::Shipped(..)
+        | Course::Confirmed(..)
+        | Course::Delivered(..) => Ok(()),
         Course::Undoing(_, _, ending) | Course::Ended(_, ending) => Err(StepError::NotToBeFulfilled(ending.clone())),
     }
 }

@@ -3,7 +3,7 @@
 use domain::{
     books::{Books, ReservedLine},
     ids::OrderId,
-    money::{Money, MoneyError},
+    money::{Currency, Money, MoneyError},
     order::OrderEvent,
 };
 
@@ -50,9 +50,19 @@ pub async fn ledger(
     let events = commits.iter().flat_map(|commit| &commit.events);
     let events: Vec<OrderEvent> = events.map(RecordedEvent::read).collect::<Result<_, _>>().map_err(LoadError::from)?;
     let order = Books::of(&events)?.ok_or(LedgerError::UnknownOrder)?;
+    let providers = providers_books(payments, inventory, shipping, id, order.charged.currency()).await?;
+    Ok(Ledger { order, providers })
+}
 
-    let zero = Money::zero(order.charged.currency());
-    let (mut charged, mut refunded) = (zero, zero);
+/// The order's books as its providers keep them, asked now.
+pub async fn providers_books(
+    payments: &impl Payments,
+    inventory: &impl Inventory,
+    shipping: &impl Shipping,
+    id: OrderId,
+    currency: Currency,
+) -> Result<Books, LedgerError> {
+    let (mut charged, mut refunded) = (Money::zero(currency), Money::zero(currency));
     for entry in payments.ledger(id).await? {
         match entry {
             LedgerEntry::Charged(_, amount) => charged = charged.plus(amount)?,
@@ -65,5 +75,5 @@ pub async fn ledger(
         held.map(|line| ReservedLine { product_id: line.product_id, quantity: line.quantity }).collect();
     reserved.sort_unstable();
     let shipment = shipping.shipment(shipment_key(id)).await?;
-    Ok(Ledger { order, providers: Books { charged, refunded, reserved, shipment } })
+    Ok(Books { charged, refunded, reserved, shipment })
 }

@@ -9,6 +9,8 @@ pub mod ledger;
 pub mod order_stream;
 pub mod ports;
 pub mod project_orders;
+pub mod reconcile;
+pub mod record_delivery;
 pub mod sandbox;
 
 #[cfg(feature = "testing")]

@@ -12,7 +12,7 @@ use std::{
     sync::Mutex,
 };
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use domain::{
     books::ShipmentBook,
     ids::{NotificationId, OrderId, ProductId, ReservationId, TransactionId},
@@ -27,9 +27,10 @@ use uuid::Uuid;
 use crate::{
     event_store::{AppendError, Appended, Commit, EventStore, StreamId, Unavailable},
     ports::{
-        Catalogue, ChargeCancellation, ChargeError, ChargeRequest, EventBus, Fulfilment, FulfilmentInput, Inventory,
-        LedgerEntry, Notification, Notifications, OrderViews, Payments, PublishError, PublishedEvent, RefundError,
-        RefundRequest, ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping, StockLine,
+        Catalogue, ChargeCancellation, ChargeError, ChargeRequest, DeliveryError, EventBus, ExecutionState, Fulfilment,
+        FulfilmentInput, Inventory, LedgerEntry, Notification, Notifications, OrderViews, Payments, PublishError,
+        PublishedEvent, RefundError, RefundRequest, ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping,
+        StockLine, TakeBackError,
     },
     sandbox,
 };
@@ -45,12 +46,19 @@ pub enum Fault {
 
 /// What the next calls to a port meet, in order; and a moment before and after each effect in which others may act.
 #[derive(Default)]
-pub struct Faults(Mutex<VecDeque<Fault>>);
+pub struct Faults(Mutex<VecDeque<Option<Fault>>>);
 
 impl Faults {
     /// The next call that changes something meets this fault.
     pub fn push(&self, fault: Fault) {
-        self.0.lock().unwrap().push_back(fault);
+        self.0.lock().unwrap().push_back(Some(fault));
+    }
+
+    /// The call that changes something after `calls` others meets this fault.
+    pub fn push_after(&self, calls: usize, fault: Fault) {
+        let mut faults = self.0.lock().unwrap();
+        faults.extend(std::iter::repeat_n(None, calls));
+        faults.push_back(Some(fault));
     }
 
     /// What has not been met yet will not be.
@@ -60,7 +68,7 @@ impl Faults {
 
     async fn around<T>(&self, what: &'static str, effect: impl FnOnce() -> T) -> Result<T, Unavailable> {
         yield_now().await;
-        let fault = self.0.lock().unwrap().pop_front();
+        let fault = self.0.lock().unwrap().pop_front().flatten();
         if fault == Some(Fault::BeforeEffect) {
             return Err(unavailable(what));
         }
@@ -88,6 +96,11 @@ pub struct MemoryEventStore {
 }
 
 impl MemoryEventStore {
+    /// How many commits there are in all streams.
+    pub fn count(&self) -> usize {
+        self.streams.lock().unwrap().values().map(Vec::len).sum()
+    }
+
     /// Every commit of every stream.
     pub fn all(&self) -> Vec<Commit> {
         self.streams.lock().unwrap().values().flatten().cloned().collect()
@@ -221,7 +234,7 @@ pub struct MemoryPayments {
     /// How often the sandbox was asked under a key to fail a few times.
     attempts: Mutex<BTreeMap<Uuid, u64>>,
     pub faults: Faults,
-    refunds: Mutex<BTreeMap<Uuid, RefundRequest>>,
+    refunds: Mutex<BTreeMap<Uuid, (RefundRequest, Refund)>>,
 }
 
 impl MemoryPayments {
@@ -263,43 +276,61 @@ impl MemoryPayments {
     fn try_cancel(&self, cancellation: &ChargeCancellation) -> Result<Option<(Payment, Refund)>, Unavailable> {
         let ChargeCancellation { order_id, charge_key, refund_key } = *cancellation;
         let payment = match self.charges.lock().unwrap().get(&charge_key) {
-            Some((request, Ok(_))) if sandbox::refund_fails(&request.payment_method) => {
-                return Err(asked_to_fail("the payment provider"));
-            }
-            Some((request, Ok(payment))) => {
-                self.fail_first(refund_key, sandbox::refund_failures(&request.payment_method))?;
-                payment.clone()
-            }
+            Some((_, Ok(payment))) => payment.clone(),
             Some((_, Err(_))) => return Ok(None),
             None => {
                 self.cancelled.lock().unwrap().insert(charge_key, order_id);
                 return Ok(None);
             }
         };
-        let request = RefundRequest { idempotency_key: refund_key, order_id, charge_key, amount: payment.amount };
-        let transaction_id = self.try_refund(&request).map_err(|_| unavailable("the payment provider"))?;
-        let refund = Refund { transaction_id, amount: payment.amount, processed_at: payment.processed_at };
-        Ok(Some((payment, refund)))
+        let earlier = self.refunds.lock().unwrap().get(&refund_key).map(|(request, _)| request.amount);
+        let amount = earlier.unwrap_or_else(|| self.left_of(charge_key, payment.amount));
+        if amount.amount() == 0 {
+            return Ok(None);
+        }
+        let request = RefundRequest { idempotency_key: refund_key, order_id, charge_key, amount };
+        match self.try_refund_of(&request) {
+            Ok(refund) => Ok(Some((payment, refund))),
+            Err(RefundError::Unavailable(error)) => Err(error),
+            Err(_) => Err(unavailable("the payment provider")),
+        }
     }
 
-    fn try_refund(&self, request: &RefundRequest) -> Result<TransactionId, RefundError> {
+    /// What refunds have left of a charge of this amount.
+    fn left_of(&self, charge_key: Uuid, charged: Money) -> Money {
+        let refunds = self.refunds.lock().unwrap();
+        let of_charge = refunds.values().filter(|(refund, _)| refund.charge_key == charge_key);
+        of_charge.fold(charged, |left, (refund, _)| left.minus(refund.amount).unwrap())
+    }
+
+    fn try_refund_of(&self, request: &RefundRequest) -> Result<Refund, RefundError> {
+        let payment_method = match self.charges.lock().unwrap().get(&request.charge_key) {
+            Some((charge, Ok(_))) => charge.payment_method.clone(),
+            Some((_, Err(_))) | None => return Err(RefundError::NoCharge),
+        };
+        if sandbox::refund_fails(&payment_method) {
+            return Err(asked_to_fail("the payment provider").into());
+        }
+        self.fail_first(request.idempotency_key, sandbox::refund_failures(&payment_method))?;
         let charges = self.charges.lock().unwrap();
         let mut refunds = self.refunds.lock().unwrap();
-        let id = TransactionId(format!("re_{}", request.idempotency_key.simple()));
-        if let Some(first) = refunds.get(&request.idempotency_key) {
-            return if first == request { Ok(id) } else { Err(RefundError::KeyReused) };
+        if let Some((first, refund)) = refunds.get(&request.idempotency_key) {
+            return if first == request { Ok(refund.clone()) } else { Err(RefundError::KeyReused) };
         }
-        let Some((_, Ok(payment))) = charges.get(&request.charge_key) else {
-            return Err(RefundError::NoCharge);
-        };
+        let Some((_, Ok(payment))) = charges.get(&request.charge_key) else { return Err(RefundError::NoCharge) };
         refunds
             .values()
-            .filter(|refund| refund.charge_key == request.charge_key)
-            .try_fold(payment.amount, |left, refund| left.minus(refund.amount))
+            .filter(|(refund, _)| refund.charge_key == request.charge_key)
+            .try_fold(payment.amount, |left, (refund, _)| left.minus(refund.amount))
             .and_then(|left| left.minus(request.amount))
             .map_err(|_| RefundError::TooMuch)?;
-        refunds.insert(request.idempotency_key, request.clone());
-        Ok(id)
+        let refund = Refund {
+            transaction_id: TransactionId(format!("re_{}", request.idempotency_key.simple())),
+            amount: request.amount,
+            processed_at: Utc::now(),
+        };
+        refunds.insert(request.idempotency_key, (request.clone(), refund.clone()));
+        Ok(refund)
     }
 }
 
@@ -312,8 +343,8 @@ impl Payments for MemoryPayments {
         self.faults.around("the payment provider", || self.try_cancel(cancellation)).await?
     }
 
-    async fn refund(&self, request: &RefundRequest) -> Result<TransactionId, RefundError> {
-        self.faults.around("the payment provider", || self.try_refund(request)).await?
+    async fn refund(&self, request: &RefundRequest) -> Result<Refund, RefundError> {
+        self.faults.around("the payment provider", || self.try_refund_of(request)).await?
     }
 
     async fn ledger(&self, order_id: OrderId) -> Result<Vec<LedgerEntry>, Unavailable> {
@@ -324,10 +355,10 @@ impl Payments for MemoryPayments {
                 Ok(payment) => LedgerEntry::Charged(payment.transaction_id.clone(), payment.amount),
                 Err(code) => LedgerEntry::Declined(code.clone()),
             });
-        let refund_entries = refunds.values().filter(|refund| refund.order_id == order_id).map(|refund| {
-            let id = TransactionId(format!("re_{}", refund.idempotency_key.simple()));
-            LedgerEntry::Refunded(id, refund.amount)
-        });
+        let refund_entries = refunds
+            .values()
+            .filter(|(request, _)| request.order_id == order_id)
+            .map(|(_, refund)| LedgerEntry::Refunded(refund.transaction_id.clone(), refund.amount));
         let cancelled = self.cancelled.lock().unwrap();
         let cancel_entries = cancelled.values().filter(|id| **id == order_id).map(|_| LedgerEntry::Cancelled);
         Ok(charge_entries.chain(refund_entries).chain(cancel_entries).collect())
@@ -340,11 +371,12 @@ pub struct MemoryShipping {
     cancelled: Mutex<BTreeSet<Uuid>>,
     /// Those that the carrier does not give back.
     kept: Mutex<BTreeSet<Uuid>>,
+    delivered: Mutex<BTreeMap<Uuid, DateTime<Utc>>>,
     pub faults: Faults,
 }
 
 impl MemoryShipping {
-    /// How many parcels are under way.
+    /// How many parcels are under way or have arrived.
     pub fn shipments(&self) -> usize {
         let shipments = self.shipments.lock().unwrap();
         let cancelled = self.cancelled.lock().unwrap();
@@ -373,16 +405,30 @@ impl MemoryShipping {
         answer.clone().map_err(ShipmentError::Refused)
     }
 
-    fn cancel(&self, shipment_key: Uuid) -> Result<(), Unavailable> {
+    fn cancel(&self, shipment_key: Uuid) -> Result<(), TakeBackError> {
         let shipments = self.shipments.lock().unwrap();
+        if let Some(at) = self.delivered.lock().unwrap().get(&shipment_key) {
+            return Err(TakeBackError::Delivered(*at));
+        }
         if self.kept.lock().unwrap().contains(&shipment_key) {
-            return Err(asked_to_fail("the carrier"));
+            return Err(asked_to_fail("the carrier").into());
         }
         // What was refused stays refused.
         if !matches!(shipments.get(&shipment_key), Some(Err(_))) {
             self.cancelled.lock().unwrap().insert(shipment_key);
         }
         Ok(())
+    }
+
+    fn deliver(&self, shipment_key: Uuid) -> Result<DateTime<Utc>, DeliveryError> {
+        let shipments = self.shipments.lock().unwrap();
+        let cancelled = self.cancelled.lock().unwrap().contains(&shipment_key);
+        match shipments.get(&shipment_key) {
+            Some(Ok(_)) if !cancelled => {
+                Ok(*self.delivered.lock().unwrap().entry(shipment_key).or_insert_with(Utc::now))
+            }
+            _ => Err(DeliveryError::NotUnderWay),
+        }
     }
 }
 
@@ -391,13 +437,18 @@ impl Shipping for MemoryShipping {
         let shipments = self.shipments.lock().unwrap();
         Ok(match shipments.get(&shipment_key) {
             Some(Ok(_)) if self.cancelled.lock().unwrap().contains(&shipment_key) => ShipmentBook::Cancelled,
+            Some(Ok(_)) if self.delivered.lock().unwrap().contains_key(&shipment_key) => ShipmentBook::Delivered,
             Some(Ok(_)) => ShipmentBook::Created,
             Some(Err(_)) | None => ShipmentBook::None,
         })
     }
 
-    async fn cancel_shipment(&self, _order_id: OrderId, shipment_key: Uuid) -> Result<(), Unavailable> {
+    async fn cancel_shipment(&self, _order_id: OrderId, shipment_key: Uuid) -> Result<(), TakeBackError> {
         self.faults.around("the carrier", || self.cancel(shipment_key)).await?
+    }
+
+    async fn confirm_delivery(&self, shipment_key: Uuid) -> Result<DateTime<Utc>, DeliveryError> {
+        self.faults.around("the carrier", || self.deliver(shipment_key)).await?
     }
 
     async fn create_shipment(&self, request: &ShipmentRequest) -> Result<Shipment, ShipmentError> {
@@ -454,6 +505,12 @@ impl OrderViews for MemoryOrderViews {
         };
         self.faults.around("the order view", replace).await?
     }
+
+    async fn open_orders(&self, placed_before: DateTime<Utc>, limit: usize) -> Result<Vec<OrderId>, Unavailable> {
+        let views = self.views.lock().unwrap();
+        let open = views.values().filter(|view| view.is_open() && view.created_at < placed_before);
+        Ok(open.take(limit).map(|view| view.id).collect())
+    }
 }
 
 #[derive(Default)]
@@ -485,12 +542,18 @@ impl EventBus for MemoryEventBus {
 #[derive(Default)]
 pub struct MemoryFulfilment {
     started: Mutex<BTreeMap<String, FulfilmentInput>>,
+    ended: Mutex<BTreeSet<String>>,
     down: Mutex<bool>,
 }
 
 impl MemoryFulfilment {
     pub fn started(&self) -> Vec<FulfilmentInput> {
         self.started.lock().unwrap().values().cloned().collect()
+    }
+
+    /// The execution has come to an end, good or bad.
+    pub fn end(&self, input: &FulfilmentInput) {
+        self.ended.lock().unwrap().insert(input.execution_name());
     }
 
     pub fn set_down(&self, down: bool) {
@@ -503,7 +566,25 @@ impl Fulfilment for MemoryFulfilment {
         if *self.down.lock().unwrap() {
             return Err(unavailable("the state machine"));
         }
-        Ok(self.started.lock().unwrap().insert(input.execution_name(), input.clone()).is_none())
+        let mut started = self.started.lock().unwrap();
+        let name = input.execution_name();
+        if started.contains_key(&name) {
+            return Ok(false);
+        }
+        started.insert(name, input.clone());
+        Ok(true)
+    }
+
+    async fn state(&self, input: &FulfilmentInput) -> Result<ExecutionState, Unavailable> {
+        if *self.down.lock().unwrap() {
+            return Err(unavailable("the state machine"));
+        }
+        let name = input.execution_name();
+        Ok(match self.started.lock().unwrap().contains_key(&name) {
+            false => ExecutionState::NeverStarted,
+            true if self.ended.lock().unwrap().contains(&name) => ExecutionState::Ended,
+            true => ExecutionState::Running,
+        })
     }
 }
 

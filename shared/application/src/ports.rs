@@ -5,16 +5,18 @@
 
 use std::future::Future;
 
+use chrono::{DateTime, Utc};
 use domain::{
     address::ShippingAddress,
     books::ShipmentBook,
     ids::{CustomerId, NotificationId, OrderId, PaymentMethod, ProductId, TransactionId},
     money::{Money, Quantity},
-    order::{Payment, Refund, Reservation, Shipment, Shortage},
+    order::{Payment, Refund, Reservation, Resumption, Shipment, Shortage, SkippedStep},
     order_view::OrderView,
     product::Product,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::event_store::{BoxError, Metadata, RecordedEvent, StreamId, Unavailable};
@@ -134,16 +136,16 @@ pub trait Payments: Send + Sync {
     /// under the same key gets [`ChargeError::KeyReused`].
     fn charge(&self, request: &ChargeRequest) -> impl Future<Output = Result<Payment, ChargeError>> + Send;
 
-    /// Gives the charge back in whole if it went through, and bars it if it has not come yet: a charge that comes late
-    /// MUST then get [`ChargeError::Cancelled`]. Answers the charge and its refund, if there was one. MUST have the same
-    /// effect and answer however often it is asked.
+    /// Gives back what refunds have left of the charge if it went through, and bars it if it has not come yet: a charge
+    /// that comes late MUST then get [`ChargeError::Cancelled`]. Answers the charge and this refund; `None` when there was
+    /// no charge, or nothing left of it. MUST have the same effect and answer however often it is asked.
     fn cancel_charge(
         &self,
         cancellation: &ChargeCancellation,
     ) -> impl Future<Output = Result<Option<(Payment, Refund)>, Unavailable>> + Send;
 
     /// MUST refund once per key, and never more in all than was charged.
-    fn refund(&self, request: &RefundRequest) -> impl Future<Output = Result<TransactionId, RefundError>> + Send;
+    fn refund(&self, request: &RefundRequest) -> impl Future<Output = Result<Refund, RefundError>> + Send;
 
     /// Every charge, decline and refund of the order, in any order.
     fn ledger(&self, order_id: OrderId) -> impl Future<Output = Result<Vec<LedgerEntry>, Unavailable>> + Send;
@@ -169,18 +171,42 @@ pub enum ShipmentError {
     Unavailable(#[from] Unavailable),
 }
 
+/// Why a shipment does not come back.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeBackError {
+    #[error("the parcel has arrived")]
+    Delivered(DateTime<Utc>),
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Why a parcel has not arrived.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryError {
+    #[error("no such parcel is under way")]
+    NotUnderWay,
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
 /// The carrier.
 pub trait Shipping: Send + Sync {
     /// What became of the shipment under this key. One that was barred before it came is none.
     fn shipment(&self, shipment_key: Uuid) -> impl Future<Output = Result<ShipmentBook, Unavailable>> + Send;
 
     /// Takes the shipment back if there is one, and bars it if it has not come yet: a request that comes late MUST then
-    /// get [`ShipmentError::Cancelled`]. MUST have the same effect however often it is asked.
+    /// get [`ShipmentError::Cancelled`]. MUST have the same effect however often it is asked. MUST refuse with
+    /// [`TakeBackError::Delivered`] what has arrived: of a delivery and a cancellation, exactly one comes about.
     fn cancel_shipment(
         &self,
         order_id: OrderId,
         shipment_key: Uuid,
-    ) -> impl Future<Output = Result<(), Unavailable>> + Send;
+    ) -> impl Future<Output = Result<(), TakeBackError>> + Send;
+
+    /// When the parcel arrived. The sandbox delivers nothing by itself: there, whoever asks first is believed, and the
+    /// parcel has arrived. MUST answer the same ever after, and MUST refuse a shipment that is cancelled or was never made.
+    fn confirm_delivery(&self, shipment_key: Uuid)
+    -> impl Future<Output = Result<DateTime<Utc>, DeliveryError>> + Send;
 
     /// MUST create one shipment per key, and answer a repeated request with it, or with the same refusal.
     fn create_shipment(
@@ -224,6 +250,14 @@ pub trait OrderViews: Send + Sync {
 
     /// MUST replace the view only if the stored one has version `replaces`, 0 for none; else [`SaveError::Superseded`].
     fn save(&self, view: &OrderView, replaces: u64) -> impl Future<Output = Result<(), SaveError>> + Send;
+
+    /// Orders that were placed before this time and have not [come to rest](OrderView::is_open), `limit` at most. May leave
+    /// out what has only just changed. MUST NOT cost more the more orders have come to rest.
+    fn open_orders(
+        &self,
+        placed_before: DateTime<Utc>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<OrderId>, Unavailable>> + Send;
 }
 
 /// One event on its way to whoever subscribed.
@@ -263,9 +297,12 @@ pub struct FulfilmentInput {
     /// True for the execution that undoes a cancelled order.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub undo: bool,
-    /// For an execution that goes on with a stuck order: the number of the event that let it.
+    /// True for an execution that gives back what staff have requested.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refund: bool,
+    /// The number of the event that started it, where an order may have several of that kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resumed_by: Option<u64>,
+    pub started_by: Option<u64>,
 }
 
 impl AsRef<Self> for FulfilmentInput {
@@ -274,15 +311,62 @@ impl AsRef<Self> for FulfilmentInput {
     }
 }
 
+/// What the event that may start an execution brings along, on whatever way it comes.
+#[derive(Debug, Clone, Copy)]
+pub struct Cause<'c> {
+    pub order_id: OrderId,
+    /// The event's number in its stream.
+    pub version: u64,
+    pub event_type: &'c str,
+    pub data: &'c Value,
+    pub correlation_id: &'c str,
+    pub traceparent: Option<&'c str>,
+}
+
 impl FulfilmentInput {
-    /// The name of the execution: an order is fulfilled once, undone once, and resumed once for each time it is stuck.
+    /// The execution that this event starts; `None` for an event that starts none. An error when its data cannot be read.
+    pub fn started_by(cause: Cause<'_>) -> Result<Option<Self>, serde_json::Error> {
+        let version = Some(cause.version);
+        let (undo, refund, started_by) = match cause.event_type {
+            "OrderCreated" => (false, false, None),
+            "OrderCancelRequested" => (true, false, None),
+            "RefundRequested" => (false, true, version),
+            "FulfilmentResumed" => {
+                let Resumption { undo, refund, .. } = Resumption::deserialize(cause.data)?;
+                (undo && !refund, refund, version)
+            }
+            "StepSkipped" => (SkippedStep::deserialize(cause.data)?.step.is_undo(), false, version),
+            _ => return Ok(None),
+        };
+        Ok(Some(Self {
+            order_id: cause.order_id,
+            correlation_id: cause.correlation_id.to_owned(),
+            causation_id: format!("{}/{}", cause.order_id, cause.version),
+            traceparent: cause.traceparent.map(str::to_owned),
+            undo,
+            refund,
+            started_by,
+        }))
+    }
+
+    /// The name of the execution: an order is fulfilled once, undone once, and goes on once for each event that lets it.
     pub fn execution_name(&self) -> String {
-        match (self.resumed_by, self.undo) {
-            (Some(event), _) => format!("{}-resumed-{event}", self.order_id),
-            (None, true) => format!("{}-undo", self.order_id),
-            (None, false) => self.order_id.to_string(),
+        match (self.started_by, self.refund, self.undo) {
+            (Some(event), true, _) => format!("{}-refund-{event}", self.order_id),
+            (Some(event), false, _) => format!("{}-resumed-{event}", self.order_id),
+            (None, _, true) => format!("{}-undo", self.order_id),
+            (None, _, false) => self.order_id.to_string(),
         }
     }
+}
+
+/// What is known of an execution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecutionState {
+    NeverStarted,
+    Running,
+    /// It has come to an end, good or bad.
+    Ended,
 }
 
 /// What starts an order's fulfilment.
@@ -290,4 +374,7 @@ pub trait Fulfilment: Send + Sync {
     /// Answers whether it started now. MUST start nothing under an [execution name](FulfilmentInput::execution_name)
     /// that was used before.
     fn start(&self, input: &FulfilmentInput) -> impl Future<Output = Result<bool, Unavailable>> + Send;
+
+    /// What has become of the execution under this input's name.
+    fn state(&self, input: &FulfilmentInput) -> impl Future<Output = Result<ExecutionState, Unavailable>> + Send;
 }

@@ -22,7 +22,7 @@ pub fn decline_code(payment_method: &PaymentMethod) -> Option<&'static str> {
     }
 }
 
-/// Whether this payment method asks for refunds that fail.
+/// Whether this payment method asks for refunds that go on failing.
 pub fn refund_fails(payment_method: &PaymentMethod) -> bool {
     payment_method.as_str() == "pm_refund_fails"
 }
@@ -42,7 +42,7 @@ pub fn charge_delay(payment_method: &PaymentMethod) -> Option<Duration> {
     (payment_method.as_str() == "pm_slow").then_some(Duration::from_secs(2))
 }
 
-/// How many cancellations of a charge that went through fail without effect before one is heard.
+/// How many calls for a refund under one key fail without effect before one is heard.
 pub fn refund_failures(payment_method: &PaymentMethod) -> u64 {
     if payment_method.as_str() == "pm_refund_fails_twice" { 2 } else { 0 }
 }

@@ -12,9 +12,22 @@
 
 mod support;
 
-use application::{create_order::CreateOrderError, fulfilment::StepError, memory::Fault, ports::Payments};
-use domain::{ids::OrderId, order::Course};
-use support::{FORWARD, STEPS, Shop, Step, UNDO, cny};
+use application::{
+    create_order::CreateOrderError,
+    fulfilment::{StepError, attention::flag_order},
+    ledger::ledger,
+    memory::Fault,
+    order_stream::CommandError,
+    ports::Payments,
+};
+use domain::{
+    ids::OrderId,
+    order::{
+        Attention, Course, OrderEvent, SkippableStep, cancel::CancelRejection, record_delivery::DeliveryRejection,
+        request_refund::RefundRejection,
+    },
+};
+use support::{FORWARD, STEPS, Shop, Step, UNDO, at, cny, input};
 use uuid::Uuid;
 
 const HAPPY: [&str; 5] = ["OrderCreated", "InventoryReserved", "PaymentCompleted", "ShipmentCreated", "OrderConfirmed"];
@@ -31,7 +44,8 @@ async fn assert_fulfilled(shop: &Shop, id: OrderId) {
     assert_eq!(shop.balance(id).await, cny(3998));
     assert_eq!(shop.stock().await, 8);
     assert_eq!(shop.shipping.shipments(), 1);
-    assert_eq!(shop.notifications.sent().len(), 1);
+    let told: Vec<&str> = shop.told(id);
+    assert_eq!(told, ["order-confirmed"]);
 }
 
 async fn assert_undone(shop: &Shop, id: OrderId) {
@@ -56,6 +70,7 @@ async fn a_declined_order_gets_its_stock_released_and_is_rejected() {
     shop.fulfil(id, 1).await.unwrap();
     assert_eq!(shop.event_types(id).await, DECLINED);
     assert_undone(&shop, id).await;
+    assert_eq!(shop.told(id), ["order-rejected"]);
 }
 
 #[tokio::test]
@@ -282,6 +297,140 @@ async fn a_confirmed_order_that_is_cancelled_is_undone_in_whole() {
         ["OrderCancelRequested", "ShipmentCancelled", "PaymentRefunded", "InventoryReleased", "OrderCancelled"];
     assert_eq!(shop.event_types(id).await[5..], undone);
     assert_eq!((shop.balance(id).await, shop.stock().await, shop.shipping.shipments()), (cny(0), 10, 0));
+    assert_eq!(shop.told(id), ["order-cancelled", "order-confirmed"]);
+}
+
+async fn confirmed(payment_method: &str, postal_code: &str) -> (Shop, OrderId) {
+    let (shop, id) = (Shop::with_stock(10).await, order_id());
+    shop.place_to(id, payment_method, "body", postal_code).await.unwrap();
+    for step in FORWARD {
+        insist(&shop, id, step).await.unwrap();
+    }
+    (shop, id)
+}
+
+#[tokio::test]
+async fn a_delivered_order_is_not_cancelled_and_refunded_up_to_its_payment() {
+    let (shop, id) = confirmed("pm_card_visa", "200001").await;
+    shop.deliver(id).await.unwrap();
+    assert!(matches!(shop.cancel(id).await, Err(CommandError::Rejected(CancelRejection::Delivered))));
+    shop.request_refund(id, "first", 1000).await.unwrap();
+    shop.request_refund(id, "second", 2998).await.unwrap();
+    let too_much = shop.request_refund(id, "third", 1).await;
+    assert!(matches!(too_much, Err(CommandError::Rejected(RefundRejection::TooMuch { .. }))));
+    for _ in 0..2 {
+        shop.run(Step::IssueRefund, id).await.unwrap();
+    }
+    assert_eq!(shop.balance(id).await, cny(0));
+    let since = ["ShipmentDelivered", "RefundRequested", "RefundRequested", "RefundCompleted", "RefundCompleted"];
+    assert_eq!(shop.event_types(id).await[5..], since);
+    assert_eq!((shop.stock().await, shop.shipping.shipments()), (8, 1));
+}
+
+/// Whichever comes first at the carrier, the other sees it.
+#[tokio::test]
+async fn a_cancel_that_comes_after_the_parcel_has_arrived_leaves_the_order_as_it_is() {
+    for lost in [false, true] {
+        let (shop, id) = confirmed("pm_card_visa", "200001").await;
+        if lost {
+            // The carrier has delivered; nobody has recorded it when the cancel comes.
+            shop.store.faults.push(Fault::BeforeEffect);
+            shop.deliver(id).await.unwrap_err();
+            shop.cancel(id).await.unwrap();
+        } else {
+            shop.cancel(id).await.unwrap();
+            shop.deliver(id).await.unwrap();
+        }
+        for step in UNDO {
+            assert_eq!(shop.run(step, id).await.unwrap_err().error_type(), "OrderDelivered", "{step:?}");
+        }
+        assert_eq!(shop.event_types(id).await[5..], ["OrderCancelRequested", "ShipmentDelivered"]);
+        assert_eq!((shop.balance(id).await, shop.stock().await), (cny(3998), 8));
+    }
+    let (shop, id) = confirmed("pm_card_visa", "200001").await;
+    shop.cancel(id).await.unwrap();
+    shop.run(Step::CancelShipment, id).await.unwrap();
+    assert!(matches!(shop.deliver(id).await, Err(CommandError::Rejected(DeliveryRejection::NotUnderWay))));
+    shop.undo(id, 1).await.unwrap();
+    assert_undone(&shop, id).await;
+}
+
+/// A refund that was requested, and perhaps issued without anybody having recorded it, when the order is cancelled.
+#[tokio::test]
+async fn a_cancel_gives_back_what_refunds_have_left() {
+    for (issued, amount) in [
+        (None, 1000),
+        (Some(Fault::AfterEffect), 1000),
+        (Some(Fault::BeforeEffect), 3998),
+        (Some(Fault::AfterEffect), 3998),
+    ] {
+        let (shop, id) = confirmed("pm_card_visa", "200001").await;
+        shop.request_refund(id, "a refund", amount).await.unwrap();
+        if let Some(fault) = issued {
+            shop.payments.faults.push(fault);
+            shop.run(Step::IssueRefund, id).await.unwrap_err();
+        }
+        shop.cancel(id).await.unwrap();
+        assert!(matches!(
+            shop.request_refund(id, "too late", 1).await,
+            Err(CommandError::Rejected(RefundRejection::Undone))
+        ));
+        shop.undo(id, 2).await.unwrap();
+        assert_undone(&shop, id).await;
+        shop.run(Step::IssueRefund, id).await.unwrap();
+        let books = ledger(&shop.store, &shop.payments, &shop.inventory, &shop.shipping, id).await.unwrap();
+        assert_eq!((books.order.refunded, books.order.agrees_with(&books.providers)), (cny(3998), true));
+    }
+}
+
+#[tokio::test]
+async fn a_refund_that_goes_on_failing_is_flagged_and_goes_on_or_is_given_up() {
+    let (shop, id) = confirmed("pm_refund_fails", "200001").await;
+    shop.request_refund(id, "a refund", 1000).await.unwrap();
+    let stuck = insist(&shop, id, Step::IssueRefund).await.unwrap_err();
+    shop.flag(id, "issue-refund", stuck.error_type()).await.unwrap();
+    shop.resume(id).await.unwrap();
+    assert!(matches!(shop.events(id).await.last(), Some(OrderEvent::FulfilmentResumed(resumed)) if resumed.refund));
+    shop.flag_again(id, "issue-refund").await;
+    shop.skip(id, SkippableStep::IssueRefund).await.unwrap();
+    assert_eq!(shop.event_types(id).await.last().map(String::as_str), Some("RefundFailed"));
+    assert_eq!(shop.balance(id).await, cny(3998));
+    assert!(!shop.order(id).await.is_open());
+}
+
+#[tokio::test]
+async fn the_fulfilment_of_an_order_that_was_cancelled_calls_nobody() {
+    let (shop, id) = (Shop::with_stock(10).await, order_id());
+    shop.place(id, "pm_card_visa").await.unwrap();
+    shop.cancel(id).await.unwrap();
+    let failed = Attention { step: "validate-order".to_owned(), reason: "States.Timeout".to_owned() };
+    flag_order(&shop.store, &input(id), &failed, at()).await.unwrap();
+    assert_eq!(shop.event_types(id).await, ["OrderCreated", "OrderCancelRequested"]);
+    shop.flag(id, "refund-payment", "Unavailable").await.unwrap();
+    assert_eq!(shop.event_types(id).await, ["OrderCreated", "OrderCancelRequested", "OrderFlagged"]);
+}
+
+/// What staff answer for is not done any more, and the rest is.
+#[tokio::test]
+async fn an_undo_that_is_skipped_is_left_out_and_the_others_are_done() {
+    for (step, payment_method, postal_code, balance, stock, parcels) in [
+        (Step::CancelShipment, "pm_card_visa", "SANDBOX-KEEP", 0, 8, 1),
+        (Step::Refund, "pm_refund_fails", "200001", 3998, 10, 0),
+    ] {
+        let (shop, id) = confirmed(payment_method, postal_code).await;
+        shop.cancel(id).await.unwrap();
+        for undo in UNDO.into_iter().take_while(|undo| *undo != step) {
+            shop.run(undo, id).await.unwrap();
+        }
+        let stuck = insist(&shop, id, step).await.unwrap_err();
+        shop.flag(id, step.name(), stuck.error_type()).await.unwrap();
+        let skippable = SkippableStep::ALL.into_iter().find(|skippable| skippable.name() == step.name()).unwrap();
+        shop.skip(id, skippable).await.unwrap();
+        shop.undo(id, 2).await.unwrap();
+        assert_eq!(shop.event_types(id).await.last().map(String::as_str), Some("OrderCancelled"));
+        let books = (shop.balance(id).await, shop.stock().await, shop.shipping.shipments());
+        assert_eq!(books, (cny(balance), stock, parcels), "{step:?}");
+    }
 }
 
 #[tokio::test]

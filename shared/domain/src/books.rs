@@ -32,15 +32,19 @@ pub enum ShipmentBook {
     None,
     Created,
     Cancelled,
+    Delivered,
 }
 
 impl Books {
     /// Whether both say that the same money, stock and parcel are where they are. A parcel that nobody had recorded and
     /// that was taken back is as good as none.
     pub fn agrees_with(&self, other: &Self) -> bool {
-        let under_way = |books: &Self| books.shipment == ShipmentBook::Created;
+        let parcel = |books: &Self| match books.shipment {
+            ShipmentBook::Cancelled => ShipmentBook::None,
+            shipment => shipment,
+        };
         (self.charged, self.refunded, &self.reserved) == (other.charged, other.refunded, &other.reserved)
-            && under_way(self) == under_way(other)
+            && parcel(self) == parcel(other)
     }
 
     /// The books as the order's events keep them; `None` before the order is created.
@@ -52,6 +56,9 @@ impl Books {
             match event {
                 OrderEvent::PaymentCompleted(payment) => books.charged = books.charged.plus(payment.amount)?,
                 OrderEvent::PaymentRefunded(refund) => books.refunded = books.refunded.plus(refund.amount)?,
+                OrderEvent::RefundCompleted(completed) => {
+                    books.refunded = books.refunded.plus(completed.refund.amount)?;
+                }
                 OrderEvent::InventoryReserved(_) => {
                     let line = |item: &crate::order::OrderItem| ReservedLine {
                         product_id: item.product_id.clone(),
@@ -63,6 +70,7 @@ impl Books {
                 OrderEvent::InventoryReleased {} => books.reserved.clear(),
                 OrderEvent::ShipmentCreated(_) => books.shipment = ShipmentBook::Created,
                 OrderEvent::ShipmentCancelled {} => books.shipment = ShipmentBook::Cancelled,
+                OrderEvent::ShipmentDelivered { .. } => books.shipment = ShipmentBook::Delivered,
                 OrderEvent::OrderCreated(_)
                 | OrderEvent::ValidationFailed { .. }
                 | OrderEvent::ReservationFailed { .. }
@@ -73,7 +81,10 @@ impl Books {
                 | OrderEvent::OrderCancelRequested { .. }
                 | OrderEvent::OrderCancelled { .. }
                 | OrderEvent::OrderFlagged(_)
-                | OrderEvent::FulfilmentResumed(_) => {}
+                | OrderEvent::FulfilmentResumed(_)
+                | OrderEvent::RefundRequested(_)
+                | OrderEvent::RefundFailed(_)
+                | OrderEvent::StepSkipped(_) => {}
             }
         }
         Ok(Some(books))
@@ -84,8 +95,8 @@ impl Books {
 mod tests {
     use super::*;
     use crate::spec::{
-        cancel_requested, confirmed, created, money, paid, product_id, refunded, released, reserved,
-        shipment_cancelled, shipped,
+        cancel_requested, confirmed, created, delivered, money, paid, product_id, refund_completed, refund_failed,
+        refund_requested, refunded, released, reserved, shipment_cancelled, shipped,
     };
 
     #[test]
@@ -104,6 +115,15 @@ mod tests {
         let books = Books::of(&[done.as_slice(), undone.as_slice()].concat()).unwrap().unwrap();
         assert_eq!((books.charged, books.refunded), (money(3998), money(3998)));
         assert_eq!((books.reserved, books.shipment), (vec![], ShipmentBook::Cancelled));
+    }
+
+    #[test]
+    fn what_staff_give_back_of_a_delivered_order_is_in_its_books() {
+        let delivered = [created(), reserved(), paid(), shipped(), confirmed(), delivered()];
+        let refunds = [refund_requested(100), refund_completed(100), refund_requested(50), refund_failed(50)];
+        let books = Books::of(&[delivered.as_slice(), refunds.as_slice()].concat()).unwrap().unwrap();
+        assert_eq!((books.charged, books.refunded), (money(3998), money(100)));
+        assert_eq!(books.shipment, ShipmentBook::Delivered);
     }
 
     #[test]

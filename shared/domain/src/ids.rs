@@ -45,6 +45,17 @@ impl fmt::Display for OrderId {
     }
 }
 
+/// Names a refund that staff have requested, and is the key that its provider call carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RefundId(pub Uuid);
+
+impl fmt::Display for RefundId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A text id that clients send: `parse` checks length and alphabet.
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, max $max:literal, $allowed:expr, $alphabet:literal) => {

@@ -1,6 +1,6 @@
 //! Money in minor units, and how many of a thing.
 
-use iso_currency::Currency;
+pub use iso_currency::Currency;
 use serde::{Deserialize, Serialize};
 
 use crate::text::Invalid;

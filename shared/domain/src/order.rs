@@ -5,13 +5,17 @@ pub mod close;
 pub mod confirm;
 pub mod create;
 pub mod flag;
+pub mod record_delivery;
 pub mod record_payment;
 pub mod record_refund;
 pub mod record_release;
 pub mod record_reservation;
 pub mod record_shipment;
 pub mod record_shipment_cancellation;
+pub mod record_staff_refund;
+pub mod request_refund;
 pub mod resume;
+pub mod skip;
 pub mod validate;
 
 use std::fmt;
@@ -22,8 +26,8 @@ use serde_json::Value;
 
 use crate::{
     address::ShippingAddress,
-    ids::{CustomerId, NotificationId, PaymentMethod, ProductId, ReservationId, ShipmentId, TransactionId},
-    money::{Money, Quantity},
+    ids::{CustomerId, NotificationId, PaymentMethod, ProductId, RefundId, ReservationId, ShipmentId, TransactionId},
+    money::{Money, MoneyError, Quantity},
     text::Text,
 };
 
@@ -35,22 +39,49 @@ use crate::{
 #[serde(tag = "type", content = "data")]
 pub enum OrderEvent {
     OrderCreated(OrderCreated),
-    ValidationFailed { reason: RejectionReason },
+    ValidationFailed {
+        reason: RejectionReason,
+    },
     InventoryReserved(Reservation),
-    ReservationFailed { reason: RejectionReason },
+    ReservationFailed {
+        reason: RejectionReason,
+    },
     PaymentCompleted(Payment),
-    PaymentFailed { reason: RejectionReason },
+    PaymentFailed {
+        reason: RejectionReason,
+    },
     InventoryReleased {},
     ShipmentCreated(Shipment),
-    OrderConfirmed { notification_id: Option<NotificationId> },
-    OrderRejected { reason: RejectionReason },
-    ShipmentFailed { reason: RejectionReason },
-    OrderCancelRequested { reason: CancelReason },
+    OrderConfirmed {
+        notification_id: Option<NotificationId>,
+    },
+    OrderRejected {
+        reason: RejectionReason,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        notification_id: Option<NotificationId>,
+    },
+    ShipmentFailed {
+        reason: RejectionReason,
+    },
+    OrderCancelRequested {
+        reason: CancelReason,
+    },
     ShipmentCancelled {},
     PaymentRefunded(Refund),
-    OrderCancelled { reason: CancelReason },
+    OrderCancelled {
+        reason: CancelReason,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        notification_id: Option<NotificationId>,
+    },
     OrderFlagged(Attention),
     FulfilmentResumed(Resumption),
+    ShipmentDelivered {
+        delivered_at: DateTime<Utc>,
+    },
+    RefundRequested(RequestedRefund),
+    RefundCompleted(CompletedRefund),
+    RefundFailed(FailedRefund),
+    StepSkipped(SkippedStep),
 }
 
 /// An order as it was placed. It never changes afterwards.
@@ -107,6 +138,31 @@ pub struct Refund {
     pub processed_at: DateTime<Utc>,
 }
 
+/// Part of a payment, or all of it, that somebody of staff wants to give back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestedRefund {
+    pub refund_id: RefundId,
+    pub amount: Money,
+    pub reason: Text<500>,
+}
+
+/// A requested refund that has gone back to the customer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompletedRefund {
+    pub refund_id: RefundId,
+    #[serde(flatten)]
+    pub refund: Refund,
+}
+
+/// A requested refund that does not come about: nothing of it has moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedRefund {
+    pub refund_id: RefundId,
+    pub amount: Money,
+    /// A stable word, such as `too_much` or `skipped`.
+    pub reason: String,
+}
+
 /// A step that did not get done after all its tries: a person has to look.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attention {
@@ -122,6 +178,56 @@ pub struct Resumption {
     pub reason: Text<500>,
     /// The order was being undone, so it goes on with the undoing.
     pub undo: bool,
+    /// It was a refund that was stuck, and that goes on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refund: bool,
+}
+
+/// Somebody of staff answers for a step that cannot be done: the order goes on without it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedStep {
+    pub step: SkippableStep,
+    pub reason: Text<500>,
+}
+
+/// The steps that an order can go on without. What goes forward cannot be skipped, but for the message: an order that is
+/// not reserved, paid or shipped is to be cancelled instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SkippableStep {
+    SendConfirmation,
+    /// The parcel does not come back, and with it neither does the stock.
+    CancelShipment,
+    /// The money has gone back by another way, or does not go back.
+    RefundPayment,
+    /// The stock is put right by a count.
+    ReleaseInventory,
+    /// What is still requested of refunds is given up.
+    IssueRefund,
+}
+
+impl SkippableStep {
+    pub const ALL: [Self; 5] =
+        [Self::SendConfirmation, Self::CancelShipment, Self::RefundPayment, Self::ReleaseInventory, Self::IssueRefund];
+
+    /// The name of the step's function.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SendConfirmation => "send-confirmation",
+            Self::CancelShipment => "cancel-shipment",
+            Self::RefundPayment => "refund-payment",
+            Self::ReleaseInventory => "release-inventory",
+            Self::IssueRefund => "issue-refund",
+        }
+    }
+
+    /// Whether the order goes on with its undoing afterwards.
+    pub fn is_undo(self) -> bool {
+        match self {
+            Self::CancelShipment | Self::RefundPayment | Self::ReleaseInventory => true,
+            Self::SendConfirmation | Self::IssueRefund => false,
+        }
+    }
 }
 
 /// A line that the stock does not cover.
@@ -217,7 +323,7 @@ impl OrderEvent {
     /// The schema version that new events are written with.
     pub const SCHEMA: u32 = 1;
 
-    const TYPES: [&str; 17] = [
+    const TYPES: [&str; 22] = [
         "OrderCreated",
         "ValidationFailed",
         "InventoryReserved",
@@ -235,6 +341,11 @@ impl OrderEvent {
         "OrderCancelled",
         "OrderFlagged",
         "FulfilmentResumed",
+        "ShipmentDelivered",
+        "RefundRequested",
+        "RefundCompleted",
+        "RefundFailed",
+        "StepSkipped",
     ];
 
     pub fn event_type(&self) -> &'static str {
@@ -256,6 +367,11 @@ impl OrderEvent {
             Self::OrderCancelled { .. } => "OrderCancelled",
             Self::OrderFlagged(_) => "OrderFlagged",
             Self::FulfilmentResumed(_) => "FulfilmentResumed",
+            Self::ShipmentDelivered { .. } => "ShipmentDelivered",
+            Self::RefundRequested(_) => "RefundRequested",
+            Self::RefundCompleted(_) => "RefundCompleted",
+            Self::RefundFailed(_) => "RefundFailed",
+            Self::StepSkipped(_) => "StepSkipped",
         }
     }
 
@@ -278,12 +394,30 @@ impl OrderEvent {
     }
 }
 
-/// The state of an order: where it stands, and whether it asks for a person there.
+/// The state of an order: where it stands, whether it asks for a person there, and what staff have given back of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Order {
     pub course: Course,
     /// What did not get done; until anything else happens to the order.
     pub attention: Option<Attention>,
+    /// The refunds that staff have requested, in their order. The undoing's own is not among them.
+    pub refunds: Vec<StaffRefund>,
+}
+
+/// A refund that staff have requested, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaffRefund {
+    pub requested: RequestedRefund,
+    pub state: RefundState,
+}
+
+/// What became of a requested refund.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefundState {
+    Requested,
+    Completed,
+    Failed,
 }
 
 /// Where an order stands. Each variant holds only what is true in it.
@@ -297,6 +431,8 @@ pub enum Course {
     Paid(OrderCreated, Reservation, Payment),
     Shipped(OrderCreated, Reservation, Payment, Shipment),
     Confirmed(OrderCreated, Reservation, Payment, Shipment),
+    /// The customer has the parcel. Nothing can be undone any more; money goes back by refunds only.
+    Delivered(OrderCreated, Payment),
     /// A step has refused for good, or somebody has cancelled. What is still held is being undone.
     Undoing(OrderCreated, Held, Ending),
     /// Undone: nothing is held any more.
@@ -311,11 +447,18 @@ pub struct Held {
     pub shipment: Option<Shipment>,
     /// What has been given back of a payment that is no longer held.
     pub refund: Option<Refund>,
+    /// The undos that staff answer for, and that are not to be done any more.
+    pub skipped: Vec<SkippableStep>,
 }
 
 impl Held {
-    pub fn is_nothing(&self) -> bool {
-        self.reservation.is_none() && self.payment.is_none() && self.shipment.is_none()
+    pub fn is_skipped(&self, step: SkippableStep) -> bool {
+        self.skipped.contains(&step)
+    }
+
+    /// Whether the stock is out of the undoing's hands: somebody counts it, or it is in a parcel that does not come back.
+    pub fn stock_is_given_up(&self) -> bool {
+        self.is_skipped(SkippableStep::ReleaseInventory) || self.is_skipped(SkippableStep::CancelShipment)
     }
 }
 
@@ -345,10 +488,70 @@ impl Order {
     /// an event that means nothing in a state leaves it as it is.
     #[must_use]
     pub fn evolve(self, event: &OrderEvent) -> Self {
+        let mut order = self;
+        order.attention = match event {
+            OrderEvent::OrderFlagged(attention) => Some(attention.clone()),
+            _ => None,
+        };
         match event {
-            OrderEvent::OrderFlagged(attention) => Self { attention: Some(attention.clone()), ..self },
-            event => Self { course: self.course.evolve(event), attention: None },
+            OrderEvent::RefundRequested(requested) => {
+                order.refunds.push(StaffRefund { requested: requested.clone(), state: RefundState::Requested });
+            }
+            OrderEvent::RefundCompleted(completed) => order.settle(completed.refund_id, RefundState::Completed),
+            OrderEvent::RefundFailed(failed) => order.settle(failed.refund_id, RefundState::Failed),
+            event => order.course = order.course.evolve(event),
         }
+        order
+    }
+
+    fn settle(&mut self, refund_id: RefundId, state: RefundState) {
+        let requested = |refund: &&mut StaffRefund| {
+            refund.requested.refund_id == refund_id && refund.state == RefundState::Requested
+        };
+        if let Some(refund) = self.refunds.iter_mut().find(requested) {
+            refund.state = state;
+        }
+    }
+
+    /// The requested refunds whose outcome is not recorded yet.
+    pub fn open_refunds(&self) -> impl Iterator<Item = &RequestedRefund> {
+        self.refunds.iter().filter(|refund| refund.state == RefundState::Requested).map(|refund| &refund.requested)
+    }
+
+    /// What staff's refunds leave of this payment; those that are still open count as if they had gone through.
+    pub fn left_of(&self, payment: &Payment) -> Result<Money, MoneyError> {
+        self.left_after(payment, |state| state != RefundState::Failed)
+    }
+
+    fn left_after(&self, payment: &Payment, counts: impl Fn(RefundState) -> bool) -> Result<Money, MoneyError> {
+        let refunds = self.refunds.iter().filter(|refund| counts(refund.state));
+        refunds.map(|refund| refund.requested.amount).try_fold(payment.amount, Money::minus)
+    }
+
+    /// Whether anything is still to be done for the order, beside delivering it.
+    pub fn is_open(&self) -> bool {
+        match self.course {
+            Course::NotCreated => false,
+            Course::Confirmed(..) | Course::Delivered(..) | Course::Ended(..) => self.open_refunds().next().is_some(),
+            Course::Created(_)
+            | Course::Reserved(..)
+            | Course::Paid(..)
+            | Course::Shipped(..)
+            | Course::Undoing(..) => true,
+        }
+    }
+
+    /// Whether an order that is being undone still holds anything that its undos have to give back.
+    pub fn holds_anything(&self) -> bool {
+        let Course::Undoing(_, held, _) = &self.course else { return false };
+        let given_back = |payment| {
+            let left = self.left_after(payment, |state| state == RefundState::Completed);
+            left.is_ok_and(|left| left.amount() == 0)
+        };
+        let payment = held.payment.as_ref().is_some_and(|payment| !given_back(payment));
+        (payment && !held.is_skipped(SkippableStep::RefundPayment))
+            || (held.shipment.is_some() && !held.is_skipped(SkippableStep::CancelShipment))
+            || (held.reservation.is_some() && !held.stock_is_given_up())
     }
 }
 
@@ -389,10 +592,24 @@ impl Course {
                 held.refund = Some(refund.clone());
             }),
             OrderEvent::InventoryReleased {} => self.with_held(|held| held.reservation = None),
-            OrderEvent::OrderRejected { reason } => self.end(Ending::Rejected(reason.clone())),
-            OrderEvent::OrderCancelled { reason } => self.end(Ending::Cancelled(reason.clone())),
-            // Who looks after an order does not change where it stands.
-            OrderEvent::OrderFlagged(_) | OrderEvent::FulfilmentResumed(_) => self,
+            OrderEvent::OrderRejected { reason, .. } => self.end(Ending::Rejected(reason.clone())),
+            OrderEvent::OrderCancelled { reason, .. } => self.end(Ending::Cancelled(reason.clone())),
+            OrderEvent::ShipmentDelivered { .. } => match self {
+                Self::Shipped(order, _, payment, _)
+                | Self::Confirmed(order, _, payment, _)
+                // The parcel was faster than the cancel: the order stands.
+                | Self::Undoing(order, Held { payment: Some(payment), shipment: Some(_), .. }, _) => {
+                    Self::Delivered(order, payment)
+                }
+                unchanged => unchanged,
+            },
+            OrderEvent::StepSkipped(SkippedStep { step, .. }) => self.with_held(|held| held.skipped.push(*step)),
+            // Neither who looks after an order nor what goes back of its payment changes where it stands.
+            OrderEvent::OrderFlagged(_)
+            | OrderEvent::FulfilmentResumed(_)
+            | OrderEvent::RefundRequested(_)
+            | OrderEvent::RefundCompleted(_)
+            | OrderEvent::RefundFailed(_) => self,
         }
     }
 
@@ -405,9 +622,11 @@ impl Course {
             | Self::Confirmed(order, reservation, payment, shipment) => {
                 (order, Some(reservation), Some(payment), Some(shipment))
             }
-            unchanged @ (Self::NotCreated | Self::Undoing(..) | Self::Ended(..)) => return unchanged,
+            unchanged @ (Self::NotCreated | Self::Delivered(..) | Self::Undoing(..) | Self::Ended(..)) => {
+                return unchanged;
+            }
         };
-        Self::Undoing(order, Held { reservation, payment, shipment, refund: None }, ending)
+        Self::Undoing(order, Held { reservation, payment, shipment, ..Held::default() }, ending)
     }
 
     fn with_held(self, change: impl FnOnce(&mut Held)) -> Self {
@@ -436,8 +655,20 @@ impl Course {
             | Self::Paid(order, ..)
             | Self::Shipped(order, ..)
             | Self::Confirmed(order, ..)
+            | Self::Delivered(order, _)
             | Self::Undoing(order, ..)
             | Self::Ended(order, _) => Some(order),
+        }
+    }
+
+    /// What was paid, while the order stands.
+    pub fn payment(&self) -> Option<&Payment> {
+        match self {
+            Self::Paid(_, _, payment)
+            | Self::Shipped(_, _, payment, _)
+            | Self::Confirmed(_, _, payment, _)
+            | Self::Delivered(_, payment) => Some(payment),
+            Self::NotCreated | Self::Created(_) | Self::Reserved(..) | Self::Undoing(..) | Self::Ended(..) => None,
         }
     }
 
@@ -448,6 +679,7 @@ impl Course {
             Self::Created(_) | Self::Reserved(..) | Self::Paid(..) | Self::Shipped(..) | Self::Confirmed(..) => {
                 Err(UndoRejection::OrderStands)
             }
+            Self::Delivered(..) => Err(UndoRejection::Delivered),
             Self::Undoing(_, held, _) => Ok(Some(held)),
             Self::Ended(..) => Ok(None),
         }
@@ -472,6 +704,8 @@ pub enum UndoRejection {
     UnknownOrder,
     #[error("the order stands: nobody has cancelled it, and no step has refused")]
     OrderStands,
+    #[error("the order stands: the customer has the parcel")]
+    Delivered,
 }
 
 #[cfg(test)]
@@ -526,7 +760,7 @@ mod tests {
         #[test]
         fn any_history_folds_and_terminal_states_stay(history in any_history(), late in any_history()) {
             let state = Order::from_events(&history);
-            if matches!(state.course, Course::Ended(..)) {
+            if matches!(state.course, Course::Ended(..) | Course::Delivered(..)) {
                 prop_assert_eq!(late.iter().fold(state.clone(), Order::evolve).course, state.course);
             }
         }

@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     address::ShippingAddress,
-    ids::{CustomerId, OrderId, ShipmentId, TransactionId},
+    ids::{CustomerId, OrderId, RefundId, ShipmentId, TransactionId},
     money::Money,
-    order::{Attention, CancelReason, OrderEvent, OrderItem, OrderStatus, RejectionReason},
+    order::{Attention, CancelReason, OrderEvent, OrderItem, OrderStatus, RefundState, RejectionReason},
+    text::Text,
 };
 
 /// An order as its events up to `version` make it.
@@ -22,6 +23,9 @@ pub struct OrderView {
     pub shipping_address: ShippingAddress,
     pub payment: Option<PaymentView>,
     pub shipment: Option<ShipmentView>,
+    /// What staff have given back, or tried to; the refund of a cancelled order shows in `payment`.
+    #[serde(default)]
+    pub refunds: Vec<RefundView>,
     pub total_amount: Money,
     /// Why the order is rejected; known as soon as a step has failed.
     pub rejection: Option<RejectionView>,
@@ -68,6 +72,8 @@ pub struct ShipmentView {
     pub tracking_number: String,
     pub status: ShipmentStatus,
     pub estimated_delivery: DateTime<Utc>,
+    #[serde(default)]
+    pub delivered_at: Option<DateTime<Utc>>,
 }
 
 /// What became of the parcel.
@@ -76,6 +82,17 @@ pub struct ShipmentView {
 pub enum ShipmentStatus {
     Created,
     Cancelled,
+    Delivered,
+}
+
+/// Money that staff have requested to give back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefundView {
+    pub refund_id: RefundId,
+    pub amount: Money,
+    pub reason: Text<500>,
+    pub status: RefundState,
+    pub requested_at: DateTime<Utc>,
 }
 
 /// Why an order did not come about: a stable code, and words for a person.
@@ -131,6 +148,7 @@ impl OrderView {
                 shipping_address: created.shipping_address.clone(),
                 payment: None,
                 shipment: None,
+                refunds: Vec::new(),
                 total_amount: created.total_amount,
                 rejection: None,
                 cancellation: None,
@@ -171,6 +189,7 @@ impl OrderView {
                     tracking_number: shipment.tracking_number.clone(),
                     status: ShipmentStatus::Created,
                     estimated_delivery: shipment.estimated_delivery,
+                    delivered_at: None,
                 });
                 OrderStatus::Shipped
             }
@@ -208,12 +227,33 @@ impl OrderView {
                 OrderStatus::Cancelling
             }
             OrderEvent::InventoryReleased {} => OrderStatus::Cancelling,
-            OrderEvent::OrderRejected { reason } => {
+            OrderEvent::OrderRejected { reason, .. } => {
                 self.rejection = Some(reason.into());
                 OrderStatus::Rejected
             }
             OrderEvent::OrderCancelled { .. } => OrderStatus::Cancelled,
-            OrderEvent::FulfilmentResumed(_) => self.status,
+            OrderEvent::ShipmentDelivered { delivered_at } => {
+                if let Some(shipment) = &mut self.shipment {
+                    shipment.status = ShipmentStatus::Delivered;
+                    shipment.delivered_at = Some(*delivered_at);
+                }
+                // The parcel was faster than a cancel: there is none any more.
+                self.cancellation = None;
+                OrderStatus::Confirmed
+            }
+            OrderEvent::RefundRequested(requested) => {
+                self.refunds.push(RefundView {
+                    refund_id: requested.refund_id,
+                    amount: requested.amount,
+                    reason: requested.reason.clone(),
+                    status: RefundState::Requested,
+                    requested_at: at,
+                });
+                self.status
+            }
+            OrderEvent::RefundCompleted(completed) => self.settle(completed.refund_id, RefundState::Completed),
+            OrderEvent::RefundFailed(failed) => self.settle(failed.refund_id, RefundState::Failed),
+            OrderEvent::FulfilmentResumed(_) | OrderEvent::StepSkipped(_) => self.status,
             OrderEvent::OrderFlagged(attention) => {
                 let Attention { step, reason } = attention.clone();
                 self.attention = Some(AttentionView { step, reason, interrupted: self.status });
@@ -221,14 +261,37 @@ impl OrderView {
             }
         };
     }
+
+    /// Whether anything is still to be done for the order. One that has come to rest is as it is to be: confirmed, undone,
+    /// or only waiting for its parcel to arrive.
+    pub fn is_open(&self) -> bool {
+        let at_rest = match self.status {
+            OrderStatus::Confirmed | OrderStatus::Cancelled | OrderStatus::Rejected => true,
+            OrderStatus::Created
+            | OrderStatus::Reserved
+            | OrderStatus::Paid
+            | OrderStatus::Shipped
+            | OrderStatus::Cancelling
+            | OrderStatus::NeedsAttention => false,
+        };
+        !at_rest || self.refunds.iter().any(|refund| refund.status == RefundState::Requested)
+    }
+
+    fn settle(&mut self, refund_id: RefundId, status: RefundState) -> OrderStatus {
+        if let Some(refund) = self.refunds.iter_mut().find(|refund| refund.refund_id == refund_id) {
+            refund.status = status;
+        }
+        self.status
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::spec::{
-        at, attention, cancel_reason, cancel_requested, cancelled, confirmed, created, flagged, order_id, paid,
-        payment_failed, refunded, rejected, released, reserved, resumed, shipment_cancelled, shipped,
+        at, attention, cancel_reason, cancel_requested, cancelled, confirmed, created, delivered, flagged, money,
+        order_id, paid, payment_failed, refund_completed, refund_requested, refunded, rejected, released, reserved,
+        resumed, shipment_cancelled, shipped,
     };
 
     fn view_of(events: &[OrderEvent]) -> Option<OrderView> {
@@ -280,6 +343,45 @@ mod tests {
     }
 
     #[test]
+    fn the_view_of_a_delivered_order_shows_its_refunds() {
+        let confirmed = [created(), reserved(), paid(), shipped(), confirmed()];
+        let since = [delivered(), refund_requested(100), refund_completed(100)];
+        let view = view_of(&[confirmed.as_slice(), since.as_slice()].concat()).unwrap();
+        assert_eq!(view.status, OrderStatus::Confirmed);
+        let shipment = view.shipment.unwrap();
+        assert_eq!((shipment.status, shipment.delivered_at), (ShipmentStatus::Delivered, Some(at(90))));
+        let refunds: Vec<_> = view.refunds.iter().map(|refund| (refund.amount, refund.status)).collect();
+        assert_eq!(refunds, [(money(100), RefundState::Completed)]);
+    }
+
+    #[test]
+    fn an_order_is_open_until_nothing_is_to_be_done_for_it() {
+        let mut history = vec![created(), reserved(), paid(), shipped()];
+        let is_open = |history: &[OrderEvent]| view_of(history).unwrap().is_open();
+        for (next, open) in [
+            (confirmed(), false),
+            (refund_requested(100), true),
+            (flagged(), true),
+            (refund_completed(100), false),
+            (cancel_requested(), true),
+            (shipment_cancelled(), true),
+            (refunded(), true),
+            (cancelled(), false),
+        ] {
+            history.push(next);
+            assert_eq!(is_open(&history), open, "{:?}", history.last());
+        }
+    }
+
+    #[test]
+    fn a_parcel_that_was_faster_than_the_cancel_leaves_no_cancellation() {
+        let confirmed = [created(), reserved(), paid(), shipped(), confirmed()];
+        let since = [cancel_requested(), flagged(), delivered()];
+        let view = view_of(&[confirmed.as_slice(), since.as_slice()].concat()).unwrap();
+        assert_eq!((view.status, view.cancellation, view.attention), (OrderStatus::Confirmed, None, None));
+    }
+
+    #[test]
     fn there_is_no_view_before_the_order_is_created() {
         assert_eq!(view_of(&[reserved(), paid()]), None);
     }
@@ -293,7 +395,8 @@ mod tests {
             "items": [{"product_id": "tea", "name": "tea", "quantity": 2, "unit_price": {"amount": 1999, "currency": "CNY"}}],
             "shipping_address": {"street": "1 Nanjing Road", "city": "Shanghai", "state": "Shanghai", "country": "CN", "postal_code": "200001"},
             "payment": {"transaction_id": "tx-1", "status": "completed", "amount": {"amount": 3998, "currency": "CNY"}, "processed_at": "2026-01-01T00:00:00Z"},
-            "shipment": {"shipment_id": "s-1", "carrier": "sandbox", "tracking_number": "t-1", "status": "created", "estimated_delivery": "2026-01-01T00:01:00Z"},
+            "shipment": {"shipment_id": "s-1", "carrier": "sandbox", "tracking_number": "t-1", "status": "created", "estimated_delivery": "2026-01-01T00:01:00Z", "delivered_at": null},
+            "refunds": [],
             "total_amount": {"amount": 3998, "currency": "CNY"},
             "rejection": null, "cancellation": null, "attention": null,
             "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:04Z"

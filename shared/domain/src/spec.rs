@@ -14,11 +14,15 @@ use proptest::{collection::vec, prelude::Strategy, sample::select};
 
 use crate::{
     address::{CountryCode, ShippingAddress},
-    ids::{CustomerId, NotificationId, OrderId, PaymentMethod, ProductId, ReservationId, ShipmentId, TransactionId},
+    ids::{
+        CustomerId, NotificationId, OrderId, PaymentMethod, ProductId, RefundId, ReservationId, ShipmentId,
+        TransactionId,
+    },
     money::{Money, Quantity},
     order::{
-        Attention, CancelReason, Order, OrderCreated, OrderEvent, OrderItem, Payment, Refund, RejectionReason,
-        Reservation, Resumption, Shipment, Shortage,
+        Attention, CancelReason, CompletedRefund, FailedRefund, Order, OrderCreated, OrderEvent, OrderItem, Payment,
+        Refund, RejectionReason, RequestedRefund, Reservation, Resumption, Shipment, Shortage, SkippableStep,
+        SkippedStep,
     },
     product::Product,
     text::Text,
@@ -28,8 +32,8 @@ pub(crate) struct Given(Order);
 
 pub(crate) struct When<R>(Result<Vec<OrderEvent>, R>);
 
-pub(crate) fn given<const N: usize>(events: [OrderEvent; N]) -> Given {
-    Given(Order::from_events(&events))
+pub(crate) fn given(events: impl AsRef<[OrderEvent]>) -> Given {
+    Given(Order::from_events(events.as_ref()))
 }
 
 impl Given {
@@ -164,7 +168,7 @@ pub(crate) fn confirmed() -> OrderEvent {
 }
 
 pub(crate) fn rejected() -> OrderEvent {
-    OrderEvent::OrderRejected { reason: declined() }
+    OrderEvent::OrderRejected { reason: declined(), notification_id: None }
 }
 
 pub(crate) fn shipment_failed() -> OrderEvent {
@@ -193,7 +197,7 @@ pub(crate) fn refunded() -> OrderEvent {
 }
 
 pub(crate) fn cancelled() -> OrderEvent {
-    OrderEvent::OrderCancelled { reason: cancel_reason() }
+    OrderEvent::OrderCancelled { reason: cancel_reason(), notification_id: None }
 }
 
 pub(crate) fn attention() -> Attention {
@@ -209,7 +213,47 @@ pub(crate) fn resume_reason() -> Text<500> {
 }
 
 pub(crate) fn resumed(undo: bool) -> OrderEvent {
-    OrderEvent::FulfilmentResumed(Resumption { reason: resume_reason(), undo })
+    OrderEvent::FulfilmentResumed(Resumption { reason: resume_reason(), undo, refund: false })
+}
+
+pub(crate) fn delivered() -> OrderEvent {
+    OrderEvent::ShipmentDelivered { delivered_at: at(90) }
+}
+
+pub(crate) fn refund_id() -> RefundId {
+    RefundId(order_id().work_id("a refund"))
+}
+
+pub(crate) fn refund_reason() -> Text<500> {
+    Text::parse("one packet was damaged").unwrap()
+}
+
+pub(crate) fn refund_requested(amount: u64) -> OrderEvent {
+    let (refund_id, reason) = (refund_id(), refund_reason());
+    OrderEvent::RefundRequested(RequestedRefund { refund_id, amount: money(amount), reason })
+}
+
+pub(crate) fn refund_completed(amount: u64) -> OrderEvent {
+    let refund = Refund { amount: money(amount), ..refund() };
+    OrderEvent::RefundCompleted(CompletedRefund { refund_id: refund_id(), refund })
+}
+
+pub(crate) fn refund_failed(amount: u64) -> OrderEvent {
+    let (refund_id, reason) = (refund_id(), "too_much".to_owned());
+    OrderEvent::RefundFailed(FailedRefund { refund_id, amount: money(amount), reason })
+}
+
+pub(crate) fn skip_reason() -> Text<500> {
+    Text::parse("paid back by bank transfer").unwrap()
+}
+
+pub(crate) fn skipped(step: SkippableStep) -> OrderEvent {
+    OrderEvent::StepSkipped(SkippedStep { step, reason: skip_reason() })
+}
+
+/// An order that was asked for a person at this step.
+pub(crate) fn flagged_at(step: &str) -> OrderEvent {
+    OrderEvent::OrderFlagged(Attention { step: step.to_owned(), ..attention() })
 }
 
 pub(crate) fn one_event_of_each_type() -> Vec<OrderEvent> {
@@ -231,6 +275,11 @@ pub(crate) fn one_event_of_each_type() -> Vec<OrderEvent> {
         cancelled(),
         flagged(),
         resumed(true),
+        delivered(),
+        refund_requested(100),
+        refund_completed(100),
+        refund_failed(50),
+        skipped(SkippableStep::RefundPayment),
     ]
 }
 

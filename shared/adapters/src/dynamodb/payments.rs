@@ -75,33 +75,44 @@ impl Payments for DynamoPayments {
 
     async fn cancel_charge(&self, cancellation: &ChargeCancellation) -> Result<Option<(Payment, Refund)>, Unavailable> {
         let ChargeCancellation { order_id, charge_key, refund_key } = *cancellation;
-        // Mostly there is a charge, and a read is never in the way of a refund of it.
-        let charge = match self.table.get(key(order_id, &charge_entry(charge_key))).await? {
-            Some(charge) => Some(charge),
-            None => self.table.put_new(&ChargeRow::cancelled(order_id, charge_key, Utc::now())).await?,
-        };
-        let Some(ChargeRow { outcome: Outcome::Completed { asked, transaction_id, .. }, processed_at, .. }) = charge
-        else {
-            return Ok(None);
-        };
-        if sandbox::refund_fails(&asked.payment_method) {
-            return Err(self.table.unavailable(sandbox::ASKED_TO_FAIL));
+        let mut backoff = Backoff::new();
+        loop {
+            // Mostly there is a charge, and a read is never in the way of a refund of it.
+            let charge = match self.table.get(key(order_id, &charge_entry(charge_key))).await? {
+                Some(charge) => Some(charge),
+                None => self.table.put_new(&ChargeRow::cancelled(order_id, charge_key, Utc::now())).await?,
+            };
+            let Some(ChargeRow {
+                outcome: Outcome::Completed { asked, transaction_id, refundable }, processed_at, ..
+            }) = charge
+            else {
+                return Ok(None);
+            };
+            let payment = Payment { transaction_id, amount: self.money(asked.amount, asked.currency)?, processed_at };
+            let amount = self.money(refundable, asked.currency)?;
+            if amount.amount() == 0 {
+                let earlier: Option<RefundRow> = self.table.get(key(order_id, &refund_entry(refund_key))).await?;
+                return earlier.map(|refund| Ok((payment, self.refund_of(refund)?))).transpose();
+            }
+            self.fail_as_asked(order_id, refund_key, &asked.payment_method).await?;
+            let request = RefundRequest { idempotency_key: refund_key, order_id, charge_key, amount };
+            match self.refunded(&request).await {
+                Ok(refund) => return Ok(Some((payment, self.refund_of(refund)?))),
+                // Another refund has taken its part meanwhile, or an earlier try of this one was heard after all.
+                Err(RefundError::TooMuch) => backoff.pause().await.map_err(|error| self.table.unavailable(error))?,
+                Err(RefundError::Unavailable(error)) => return Err(error),
+                Err(refusal) => return Err(self.table.unavailable(refusal)),
+            }
         }
-        self.fail_first(order_id, refund_key, sandbox::refund_failures(&asked.payment_method)).await?;
-        let amount = self.money(asked.amount, asked.currency)?;
-        let request = RefundRequest { idempotency_key: refund_key, order_id, charge_key, amount };
-        let refund = match self.refunded(&request).await {
-            Ok(refund) => refund,
-            Err(RefundError::Unavailable(error)) => return Err(error),
-            Err(refusal) => return Err(self.table.unavailable(refusal)),
-        };
-        let payment = Payment { transaction_id, amount, processed_at };
-        let refund = Refund { transaction_id: refund.transaction_id, amount, processed_at: refund.processed_at };
-        Ok(Some((payment, refund)))
     }
 
-    async fn refund(&self, request: &RefundRequest) -> Result<TransactionId, RefundError> {
-        Ok(self.refunded(request).await?.transaction_id)
+    async fn refund(&self, request: &RefundRequest) -> Result<Refund, RefundError> {
+        let charge = self.table.get::<ChargeRow>(key(request.order_id, &charge_entry(request.charge_key))).await?;
+        let Some(ChargeRow { outcome: Outcome::Completed { asked, .. }, .. }) = charge else {
+            return Err(RefundError::NoCharge);
+        };
+        self.fail_as_asked(request.order_id, request.idempotency_key, &asked.payment_method).await?;
+        Ok(self.refund_of(self.refunded(request).await?)?)
     }
 
     async fn ledger(&self, order_id: OrderId) -> Result<Vec<LedgerEntry>, Unavailable> {
@@ -128,6 +139,24 @@ impl Payments for DynamoPayments {
 }
 
 impl DynamoPayments {
+    fn refund_of(&self, row: RefundRow) -> Result<Refund, Unavailable> {
+        let amount = self.money(row.amount, row.currency)?;
+        Ok(Refund { transaction_id: row.transaction_id, amount, processed_at: row.processed_at })
+    }
+
+    /// Fails if the order asks for refunds that fail.
+    async fn fail_as_asked(
+        &self,
+        order_id: OrderId,
+        refund_key: Uuid,
+        payment_method: &PaymentMethod,
+    ) -> Result<(), Unavailable> {
+        if sandbox::refund_fails(payment_method) {
+            return Err(self.table.unavailable(sandbox::ASKED_TO_FAIL));
+        }
+        self.fail_first(order_id, refund_key, sandbox::refund_failures(payment_method)).await
+    }
+
     /// Fails as often as this under the key, then never again. The calls are counted where every caller sees them.
     async fn fail_first(&self, order_id: OrderId, asked_under: Uuid, failures: u64) -> Result<(), Unavailable> {
         if failures == 0 {
@@ -201,6 +230,10 @@ fn key(order_id: OrderId, entry: &str) -> Item {
 
 fn charge_entry(idempotency_key: Uuid) -> String {
     format!("charge#{idempotency_key}")
+}
+
+fn refund_entry(idempotency_key: Uuid) -> String {
+    format!("refund#{idempotency_key}")
 }
 
 /// What became of a charge; written once, before anything else is known under its key.
@@ -289,7 +322,7 @@ impl RefundRow {
     fn new(request: &RefundRequest, now: DateTime<Utc>) -> Self {
         Self {
             order_id: request.order_id,
-            entry: format!("refund#{}", request.idempotency_key),
+            entry: refund_entry(request.idempotency_key),
             charge_key: request.charge_key,
             transaction_id: TransactionId(format!("re_{}", request.idempotency_key.simple())),
             amount: request.amount.amount(),

@@ -4,16 +4,20 @@ use std::collections::HashMap;
 
 use application::{
     event_store::Unavailable,
-    ports::{ShipmentError, ShipmentRequest, Shipping},
+    ports::{DeliveryError, ShipmentError, ShipmentRequest, Shipping, TakeBackError},
     sandbox,
 };
-use aws_sdk_dynamodb::{Client, operation::update_item::UpdateItemError};
-use chrono::Utc;
+use aws_sdk_dynamodb::{
+    Client,
+    operation::update_item::UpdateItemError,
+    types::{ReturnValue, ReturnValuesOnConditionCheckFailure},
+};
+use chrono::{DateTime, Utc};
 use domain::{books::ShipmentBook, ids::OrderId, order::Shipment};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Table, text};
+use super::{Item, Table, text};
 
 pub struct DynamoShipping {
     table: Table,
@@ -26,51 +30,88 @@ impl DynamoShipping {
         Self { table }
     }
 
-    async fn take_back(&self, shipment_key: Uuid) -> Result<(), Unavailable> {
+    fn key(shipment_key: Uuid) -> Item {
+        HashMap::from([("idempotency_key".to_owned(), text(shipment_key.to_string()))])
+    }
+
+    async fn take_back(&self, shipment_key: Uuid) -> Result<(), TakeBackError> {
         let update = self
             .table
             .client
             .update_item()
             .table_name(&self.table.name)
-            .set_key(Some(HashMap::from([("idempotency_key".to_owned(), text(shipment_key.to_string()))])))
+            .set_key(Some(Self::key(shipment_key)))
             .update_expression("SET #state = :cancelled")
             .condition_expression("#state = :created")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":created", text("created"))
             .expression_attribute_values(":cancelled", text("cancelled"))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
-        match update {
-            Ok(_) => Ok(()),
-            // A shipment that was created once, and is not any more, has been cancelled.
-            Err(error)
-                if matches!(error.as_service_error(), Some(UpdateItemError::ConditionalCheckFailedException(_))) =>
-            {
-                Ok(())
+        let Err(error) = update else { return Ok(()) };
+        let Some(UpdateItemError::ConditionalCheckFailedException(refusal)) = error.as_service_error() else {
+            return Err(self.table.unavailable(error).into());
+        };
+        // A shipment that was created once, and is not any more, has been cancelled or has arrived.
+        match refusal.item.clone().map(|item| self.table.row::<ShipmentRow>(item)).transpose()? {
+            Some(ShipmentRow { state: State::Delivered { delivered_at, .. }, .. }) => {
+                Err(TakeBackError::Delivered(delivered_at))
             }
-            Err(error) => Err(self.table.unavailable(error)),
+            Some(_) | None => Ok(()),
         }
     }
 }
 
 impl Shipping for DynamoShipping {
     async fn shipment(&self, shipment_key: Uuid) -> Result<ShipmentBook, Unavailable> {
-        let key = HashMap::from([("idempotency_key".to_owned(), text(shipment_key.to_string()))]);
-        let row: Option<BookRow> = self.table.get(key).await?;
+        let row: Option<BookRow> = self.table.get(Self::key(shipment_key)).await?;
         Ok(match row {
             Some(BookRow { state: BookState::Created, .. }) => ShipmentBook::Created,
+            Some(BookRow { state: BookState::Delivered, .. }) => ShipmentBook::Delivered,
             Some(BookRow { state: BookState::Cancelled, shipment_id: Some(_) }) => ShipmentBook::Cancelled,
             Some(_) | None => ShipmentBook::None,
         })
     }
 
-    async fn cancel_shipment(&self, order_id: OrderId, shipment_key: Uuid) -> Result<(), Unavailable> {
+    async fn cancel_shipment(&self, order_id: OrderId, shipment_key: Uuid) -> Result<(), TakeBackError> {
         let row = ShipmentRow { idempotency_key: shipment_key, order_id, kept: false, state: State::Cancelled };
         let first = self.table.put_new(&row).await?.unwrap_or(row);
         match first.state {
-            State::Created(_) if first.kept => Err(self.table.unavailable(sandbox::ASKED_TO_FAIL)),
+            State::Created(_) if first.kept => Err(self.table.unavailable(sandbox::ASKED_TO_FAIL).into()),
             State::Created(_) => self.take_back(shipment_key).await,
+            State::Delivered { delivered_at, .. } => Err(TakeBackError::Delivered(delivered_at)),
             State::Refused { .. } | State::Cancelled => Ok(()),
+        }
+    }
+
+    async fn confirm_delivery(&self, shipment_key: Uuid) -> Result<DateTime<Utc>, DeliveryError> {
+        let update = self
+            .table
+            .client
+            .update_item()
+            .table_name(&self.table.name)
+            .set_key(Some(Self::key(shipment_key)))
+            .update_expression("SET #state = :delivered, delivered_at = if_not_exists(delivered_at, :now)")
+            .condition_expression("#state IN (:created, :delivered)")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":created", text("created"))
+            .expression_attribute_values(":delivered", text("delivered"))
+            .expression_attribute_values(":now", self.table.value(&Utc::now())?)
+            .return_values(ReturnValue::UpdatedNew)
+            .send()
+            .await;
+        match update {
+            Ok(updated) => {
+                let Arrival { delivered_at } = self.table.row(updated.attributes.unwrap_or_default())?;
+                Ok(delivered_at)
+            }
+            Err(error)
+                if matches!(error.as_service_error(), Some(UpdateItemError::ConditionalCheckFailedException(_))) =>
+            {
+                Err(DeliveryError::NotUnderWay)
+            }
+            Err(error) => Err(self.table.unavailable(error).into()),
         }
     }
 
@@ -89,7 +130,7 @@ impl Shipping for DynamoShipping {
             None => row,
         };
         match first.state {
-            State::Created(shipment) => Ok(shipment),
+            State::Created(shipment) | State::Delivered { shipment, .. } => Ok(shipment),
             State::Refused { refusal_code } => Err(ShipmentError::Refused(refusal_code)),
             State::Cancelled => Err(ShipmentError::Cancelled),
         }
@@ -121,13 +162,25 @@ enum BookState {
     Created,
     Refused,
     Cancelled,
+    Delivered,
 }
 
-/// What became of a shipment. Only one that was created changes, and only to cancelled.
+/// When a parcel arrived.
+#[derive(Debug, Deserialize)]
+struct Arrival {
+    delivered_at: DateTime<Utc>,
+}
+
+/// What became of a shipment. Only one that was created changes, once: to cancelled or to delivered.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 enum State {
     Created(Shipment),
+    Delivered {
+        #[serde(flatten)]
+        shipment: Shipment,
+        delivered_at: DateTime<Utc>,
+    },
     Refused {
         refusal_code: String,
     },

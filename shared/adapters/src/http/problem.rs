@@ -4,7 +4,10 @@ use lambda_http::{Body, Response};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use application::{event_store::Unavailable, order_stream::LoadError};
+use application::{
+    event_store::Unavailable,
+    order_stream::{CommandError, LoadError},
+};
 
 use super::{response, with_header};
 use crate::lambda::chain;
@@ -96,6 +99,17 @@ impl Problem {
         match error {
             LoadError::Unavailable(error) => Self::unavailable(error),
             LoadError::Unreadable(_) => Self::internal(error),
+        }
+    }
+
+    /// The problem of a command that changed nothing; `rejected` says what the decision's own word for it means.
+    pub fn not_done<R: std::error::Error + 'static>(error: CommandError<R>, rejected: impl FnOnce(&R) -> Self) -> Self {
+        match error {
+            CommandError::Rejected(rejection) => rejected(&rejection),
+            CommandError::CommandReused => Self::key_reused(),
+            CommandError::Contended => Self::retry_later("the order is changing; the request may be sent again"),
+            CommandError::Load(error) => Self::not_loaded(&error),
+            error @ (CommandError::TooLarge | CommandError::Unwritable(_)) => Self::internal(&error),
         }
     }
 

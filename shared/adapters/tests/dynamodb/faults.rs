@@ -348,9 +348,9 @@ async fn a_refund_that_was_made_is_not_too_much_whatever_the_refusal_names() {
     let whole = refund(&request, 100);
     payments.refund(&whole).await.unwrap();
     wire.calls();
-    wire.fail(0, cancelled(&["ConditionalCheckFailed", "None"]));
+    wire.fail(1, cancelled(&["ConditionalCheckFailed", "None"]));
     payments.refund(&whole).await.unwrap();
-    assert_eq!(wire.calls(), ["TransactWriteItems", "GetItem"]);
+    assert_eq!(wire.calls(), ["GetItem", "TransactWriteItems", "GetItem"]);
 }
 
 #[tokio::test]
@@ -360,10 +360,10 @@ async fn a_refund_in_the_way_of_others_is_tried_again() {
     let request = charge();
     payments.charge(&request).await.unwrap();
     wire.calls();
-    wire.fail(0, cancelled(&["TransactionConflict", "None"]));
+    wire.fail(1, cancelled(&["TransactionConflict", "None"]));
     payments.refund(&refund(&request, 60)).await.unwrap();
     wire.calls();
-    wire.fail(0, cancelled(&["TransactionConflict", "None"]));
+    wire.fail(1, cancelled(&["TransactionConflict", "None"]));
     let answer = payments.refund(&refund(&request, 60)).await;
     assert!(matches!(answer, Err(RefundError::TooMuch)), "{answer:?}");
     assert_eq!(books(&payments, request.order_id).await, (vec![100], vec![60]));
@@ -452,15 +452,25 @@ async fn a_cancellation_in_the_way_of_others_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_cancellation_that_can_give_back_only_a_part_says_why_and_gives_back_nothing() {
-    let (client, _) = watched().await;
-    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+async fn a_cancellation_that_meets_a_refund_between_its_read_and_its_write_gives_back_the_rest() {
+    let (client, wire) = watched().await;
+    let payments = DynamoPayments::new(client.clone(), PAYMENTS.to_owned());
     let request = charge();
     payments.charge(&request).await.unwrap();
     payments.refund(&refund(&request, 1)).await.unwrap();
-    let error = payments.cancel_charge(&cancellation(&request)).await.unwrap_err();
-    assert_eq!(error.source.to_string(), "more than what is left of the charge");
-    assert_eq!(books(&payments, request.order_id).await, (vec![100], vec![1]));
+    wire.calls();
+    // At the time of the read, the whole was left.
+    let stale = json!({"Item": {
+        "order_id": {"S": request.order_id}, "entry": {"S": format!("charge#{}", request.idempotency_key)},
+        "outcome": {"S": "completed"}, "amount": {"N": "100"}, "currency": {"S": "CNY"}, "refundable": {"N": "100"},
+        "payment_method": {"S": request.payment_method}, "transaction_id": {"S": "ch"},
+        "processed_at": {"S": "2026-01-01T00:00:00Z"}
+    }});
+    wire.fail(0, Fault::Instead(200, stale.to_string()));
+    let (_, rest) = payments.cancel_charge(&cancellation(&request)).await.unwrap().unwrap();
+    assert_eq!(rest.amount.amount(), 99);
+    assert_eq!(books(&payments, request.order_id).await.0, vec![100]);
+    assert_eq!(books(&payments, request.order_id).await.1.iter().sum::<u64>(), 100);
 }
 
 #[tokio::test]

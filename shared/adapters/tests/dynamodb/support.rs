@@ -32,7 +32,7 @@ pub(crate) const NOTIFICATIONS: &str = "notifications";
 pub(crate) async fn database() -> Config {
     let database = Database::memory().unwrap();
     create_table(&database, EVENTS, "stream", Some(("version", "N")));
-    create_table(&database, ORDERS, "order_id", None);
+    create_orders_table(&database);
     create_table(&database, INVENTORY, "id", None);
     create_table(&database, PAYMENTS, "order_id", Some(("entry", "S")));
     create_table(&database, SHIPMENTS, "idempotency_key", None);
@@ -64,6 +64,28 @@ fn create_table(database: &Database, name: &str, partition_key: &str, sort_key: 
     database.create_table(serde_json::from_value(request).unwrap()).unwrap();
 }
 
+/// The orders table with its index of open orders.
+fn create_orders_table(database: &Database) {
+    let request = serde_json::json!({
+        "TableName": ORDERS,
+        "KeySchema": [{"AttributeName": "order_id", "KeyType": "HASH"}],
+        "AttributeDefinitions": [
+            {"AttributeName": "order_id", "AttributeType": "S"},
+            {"AttributeName": "open", "AttributeType": "S"},
+            {"AttributeName": "placed_at", "AttributeType": "N"}
+        ],
+        "GlobalSecondaryIndexes": [{
+            "IndexName": "open-orders",
+            "KeySchema": [
+                {"AttributeName": "open", "KeyType": "HASH"}, {"AttributeName": "placed_at", "KeyType": "RANGE"}
+            ],
+            "Projection": {"ProjectionType": "KEYS_ONLY"}
+        }],
+        "BillingMode": "PAY_PER_REQUEST"
+    });
+    database.create_table(serde_json::from_value(request).unwrap()).unwrap();
+}
+
 /// Lets no read pass that may miss what was written before: the database in memory would never show it.
 #[derive(Debug)]
 struct ConsistentReads;
@@ -82,7 +104,9 @@ impl Intercept for ConsistentReads {
         let target = context.request().headers().get("x-amz-target").unwrap_or_default();
         let body = String::from_utf8_lossy(context.request().body().bytes().unwrap_or_default());
         let is_read = target.ends_with("GetItem") || target.ends_with("Query");
-        if is_read && !body.contains("\"ConsistentRead\":true") {
+        // An index knows no other reads.
+        let of_index = body.contains("\"IndexName\"");
+        if is_read && !of_index && !body.contains("\"ConsistentRead\":true") {
             return Err(format!("{target} without ConsistentRead").into());
         }
         Ok(())

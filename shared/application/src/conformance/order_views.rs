@@ -22,6 +22,8 @@ macro_rules! order_views_conformance {
             of_many_saves_at_once_exactly_one_replaces
             a_view_comes_back_as_it_was_saved
             views_of_two_orders_do_not_mix
+            an_order_is_among_the_open_ones_until_it_has_come_to_rest
+            of_the_open_orders_no_more_are_answered_than_were_asked_for
         }
     };
 }
@@ -61,6 +63,7 @@ fn full_view(id: OrderId) -> OrderView {
         tracking_number: "SB1".to_owned(),
         status: ShipmentStatus::Created,
         estimated_delivery: moment(),
+        delivered_at: Some(moment()),
     });
     view.rejection = Some(RejectionView { code: "expired".to_owned(), detail: String::new() });
     view
@@ -124,4 +127,29 @@ pub async fn views_of_two_orders_do_not_mix(views: &impl OrderViews) {
     assert_eq!(views.load(order_id()).await.unwrap(), None);
     views.save(&view(order_id(), 7), 0).await.unwrap();
     assert_eq!(views.load(one.id).await.unwrap(), Some(one));
+}
+
+pub async fn an_order_is_among_the_open_ones_until_it_has_come_to_rest(views: &impl OrderViews) {
+    let later = moment() + chrono::TimeDelta::seconds(1);
+    let mut open = view(order_id(), 1);
+    views.save(&open, 0).await.unwrap();
+    assert_eq!(views.open_orders(later, 100).await.unwrap(), [open.id]);
+    assert_eq!(views.open_orders(moment(), 100).await.unwrap(), [], "it was not placed before that time");
+    for (version, status) in [(2, OrderStatus::Cancelling), (3, OrderStatus::NeedsAttention)] {
+        (open.version, open.status) = (version, status);
+        views.save(&open, version - 1).await.unwrap();
+        assert_eq!(views.open_orders(later, 100).await.unwrap(), [open.id]);
+    }
+    (open.version, open.status) = (4, OrderStatus::Cancelled);
+    views.save(&open, 3).await.unwrap();
+    assert_eq!(views.open_orders(later, 100).await.unwrap(), []);
+}
+
+pub async fn of_the_open_orders_no_more_are_answered_than_were_asked_for(views: &impl OrderViews) {
+    for _ in 0..20 {
+        views.save(&view(order_id(), 1), 0).await.unwrap();
+    }
+    let later = moment() + chrono::TimeDelta::seconds(1);
+    let answered = views.open_orders(later, 5).await.unwrap().len();
+    assert!((1..=5).contains(&answered), "{answered}");
 }

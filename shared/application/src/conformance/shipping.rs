@@ -5,7 +5,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{at_once, order_id, product_id, quantity};
-use crate::ports::{ShipmentError, ShipmentRequest, Shipping, StockLine};
+use crate::ports::{DeliveryError, ShipmentError, ShipmentRequest, Shipping, StockLine, TakeBackError};
 
 /// One test per law; `make` is a future of the carrier.
 #[macro_export]
@@ -27,6 +27,10 @@ macro_rules! shipping_conformance {
             a_shipment_without_an_answer_is_created_and_answered_when_it_is_asked_again
             a_shipment_without_an_answer_can_be_cancelled
             a_shipment_that_the_carrier_keeps_is_never_given_back
+            a_parcel_arrives_once_and_for_good
+            a_parcel_that_has_arrived_is_not_taken_back
+            what_is_not_under_way_does_not_arrive
+            of_a_delivery_and_a_cancellation_at_once_exactly_one_comes_about
         }
     };
 }
@@ -233,4 +237,55 @@ pub async fn a_shipment_that_the_carrier_keeps_is_never_given_back(shipping: &im
     let barred = ShipmentRequest { idempotency_key: Uuid::new_v4(), ..request };
     cancel(shipping, &barred).await;
     assert_cancelled(shipping, &barred).await;
+}
+
+pub async fn a_parcel_arrives_once_and_for_good(shipping: &impl Shipping) {
+    let request = request();
+    let first = shipping.create_shipment(&request).await.unwrap();
+    let arrived = shipping.confirm_delivery(request.idempotency_key).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(shipping.confirm_delivery(request.idempotency_key).await.unwrap(), arrived);
+        assert_eq!(shipping.shipment(request.idempotency_key).await.unwrap(), ShipmentBook::Delivered);
+        assert_eq!(shipping.create_shipment(&request).await.unwrap(), first);
+    }
+}
+
+pub async fn a_parcel_that_has_arrived_is_not_taken_back(shipping: &impl Shipping) {
+    for postal_code in ["200001", "SANDBOX-KEEP"] {
+        let request = ShipmentRequest { address: address(postal_code), ..request() };
+        shipping.create_shipment(&request).await.unwrap();
+        let arrived = shipping.confirm_delivery(request.idempotency_key).await.unwrap();
+        let answer = shipping.cancel_shipment(request.order_id, request.idempotency_key).await;
+        assert!(matches!(answer, Err(TakeBackError::Delivered(at)) if at == arrived), "{answer:?}");
+        assert_eq!(shipping.shipment(request.idempotency_key).await.unwrap(), ShipmentBook::Delivered);
+    }
+}
+
+pub async fn what_is_not_under_way_does_not_arrive(shipping: &impl Shipping) {
+    let (unknown, barred, taken_back, refused) = (request(), request(), request(), refused());
+    cancel(shipping, &barred).await;
+    shipping.create_shipment(&taken_back).await.unwrap();
+    cancel(shipping, &taken_back).await;
+    assert_refused(shipping, &refused).await;
+    for request in [unknown, barred, taken_back, refused] {
+        let answer = shipping.confirm_delivery(request.idempotency_key).await;
+        assert!(matches!(answer, Err(DeliveryError::NotUnderWay)), "{answer:?}");
+    }
+}
+
+pub async fn of_a_delivery_and_a_cancellation_at_once_exactly_one_comes_about(shipping: &impl Shipping) {
+    for _ in 0..10 {
+        let request = request();
+        shipping.create_shipment(&request).await.unwrap();
+        let (arrived, taken_back) = tokio::join!(
+            shipping.confirm_delivery(request.idempotency_key),
+            shipping.cancel_shipment(request.order_id, request.idempotency_key)
+        );
+        let book = shipping.shipment(request.idempotency_key).await.unwrap();
+        match (arrived, taken_back) {
+            (Ok(_), Err(TakeBackError::Delivered(_))) => assert_eq!(book, ShipmentBook::Delivered),
+            (Err(DeliveryError::NotUnderWay), Ok(())) => assert_eq!(book, ShipmentBook::Cancelled),
+            other => assert_eq!(format!("{other:?}"), "exactly one comes about"),
+        }
+    }
 }

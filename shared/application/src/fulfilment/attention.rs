@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::order::{
-    Attention,
+    Attention, Course, Ending,
     flag::{FlagRejection, flag},
 };
 
@@ -19,7 +19,13 @@ pub async fn flag_order(
     // One flag per execution: whichever goes on with the order may get stuck again.
     let mut metadata = metadata(input, "flag-order", now);
     metadata.command_id = work_id(input.order_id, &format!("flag-order of {}", input.execution_name()));
-    stream.commit(&metadata, |order| flag(order, failed)).await?;
+    stream
+        .commit(&metadata, |order| match &order.course {
+            // Its undoing, which is an execution of its own, looks after a cancelled order.
+            Course::Undoing(_, _, Ending::Cancelled(_)) if !input.undo => Ok(vec![]),
+            _ => flag(order, failed),
+        })
+        .await?;
     Ok(())
 }
 

@@ -1,18 +1,45 @@
-//! The end of an order that is not to be delivered.
+//! The end of an order that is not to be delivered, told to the customer. It ends also when the customer cannot be told.
 
 use chrono::{DateTime, Utc};
-use domain::order::close::{CloseRejection, close};
+use domain::order::{
+    Course, Ending,
+    close::{CloseRejection, close},
+};
 
-use super::{StepError, metadata};
-use crate::{event_store::EventStore, order_stream::OrderStream, ports::FulfilmentInput};
+use super::{StepError, confirmation::tell, metadata, work_id};
+use crate::{
+    event_store::EventStore,
+    order_stream::OrderStream,
+    ports::{FulfilmentInput, Notification, Notifications},
+    sandbox,
+};
+
+const STEP: &str = "close-order";
 
 pub async fn close_order(
     store: &impl EventStore,
+    notifications: &impl Notifications,
     input: &FulfilmentInput,
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
     let mut stream = OrderStream::open(store, input.order_id).await?;
-    stream.commit(&metadata(input, "close-order", now), close).await?;
+    let mut sent = None;
+    if let Course::Undoing(placed, _, ending) = &stream.order().course
+        && !stream.order().holds_anything()
+    {
+        let notification = Notification {
+            idempotency_key: work_id(input.order_id, STEP),
+            order_id: input.order_id,
+            customer_id: placed.customer_id.clone(),
+            template: match ending {
+                Ending::Rejected(_) => "order-rejected",
+                Ending::Cancelled(_) => "order-cancelled",
+            },
+            deliverable: sandbox::deliverable(&placed.shipping_address),
+        };
+        sent = tell(notifications, &notification).await;
+    }
+    stream.commit(&metadata(input, STEP, now), |order| close(order, sent.as_ref())).await?;
     Ok(())
 }
 

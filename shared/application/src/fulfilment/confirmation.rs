@@ -38,7 +38,7 @@ pub async fn send_confirmation(
                 template: "order-confirmed",
                 deliverable: sandbox::deliverable(&placed.shipping_address),
             };
-            let sent = send(notifications, &notification).await;
+            let sent = tell(notifications, &notification).await;
             stream.commit(&metadata(input, STEP, now), |order| confirm(order, sent.as_ref())).await?;
         }
         _ => {}
@@ -47,7 +47,7 @@ pub async fn send_confirmation(
 }
 
 /// `None` when it was not sent, or nobody knows.
-async fn send(notifications: &impl Notifications, notification: &Notification) -> Option<NotificationId> {
+pub(super) async fn tell(notifications: &impl Notifications, notification: &Notification) -> Option<NotificationId> {
     for _ in 0..TRIES {
         if let Ok(sent) = notifications.send(notification).await {
             return Some(sent);

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::order::{
-    Course,
+    Course, Held,
     record_release::record_release,
     record_reservation::{record_reservation, record_reservation_failure},
 };
@@ -49,7 +49,9 @@ pub async fn release_inventory(
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
     let mut stream = OrderStream::open(store, input.order_id).await?;
-    stream.order().course.held()?;
+    if stream.order().course.held()?.is_some_and(Held::stock_is_given_up) {
+        return Ok(());
+    }
     inventory.release(input.order_id).await?;
     stream.commit(&metadata(input, "release-inventory", now), record_release).await?;
     Ok(())

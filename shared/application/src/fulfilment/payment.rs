@@ -1,13 +1,17 @@
 //! Charge the customer; its undo gives the money back.
 
 use chrono::{DateTime, Utc};
-use domain::order::{
-    Course,
-    record_payment::{record_payment, record_payment_failure},
-    record_refund::record_refund,
+use domain::{
+    ids::OrderId,
+    order::{
+        Course, SkippableStep,
+        record_payment::{record_payment, record_payment_failure},
+        record_refund::record_refund,
+    },
 };
+use uuid::Uuid;
 
-use super::{StepError, metadata, outcome, work_id};
+use super::{StepError, metadata, outcome, staff_refunds::issue_open_refunds, work_id};
 use crate::{
     event_store::EventStore,
     order_stream::OrderStream,
@@ -16,6 +20,11 @@ use crate::{
 
 const STEP: &str = "process-payment";
 const UNDO: &str = "refund-payment";
+
+/// The key under which the payment provider knows the order's charge.
+pub(super) fn charge_key(order_id: OrderId) -> Uuid {
+    work_id(order_id, STEP)
+}
 
 pub async fn process_payment(
     store: &impl EventStore,
@@ -29,7 +38,7 @@ pub async fn process_payment(
         Course::Created(_) => return Err(StepError::TooEarly),
         Course::Reserved(placed, _) => {
             let request = ChargeRequest {
-                idempotency_key: work_id(input.order_id, STEP),
+                idempotency_key: charge_key(input.order_id),
                 order_id: input.order_id,
                 payment_method: placed.payment_method.clone(),
                 amount: placed.total_amount,
@@ -56,7 +65,8 @@ pub async fn process_payment(
 }
 
 /// Undoes [`process_payment`]. Asks the provider also when no payment is recorded: a call that timed out may have
-/// charged all the same, or may still be on its way.
+/// charged all the same, or may still be on its way. What staff had requested before goes first, so that what is left is
+/// known.
 pub async fn refund_payment(
     store: &impl EventStore,
     payments: &impl Payments,
@@ -64,10 +74,13 @@ pub async fn refund_payment(
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
     let mut stream = OrderStream::open(store, input.order_id).await?;
-    stream.order().course.held()?;
+    if stream.order().course.held()?.is_some_and(|held| held.is_skipped(SkippableStep::RefundPayment)) {
+        return Ok(());
+    }
+    issue_open_refunds(&mut stream, payments, input, now).await?;
     let cancellation = ChargeCancellation {
         order_id: input.order_id,
-        charge_key: work_id(input.order_id, STEP),
+        charge_key: charge_key(input.order_id),
         refund_key: work_id(input.order_id, UNDO),
     };
     let refunded = payments.cancel_charge(&cancellation).await?;

@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use domain::{
     ids::OrderId,
     order::{
-        Course,
+        Course, SkippableStep,
+        record_delivery::{DeliveryRejection, record_delivery},
         record_shipment::{record_shipment, record_shipment_failure},
         record_shipment_cancellation::record_shipment_cancellation,
     },
@@ -15,10 +16,11 @@ use super::{StepError, metadata, outcome, stock_lines, work_id};
 use crate::{
     event_store::EventStore,
     order_stream::OrderStream,
-    ports::{FulfilmentInput, ShipmentError, ShipmentRequest, Shipping},
+    ports::{FulfilmentInput, ShipmentError, ShipmentRequest, Shipping, TakeBackError},
 };
 
 const STEP: &str = "create-shipment";
+const UNDO: &str = "cancel-shipment";
 
 /// The key under which the carrier knows the order's shipment.
 pub fn shipment_key(order_id: OrderId) -> Uuid {
@@ -60,7 +62,8 @@ pub async fn create_shipment(
     }
 }
 
-/// Undoes [`create_shipment`]. Asks the carrier also when no shipment is recorded: one may be there all the same.
+/// Undoes [`create_shipment`]. Asks the carrier also when no shipment is recorded: one may be there all the same. A parcel
+/// that has arrived does not come back: then that is recorded, and the order stands.
 pub async fn cancel_shipment(
     store: &impl EventStore,
     shipping: &impl Shipping,
@@ -68,8 +71,26 @@ pub async fn cancel_shipment(
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
     let mut stream = OrderStream::open(store, input.order_id).await?;
-    stream.order().course.held()?;
-    shipping.cancel_shipment(input.order_id, shipment_key(input.order_id)).await?;
-    stream.commit(&metadata(input, "cancel-shipment", now), record_shipment_cancellation).await?;
-    Ok(())
+    if stream.order().course.held()?.is_some_and(|held| held.is_skipped(SkippableStep::CancelShipment)) {
+        return Ok(());
+    }
+    let metadata = metadata(input, UNDO, now);
+    match shipping.cancel_shipment(input.order_id, shipment_key(input.order_id)).await {
+        Ok(()) => Ok(stream.commit(&metadata, record_shipment_cancellation).await?),
+        Err(TakeBackError::Delivered(at)) => {
+            stream.commit(&metadata, |order| record_delivery(order, at)).await?;
+            Err(StepError::Delivered)
+        }
+        Err(TakeBackError::Unavailable(error)) => Err(error.into()),
+    }
+}
+
+impl From<DeliveryRejection> for StepError {
+    fn from(rejection: DeliveryRejection) -> Self {
+        match rejection {
+            DeliveryRejection::UnknownOrder => Self::UnknownOrder,
+            // The carrier has delivered what the order has not shipped: a person has to look.
+            DeliveryRejection::NotUnderWay => Self::BrokenHistory(rejection.into()),
+        }
+    }
 }

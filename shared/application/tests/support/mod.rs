@@ -13,21 +13,28 @@ use application::{
         inventory::{release_inventory, reserve_inventory},
         payment::{process_payment, refund_payment},
         shipment::{cancel_shipment, create_shipment},
+        staff_refunds::issue_refund,
         validate::validate_order,
     },
     memory::{Faults, MemoryEventStore, MemoryInventory, MemoryNotifications, MemoryPayments, MemoryShipping, balance},
     order_stream::{CommandError, OrderStream},
-    ports::{Catalogue, FulfilmentInput},
+    ports::{Catalogue, Fulfilment, FulfilmentInput},
+    reconcile::{Finding, PATIENCE, ReconcileError, reconcile},
+    record_delivery::deliver,
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     address::{CountryCode, ShippingAddress},
-    ids::{CustomerId, OrderId, PaymentMethod, ProductId},
+    ids::{CustomerId, OrderId, PaymentMethod, ProductId, RefundId},
     money::{Money, Quantity},
     order::{
-        Attention, Ending, Order,
+        Attention, Course, Ending, Order, OrderEvent, RequestedRefund, SkippableStep, SkippedStep,
         cancel::{CancelRejection, cancel},
         create::{CreateOrder, RequestedItem, RequestedItems},
+        record_delivery::DeliveryRejection,
+        request_refund::{RefundRejection, request_refund},
+        resume::{ResumeRejection, resume},
+        skip::{SkipRejection, skip},
     },
     product::Product,
     text::Text,
@@ -60,6 +67,25 @@ pub(crate) enum Step {
     Refund,
     Release,
     Close,
+    IssueRefund,
+}
+
+impl Step {
+    /// The name of the step's function.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Validate => "validate-order",
+            Self::Reserve => "reserve-inventory",
+            Self::Pay => "process-payment",
+            Self::Ship => "create-shipment",
+            Self::Confirm => "send-confirmation",
+            Self::CancelShipment => "cancel-shipment",
+            Self::Refund => "refund-payment",
+            Self::Release => "release-inventory",
+            Self::Close => "close-order",
+            Self::IssueRefund => "issue-refund",
+        }
+    }
 }
 
 #[derive(Default)]
@@ -83,14 +109,28 @@ pub(crate) fn cny(amount: u64) -> Money {
     Money::new(amount, "CNY".parse().unwrap()).unwrap()
 }
 
-fn input(order_id: OrderId) -> FulfilmentInput {
+/// Of a command that somebody sends; the same for each name.
+fn metadata(order_id: OrderId, name: &str) -> Metadata {
+    Metadata {
+        command_id: order_id.work_id(name),
+        fingerprint: name.to_owned(),
+        actor: "staff:staff-1".to_owned(),
+        correlation_id: "correlation".to_owned(),
+        causation_id: "request".to_owned(),
+        traceparent: None,
+        occurred_at: at(),
+    }
+}
+
+pub(crate) fn input(order_id: OrderId) -> FulfilmentInput {
     FulfilmentInput {
         order_id,
         correlation_id: "correlation".to_owned(),
         causation_id: format!("{order_id}/1"),
         traceparent: None,
         undo: false,
-        resumed_by: None,
+        refund: false,
+        started_by: None,
     }
 }
 
@@ -160,17 +200,22 @@ impl Shop {
     }
 
     pub(crate) async fn run(&self, step: Step, order_id: OrderId) -> Result<(), StepError> {
-        let input = input(order_id);
+        self.run_in(step, &input(order_id)).await
+    }
+
+    /// Runs a step as this execution does.
+    pub(crate) async fn run_in(&self, step: Step, input: &FulfilmentInput) -> Result<(), StepError> {
         match step {
-            Step::Validate => validate_order(&self.store, &input, at()).await,
-            Step::Reserve => reserve_inventory(&self.store, &self.inventory, &input, at()).await,
-            Step::Pay => process_payment(&self.store, &self.payments, &input, at()).await,
-            Step::Ship => create_shipment(&self.store, &self.shipping, &input, at()).await,
-            Step::Confirm => send_confirmation(&self.store, &self.notifications, &input, at()).await,
-            Step::CancelShipment => cancel_shipment(&self.store, &self.shipping, &input, at()).await,
-            Step::Refund => refund_payment(&self.store, &self.payments, &input, at()).await,
-            Step::Release => release_inventory(&self.store, &self.inventory, &input, at()).await,
-            Step::Close => close_order(&self.store, &input, at()).await,
+            Step::Validate => validate_order(&self.store, input, at()).await,
+            Step::Reserve => reserve_inventory(&self.store, &self.inventory, input, at()).await,
+            Step::Pay => process_payment(&self.store, &self.payments, input, at()).await,
+            Step::Ship => create_shipment(&self.store, &self.shipping, input, at()).await,
+            Step::Confirm => send_confirmation(&self.store, &self.notifications, input, at()).await,
+            Step::CancelShipment => cancel_shipment(&self.store, &self.shipping, input, at()).await,
+            Step::Refund => refund_payment(&self.store, &self.payments, input, at()).await,
+            Step::Release => release_inventory(&self.store, &self.inventory, input, at()).await,
+            Step::Close => close_order(&self.store, &self.notifications, input, at()).await,
+            Step::IssueRefund => issue_refund(&self.store, &self.payments, input, at()).await,
         }
     }
 
@@ -203,36 +248,100 @@ impl Shop {
     /// The faults of the provider that this step calls.
     pub(crate) fn faults_of(&self, step: Step) -> Option<&Faults> {
         match step {
-            Step::Validate | Step::Close => None,
+            Step::Validate => None,
             Step::Reserve | Step::Release => Some(&self.inventory.faults),
-            Step::Pay | Step::Refund => Some(&self.payments.faults),
+            Step::Pay | Step::Refund | Step::IssueRefund => Some(&self.payments.faults),
             Step::Ship | Step::CancelShipment => Some(&self.shipping.faults),
-            Step::Confirm => Some(&self.notifications.faults),
+            Step::Confirm | Step::Close => Some(&self.notifications.faults),
         }
     }
 
+    /// As whichever execution has the order in hand does when it gives a step up.
     pub(crate) async fn flag(&self, order_id: OrderId, step: &str, reason: &str) -> Result<(), StepError> {
         let failed = Attention { step: step.to_owned(), reason: reason.to_owned() };
-        flag_order(&self.store, &input(order_id), &failed, at()).await
+        let undo = matches!(self.order(order_id).await.course, Course::Undoing(..));
+        flag_order(&self.store, &FulfilmentInput { undo, ..input(order_id) }, &failed, at()).await
+    }
+
+    /// As an execution does that went on after the first had been given up.
+    pub(crate) async fn flag_again(&self, order_id: OrderId, step: &str) {
+        let failed = Attention { step: step.to_owned(), reason: "Unavailable".to_owned() };
+        let input = FulfilmentInput { started_by: Some(99), ..input(order_id) };
+        flag_order(&self.store, &input, &failed, at()).await.unwrap();
+    }
+
+    /// Which messages the customer got about the order, sorted.
+    pub(crate) fn told(&self, order_id: OrderId) -> Vec<&'static str> {
+        let mut told: Vec<&str> = self
+            .notifications
+            .sent()
+            .iter()
+            .filter(|sent| sent.order_id == order_id)
+            .map(|sent| sent.template)
+            .collect();
+        told.sort_unstable();
+        told
     }
 
     pub(crate) async fn cancel(&self, order_id: OrderId) -> Result<(), CommandError<CancelRejection>> {
         let reason = Text::parse("changed my mind").unwrap();
         let mut stream = OrderStream::open(&self.store, order_id).await?;
-        let metadata = Metadata {
-            command_id: order_id.work_id("cancel-order"),
-            fingerprint: "cancel-order".to_owned(),
-            actor: "customer:customer-1".to_owned(),
-            correlation_id: "correlation".to_owned(),
-            causation_id: "request".to_owned(),
-            traceparent: None,
-            occurred_at: at(),
-        };
-        stream.commit(&metadata, |order| cancel(order, &reason)).await
+        stream.commit(&metadata(order_id, "cancel-order"), |order| cancel(order, &reason)).await
+    }
+
+    pub(crate) async fn deliver(&self, order_id: OrderId) -> Result<(), CommandError<DeliveryRejection>> {
+        let mut stream = OrderStream::open(&self.store, order_id).await?;
+        deliver(&mut stream, &self.shipping, order_id, &metadata(order_id, "record-delivery"), at()).await
+    }
+
+    /// Staff request to give this much back; once for each name.
+    pub(crate) async fn request_refund(
+        &self,
+        order_id: OrderId,
+        name: &str,
+        amount: u64,
+    ) -> Result<(), CommandError<RefundRejection>> {
+        let metadata = metadata(order_id, name);
+        let reason = Text::parse("one packet was damaged").unwrap();
+        let refund = RequestedRefund { refund_id: RefundId(metadata.command_id), amount: cny(amount), reason };
+        let mut stream = OrderStream::open(&self.store, order_id).await?;
+        stream.commit(&metadata, |order| request_refund(order, &refund)).await
+    }
+
+    /// Staff let the order go on where it is stuck.
+    pub(crate) async fn resume(&self, order_id: OrderId) -> Result<(), CommandError<ResumeRejection>> {
+        let reason = Text::parse("the provider is back").unwrap();
+        let mut stream = OrderStream::open(&self.store, order_id).await?;
+        let name = format!("resume at {}", stream.version());
+        stream.commit(&metadata(order_id, &name), |order| resume(order, &reason)).await
+    }
+
+    /// Staff let the order go on without this step.
+    pub(crate) async fn skip(&self, order_id: OrderId, step: SkippableStep) -> Result<(), CommandError<SkipRejection>> {
+        let skipped = SkippedStep { step, reason: Text::parse("paid back by bank transfer").unwrap() };
+        let mut stream = OrderStream::open(&self.store, order_id).await?;
+        let name = format!("skip at {}", stream.version());
+        stream.commit(&metadata(order_id, &name), |order| skip(order, &skipped)).await
+    }
+
+    /// What `reconcile` finds some time after everything else.
+    pub(crate) async fn reconcile(
+        &self,
+        fulfilment: &impl Fulfilment,
+        order_id: OrderId,
+        later: TimeDelta,
+    ) -> Result<Finding, ReconcileError> {
+        let providers = (&self.payments, &self.inventory, &self.shipping);
+        reconcile(&self.store, providers, fulfilment, order_id, PATIENCE, at() + later).await
     }
 
     pub(crate) async fn order(&self, order_id: OrderId) -> Order {
         OrderStream::open(&self.store, order_id).await.unwrap().order().clone()
+    }
+
+    pub(crate) async fn events(&self, order_id: OrderId) -> Vec<OrderEvent> {
+        let commits = self.store.read(&StreamId::order(order_id), 0).await.unwrap();
+        commits.iter().flat_map(|commit| &commit.events).map(|event| event.read().unwrap()).collect()
     }
 
     pub(crate) async fn event_types(&self, order_id: OrderId) -> Vec<String> {

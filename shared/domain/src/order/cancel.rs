@@ -9,6 +9,8 @@ pub enum CancelRejection {
     UnknownOrder,
     #[error("a step has refused the order, which is being rejected or already is")]
     Rejected,
+    #[error("the customer has the parcel; a refund can still be requested")]
+    Delivered,
 }
 
 /// `OrderCancelRequested`, or nothing when somebody has cancelled before. From then on no step goes forward.
@@ -18,6 +20,7 @@ pub fn cancel(order: &Order, reason: &CancelReason) -> Result<Vec<OrderEvent>, C
         Course::Created(_) | Course::Reserved(..) | Course::Paid(..) | Course::Shipped(..) | Course::Confirmed(..) => {
             Ok(vec![OrderEvent::OrderCancelRequested { reason: reason.clone() }])
         }
+        Course::Delivered(..) => Err(CancelRejection::Delivered),
         Course::Undoing(_, _, Ending::Cancelled(_)) | Course::Ended(_, Ending::Cancelled(_)) => Ok(vec![]),
         Course::Undoing(_, _, Ending::Rejected(_)) | Course::Ended(_, Ending::Rejected(_)) => {
             Err(CancelRejection::Rejected)
@@ -29,7 +32,8 @@ pub fn cancel(order: &Order, reason: &CancelReason) -> Result<Vec<OrderEvent>, C
 mod tests {
     use super::*;
     use crate::spec::{
-        cancel_reason, cancel_requested, cancelled, confirmed, created, given, paid, payment_failed, reserved, shipped,
+        cancel_reason, cancel_requested, cancelled, confirmed, created, delivered, given, paid, payment_failed,
+        reserved, shipped,
     };
 
     fn by_customer(order: &Order) -> Result<Vec<OrderEvent>, CancelRejection> {
@@ -55,5 +59,12 @@ mod tests {
     fn an_order_that_is_rejected_or_unknown_cannot_be_cancelled() {
         given([created(), reserved(), payment_failed()]).when(by_customer).then_rejected(&CancelRejection::Rejected);
         given([]).when(by_customer).then_rejected(&CancelRejection::UnknownOrder);
+    }
+
+    #[test]
+    fn an_order_that_is_delivered_is_not_cancelled_any_more() {
+        given([created(), reserved(), paid(), shipped(), confirmed(), delivered()])
+            .when(by_customer)
+            .then_rejected(&CancelRejection::Delivered);
     }
 }

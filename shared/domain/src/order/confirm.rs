@@ -9,7 +9,7 @@ pub fn confirm(order: &Order, notification_id: Option<&NotificationId>) -> Resul
         Course::NotCreated => Err(StepRejection::UnknownOrder),
         Course::Created(_) | Course::Reserved(..) | Course::Paid(..) => Err(StepRejection::TooEarly),
         Course::Shipped(..) => Ok(vec![OrderEvent::OrderConfirmed { notification_id: notification_id.cloned() }]),
-        Course::Confirmed(..) => Ok(vec![]),
+        Course::Confirmed(..) | Course::Delivered(..) => Ok(vec![]),
         Course::Undoing(_, _, ending) | Course::Ended(_, ending) => {
             Err(StepRejection::NotToBeFulfilled(ending.clone()))
         }

@@ -17,7 +17,11 @@ pub fn flag(order: &Order, attention: &Attention) -> Result<Vec<OrderEvent>, Fla
         Course::Created(_) | Course::Reserved(..) | Course::Paid(..) | Course::Shipped(..) | Course::Undoing(..) => {
             Ok(vec![OrderEvent::OrderFlagged(attention.clone())])
         }
-        Course::Confirmed(..) | Course::Ended(..) => Ok(vec![]),
+        // A refund may be stuck long after the order itself has come to its end.
+        Course::Confirmed(..) | Course::Delivered(..) | Course::Ended(..) if order.open_refunds().next().is_some() => {
+            Ok(vec![OrderEvent::OrderFlagged(attention.clone())])
+        }
+        Course::Confirmed(..) | Course::Delivered(..) | Course::Ended(..) => Ok(vec![]),
     }
 }
 
@@ -25,7 +29,8 @@ pub fn flag(order: &Order, attention: &Attention) -> Result<Vec<OrderEvent>, Fla
 mod tests {
     use super::*;
     use crate::spec::{
-        attention, confirmed, created, flagged, given, paid, rejected, reservation_failed, reserved, resumed, shipped,
+        attention, confirmed, created, flagged, given, paid, refund_completed, refund_requested, rejected,
+        reservation_failed, reserved, resumed, shipped,
     };
 
     #[test]
@@ -49,5 +54,15 @@ mod tests {
             .when(|order| flag(order, &attention()))
             .then_nothing();
         given([]).when(|order| flag(order, &attention())).then_rejected(&FlagRejection);
+    }
+
+    #[test]
+    fn a_refund_that_is_stuck_is_flagged_whatever_became_of_the_order() {
+        given([created(), reserved(), paid(), shipped(), confirmed(), refund_requested(100)])
+            .when(|order| flag(order, &attention()))
+            .then([flagged()]);
+        given([created(), reserved(), paid(), shipped(), confirmed(), refund_requested(100), refund_completed(100)])
+            .when(|order| flag(order, &attention()))
+            .then_nothing();
     }
 }

@@ -18,7 +18,7 @@ fn record(order: &Order, outcome: impl FnOnce() -> OrderEvent) -> Result<Vec<Ord
         Course::NotCreated => Err(StepRejection::UnknownOrder),
         Course::Created(_) => Err(StepRejection::TooEarly),
         Course::Reserved(..) => Ok(vec![outcome()]),
-        Course::Paid(..) | Course::Shipped(..) | Course::Confirmed(..) => Ok(vec![]),
+        Course::Paid(..) | Course::Shipped(..) | Course::Confirmed(..) | Course::Delivered(..) => Ok(vec![]),
         Course::Undoing(_, _, ending) | Course::Ended(_, ending) => {
             Err(StepRejection::NotToBeFulfilled(ending.clone()))
         }

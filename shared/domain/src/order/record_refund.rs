@@ -3,7 +3,7 @@
 use super::{Order, OrderEvent, Payment, Refund, UndoRejection};
 
 /// `PaymentRefunded`; before it `PaymentCompleted`, when the charge had gone through and nobody had recorded it.
-/// Nothing when there was no charge, or when its refund is already recorded.
+/// Nothing when there was no charge, when staff's refunds had left nothing of it, or when its refund is already recorded.
 pub fn record_refund(order: &Order, refunded: Option<&(Payment, Refund)>) -> Result<Vec<OrderEvent>, UndoRejection> {
     let (Some(held), Some((payment, refund))) = (order.course.held()?, refunded) else { return Ok(vec![]) };
     if held.refund.is_some() {

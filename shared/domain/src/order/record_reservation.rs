@@ -17,7 +17,11 @@ fn record(order: &Order, outcome: impl FnOnce() -> OrderEvent) -> Result<Vec<Ord
     match &order.course {
         Course::NotCreated => Err(StepRejection::UnknownOrder),
         Course::Created(_) => Ok(vec![outcome()]),
-        Course::Reserved(..) | Course::Paid(..) | Course::Shipped(..) | Course::Confirmed(..) => Ok(vec![]),
+        Course::Reserved(..)
+        | Course::Paid(..)
+        | Course::Shipped(..)
+        | Course::Confirmed(..)
+        | Course::Delivered(..) => Ok(vec![]),
         Course::Undoing(_, _, ending) | Course::Ended(_, ending) => {
             Err(StepRejection::NotToBeFulfilled(ending.clone()))
         }

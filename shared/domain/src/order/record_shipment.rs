@@ -18,7 +18,7 @@ fn record(order: &Order, outcome: impl FnOnce() -> OrderEvent) -> Result<Vec<Ord
         Course::NotCreated => Err(StepRejection::UnknownOrder),
         Course::Created(_) | Course::Reserved(..) => Err(StepRejection::TooEarly),
         Course::Paid(..) => Ok(vec![outcome()]),
-        Course::Shipped(..) | Course::Confirmed(..) => Ok(vec![]),
+        Course::Shipped(..) | Course::Confirmed(..) | Course::Delivered(..) => Ok(vec![]),
         Course::Undoing(_, _, ending) | Course::Ended(_, ending) => {
             Err(StepRejection::NotToBeFulfilled(ending.clone()))
         }

@@ -1,6 +1,6 @@
 //! When may an order go on that asked for a person?
 
-use super::{Course, Order, OrderEvent, Resumption};
+use super::{Course, Order, OrderEvent, Resumption, SkippableStep};
 use crate::text::Text;
 
 /// Why an order does not go on.
@@ -17,9 +17,10 @@ pub fn resume(order: &Order, reason: &Text<500>) -> Result<Vec<OrderEvent>, Resu
     match (&order.course, &order.attention) {
         (Course::NotCreated, _) => Err(ResumeRejection::UnknownOrder),
         (_, None) => Err(ResumeRejection::NotStuck),
-        (course, Some(_)) => Ok(vec![OrderEvent::FulfilmentResumed(Resumption {
+        (course, Some(stuck)) => Ok(vec![OrderEvent::FulfilmentResumed(Resumption {
             reason: reason.clone(),
             undo: matches!(course, Course::Undoing(..)),
+            refund: stuck.step == SkippableStep::IssueRefund.name(),
         })]),
     }
 }
@@ -27,7 +28,9 @@ pub fn resume(order: &Order, reason: &Text<500>) -> Result<Vec<OrderEvent>, Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{cancel_requested, created, flagged, given, paid, reserved, resume_reason, resumed};
+    use crate::spec::{
+        cancel_requested, created, flagged, flagged_at, given, paid, refund_requested, reserved, resume_reason, resumed,
+    };
 
     fn by_staff(order: &Order) -> Result<Vec<OrderEvent>, ResumeRejection> {
         resume(order, &resume_reason())
@@ -37,6 +40,14 @@ mod tests {
     fn a_stuck_order_goes_on_where_it_stands() {
         given([created(), reserved(), flagged()]).when(by_staff).then([resumed(false)]);
         given([created(), reserved(), paid(), cancel_requested(), flagged()]).when(by_staff).then([resumed(true)]);
+    }
+
+    #[test]
+    fn a_refund_that_is_stuck_goes_on_as_one() {
+        let resumption = Resumption { reason: resume_reason(), undo: false, refund: true };
+        given([created(), reserved(), paid(), refund_requested(100), flagged_at("issue-refund")])
+            .when(by_staff)
+            .then([OrderEvent::FulfilmentResumed(resumption)]);
     }
 
     #[test]

@@ -14,9 +14,12 @@ pub fn validate(order: &Order, now: DateTime<Utc>) -> Result<Vec<OrderEvent>, St
         Course::Created(placed) if now.signed_duration_since(placed.created_at) > VALID_FOR => {
             Ok(vec![OrderEvent::ValidationFailed { reason: RejectionReason::Expired }])
         }
-        Course::Created(_) | Course::Reserved(..) | Course::Paid(..) | Course::Shipped(..) | Course::Confirmed(..) => {
-            Ok(vec![])
-        }
+        Course::Created(_)
+        | Course::Reserved(..)
+        | Course::Paid(..)
+        | Course::Shipped(..)
+        | Course::Confirmed(..)
+        | Course::Delivered(..) => Ok(vec![]),
         Course::Undoing(_, _, ending) | Course::Ended(_, ending) => {
             Err(StepRejection::NotToBeFulfilled(ending.clone()))
         }

@@ -1,0 +1,166 @@
+//! `POST /api/v1/orders/{order_id}/refunds` → `RefundRequested`: staff give back a payment, whole or in part.
+//!
+//! 202, or the same again for a repeated `Idempotency-Key`; 400 for invalid input, 403 for customers, 404, 409 when nothing
+//! is paid or everything goes back anyway, 422 with the figures when the amount cannot be given back.
+
+use adapters::{
+    aws,
+    dynamodb::DynamoEventStore,
+    http::{self, ApiRequest, FieldErrors, MoneyBody, Problem},
+    lambda,
+};
+use application::{
+    event_store::{EventStore, fingerprint},
+    order_stream::{CommandError, OrderStream},
+};
+use aws_sdk_dynamodb::Client;
+use deserr::Deserr;
+use domain::{
+    ids::{OrderId, RefundId},
+    order::{
+        RequestedRefund,
+        request_refund::{RefundRejection, request_refund},
+    },
+    text::{Invalid, Text},
+};
+use lambda_http::{Body, Response};
+use serde_json::json;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    lambda::init_logs();
+    let client = Client::new(&aws::config().await);
+    let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);
+    http::run(|request| handle(&store, request)).await
+}
+
+async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response<Body>, Problem> {
+    let caller = request.staff()?;
+    let RequestRefundBody { amount, reason } = request.json()?;
+    let amount = amount.money().map_err(|invalid| Problem::invalid_field("/amount/amount", invalid.to_string()))?;
+    let id = request.order_id()?;
+    let fingerprint = fingerprint(&(amount, &reason)).map_err(|error| Problem::internal(&error))?;
+    let metadata = request.metadata(&caller, request.command_id(id, "request-refund", &caller)?, fingerprint);
+    let refund = RequestedRefund { refund_id: RefundId(metadata.command_id), amount, reason };
+    let mut stream = OrderStream::open(store, id).await.map_err(|error| Problem::not_loaded(&error))?;
+    let outcome = stream.commit(&metadata, |order| request_refund(order, &refund)).await;
+    respond(id, refund.refund_id, stream.version(), outcome)
+}
+
+fn respond(
+    id: OrderId,
+    refund_id: RefundId,
+    version: u64,
+    outcome: Result<(), CommandError<RefundRejection>>,
+) -> Result<Response<Body>, Problem> {
+    outcome.map_err(|error| Problem::not_done(error, not_requested))?;
+    http::json(202, &json!({"order_id": id, "refund_id": refund_id, "status": "requested", "version": version}))
+}
+
+fn not_requested(rejection: &RefundRejection) -> Problem {
+    let detail = rejection.to_string();
+    let unprocessable = |detail: String| Problem::new(422, "invalid-refund", "The amount cannot be given back", detail);
+    match rejection {
+        RefundRejection::UnknownOrder => Problem::not_found("order"),
+        RefundRejection::NotPaid | RefundRejection::Undone | RefundRejection::TooMany => {
+            Problem::new(409, "not-refundable", "The order cannot be refunded", detail)
+        }
+        RefundRejection::Nothing => unprocessable(detail),
+        RefundRejection::OtherCurrency { charged, refundable } | RefundRejection::TooMuch { charged, refundable } => {
+            unprocessable(detail).with("charged", json!(charged)).with("refundable", json!(refundable))
+        }
+    }
+}
+
+#[derive(Deserr)]
+#[deserr(error = FieldErrors, deny_unknown_fields)]
+struct RequestRefundBody {
+    amount: MoneyBody,
+    #[deserr(try_from(&String) = Text::parse -> Invalid)]
+    reason: Text<500>,
+}
+
+#[cfg(test)]
+mod tests {
+    use adapters::lambda::read_batch;
+    use application::memory::MemoryEventStore;
+    use domain::order::{OrderEvent, cancel::CancelRejection};
+    use serde_json::Value;
+
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../../events/request-refund.json");
+
+    /// A store with the order that the sample event of `project-orders` creates.
+    async fn placed() -> MemoryEventStore {
+        let (commits, _) =
+            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
+        let store = MemoryEventStore::default();
+        store.append(&commits[0]).await.unwrap();
+        store
+    }
+
+    /// The same, with its 39.98 paid.
+    async fn paid() -> MemoryEventStore {
+        let store = placed().await;
+        let events: Vec<OrderEvent> = serde_json::from_value(json!([
+            {"type": "InventoryReserved", "data": {"reservation_id": "r"}},
+            {"type": "PaymentCompleted", "data": {
+                "transaction_id": "t", "amount": {"amount": 3998, "currency": "CNY"}, "processed_at": "2026-01-01T00:00:00Z"
+            }}
+        ]))
+        .unwrap();
+        let request = ApiRequest::from_event(SAMPLE, chrono::Utc::now()).unwrap();
+        let id = request.order_id().unwrap();
+        let metadata = request.metadata(&request.staff().unwrap(), id.work_id("paid"), String::new());
+        let mut stream = OrderStream::open(&store, id).await.unwrap();
+        stream.commit(&metadata, |_| Ok::<_, CancelRejection>(events.clone())).await.unwrap();
+        store
+    }
+
+    async fn send(store: &MemoryEventStore, event: &str) -> Result<Response<Body>, Problem> {
+        handle(store, ApiRequest::from_event(event, chrono::Utc::now()).unwrap()).await
+    }
+
+    fn of(amount: &str, key: &str) -> String {
+        SAMPLE.replace("\\\"amount\\\": 1000", &format!("\\\"amount\\\": {amount}")).replace("sample-key", key)
+    }
+
+    #[tokio::test]
+    async fn a_refund_is_requested_once_for_a_key_however_often_it_comes() {
+        let store = paid().await;
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            let answer = send(&store, SAMPLE).await.unwrap();
+            assert_eq!(answer.status(), 202);
+            answers.push(serde_json::from_slice::<Value>(answer.body()).unwrap());
+        }
+        assert_eq!(answers[0], answers[1]);
+        assert_eq!(store.all().len(), 3);
+        assert_eq!(send(&store, &of("999", "sample-key")).await.unwrap_err().status, 422);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_given_back_is_refused_with_the_figures() {
+        let store = paid().await;
+        send(&store, SAMPLE).await.unwrap();
+        let too_much = send(&store, &of("2999", "second")).await.unwrap_err();
+        let body = too_much.body("/", "c");
+        assert_eq!((too_much.status, too_much.kind), (422, "invalid-refund"));
+        assert_eq!(body["charged"], json!({"amount": 3998, "currency": "CNY"}));
+        assert_eq!(body["refundable"], json!({"amount": 2998, "currency": "CNY"}));
+        assert_eq!(send(&store, &of("0", "third")).await.unwrap_err().status, 422);
+        assert_eq!(send(&store, &of("1", "fourth").replace("CNY", "USD")).await.unwrap_err().status, 422);
+        assert_eq!(send(&store, &of("-1", "fifth")).await.unwrap_err().status, 400);
+        assert_eq!(store.all().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_paid_is_not_refunded_and_customers_have_no_say() {
+        let store = placed().await;
+        assert_eq!(send(&store, SAMPLE).await.unwrap_err().status, 409);
+        assert_eq!(send(&store, &SAMPLE.replace("[staff]", "[carrier]")).await.unwrap_err().status, 403);
+        assert_eq!(send(&MemoryEventStore::default(), SAMPLE).await.unwrap_err().status, 404);
+        assert_eq!(store.all().len(), 1);
+    }
+}

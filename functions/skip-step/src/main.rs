@@ -1,0 +1,144 @@
+//! `POST /api/v1/orders/{order_id}/fulfilment/skip` → `StepSkipped`: staff let a stuck order go on without a step, and
+//! answer for it.
+//!
+//! 202, or the same again for a repeated `Idempotency-Key`; 400 for invalid input, also for a step that cannot be skipped,
+//! 403 for customers, 404, 409 when the order is not stuck at that step.
+
+use adapters::{
+    aws,
+    dynamodb::DynamoEventStore,
+    http::{self, ApiRequest, FieldErrors, Problem},
+    lambda,
+};
+use application::{
+    event_store::{EventStore, fingerprint},
+    order_stream::{CommandError, OrderStream},
+};
+use aws_sdk_dynamodb::Client;
+use deserr::Deserr;
+use domain::{
+    ids::OrderId,
+    order::{
+        SkippableStep, SkippedStep,
+        skip::{SkipRejection, skip},
+    },
+    text::{Invalid, Text},
+};
+use lambda_http::{Body, Response};
+use serde_json::json;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    lambda::init_logs();
+    let client = Client::new(&aws::config().await);
+    let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);
+    http::run(|request| handle(&store, request)).await
+}
+
+async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response<Body>, Problem> {
+    let caller = request.staff()?;
+    let SkipStepBody { step, reason } = request.json()?;
+    let id = request.order_id()?;
+    let skipped = SkippedStep { step, reason };
+    let fingerprint = fingerprint(&skipped).map_err(|error| Problem::internal(&error))?;
+    let metadata = request.metadata(&caller, request.command_id(id, "skip-step", &caller)?, fingerprint);
+    let mut stream = OrderStream::open(store, id).await.map_err(|error| Problem::not_loaded(&error))?;
+    let outcome = stream.commit(&metadata, |order| skip(order, &skipped)).await;
+    respond(id, stream.version(), outcome)
+}
+
+fn respond(
+    id: OrderId,
+    version: u64,
+    outcome: Result<(), CommandError<SkipRejection>>,
+) -> Result<Response<Body>, Problem> {
+    let not_stuck =
+        |rejection: &SkipRejection| Problem::new(409, "not-stuck", "There is nothing to skip", rejection.to_string());
+    outcome.map_err(|error| {
+        Problem::not_done(error, |rejection| match rejection {
+            SkipRejection::UnknownOrder => Problem::not_found("order"),
+            SkipRejection::NotStuck | SkipRejection::StuckElsewhere { .. } => not_stuck(rejection),
+        })
+    })?;
+    http::json(202, &json!({"order_id": id, "status": "skipped", "version": version}))
+}
+
+#[derive(Deserr)]
+#[deserr(error = FieldErrors, deny_unknown_fields)]
+struct SkipStepBody {
+    #[deserr(try_from(&String) = parse_step -> Invalid)]
+    step: SkippableStep,
+    #[deserr(try_from(&String) = Text::parse -> Invalid)]
+    reason: Text<500>,
+}
+
+fn parse_step(name: &str) -> Result<SkippableStep, Invalid> {
+    SkippableStep::ALL.into_iter().find(|step| step.name() == name).ok_or_else(|| {
+        let names = SkippableStep::ALL.map(SkippableStep::name).join(", ");
+        Invalid::new(format!("must be one of {names}: an order without any other step is to be cancelled"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use adapters::lambda::read_batch;
+    use application::{fulfilment::attention::flag_order, memory::MemoryEventStore, ports::FulfilmentInput};
+    use domain::order::{
+        Attention,
+        cancel::{CancelRejection, cancel},
+    };
+
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../../events/skip-step.json");
+
+    /// A store with the order that the sample event of `project-orders` creates, cancelled.
+    async fn cancelled() -> MemoryEventStore {
+        let (commits, _) =
+            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
+        let store = MemoryEventStore::default();
+        store.append(&commits[0]).await.unwrap();
+        let request = ApiRequest::from_event(SAMPLE, chrono::Utc::now()).unwrap();
+        let id = request.order_id().unwrap();
+        let metadata = request.metadata(&request.staff().unwrap(), id.work_id("cancel-order"), String::new());
+        let mut stream = OrderStream::open(&store, id).await.unwrap();
+        let reason = Text::parse("changed my mind").unwrap();
+        stream.commit::<CancelRejection>(&metadata, |order| cancel(order, &reason)).await.unwrap();
+        store
+    }
+
+    async fn stuck() -> MemoryEventStore {
+        let store = cancelled().await;
+        let input: FulfilmentInput = serde_json::from_str(include_str!("../../../events/flag-order.json")).unwrap();
+        let failed = Attention { step: "refund-payment".to_owned(), reason: "Unavailable".to_owned() };
+        flag_order(&store, &input, &failed, chrono::Utc::now()).await.unwrap();
+        store
+    }
+
+    async fn send(store: &MemoryEventStore, event: &str) -> Result<Response<Body>, Problem> {
+        handle(store, ApiRequest::from_event(event, chrono::Utc::now()).unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn the_step_that_is_stuck_is_skipped_once_for_a_key_however_often_it_comes() {
+        let store = stuck().await;
+        for _ in 0..2 {
+            assert_eq!(send(&store, SAMPLE).await.unwrap().status(), 202);
+        }
+        assert_eq!(store.all().len(), 4);
+        let other = send(&store, &SAMPLE.replace("sample-key", "another-key")).await.unwrap_err();
+        assert_eq!((other.status, other.kind), (409, "not-stuck"));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_stuck_or_stuck_elsewhere_is_not_skipped() {
+        assert_eq!(send(&cancelled().await, SAMPLE).await.unwrap_err().status, 409);
+        let store = stuck().await;
+        let elsewhere = send(&store, &SAMPLE.replace("refund-payment", "cancel-shipment")).await.unwrap_err();
+        assert_eq!((elsewhere.status, elsewhere.kind), (409, "not-stuck"));
+        let forward = send(&store, &SAMPLE.replace("refund-payment", "process-payment")).await.unwrap_err();
+        assert_eq!(forward.status, 400);
+        assert_eq!(send(&store, &SAMPLE.replace("[staff]", "[]")).await.unwrap_err().status, 403);
+        assert_eq!(store.all().len(), 3);
+    }
+}

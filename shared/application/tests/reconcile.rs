@@ -1,0 +1,190 @@
+//! What `reconcile` finds, and does about it.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, as it should"
+)]
+
+mod support;
+
+use application::{
+    memory::{Fault, MemoryFulfilment},
+    ports::{Fulfilment, FulfilmentInput},
+    reconcile::{Finding, LIMIT},
+};
+use chrono::TimeDelta;
+use domain::{
+    ids::OrderId,
+    order::{Attention, OrderEvent},
+};
+use support::{FORWARD, Shop, Step, input};
+use uuid::Uuid;
+
+const LATER: TimeDelta = TimeDelta::minutes(10);
+
+struct Case {
+    shop: Shop,
+    machine: MemoryFulfilment,
+    id: OrderId,
+}
+
+impl Case {
+    /// An order whose fulfilment has been started.
+    async fn started(payment_method: &str) -> Self {
+        let case = Self::placed(payment_method).await;
+        case.machine.start(&case.main()).await.unwrap();
+        case
+    }
+
+    async fn placed(payment_method: &str) -> Self {
+        let (shop, id) = (Shop::with_stock(10).await, OrderId::new(Uuid::new_v4()));
+        shop.place(id, payment_method).await.unwrap();
+        Self { shop, machine: MemoryFulfilment::default(), id }
+    }
+
+    fn main(&self) -> FulfilmentInput {
+        input(self.id)
+    }
+
+    async fn reconcile(&self, later: TimeDelta) -> Finding {
+        self.shop.reconcile(&self.machine, self.id, later).await.unwrap()
+    }
+
+    async fn last_event(&self) -> OrderEvent {
+        self.shop.events(self.id).await.pop().unwrap()
+    }
+}
+
+fn flagged(reason: &str) -> Attention {
+    Attention { step: "fulfilment".to_owned(), reason: reason.to_owned() }
+}
+
+#[tokio::test]
+async fn an_order_that_somebody_works_on_is_left_alone() {
+    let case = Case::placed("pm_card_visa").await;
+    assert_eq!(case.reconcile(TimeDelta::minutes(1)).await, Finding::Fine);
+    case.machine.start(&case.main()).await.unwrap();
+    assert_eq!(case.reconcile(LATER).await, Finding::Fine);
+    case.shop.fulfil(case.id, 1).await.unwrap();
+    case.machine.end(&case.main());
+    assert_eq!(case.reconcile(LATER).await, Finding::Fine);
+    assert_eq!(case.shop.event_types(case.id).await.len(), 5);
+}
+
+#[tokio::test]
+async fn an_execution_that_was_never_started_is_started_once() {
+    let case = Case::placed("pm_card_visa").await;
+    let execution = case.id.to_string();
+    assert_eq!(case.reconcile(LATER).await, Finding::Started { execution });
+    assert_eq!(case.machine.started(), [case.main()]);
+    assert_eq!(case.reconcile(LATER).await, Finding::Fine);
+    case.shop.cancel(case.id).await.unwrap();
+    let execution = format!("{}-undo", case.id);
+    assert_eq!(case.reconcile(LATER).await, Finding::Started { execution });
+}
+
+#[tokio::test]
+async fn an_execution_that_has_died_calls_a_person_once() {
+    let case = Case::started("pm_card_visa").await;
+    case.shop.run(Step::Validate, case.id).await.unwrap();
+    case.machine.end(&case.main());
+    assert_eq!(case.reconcile(LATER).await, Finding::Flagged(flagged("ExecutionDied")));
+    assert_eq!(case.reconcile(LATER * 3).await, Finding::Waiting);
+    assert_eq!(case.last_event().await, OrderEvent::OrderFlagged(flagged("ExecutionDied")));
+    case.shop.resume(case.id).await.unwrap();
+    let execution = format!("{}-resumed-3", case.id);
+    assert_eq!(case.reconcile(LATER * 6).await, Finding::Started { execution });
+}
+
+#[tokio::test]
+async fn an_execution_that_goes_on_for_more_than_a_day_calls_a_person() {
+    let case = Case::started("pm_card_visa").await;
+    assert_eq!(case.reconcile(LIMIT).await, Finding::Fine);
+    assert_eq!(case.reconcile(LIMIT + LATER).await, Finding::Flagged(flagged("ExecutionTimedOut")));
+}
+
+/// The charge is made, its answer is lost each time, and the execution gives up: the provider knows, the order does not.
+#[tokio::test]
+async fn an_order_of_which_the_providers_know_more_goes_on_by_itself() {
+    let case = Case::started("pm_charged_then_timeout").await;
+    for step in [Step::Validate, Step::Reserve] {
+        case.shop.run(step, case.id).await.unwrap();
+    }
+    case.shop.run(Step::Pay, case.id).await.unwrap_err();
+    case.shop.flag(case.id, "process-payment", "Unavailable").await.unwrap();
+    case.machine.end(&case.main());
+    assert_eq!(case.reconcile(LATER).await, Finding::Resumed);
+    for step in FORWARD {
+        case.shop.run(step, case.id).await.unwrap();
+    }
+    assert_eq!(case.reconcile(LATER * 3).await, Finding::Fine);
+    assert!(!case.shop.order(case.id).await.is_open());
+}
+
+#[tokio::test]
+async fn an_order_goes_on_by_itself_a_few_times_at_most() {
+    let case = Case::started("pm_charged_then_timeout").await;
+    for step in [Step::Validate, Step::Reserve] {
+        case.shop.run(step, case.id).await.unwrap();
+    }
+    case.shop.run(Step::Pay, case.id).await.unwrap_err();
+    let mut later = LATER;
+    let mut found = Vec::new();
+    for _ in 0..8 {
+        // Whatever goes on is given up again at once.
+        for started in case.machine.started() {
+            case.machine.end(&started);
+        }
+        found.push(case.reconcile(later).await);
+        later += LATER;
+        for name in 0..20 {
+            let resumed = FulfilmentInput { started_by: Some(name), ..case.main() };
+            case.machine.start(&resumed).await.unwrap();
+            case.machine.end(&resumed);
+        }
+    }
+    assert_eq!(found.iter().filter(|finding| **finding == Finding::Resumed).count(), 3, "{found:?}");
+    assert_eq!(found.last(), Some(&Finding::Waiting));
+}
+
+#[tokio::test]
+async fn a_refund_that_nobody_issues_is_found_after_the_orders_end() {
+    let case = Case::started("pm_card_visa").await;
+    case.shop.fulfil(case.id, 1).await.unwrap();
+    case.machine.end(&case.main());
+    case.shop.request_refund(case.id, "a refund", 1000).await.unwrap();
+    let execution = format!("{}-refund-6", case.id);
+    assert_eq!(case.reconcile(LATER).await, Finding::Started { execution });
+    let started = case.machine.started().into_iter().find(|input| input.refund).unwrap();
+    case.machine.end(&started);
+    let attention = Attention { step: "issue-refund".to_owned(), ..flagged("ExecutionDied") };
+    assert_eq!(case.reconcile(LATER).await, Finding::Flagged(attention));
+}
+
+#[tokio::test]
+async fn what_happens_meanwhile_is_left_to_whoever_did_it() {
+    let case = Case::started("pm_card_visa").await;
+    case.machine.end(&case.main());
+    // The append that calls a person finds that the order has gone on.
+    let (found, ()) = tokio::join!(case.reconcile(LATER), async {
+        case.shop.run(Step::Reserve, case.id).await.unwrap();
+    });
+    let events = case.shop.event_types(case.id).await;
+    match found {
+        Finding::Fine => assert_eq!(events, ["OrderCreated", "InventoryReserved"]),
+        other => assert_eq!(events, ["OrderCreated", "OrderFlagged", "InventoryReserved"], "{other:?}"),
+    }
+    assert_eq!(case.shop.order(case.id).await.attention, None);
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_is_asked_again_by_the_next_run() {
+    let case = Case::started("pm_card_visa").await;
+    case.machine.end(&case.main());
+    case.shop.store.faults.push(Fault::BeforeEffect);
+    case.shop.reconcile(&case.machine, case.id, LATER).await.unwrap_err();
+    assert_eq!(case.reconcile(LATER).await, Finding::Flagged(flagged("ExecutionDied")));
+}

@@ -1,0 +1,106 @@
+//! Which step may an order go on without, when somebody of staff answers for it?
+
+use super::{Course, FailedRefund, Order, OrderEvent, SkippableStep, SkippedStep};
+
+/// Why a step is not skipped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SkipRejection {
+    #[error("there is no such order")]
+    UnknownOrder,
+    #[error("the order is not stuck")]
+    NotStuck,
+    #[error("the order is stuck at another step: {step}")]
+    StuckElsewhere { step: String },
+}
+
+/// `StepSkipped`, for the step at which the order is stuck and for no other, and what follows from it at once.
+pub fn skip(order: &Order, skipped: &SkippedStep) -> Result<Vec<OrderEvent>, SkipRejection> {
+    if order.course == Course::NotCreated {
+        return Err(SkipRejection::UnknownOrder);
+    }
+    let Some(stuck) = &order.attention else { return Err(SkipRejection::NotStuck) };
+    if stuck.step != skipped.step.name() {
+        return Err(SkipRejection::StuckElsewhere { step: stuck.step.clone() });
+    }
+    let mut events = vec![OrderEvent::StepSkipped(skipped.clone())];
+    match skipped.step {
+        SkippableStep::SendConfirmation => {
+            if matches!(order.course, Course::Shipped(..)) {
+                events.push(OrderEvent::OrderConfirmed { notification_id: None });
+            }
+        }
+        SkippableStep::IssueRefund => events.extend(order.open_refunds().map(|open| {
+            OrderEvent::RefundFailed(FailedRefund {
+                refund_id: open.refund_id,
+                amount: open.amount,
+                reason: "skipped".to_owned(),
+            })
+        })),
+        SkippableStep::CancelShipment | SkippableStep::RefundPayment | SkippableStep::ReleaseInventory => {}
+    }
+    Ok(events)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{
+        cancel_requested, confirmed, created, flagged_at, given, money, paid, refund_id, refund_requested, reserved,
+        shipped, skip_reason, skipped,
+    };
+
+    fn without(step: SkippableStep) -> impl Fn(&Order) -> Result<Vec<OrderEvent>, SkipRejection> {
+        move |order| skip(order, &SkippedStep { step, reason: skip_reason() })
+    }
+
+    #[test]
+    fn an_undo_that_is_stuck_can_be_skipped() {
+        for step in [SkippableStep::CancelShipment, SkippableStep::RefundPayment, SkippableStep::ReleaseInventory] {
+            given([created(), reserved(), paid(), shipped(), cancel_requested(), flagged_at(step.name())])
+                .when(without(step))
+                .then([skipped(step)]);
+        }
+    }
+
+    #[test]
+    fn an_order_whose_customer_cannot_be_told_is_confirmed_without() {
+        given([created(), reserved(), paid(), shipped(), flagged_at("send-confirmation")])
+            .when(without(SkippableStep::SendConfirmation))
+            .then([skipped(SkippableStep::SendConfirmation), OrderEvent::OrderConfirmed { notification_id: None }]);
+    }
+
+    #[test]
+    fn a_refund_that_is_given_up_has_failed() {
+        let failed = FailedRefund { refund_id: refund_id(), amount: money(100), reason: "skipped".to_owned() };
+        given([
+            created(),
+            reserved(),
+            paid(),
+            shipped(),
+            confirmed(),
+            refund_requested(100),
+            flagged_at("issue-refund"),
+        ])
+        .when(without(SkippableStep::IssueRefund))
+        .then([skipped(SkippableStep::IssueRefund), OrderEvent::RefundFailed(failed)]);
+    }
+
+    #[test]
+    fn only_the_step_that_is_stuck_can_be_skipped() {
+        let elsewhere = SkipRejection::StuckElsewhere { step: "cancel-shipment".to_owned() };
+        given([created(), reserved(), paid(), shipped(), cancel_requested(), flagged_at("cancel-shipment")])
+            .when(without(SkippableStep::RefundPayment))
+            .then_rejected(&elsewhere);
+        given([created(), reserved()])
+            .when(without(SkippableStep::RefundPayment))
+            .then_rejected(&SkipRejection::NotStuck);
+        given([]).when(without(SkippableStep::RefundPayment)).then_rejected(&SkipRejection::UnknownOrder);
+    }
+
+    #[test]
+    fn every_skippable_step_is_stored_under_the_name_of_its_function() {
+        for step in SkippableStep::ALL {
+            assert_eq!(serde_json::to_value(step).unwrap(), step.name());
+        }
+    }
+}

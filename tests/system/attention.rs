@@ -1,0 +1,84 @@
+//! Orders that nobody can help but a person: how they are found, and the ways out.
+
+use serde_json::{Value, json};
+
+use crate::service::{Answer, Service, logs, reconcile, setting};
+
+async fn post(service: &Service, id: &str, deed: &str, body: &Value) -> Answer {
+    service.post("staff-1", &format!("/api/v1/orders/{id}/{deed}"), body).await
+}
+
+#[tokio::test]
+async fn a_refund_that_cannot_be_made_is_skipped_by_a_person_who_answers_for_it() {
+    let service = Service::connect().await;
+    let product = service.product(10).await;
+    let id = service.place_asking(&product, "pm_refund_fails", "200001").await;
+    service.await_status("customer-1", &id, &["confirmed"]).await;
+    let skip = |step: &str| json!({"step": step, "reason": "paid back by bank transfer"});
+    post(&service, &id, "fulfilment/skip", &skip("refund-payment")).await.expect(409);
+    post(&service, &id, "cancel", &json!({"reason": "out of season"})).await.expect(202);
+    service.await_status("customer-1", &id, &["needs_attention"]).await;
+
+    let path = format!("/api/v1/orders/{id}/fulfilment/skip");
+    service.post("customer-1", &path, &skip("refund-payment")).await.expect(403);
+    assert_eq!(post(&service, &id, "fulfilment/skip", &json!({})).await.expect(400).pointers(), ["/reason", "/step"]);
+    let forward = post(&service, &id, "fulfilment/skip", &skip("process-payment")).await.expect(400);
+    assert_eq!(forward.pointers(), ["/step"]);
+    let elsewhere = post(&service, &id, "fulfilment/skip", &skip("cancel-shipment")).await.expect(409);
+    assert!(elsewhere.text("detail").contains("refund-payment"), "{:#}", elsewhere.body);
+    post(&service, &id, "fulfilment/skip", &skip("refund-payment")).await.expect(202);
+    let done = service.await_status("customer-1", &id, &["cancelled"]).await.body;
+    assert_eq!(done["payment"]["status"], "completed", "the order does not claim a refund that nobody has seen");
+    assert_eq!(service.stock(&product).await, 10);
+    let books = service.agreed_books(&id).await;
+    assert_eq!((&books["charged"], &books["refunded"], &books["reserved"]), (&json!(3998), &json!(0), &json!([])));
+    assert!(logs("order needs attention").await.contains(&id), "the alarm counts these lines");
+}
+
+#[tokio::test]
+async fn a_requested_refund_that_is_stuck_is_given_up_and_the_order_stands() {
+    let service = Service::connect().await;
+    let product = service.product(10).await;
+    let id = service.place_asking(&product, "pm_refund_fails", "200001").await;
+    service.await_status("customer-1", &id, &["confirmed"]).await;
+    let refund = json!({"amount": {"amount": 500, "currency": "CNY"}, "reason": "a gesture"});
+    post(&service, &id, "refunds", &refund).await.expect(202);
+    let stuck = service.await_status("customer-1", &id, &["needs_attention"]).await.body;
+    assert_eq!(stuck["attention"]["step"], "issue-refund");
+    let skip = json!({"step": "issue-refund", "reason": "a voucher instead"});
+    post(&service, &id, "fulfilment/skip", &skip).await.expect(202);
+    let order = service.await_status("customer-1", &id, &["confirmed"]).await.body;
+    assert_eq!(order["refunds"][0]["status"], "failed");
+    assert_eq!(service.agreed_books(&id).await["refunded"], 0);
+}
+
+/// Somebody has aborted the execution: no step says so, and no catch sees it.
+#[tokio::test]
+async fn an_order_whose_execution_died_is_found_and_goes_on() {
+    let service = Service::connect().await;
+    let product = service.product(10).await;
+    let id = service.place_asking(&product, "pm_slow", "200001").await;
+    service.await_status("customer-1", &id, &["reserved"]).await;
+    let arn = setting("FULFILMENT_ARN").replace(":stateMachine:", ":execution:");
+    service.sfn.stop_execution().execution_arn(format!("{arn}:{id}")).send().await.unwrap();
+    // What the execution was at may still be recorded.
+    let mut stuck = Value::Null;
+    for _ in 0..50 {
+        reconcile(0).await;
+        stuck = service.get("customer-1", &format!("/api/v1/orders/{id}")).await.expect(200).body;
+        if stuck["status"] == "needs_attention" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    assert_eq!(stuck["attention"]["step"], "fulfilment", "{stuck:#}");
+    assert_eq!(stuck["attention"]["reason"], "ExecutionDied");
+    post(&service, &id, "fulfilment/resume", &json!({"reason": "it was aborted by mistake"})).await.expect(202);
+    service.await_status("customer-1", &id, &["confirmed"]).await;
+    let books = service.agreed_books(&id).await;
+    assert_eq!(
+        (&books["charged"], &books["refunded"], &books["shipment"]),
+        (&json!(3998), &json!(0), &json!("created"))
+    );
+    assert_eq!(service.ledger(&id).await.len(), 1);
+}
