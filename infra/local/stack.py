@@ -291,9 +291,9 @@ def digest_of_deployment() -> str:
 
 def tools(_):
     check_python()
-    say("Installing the emulator and SAM into .local/tools (a minute the first time)")
+    say("Installing the emulator, SAM and the second interpreter into .local/tools (a minute the first time)")
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        list(pool.map(install, ["emulator", "sam"]))
+        list(pool.map(install, ["emulator", "sam", "second-interpreter"]))
 
 
 def up(_):

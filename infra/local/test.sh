@@ -58,6 +58,7 @@ system_tests() (
 step "tools" stack tools
 step "format" cargo fmt --check
 step "templates" templates
+step "second interpreter" .local/tools/second-interpreter/bin/python tests/second_interpreter.py
 step "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
 step "dependencies" deny
 step "unit and conformance tests" cargo test --workspace --locked

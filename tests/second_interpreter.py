@@ -1,0 +1,253 @@
+"""Runs infra/fulfilment.asl.json on a second interpreter, with tasks that fail as scripted, and holds what it does against
+the tables below: which task is called how often and with what, how long it is waited for, the pauses, and the end.
+
+The local stack's emulator is the first interpreter. This one is LocalStack's, as moto ships it, with another JSONata
+engine (infra/local/second-interpreter.txt). It needs no stack, no function and no network.
+"""
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import jlens
+from moto.stepfunctions.parser.asl.component.common.retry import jitter_strategy_decl, retrier_decl
+from moto.stepfunctions.parser.asl.component.state.exec import execute_state
+from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
+from moto.stepfunctions.parser.asl.eval.environment import Environment
+from moto.stepfunctions.parser.asl.eval.evaluation_details import AWSExecutionDetails
+from moto.stepfunctions.parser.asl.eval.event.event_manager import EventHistoryContext
+from moto.stepfunctions.parser.asl.jsonata import jsonata
+from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
+
+# ---------------------------------------------------------------- what must happen
+
+FORWARD = ["validate-order", "reserve-inventory", "process-payment", "create-shipment", "send-confirmation"]
+UNDO = ["cancel-shipment", "refund-payment", "release-inventory", "close-order"]
+
+# What the input says, the tasks that it leads through, and the state that ends the execution.
+WAYS = [
+    ({}, FORWARD, "OrderConfirmed"),
+    ({"undo": True}, UNDO, "OrderUndone"),
+    ({"refund": True}, ["issue-refund"], "RefundIssued"),
+]
+# Errors that are an answer, so that the task is not tried again: whose, which, the tasks that follow, and the end.
+ANSWERS = [
+    (FORWARD, ["OrderInvalid", "OutOfStock", "PaymentDeclined", "ShipmentRefused"], UNDO, "OrderUndone"),
+    (FORWARD, ["OrderCancelled"], [], "LeftToCancellation"),
+    (UNDO, ["OrderDelivered"], [], "OrderDelivered"),
+]
+# After any other error the task is tried again this often, then given up. States.Timeout is a task that never answers.
+TECHNICAL = ["Unavailable", "States.Timeout", "Sandbox.Timedout", "Runtime.ExitError"]
+RETRIES = {"validate-order": 2, "flag-order": 20, "any other": 4}
+NOT_RUN = ["Lambda.TooManyRequestsException", "Lambda.ServiceException", "Lambda.AWSLambdaException", "Lambda.SdkClientException"]
+NOT_RUN_RETRIES = 10
+LONGEST_PAUSE = 100
+TIMEOUT = {"process-payment": 60, "refund-payment": 60, "issue-refund": 60, "any other": 30}
+
+FLAG, GIVEN_UP = "flag-order", "NeedsAttention"
+ERROR = "StepGivenUp"
+CAUSE = "The step {step} was given up after all its tries ({reason}); the order waits for a person."
+
+# ---------------------------------------------------------------- the cells
+
+ROOT = Path(__file__).resolve().parents[1]
+ORDER = {"order_id": "order-1", "correlation_id": "request-1"}
+FOR_EVER = 99
+
+
+class Run(NamedTuple):
+    """A task, and how often it is tried again: one number for each retrier that is used, in this order."""
+    task: str
+    retries: tuple = ()
+
+
+class Cell(NamedTuple):
+    name: str
+    input: dict
+    script: dict  # the errors that each task gives before it succeeds
+    runs: list
+    end: str
+    failed: dict | None = None
+
+
+class Way(NamedTuple):
+    name: str
+    input: dict
+    script: dict
+    done: list
+    tasks: list
+    end: str
+
+    def to_the_end(self):
+        return Cell(f"{self.name} and ends in {self.end}", self.input, self.script, [*self.done, *map(Run, self.tasks)], self.end)
+
+    def goes_on(self, place, errors, *retries):
+        task = self.tasks[place]
+        runs = [*self.done, *map(Run, self.tasks)]
+        runs[len(self.done) + place] = Run(task, retries)
+        return Cell(f"{self.name}, where {task} succeeds after {listed(errors)}", self.input, self.script | {task: errors}, runs, self.end)
+
+    def is_given_up(self, place, error, flag_errors=(), flag_retries=0):
+        task = self.tasks[place]
+        runs = [*self.done, *map(Run, self.tasks[:place]), Run(task, (retries(task, error),)), Run(FLAG, (flag_retries,))]
+        return Cell(f"{self.name}, where {task} is given up after {error}, and {FLAG} gives {listed(flag_errors)}", self.input,
+                    self.script | {task: [error] * FOR_EVER, FLAG: flag_errors}, runs, GIVEN_UP, {"step": task, "reason": error})
+
+
+def cells():
+    usual = TECHNICAL[0]
+    for says, tasks, end in WAYS:
+        way = Way(f"an order with {says} starts at {tasks[0]}", ORDER | says, {}, [], tasks, end)
+        yield way.to_the_end()
+        for place, task in enumerate(tasks):
+            for error in troubles(task):
+                most = retries(task, error)
+                yield way.goes_on(place, [error], 1)
+                yield way.goes_on(place, [error] * most, most)
+                yield way.is_given_up(place, error)
+            both = [*[NOT_RUN[0]] * NOT_RUN_RETRIES, *[usual] * retries(task, usual)]
+            yield way.goes_on(place, both, NOT_RUN_RETRIES, retries(task, usual))
+            yield way.is_given_up(place, usual, [usual] * FOR_EVER, retries(FLAG, usual))
+            for error, (then, end_then) in answers(task).items():
+                answered = Way(f"{task} answers {error}", way.input, {task: [error]}, [*map(Run, tasks[:place + 1])], then, end_then)
+                yield answered.to_the_end()
+                yield from (answered.is_given_up(undo, usual) for undo in range(len(then)))
+    says, tasks, end = WAYS[0]
+    for error in troubles(FLAG):
+        way = Way("an order", ORDER | says, {}, [], tasks, end)
+        yield way.is_given_up(0, usual, [error], 1)
+        yield way.is_given_up(0, usual, [error] * FOR_EVER, retries(FLAG, error))
+
+
+def listed(errors):
+    return ", ".join(f"{errors.count(error)} {error}" for error in dict.fromkeys(errors)) or "no error"
+
+
+def answers(task):
+    return {error: (then, end) for tasks, errors, then, end in ANSWERS if task in tasks for error in errors}
+
+
+def every_error():
+    return [*TECHNICAL, *NOT_RUN, *(error for _, errors, _, _ in ANSWERS for error in errors)]
+
+
+def troubles(task):
+    """What is no answer of this task. The answers of others are among it: from this task they are as unexpected as any error."""
+    return [error for error in every_error() if error not in answers(task)]
+
+
+def retries(task, error):
+    return NOT_RUN_RETRIES if error in NOT_RUN else RETRIES.get(task, RETRIES["any other"])
+
+
+def expected(cell):
+    tries = [run.task for run in cell.runs for _ in range(1 + sum(run.retries))]
+    end = {"output": cell.input}
+    if cell.failed:
+        end = {"error": ERROR, "cause": CAUSE.format(**cell.failed)}
+    return {
+        "calls": [(task, cell.input | ({"failed": cell.failed} if task == FLAG else {})) for task in tries],
+        "timeouts": [TIMEOUT.get(task, TIMEOUT["any other"]) for task in tries],
+        "pauses": [(0, min(2 ** n, LONGEST_PAUSE)) for run in cell.runs for count in run.retries for n in range(count)],
+        "end": {"state": cell.end, **end},
+    }
+
+
+# ---------------------------------------------------------------- what does happen
+
+
+class Stage:
+    """Plays the functions and the clock to the interpreter while one cell runs."""
+
+    def __init__(self, script):
+        self.script = {task: iter(errors) for task, errors in script.items()}
+        self.calls, self.timeouts, self.pauses = [], [], []
+        self.silent = threading.Event()
+        lambda_eval_utils._invoke_lambda_function = self.invoke
+        execute_state.threading = SimpleNamespace(Event=lambda: Answer(self))
+        # No pause is slept. Full jitter draws between two bounds, so they are what is noted.
+        jitter_strategy_decl.random = SimpleNamespace(uniform=lambda *bounds: bounds)
+        retrier_decl.time = SimpleNamespace(sleep=self.pauses.append)
+
+    def invoke(self, parameters, **_):
+        task = parameters["FunctionName"].rpartition(":")[2]
+        self.calls.append((task, json.loads(parameters["Payload"])))
+        error = next(self.script.get(task, iter(())), None)
+        if error == "States.Timeout":
+            self.silent.set()
+            sys.exit()  # ends the task's thread, so that no answer ever comes
+        if error:
+            return {"FunctionError": "Unhandled", "Payload": {"errorType": error, "errorMessage": "as scripted"}}
+        return {"StatusCode": 200, "Payload": {"nobody": "reads this"}}
+
+
+class Answer(threading.Event):
+    """What the interpreter waits for while a task runs. The time of a task that stays silent is over at once."""
+
+    def __init__(self, stage):
+        super().__init__()
+        self.stage = stage
+
+    def wait(self, seconds):
+        self.stage.timeouts.append(seconds)
+        while not super().wait(0.001):
+            if self.stage.silent.is_set():
+                self.stage.silent.clear()
+                return False
+        return True
+
+
+def parse(definition):
+    # moto has left out LocalStack's JSONata, which needs a JVM, and kept the place where an engine belongs.
+    jsonata._eval_jsonata = lambda expression: jlens.Expression(expression).evaluate()
+    return AmazonStateLanguageParser.parse(re.sub(r"\$\{(\w+)Arn\}", function_arn, definition))[0]
+
+
+def function_arn(placeholder):
+    return "arn:aws:lambda:us-east-1:000000000000:function:" + re.sub(r"\B([A-Z])", r"-\1", placeholder[1]).lower()
+
+
+def observe(program, cell):
+    stage = Stage(cell.script)
+    execution = Environment(
+        AWSExecutionDetails("000000000000", "us-east-1", "role"), "STANDARD", {"Execution": {"Input": cell.input}, "StateMachine": {}},
+        EventHistoryContext.of_program_start(), cloud_watch_logging_session=None, activity_store={})
+    program.eval(execution)
+    events = execution.event_manager.get_event_history()
+    entered = [event["stateEnteredEventDetails"]["name"] for event in events if "stateEnteredEventDetails" in event]
+    end = events[-1].get("executionFailedEventDetails") or {"output": json.loads(events[-1]["executionSucceededEventDetails"]["output"])}
+    return entered, {"calls": stage.calls, "timeouts": stage.timeouts, "pauses": stage.pauses, "end": {"state": entered[-1], **end}}
+
+
+def left_out(states, entered):
+    """What the definition has and the tables do not know."""
+    rules = [rule for state in states.values() for rule in state.get("Retry", []) + state.get("Catch", [])]
+    named = {error for rule in rules for error in rule["ErrorEquals"]} - {"States.ALL"}
+    return [*(f"no cell enters {state}" for state in states if state not in entered),
+            *(f"no cell gives {error}" for error in sorted(named - set(every_error())))]
+
+
+def main():
+    logging.disable()  # the interpreter logs every scripted error
+    definition = (ROOT / "infra" / "fulfilment.asl.json").read_text()
+    program, all_entered, results = parse(definition), set(), {}
+    for cell in cells():
+        wanted, (entered, got) = expected(cell), observe(program, cell)
+        all_entered.update(entered)
+        results[cell.name] = [f"{what}: wanted {wanted[what]}, got {got[what]}" for what in wanted if wanted[what] != got[what]]
+    results["the tables know every state and every error of the definition"] = left_out(json.loads(definition)["States"], all_entered)
+    failed = {name: differences for name, differences in results.items() if differences}
+    for name, differences in failed.items():
+        print(name, *differences, sep="\n    ")
+    print(f"{len(results) - len(failed)} passed, {len(failed)} failed")
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()
