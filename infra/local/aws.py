@@ -5,15 +5,20 @@ stack.py runs it with the emulator's libraries and with the emulator's endpoint 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
+import io
 import json
 import os
 import re
 import secrets
+import signal
+import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 import uuid
+import zipfile
 from pathlib import Path
 
 import botocore.session
@@ -253,6 +258,70 @@ def wanted(message: str, function: str) -> bool:
     return not function or re.search(rf'"function_name": ?"[^"]*-{function}"', message) is not None
 
 
+# ---------------------------------------------------------------- faults
+
+
+def faults(arguments):
+    """Runs a command while orders can ask the steps to fail (fault_proxy.py), and mends the steps whatever happens."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        for_each_step(break_step)
+        code = subprocess.run(arguments.command, cwd=ROOT, env=os.environ | stack_environment()).returncode
+    finally:
+        for_each_step(mend_step)
+    sys.exit(code)
+
+
+def for_each_step(change):
+    """Changes the functions that the deployed state machine calls, flag-order among them, all at once."""
+    machine = client("stepfunctions").describe_state_machine(stateMachineArn=stack_environment()["FULFILMENT_ARN"])
+    states = json.loads(machine["definition"])["States"].values()
+    functions = {state["Resource"].split(":")[-1] for state in states if ":function:" in state.get("Resource", "")}
+    service = client("lambda")
+    with concurrent.futures.ThreadPoolExecutor(len(functions)) as pool:
+        list(pool.map(lambda function: change(service, function), functions))
+
+
+def break_step(service, function: str):
+    """The package says itself how to mend the function, so that a run that was killed leaves nothing that cannot be mended."""
+    mend_step(service, function)
+    deployed = service.get_function(FunctionName=function)
+    package = {
+        "bootstrap": (ROOT / "infra" / "local" / "fault_proxy.py").read_bytes(),
+        "step": files_of(deployed)["bootstrap"],
+        "timeout": str(deployed["Configuration"]["Timeout"]).encode(),
+    }
+    package["bootstrap"] = b"#!/usr/bin/env -S python3 -IS\n" + package["bootstrap"]
+    update(service, function, package, timeout=6)  # short enough to be waited for, long enough for a busy machine
+
+
+def mend_step(service, function: str):
+    package = files_of(service.get_function(FunctionName=function))
+    if "step" in package:
+        update(service, function, {"bootstrap": package["step"]}, int(package["timeout"]))
+
+
+def files_of(deployed: dict) -> dict[str, bytes]:
+    with urllib.request.urlopen(deployed["Code"]["Location"], timeout=30) as answer:
+        package = zipfile.ZipFile(io.BytesIO(answer.read()))
+    return {name: package.read(name) for name in package.namelist()}
+
+
+def update(service, function: str, files: dict[str, bytes], timeout: int):
+    package = io.BytesIO()
+    with zipfile.ZipFile(package, "w") as archive:
+        for name, content in files.items():
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = 0o755 << 16
+            archive.writestr(entry, content)
+    # A package that can be mended is never without the right timeout: neither before this nor in between.
+    steps = [lambda: service.update_function_configuration(FunctionName=function, Timeout=timeout),
+             lambda: service.update_function_code(FunctionName=function, ZipFile=package.getvalue())]
+    for step in reversed(steps) if "step" in files else steps:
+        step()
+        service.get_waiter("function_updated_v2").wait(FunctionName=function, WaiterConfig={"Delay": 0.2, "MaxAttempts": 300})
+
+
 def main():
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers(required=True)
@@ -269,6 +338,9 @@ def main():
     command = commands.add_parser("reconcile")
     command.add_argument("patience", type=int)
     command.set_defaults(run=reconcile)
+    command = commands.add_parser("faults")
+    command.add_argument("command", nargs=argparse.REMAINDER)
+    command.set_defaults(run=faults)
     arguments = parser.parse_args()
     arguments.run(arguments)
 

@@ -360,6 +360,13 @@ def logs(arguments):
     sys.exit(ask_stack("logs", arguments.function, *once, f"--containing={arguments.containing}", timeout=None))
 
 
+def faults(arguments):
+    status(None)
+    python = str(TOOLS / "emulator" / "bin" / "python")
+    # In place of this process, so that no parent cuts the mending short when it is interrupted.
+    os.execve(python, [python, str(HERE / "aws.py"), "faults", *arguments.call], client_environment(running()["port"]))
+
+
 def watch(_):
     status(None)
     say("Installing cargo-lambda (large, first time only)")
@@ -410,6 +417,9 @@ def main():
     command.add_argument("--once", action="store_true", help="do not wait for new lines")
     command.add_argument("--containing", default="")
     command.set_defaults(run=logs)
+    command = commands.add_parser("faults", help="run a command while orders can ask the fulfilment's steps to fail (fault_proxy.py)")
+    command.add_argument("call", nargs=argparse.REMAINDER)
+    command.set_defaults(run=faults)
     command = commands.add_parser("deploy")
     command.add_argument("stage", choices=["dev", "prod"])
     command.set_defaults(run=deploy)

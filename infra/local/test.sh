@@ -65,3 +65,4 @@ step "unit and conformance tests" cargo test --workspace --locked
 stack status >/dev/null 2>&1 || started_here=yes
 step "local stack" stack up
 step "system tests" system_tests
+step "failure matrix" stack faults cargo test --workspace --locked --test system -- --ignored failure_matrix

@@ -16,6 +16,7 @@ mod attention;
 mod bad_input;
 mod cancel;
 mod events_out;
+mod failure_matrix;
 mod fulfilment;
 mod idempotency;
 mod load;
