@@ -4,7 +4,7 @@ STACK  := $(PYTHON) infra/local/stack.py
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status token demo watch logs reconcile test deploy
+.PHONY: help up down status token demo watch logs reconcile test chaos deploy
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ reconcile: ## Look now for orders that nobody works on (PATIENCE=60 seconds with
 
 test: ## Run everything that CI runs
 	@infra/local/test.sh
+
+chaos: ## Kill functions at random while 200 orders are placed, then compare the books (SEED=1 asks for the same orders again)
+	@$(STACK) status >/dev/null && set -a && . .local/stack.env && cargo test --workspace --locked --test system -- --ignored --nocapture chaos
 
 deploy: ## Build for AWS and deploy to STAGE=dev or STAGE=prod
 	@$(STACK) deploy $(STAGE)

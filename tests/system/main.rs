@@ -15,6 +15,7 @@ mod access;
 mod attention;
 mod bad_input;
 mod cancel;
+mod chaos;
 mod events_out;
 mod failure_matrix;
 mod fulfilment;
