@@ -10,7 +10,7 @@ use adapters::{
 };
 use application::{
     event_store::{EventStore, fingerprint},
-    order_stream::{CommandError, OrderStream},
+    event_stream::{CommandError, OrderStream},
     ports::Shipping,
     record_delivery::deliver,
 };

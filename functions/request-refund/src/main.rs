@@ -11,7 +11,7 @@ use adapters::{
 };
 use application::{
     event_store::{EventStore, fingerprint},
-    order_stream::{CommandError, OrderStream},
+    event_stream::{CommandError, OrderStream},
 };
 use aws_sdk_dynamodb::Client;
 use deserr::Deserr;

@@ -119,6 +119,13 @@ impl ApiRequest {
         OrderId::parse(&self.path_parameter("order_id")).ok_or_else(|| Problem::not_found("order"))
     }
 
+    /// The customer whom the path names, if the caller may act for them. Somebody else is as unknown as nobody.
+    pub fn customer_id(&self) -> Result<CustomerId, Problem> {
+        let caller = self.caller()?;
+        let named = CustomerId::parse(&self.path_parameter("customer_id")).ok();
+        named.filter(|customer| caller.may_act_for(customer)).ok_or_else(|| Problem::not_found("customer"))
+    }
+
     /// The id of a command on an order: the same whenever this caller sends this deed under the same `Idempotency-Key`.
     pub fn command_id(&self, order_id: OrderId, deed: &str, caller: &Caller) -> Result<Uuid, Problem> {
         Ok(match self.idempotency_key()? {

@@ -4,8 +4,9 @@ use std::{error::Error, fmt::Write, future::Future};
 
 use chrono::{DateTime, Utc};
 use domain::{
-    ids::OrderId,
-    order::{OrderEvent, UnreadableEvent},
+    ids::{CustomerId, OrderId},
+    order::OrderEvent,
+    stored_event::UnreadableEvent,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -24,15 +25,20 @@ pub struct Unavailable {
     pub source: BoxError,
 }
 
-/// The name of an aggregate's stream of events: `order#<order id>`.
+/// The name of an aggregate's stream of events: `order#<order id>` or `customer#<customer id>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(String);
 
 impl StreamId {
     const ORDER: &str = "order#";
+    const CUSTOMER: &str = "customer#";
 
     pub fn order(id: OrderId) -> Self {
         Self(format!("{}{id}", Self::ORDER))
+    }
+
+    pub fn customer(id: &CustomerId) -> Self {
+        Self(format!("{}{id}", Self::CUSTOMER))
     }
 
     /// As it is stored.

@@ -33,7 +33,7 @@ use uuid::Uuid;
 
 use crate::{
     event_store::{Metadata, Unavailable},
-    order_stream::{CommandError, LoadError},
+    event_stream::{CommandError, LoadError},
     ports::{FulfilmentInput, StockLine},
 };
 

@@ -9,8 +9,8 @@ use domain::{
 
 use crate::{
     event_store::{EventStore, RecordedEvent, StreamId, Unavailable},
+    event_stream::LoadError,
     fulfilment::shipment::shipment_key,
-    order_stream::LoadError,
     ports::{Inventory, LedgerEntry, Payments, Shipping},
 };
 

@@ -4,9 +4,10 @@
 
 pub mod create_order;
 pub mod event_store;
+pub mod event_stream;
 pub mod fulfilment;
 pub mod ledger;
-pub mod order_stream;
+pub mod order_history;
 pub mod ports;
 pub mod project_orders;
 pub mod reconcile;

@@ -1,6 +1,6 @@
 //! Keeps the order view up to date, on plumbing that repeats, delays and reorders.
 
-use domain::{ids::OrderId, order::UnreadableEvent, order_view::OrderView};
+use domain::{ids::OrderId, order_view::OrderView, stored_event::UnreadableEvent};
 
 use crate::{
     event_store::{Commit, EventStore, Unavailable},

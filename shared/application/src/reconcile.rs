@@ -9,14 +9,15 @@ use domain::{
     books::Books,
     ids::OrderId,
     money::MoneyError,
-    order::{Attention, Course, Order, OrderEvent, SkippableStep, UnreadableEvent, flag::flag, resume::resume},
+    order::{Attention, Course, Order, OrderEvent, SkippableStep, flag::flag, resume::resume},
+    stored_event::UnreadableEvent,
     text::{Invalid, Text},
 };
 
 use crate::{
     event_store::{AppendError, Commit, EventStore, Metadata, RecordedEvent, StreamId, Unavailable},
+    event_stream::LoadError,
     ledger::{LedgerError, providers_books},
-    order_stream::LoadError,
     ports::{Cause, ExecutionState, Fulfilment, FulfilmentInput, Inventory, Payments, Shipping},
 };
 

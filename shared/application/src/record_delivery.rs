@@ -11,8 +11,8 @@ use domain::{
 
 use crate::{
     event_store::{EventStore, Metadata},
+    event_stream::{CommandError, LoadError, OrderStream},
     fulfilment::shipment::shipment_key,
-    order_stream::{CommandError, LoadError, OrderStream},
     ports::{DeliveryError, Shipping},
 };
 

@@ -14,10 +14,10 @@ mod support;
 
 use application::{
     create_order::CreateOrderError,
+    event_stream::CommandError,
     fulfilment::{StepError, attention::flag_order},
     ledger::ledger,
     memory::Fault,
-    order_stream::CommandError,
     ports::Payments,
 };
 use domain::{

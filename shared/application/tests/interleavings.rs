@@ -28,10 +28,10 @@ use std::{
 
 use application::{
     event_store::Unavailable,
+    event_stream::{CommandError, OrderStream},
     fulfilment::{StepError, attention::flag_order},
     ledger::ledger,
     memory::{Fault, MemoryFulfilment},
-    order_stream::{CommandError, OrderStream},
     ports::{Cause, ExecutionState, Fulfilment, FulfilmentInput, LedgerEntry, Payments},
     reconcile::Finding,
 };

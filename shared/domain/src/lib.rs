@@ -4,11 +4,13 @@
 
 pub mod address;
 pub mod books;
+pub mod customer;
 pub mod ids;
 pub mod money;
 pub mod order;
 pub mod order_view;
 pub mod product;
+pub mod stored_event;
 pub mod text;
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ use crate::{
     address::ShippingAddress,
     ids::{CustomerId, NotificationId, PaymentMethod, ProductId, RefundId, ReservationId, ShipmentId, TransactionId},
     money::{Money, MoneyError, Quantity},
+    stored_event::{self, UnreadableEvent},
     text::Text,
 };
 
@@ -303,22 +304,6 @@ pub enum OrderStatus {
     NeedsAttention,
 }
 
-/// An event whose type this version does not know, or whose data it cannot read.
-#[derive(Debug, thiserror::Error)]
-pub enum UnreadableEvent {
-    #[error("unknown event type {0:?}")]
-    UnknownType(String),
-    #[error("event of type {event_type} was written by a newer version, with schema {schema}")]
-    NewerSchema { event_type: String, schema: u32 },
-    #[error("event of type {event_type} and schema {schema} has unreadable data")]
-    BadData {
-        event_type: String,
-        schema: u32,
-        #[source]
-        source: serde_json::Error,
-    },
-}
-
 impl OrderEvent {
     /// The schema version that new events are written with.
     pub const SCHEMA: u32 = 1;
@@ -377,20 +362,12 @@ impl OrderEvent {
 
     /// The fields of the event, without its type.
     pub fn data(&self) -> Result<Value, serde_json::Error> {
-        let mut tagged = serde_json::to_value(self)?;
-        Ok(tagged.get_mut("data").map(Value::take).unwrap_or_default())
+        stored_event::data(self)
     }
 
     /// Reads an event back. Fails rather than skip one: a history with a hole in it is not the order's history.
     pub fn read(event_type: &str, schema: u32, data: &Value) -> Result<Self, UnreadableEvent> {
-        if !Self::TYPES.contains(&event_type) {
-            return Err(UnreadableEvent::UnknownType(event_type.to_owned()));
-        }
-        if schema > Self::SCHEMA {
-            return Err(UnreadableEvent::NewerSchema { event_type: event_type.to_owned(), schema });
-        }
-        serde_json::from_value(serde_json::json!({"type": event_type, "data": data}))
-            .map_err(|source| UnreadableEvent::BadData { event_type: event_type.to_owned(), schema, source })
+        stored_event::read(&Self::TYPES, Self::SCHEMA, event_type, schema, data)
     }
 }
 

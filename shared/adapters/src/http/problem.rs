@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use application::{
     event_store::Unavailable,
-    order_stream::{CommandError, LoadError},
+    event_stream::{CommandError, LoadError},
 };
 
 use super::{response, with_header};

@@ -1,6 +1,6 @@
 //! What every [`EventStore`] must do.
 
-use domain::order::UnreadableEvent;
+use domain::stored_event::UnreadableEvent;
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -7,7 +7,7 @@ use domain::order::{
 };
 
 use super::{StepError, metadata, work_id};
-use crate::{event_store::EventStore, order_stream::OrderStream, ports::FulfilmentInput};
+use crate::{event_store::EventStore, event_stream::OrderStream, ports::FulfilmentInput};
 
 pub async fn flag_order(
     store: &impl EventStore,

@@ -9,7 +9,7 @@ use domain::order::{
 use super::{StepError, confirmation::tell, metadata, work_id};
 use crate::{
     event_store::EventStore,
-    order_stream::OrderStream,
+    event_stream::OrderStream,
     ports::{FulfilmentInput, Notification, Notifications},
     sandbox,
 };

@@ -10,7 +10,7 @@ use domain::{
 use super::{StepError, metadata, outcome, work_id};
 use crate::{
     event_store::EventStore,
-    order_stream::OrderStream,
+    event_stream::OrderStream,
     ports::{FulfilmentInput, Notification, Notifications},
     sandbox,
 };

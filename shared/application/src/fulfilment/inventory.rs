@@ -10,7 +10,7 @@ use domain::order::{
 use super::{StepError, metadata, outcome, stock_lines};
 use crate::{
     event_store::EventStore,
-    order_stream::OrderStream,
+    event_stream::OrderStream,
     ports::{FulfilmentInput, Inventory, ReserveError},
 };
 

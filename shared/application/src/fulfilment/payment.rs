@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{StepError, metadata, outcome, staff_refunds::issue_open_refunds, work_id};
 use crate::{
     event_store::EventStore,
-    order_stream::OrderStream,
+    event_stream::OrderStream,
     ports::{ChargeCancellation, ChargeError, ChargeRequest, FulfilmentInput, Payments},
 };
 

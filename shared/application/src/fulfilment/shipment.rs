@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{StepError, metadata, outcome, stock_lines, work_id};
 use crate::{
     event_store::EventStore,
-    order_stream::OrderStream,
+    event_stream::OrderStream,
     ports::{FulfilmentInput, ShipmentError, ShipmentRequest, Shipping, TakeBackError},
 };
 

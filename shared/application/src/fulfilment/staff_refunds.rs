@@ -10,7 +10,7 @@ use domain::order::{
 use super::{StepError, metadata, payment::charge_key, work_id};
 use crate::{
     event_store::EventStore,
-    order_stream::OrderStream,
+    event_stream::OrderStream,
     ports::{FulfilmentInput, Payments, RefundError, RefundRequest},
 };
 

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use domain::order::validate::validate;
 
 use super::{StepError, metadata, outcome};
-use crate::{event_store::EventStore, order_stream::OrderStream, ports::FulfilmentInput};
+use crate::{event_store::EventStore, event_stream::OrderStream, ports::FulfilmentInput};
 
 pub async fn validate_order(
     store: &impl EventStore,

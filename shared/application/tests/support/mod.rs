@@ -5,6 +5,7 @@
 use application::{
     create_order::{CreateOrderError, OrderPlaced, command_id, create_order},
     event_store::{EventStore, Metadata, StreamId},
+    event_stream::{CommandError, OrderStream},
     fulfilment::{
         StepError,
         attention::flag_order,
@@ -17,7 +18,6 @@ use application::{
         validate::validate_order,
     },
     memory::{Faults, MemoryEventStore, MemoryInventory, MemoryNotifications, MemoryPayments, MemoryShipping, balance},
-    order_stream::{CommandError, OrderStream},
     ports::{Catalogue, Fulfilment, FulfilmentInput},
     reconcile::{Finding, PATIENCE, ReconcileError, reconcile},
     record_delivery::deliver,

@@ -1,8 +1,10 @@
 //! The loop behind every command: load, fold, decide, append; again when somebody else was faster.
 
 use domain::{
-    ids::OrderId,
-    order::{Order, OrderEvent, UnreadableEvent},
+    customer::{Customer, CustomerEvent},
+    ids::{CustomerId, OrderId},
+    order::{Order, OrderEvent},
+    stored_event::UnreadableEvent,
 };
 use uuid::Uuid;
 
@@ -11,12 +13,12 @@ use crate::event_store::{AppendError, Appended, Commit, EventStore, Metadata, Re
 /// How often a command decides anew because other commits came first.
 const MAX_ATTEMPTS: u32 = 5;
 
-/// Why an order could not be loaded.
+/// Why an aggregate could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    #[error("the order's history cannot be read")]
+    #[error("the history cannot be read")]
     Unreadable(#[from] UnreadableEvent),
 }
 
@@ -27,7 +29,7 @@ pub enum CommandError<R: std::error::Error + 'static> {
     Rejected(R),
     #[error("the command id was used before, for another command")]
     CommandReused,
-    #[error("too many commands change the order at once")]
+    #[error("too many commands change the same thing at once")]
     Contended,
     #[error("the commit is larger than the event table can hold")]
     TooLarge,
@@ -37,25 +39,96 @@ pub enum CommandError<R: std::error::Error + 'static> {
     Unwritable(#[from] serde_json::Error),
 }
 
-/// One order as loaded, ready to be decided on. A step that calls a provider in between loads only once.
-pub struct OrderStream<'s, S> {
+/// What has a stream of events of its own: how its events make its state, and how they are stored.
+pub trait Aggregate: Default {
+    type Id;
+    type Event;
+
+    fn stream_id(id: &Self::Id) -> StreamId;
+
+    /// MUST accept every event that was ever stored.
+    #[must_use]
+    fn evolve(self, event: &Self::Event) -> Self;
+
+    fn record(event: &Self::Event) -> Result<RecordedEvent, serde_json::Error>;
+
+    fn read(recorded: &RecordedEvent) -> Result<Self::Event, UnreadableEvent>;
+}
+
+impl Aggregate for Order {
+    type Id = OrderId;
+    type Event = OrderEvent;
+
+    fn stream_id(id: &OrderId) -> StreamId {
+        StreamId::order(*id)
+    }
+
+    fn evolve(self, event: &OrderEvent) -> Self {
+        Self::evolve(self, event)
+    }
+
+    fn record(event: &OrderEvent) -> Result<RecordedEvent, serde_json::Error> {
+        RecordedEvent::record(event)
+    }
+
+    fn read(recorded: &RecordedEvent) -> Result<OrderEvent, UnreadableEvent> {
+        recorded.read()
+    }
+}
+
+impl Aggregate for Customer {
+    type Id = CustomerId;
+    type Event = CustomerEvent;
+
+    fn stream_id(id: &CustomerId) -> StreamId {
+        StreamId::customer(id)
+    }
+
+    fn evolve(self, event: &CustomerEvent) -> Self {
+        Self::evolve(self, event)
+    }
+
+    fn record(event: &CustomerEvent) -> Result<RecordedEvent, serde_json::Error> {
+        let (event_type, schema) = (event.event_type().to_owned(), CustomerEvent::SCHEMA);
+        Ok(RecordedEvent { event_type, schema, data: event.data()? })
+    }
+
+    fn read(recorded: &RecordedEvent) -> Result<CustomerEvent, UnreadableEvent> {
+        CustomerEvent::read(&recorded.event_type, recorded.schema, &recorded.data)
+    }
+}
+
+/// One aggregate as loaded, ready to be decided on. A step that calls a provider in between loads only once.
+pub struct EventStream<'s, S, A: Aggregate> {
     store: &'s S,
-    id: OrderId,
-    order: Order,
+    id: StreamId,
+    state: A,
     version: u64,
     commands: Vec<(Uuid, String)>,
 }
 
-impl<'s, S: EventStore> OrderStream<'s, S> {
+pub type OrderStream<'s, S> = EventStream<'s, S, Order>;
+pub type CustomerStream<'s, S> = EventStream<'s, S, Customer>;
+
+impl<S> OrderStream<'_, S> {
+    pub fn order(&self) -> &Order {
+        &self.state
+    }
+}
+
+impl<S> CustomerStream<'_, S> {
+    pub fn customer(&self) -> &Customer {
+        &self.state
+    }
+}
+
+impl<'s, S: EventStore, A: Aggregate> EventStream<'s, S, A> {
     /// One read.
-    pub async fn open(store: &'s S, id: OrderId) -> Result<Self, LoadError> {
-        let mut stream = Self { store, id, order: Order::default(), version: 0, commands: Vec::new() };
+    pub async fn open(store: &'s S, id: A::Id) -> Result<Self, LoadError> {
+        let id = A::stream_id(&id);
+        let mut stream = Self { store, id, state: A::default(), version: 0, commands: Vec::new() };
         stream.catch_up().await?;
         Ok(stream)
-    }
-
-    pub fn order(&self) -> &Order {
-        &self.order
     }
 
     /// Number of the last event; 0 when there is none.
@@ -69,21 +142,21 @@ impl<'s, S: EventStore> OrderStream<'s, S> {
     pub async fn commit<R: std::error::Error + 'static>(
         &mut self,
         metadata: &Metadata,
-        decide: impl Fn(&Order) -> Result<Vec<OrderEvent>, R>,
+        decide: impl Fn(&A) -> Result<Vec<A::Event>, R>,
     ) -> Result<(), CommandError<R>> {
         for _ in 0..MAX_ATTEMPTS {
             if let Some((_, fingerprint)) = self.commands.iter().find(|(id, _)| *id == metadata.command_id) {
                 let same = *fingerprint == metadata.fingerprint;
                 return if same { Ok(()) } else { Err(CommandError::CommandReused) };
             }
-            let events = decide(&self.order).map_err(CommandError::Rejected)?;
+            let events = decide(&self.state).map_err(CommandError::Rejected)?;
             if events.is_empty() {
                 return Ok(());
             }
             let commit = Commit {
-                stream: StreamId::order(self.id),
+                stream: self.id.clone(),
                 version: self.version.saturating_add(1),
-                events: events.iter().map(RecordedEvent::record).collect::<Result<_, _>>()?,
+                events: events.iter().map(A::record).collect::<Result<_, _>>()?,
                 metadata: metadata.clone(),
             };
             match self.store.append(&commit).await {
@@ -99,7 +172,7 @@ impl<'s, S: EventStore> OrderStream<'s, S> {
     }
 
     async fn catch_up(&mut self) -> Result<(), LoadError> {
-        for commit in self.store.read(&StreamId::order(self.id), self.version).await? {
+        for commit in self.store.read(&self.id, self.version).await? {
             self.apply(&commit)?;
         }
         Ok(())
@@ -107,7 +180,7 @@ impl<'s, S: EventStore> OrderStream<'s, S> {
 
     fn apply(&mut self, commit: &Commit) -> Result<(), LoadError> {
         for event in &commit.events {
-            self.order = std::mem::take(&mut self.order).evolve(&event.read()?);
+            self.state = std::mem::take(&mut self.state).evolve(&A::read(event)?);
         }
         self.version = commit.last_version();
         self.commands.push((commit.metadata.command_id, commit.metadata.fingerprint.clone()));

@@ -1,0 +1,81 @@
+//! `GET /api/v1/customers/{customer_id}`: a customer's profile.
+//!
+//! 200, 404 for somebody else, and while there is no profile. It reads the customer's own stream, so it shows every update
+//! that was answered before.
+
+use adapters::{
+    aws,
+    dynamodb::DynamoEventStore,
+    http::{self, ApiRequest, Problem},
+    lambda,
+};
+use application::{event_store::EventStore, event_stream::CustomerStream};
+use aws_sdk_dynamodb::Client;
+use lambda_http::{Body, Response};
+use serde_json::json;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    lambda::init_logs();
+    let client = Client::new(&aws::config().await);
+    let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);
+    http::run(|request| handle(&store, request)).await
+}
+
+async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response<Body>, Problem> {
+    let id = request.customer_id()?;
+    let stream = CustomerStream::open(store, id.clone()).await.map_err(|error| Problem::not_loaded(&error))?;
+    let profile = stream.customer().profile.as_ref().ok_or_else(|| Problem::not_found("customer"))?;
+    let body = json!({
+        "id": id,
+        "first_name": profile.first_name,
+        "last_name": profile.last_name,
+        "email": profile.email,
+        "version": stream.version(),
+    });
+    http::json(200, &body)
+}
+
+#[cfg(test)]
+mod tests {
+    use application::{
+        event_store::{Commit, Metadata, RecordedEvent, StreamId},
+        memory::MemoryEventStore,
+    };
+    use serde_json::Value;
+
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../../events/get-customer.json");
+
+    async fn send(store: &MemoryEventStore, event: &str) -> Result<Response<Body>, Problem> {
+        handle(store, ApiRequest::from_event(event, chrono::Utc::now()).unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn a_customer_has_the_profile_that_was_stored_last() {
+        let store = MemoryEventStore::default();
+        assert_eq!(send(&store, SAMPLE).await.unwrap_err().status, 404);
+        for (version, first_name) in [(1, "Anna"), (2, "安娜")] {
+            let data = json!({"first_name": first_name, "last_name": "Wang", "email": "anna@example.com"});
+            let metadata = Metadata {
+                command_id: "00000000-0000-4000-8000-000000000000".parse().unwrap(),
+                fingerprint: String::new(),
+                actor: String::new(),
+                correlation_id: String::new(),
+                causation_id: String::new(),
+                traceparent: None,
+                occurred_at: chrono::Utc::now(),
+            };
+            let event_type = "CustomerProfileUpdated".to_owned();
+            let stream = StreamId::new("customer#customer-1".to_owned());
+            let events = vec![RecordedEvent { event_type, schema: 1, data }];
+            store.append(&Commit { stream, version, events, metadata }).await.unwrap();
+        }
+        let answer = send(&store, SAMPLE).await.unwrap();
+        let body: Value = serde_json::from_slice(answer.body()).unwrap();
+        assert_eq!((&body["first_name"], &body["version"]), (&json!("安娜"), &json!(2)));
+        let stranger = SAMPLE.replace("\"sub\": \"customer-1\"", "\"sub\": \"customer-2\"");
+        assert_eq!(send(&store, &stranger).await.unwrap_err().status, 404);
+    }
+}

@@ -1,0 +1,141 @@
+//! `GET /api/v1/orders/{order_id}/events`: staff see what has happened to an order, who did it, why and when, and the order
+//! as it was then.
+//!
+//! `?at=` tells it up to a version or a time. 200, 400 for an `at` that is neither, 403 for customers, 404 also when there
+//! was no such order yet.
+
+use adapters::{
+    aws,
+    dynamodb::DynamoEventStore,
+    http::{self, ApiRequest, Problem},
+    lambda,
+};
+use application::{
+    event_store::EventStore,
+    event_stream::LoadError,
+    order_history::{OrderHistory, PastEvent, Until, order_history},
+};
+use aws_sdk_dynamodb::Client;
+use chrono::{DateTime, Utc};
+use domain::ids::OrderId;
+use lambda_http::{Body, Response};
+use serde_json::{Value, json};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    lambda::init_logs();
+    let client = Client::new(&aws::config().await);
+    let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);
+    http::run(|request| handle(&store, request)).await
+}
+
+async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response<Body>, Problem> {
+    request.staff()?;
+    let until = until(request.query_parameter("at").as_deref())?;
+    let id = request.order_id()?;
+    respond(id, order_history(store, id, until).await)
+}
+
+fn until(at: Option<&str>) -> Result<Until, Problem> {
+    let Some(at) = at else { return Ok(Until::Now) };
+    if let Ok(version @ 1..) = at.parse::<u64>() {
+        return Ok(Until::Version(version));
+    }
+    at.parse::<DateTime<Utc>>()
+        .map(Until::Time)
+        .map_err(|_| Problem::invalid_field("/at", "must be a version from 1, or a time such as 2026-01-01T00:00:00Z"))
+}
+
+fn respond(id: OrderId, history: Result<Option<OrderHistory>, LoadError>) -> Result<Response<Body>, Problem> {
+    match history {
+        Ok(Some(OrderHistory { events, order })) => {
+            let events: Vec<Value> = events.iter().map(told).collect();
+            http::json(200, &json!({"order_id": id, "version": order.version, "events": events, "order": order}))
+        }
+        Ok(None) => Err(Problem::not_found("order")),
+        Err(error) => Err(Problem::not_loaded(&error)),
+    }
+}
+
+fn told(PastEvent { version, event, metadata }: &PastEvent) -> Value {
+    json!({
+        "version": version,
+        "type": event.event_type,
+        "data": event.data,
+        "occurred_at": metadata.occurred_at,
+        "actor": metadata.actor,
+        "command_id": metadata.command_id,
+        "correlation_id": metadata.correlation_id,
+        "causation_id": metadata.causation_id,
+        "traceparent": metadata.traceparent,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use adapters::lambda::read_batch;
+    use application::memory::MemoryEventStore;
+
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../../events/get-order-events.json");
+
+    /// A store with the order that the sample event of `project-orders` creates, flagged two hours later.
+    async fn store() -> MemoryEventStore {
+        let (commits, _) =
+            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
+        let store = MemoryEventStore::default();
+        store.append(&commits[0]).await.unwrap();
+        let mut flagged = commits[0].clone();
+        flagged.version = 2;
+        flagged.events[0].event_type = "OrderFlagged".to_owned();
+        flagged.events[0].data = json!({"step": "process-payment", "reason": "Unavailable"});
+        let two_hours = chrono::TimeDelta::hours(2);
+        flagged.metadata.occurred_at = flagged.metadata.occurred_at.checked_add_signed(two_hours).unwrap();
+        flagged.metadata.actor = "service:flag-order".to_owned();
+        store.append(&flagged).await.unwrap();
+        store
+    }
+
+    async fn ask(store: &MemoryEventStore, at: &str) -> Result<Value, Problem> {
+        let event = SAMPLE.replace("\"at=1\"", &format!("\"at={}\"", at.replace('+', "%2B")));
+        let answer = handle(store, ApiRequest::from_event(&event, Utc::now()).unwrap()).await?;
+        Ok(serde_json::from_slice(answer.body()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn each_event_says_who_did_it_and_when() {
+        let body = ask(&store().await, "2").await.unwrap();
+        let [created, flagged] = body["events"].as_array().unwrap().as_slice() else { panic!("{body:#}") };
+        assert_eq!((&created["type"], &created["actor"]), (&json!("OrderCreated"), &json!("customer:customer-1")));
+        assert_eq!((&flagged["type"], &flagged["version"]), (&json!("OrderFlagged"), &json!(2)));
+        assert_eq!((&body["version"], &body["order"]["status"]), (&json!(2), &json!("needs_attention")));
+    }
+
+    #[tokio::test]
+    async fn the_order_is_told_as_it_was_at_a_version_or_a_time() {
+        let store = store().await;
+        let placed: DateTime<Utc> =
+            ask(&store, "1").await.unwrap()["order"]["created_at"].as_str().unwrap().parse().unwrap();
+        let hour = chrono::TimeDelta::hours(1);
+        let (later, earlier) = (placed.checked_add_signed(hour).unwrap(), placed.checked_sub_signed(hour).unwrap());
+        for at in ["1".to_owned(), placed.to_rfc3339(), later.to_rfc3339()] {
+            let body = ask(&store, &at).await.unwrap();
+            assert_eq!((&body["version"], &body["order"]["status"]), (&json!(1), &json!("created")), "{at}");
+        }
+        assert_eq!(ask(&store, "99").await.unwrap()["version"], 2);
+        assert_eq!(ask(&store, &earlier.to_rfc3339()).await.unwrap_err().status, 404);
+    }
+
+    #[tokio::test]
+    async fn what_is_neither_a_version_nor_a_time_is_invalid() {
+        let store = store().await;
+        for bad in ["0", "-1", "yesterday", "2026-13-01T00:00:00Z", ""] {
+            assert_eq!(ask(&store, bad).await.unwrap_err().status, 400, "{bad}");
+        }
+        let customer = SAMPLE.replace("[staff]", "[]");
+        let answer = handle(&store, ApiRequest::from_event(&customer, Utc::now()).unwrap()).await;
+        assert_eq!(answer.unwrap_err().status, 403);
+        assert_eq!(ask(&MemoryEventStore::default(), "1").await.unwrap_err().status, 404);
+    }
+}

@@ -1,0 +1,119 @@
+//! `PUT /api/v1/customers/{customer_id}` → `CustomerProfileUpdated`.
+//!
+//! 201 for a first profile, 200 for a changed or an equal one; 400 for invalid input, 404 for somebody else.
+
+use std::convert::Infallible;
+
+use adapters::{
+    aws,
+    dynamodb::DynamoEventStore,
+    http::{self, ApiRequest, FieldErrors, Problem},
+    lambda,
+};
+use application::{
+    event_store::{EventStore, fingerprint},
+    event_stream::CustomerStream,
+};
+use aws_sdk_dynamodb::Client;
+use deserr::Deserr;
+use domain::{
+    customer::{Email, Profile, update_profile},
+    text::{Invalid, Text},
+};
+use lambda_http::{Body, Response};
+use serde_json::json;
+use uuid::Uuid;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    lambda::init_logs();
+    let client = Client::new(&aws::config().await);
+    let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);
+    http::run(|request| handle(&store, request)).await
+}
+
+async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response<Body>, Problem> {
+    let caller = request.caller()?;
+    let id = request.customer_id()?;
+    let ProfileBody { first_name, last_name, email } = request.json()?;
+    let profile = Profile { first_name, last_name, email };
+    let fingerprint = fingerprint(&profile).map_err(|error| Problem::internal(&error))?;
+    // The same profile again changes nothing, so a repeated request needs no key to be harmless.
+    let metadata = request.metadata(&caller, Uuid::now_v7(), fingerprint);
+    let mut stream = CustomerStream::open(store, id.clone()).await.map_err(|error| Problem::not_loaded(&error))?;
+    let status = if stream.customer().profile.is_none() { 201 } else { 200 };
+    let outcome = stream.commit::<Infallible>(&metadata, |customer| Ok(update_profile(customer, &profile))).await;
+    outcome.map_err(|error| Problem::not_done(error, |never| match *never {}))?;
+    let Profile { first_name, last_name, email } = profile;
+    let version = stream.version();
+    let body = json!({"id": id, "first_name": first_name, "last_name": last_name, "email": email, "version": version});
+    http::json(status, &body)
+}
+
+#[derive(Deserr)]
+#[deserr(error = FieldErrors, deny_unknown_fields)]
+struct ProfileBody {
+    #[deserr(try_from(&String) = Text::parse -> Invalid)]
+    first_name: Text<100>,
+    #[deserr(try_from(&String) = Text::parse -> Invalid)]
+    last_name: Text<100>,
+    #[deserr(try_from(&String) = Email::parse -> Invalid)]
+    email: Email,
+}
+
+#[cfg(test)]
+mod tests {
+    use application::memory::{Fault, MemoryEventStore};
+    use serde_json::Value;
+
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../../events/put-customer.json");
+
+    async fn send(store: &MemoryEventStore, event: &str) -> Result<Response<Body>, Problem> {
+        handle(store, ApiRequest::from_event(event, chrono::Utc::now()).unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn a_profile_is_new_once_and_the_same_again_changes_nothing() {
+        let store = MemoryEventStore::default();
+        assert_eq!(send(&store, SAMPLE).await.unwrap().status(), 201);
+        let again = send(&store, SAMPLE).await.unwrap();
+        let body: Value = serde_json::from_slice(again.body()).unwrap();
+        let expected = json!({
+            "id": "customer-1", "first_name": "Anna", "last_name": "Wang", "email": "anna@example.com", "version": 1
+        });
+        assert_eq!((again.status().as_u16(), body), (200, expected));
+        assert_eq!(store.all().len(), 1);
+        assert_eq!(send(&store, &SAMPLE.replace("Wang", "Li")).await.unwrap().status(), 200);
+        assert_eq!(store.all().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn somebody_else_is_unknown_and_staff_may_act_for_anyone() {
+        let store = MemoryEventStore::default();
+        let stranger = SAMPLE.replace("\"sub\": \"customer-1\"", "\"sub\": \"customer-2\"");
+        assert_eq!(send(&store, &stranger).await.unwrap_err().status, 404);
+        assert_eq!(send(&store, &stranger.replace("\"[]\"", "\"[staff]\"")).await.unwrap().status(), 201);
+        assert_eq!(store.all()[0].metadata.actor, "staff:customer-2");
+    }
+
+    #[tokio::test]
+    async fn every_wrong_field_is_named() {
+        let store = MemoryEventStore::default();
+        let mut event: Value = serde_json::from_str(SAMPLE).unwrap();
+        event["body"] = json!(r#"{"first_name": " ", "last_name": 7, "email": "anna", "age": 9}"#);
+        let problem = send(&store, &event.to_string()).await.unwrap_err();
+        assert_eq!((problem.status, problem.body("/", "c")["errors"].as_array().unwrap().len()), (400, 4));
+        assert_eq!(store.all(), []);
+    }
+
+    #[tokio::test]
+    async fn an_update_whose_answer_was_lost_may_be_sent_again() {
+        let store = MemoryEventStore::default();
+        store.faults.push(Fault::AfterEffect);
+        assert_eq!(send(&store, SAMPLE).await.unwrap_err().status, 503);
+        assert_eq!(send(&store, SAMPLE).await.unwrap().status(), 200);
+        assert_eq!(store.all().len(), 1);
+    }
+}

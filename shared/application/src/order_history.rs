@@ -1,0 +1,59 @@
+//! An order's audit trail, and the order as it was at any point of it.
+
+use chrono::{DateTime, Utc};
+use domain::{ids::OrderId, order_view::OrderView};
+
+use crate::{
+    event_store::{EventStore, Metadata, RecordedEvent, StreamId},
+    event_stream::LoadError,
+};
+
+/// Up to where the history is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// This event included.
+    Version(u64),
+    /// Whatever had happened by then.
+    Time(DateTime<Utc>),
+    Now,
+}
+
+/// What has happened to an order, and what that made of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OrderHistory {
+    pub events: Vec<PastEvent>,
+    /// The order as it was after the last of these events.
+    pub order: OrderView,
+}
+
+/// One event, with who, why and when.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PastEvent {
+    pub version: u64,
+    pub event: RecordedEvent,
+    pub metadata: Metadata,
+}
+
+/// `None` when there was no such order by then. One read of its stream.
+pub async fn order_history(
+    store: &impl EventStore,
+    id: OrderId,
+    until: Until,
+) -> Result<Option<OrderHistory>, LoadError> {
+    let mut events = Vec::new();
+    let mut view = None;
+    let commits = store.read(&StreamId::order(id), 0).await?;
+    // The events of two commits may bear times in the wrong order; what was there is what came before the first too late.
+    let told =
+        commits.iter().flat_map(|commit| commit.numbered().map(move |(version, event)| (commit, version, event)));
+    let told = told.take_while(|(commit, version, _)| match until {
+        Until::Version(last) => *version <= last,
+        Until::Time(last) => commit.metadata.occurred_at <= last,
+        Until::Now => true,
+    });
+    for (commit, version, event) in told {
+        view = OrderView::evolve(view, id, &event.read()?, version, commit.metadata.occurred_at);
+        events.push(PastEvent { version, event: event.clone(), metadata: commit.metadata.clone() });
+    }
+    Ok(view.map(|order| OrderHistory { events, order }))
+}

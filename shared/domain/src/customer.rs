@@ -1,0 +1,141 @@
+//! The customer: a profile, its events, and how events make it. Whoever has given none may order all the same.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    stored_event::{self, UnreadableEvent},
+    text::{Invalid, Text},
+};
+
+/// What has happened to a customer. A storage format, as [`crate::order::OrderEvent`] is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+pub enum CustomerEvent {
+    CustomerProfileUpdated(Profile),
+}
+
+/// Who a customer is, as the customer says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    pub first_name: Text<100>,
+    pub last_name: Text<100>,
+    pub email: Email,
+}
+
+/// An address for e-mail: one `@` with something on either side, and no white space. Whether anybody reads what is sent
+/// there, only sending tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Email(String);
+
+impl Email {
+    /// The most that fits into a mail command (RFC 5321, section 4.5.3.1.3, less the brackets).
+    const MAX: usize = 254;
+
+    pub fn parse(input: &str) -> Result<Self, Invalid> {
+        let text = input.trim();
+        let sides = text.split_once('@').filter(|(local, domain)| !local.is_empty() && !domain.is_empty());
+        let one_at = sides.is_some_and(|(_, domain)| !domain.contains('@'));
+        if !one_at || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            Err(Invalid::new("must be an e-mail address such as anna@example.com"))
+        } else if text.len() > Self::MAX {
+            Err(Invalid::new(format!("must be at most {} bytes long", Self::MAX)))
+        } else {
+            Ok(Self(text.to_owned()))
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl CustomerEvent {
+    /// The schema version that new events are written with.
+    pub const SCHEMA: u32 = 1;
+
+    const TYPES: [&str; 1] = ["CustomerProfileUpdated"];
+
+    pub fn event_type(&self) -> &'static str {
+        match self {
+            Self::CustomerProfileUpdated(_) => "CustomerProfileUpdated",
+        }
+    }
+
+    /// The fields of the event, without its type.
+    pub fn data(&self) -> Result<Value, serde_json::Error> {
+        stored_event::data(self)
+    }
+
+    pub fn read(event_type: &str, schema: u32, data: &Value) -> Result<Self, UnreadableEvent> {
+        stored_event::read(&Self::TYPES, Self::SCHEMA, event_type, schema, data)
+    }
+}
+
+/// The state of a customer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Customer {
+    pub profile: Option<Profile>,
+}
+
+impl Customer {
+    #[must_use]
+    pub fn evolve(self, event: &CustomerEvent) -> Self {
+        match event {
+            CustomerEvent::CustomerProfileUpdated(profile) => Self { profile: Some(profile.clone()) },
+        }
+    }
+}
+
+/// `CustomerProfileUpdated`, or nothing when the profile is already that.
+pub fn update_profile(customer: &Customer, profile: &Profile) -> Vec<CustomerEvent> {
+    if customer.profile.as_ref() == Some(profile) {
+        vec![]
+    } else {
+        vec![CustomerEvent::CustomerProfileUpdated(profile.clone())]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile(first_name: &str) -> Profile {
+        Profile {
+            first_name: Text::parse(first_name).unwrap(),
+            last_name: Text::parse("王").unwrap(),
+            email: Email::parse("anna@example.com").unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_profile_is_updated_when_it_changes_and_only_then() {
+        let first = update_profile(&Customer::default(), &profile("Anna"));
+        assert_eq!(first, [CustomerEvent::CustomerProfileUpdated(profile("Anna"))]);
+        let anna = first.iter().fold(Customer::default(), Customer::evolve);
+        assert_eq!(update_profile(&anna, &profile("Anna")), []);
+        let second = update_profile(&anna, &profile("Hanna"));
+        assert_eq!(second.iter().fold(anna, Customer::evolve).profile, Some(profile("Hanna")));
+    }
+
+    #[test]
+    fn stored_events_stay_readable() {
+        let golden = r#"{"type":"CustomerProfileUpdated","schema":1,"data":{"first_name":"Anna","last_name":"王","email":"anna@example.com"}}"#;
+        let stored: Value = serde_json::from_str(golden).unwrap();
+        let read = CustomerEvent::read("CustomerProfileUpdated", 1, &stored["data"]).unwrap();
+        assert_eq!(read, CustomerEvent::CustomerProfileUpdated(profile("Anna")));
+        assert_eq!(read.data().unwrap(), stored["data"], "what is written has changed");
+        assert_eq!(read.event_type(), CustomerEvent::TYPES[0]);
+    }
+
+    #[test]
+    fn an_address_for_email_has_one_at_and_no_white_space() {
+        for good in ["a@b", " anna@example.com ", "安娜@例子.中国"] {
+            assert!(Email::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "anna", "@b", "a@", "a@b@c", "a b@c", "a@b\u{0}", &format!("{}@b", "a".repeat(260))] {
+            assert!(Email::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
