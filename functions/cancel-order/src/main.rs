@@ -11,7 +11,7 @@ use adapters::{
 };
 use application::{
     event_store::{EventStore, fingerprint},
-    event_stream::{CommandError, OrderStream},
+    event_stream::{CommandError, Committed, OrderStream},
 };
 use aws_sdk_dynamodb::Client;
 use deserr::Deserr;
@@ -53,7 +53,7 @@ async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response
 fn respond<S: EventStore>(
     id: OrderId,
     stream: &OrderStream<'_, S>,
-    outcome: Result<(), CommandError<CancelRejection>>,
+    outcome: Result<Committed, CommandError<CancelRejection>>,
 ) -> Result<Response<Body>, Problem> {
     outcome.map_err(|error| Problem::not_done(error, not_cancelled))?;
     let status = match (&stream.order().course, &stream.order().attention) {
@@ -126,7 +126,8 @@ mod tests {
     async fn a_cancel_that_is_stuck_says_so() {
         let store = store().await;
         send(&store, SAMPLE).await.unwrap();
-        let input: FulfilmentInput = serde_json::from_str(include_str!("../../../events/flag-order.json")).unwrap();
+        let mut input: FulfilmentInput = serde_json::from_str(include_str!("../../../events/flag-order.json")).unwrap();
+        input.undo = true;
         let failed = Attention { step: "refund-payment".to_owned(), reason: "Unavailable".to_owned() };
         flag_order(&store, &input, &failed, chrono::Utc::now()).await.unwrap();
         let answer = send(&store, SAMPLE).await.unwrap();

@@ -11,7 +11,7 @@ use adapters::{
     step_functions::StateMachine,
 };
 use application::{
-    ports::OrderViews,
+    ports::{OpenOrders, OrderViews},
     reconcile::{Finding, PATIENCE, reconcile},
 };
 use aws_sdk_dynamodb::Client;
@@ -20,7 +20,7 @@ use lambda_runtime::{Context, LambdaEvent, service_fn};
 use serde::{Deserialize, Serialize};
 use tracing::{Instrument, info, warn};
 
-/// How many orders one run looks at; the oldest first. What is left is for the next one.
+/// About how many orders one run looks at, twice: so many that are under way, and so many that wait for a person.
 const ORDERS_MAX: usize = 1_000;
 
 /// A run ends this long before its time is up, so that its last order is not left half looked at.
@@ -62,7 +62,10 @@ struct Summary {
     resumed: usize,
     flagged: usize,
     failed: usize,
+    /// Those for which there was no time.
     left: usize,
+    /// There are others that this run has not even seen.
+    more: bool,
 }
 
 async fn handle<E: std::error::Error + 'static>(
@@ -74,9 +77,9 @@ async fn handle<E: std::error::Error + 'static>(
     let patience = patience_seconds.map_or(PATIENCE, |seconds| TimeDelta::seconds(seconds.into()));
     let now = Utc::now();
     let placed_before = now.checked_sub_signed(patience).unwrap_or(now);
-    let open = views.open_orders(placed_before, ORDERS_MAX).await?;
-    let mut summary = Summary { open: open.len(), left: open.len(), ..Summary::default() };
-    for order_id in open {
+    let OpenOrders { ids, more } = views.open_orders(placed_before, ORDERS_MAX).await?;
+    let mut summary = Summary { open: ids.len(), left: ids.len(), more, ..Summary::default() };
+    for order_id in ids {
         if time_left(context) < MARGIN {
             break;
         }
@@ -103,10 +106,15 @@ async fn handle<E: std::error::Error + 'static>(
         };
         *counted = counted.saturating_add(1);
     }
-    let Summary { open, waiting, started, resumed, flagged, failed, left } = summary;
-    info!(open, waiting, started, resumed, flagged, failed, left, "orders reconciled");
-    // The next run tries again; the alarm on this function's errors says that it has to.
-    if failed == 0 { Ok(summary) } else { Err(format!("{failed} of {open} orders could not be looked after").into()) }
+    let Summary { open, waiting, started, resumed, flagged, failed, left, more } = summary;
+    info!(open, waiting, started, resumed, flagged, failed, left, more, "orders reconciled");
+    // The next run goes on; the alarm on this function's errors rings if there is no end to it.
+    if failed == 0 && left == 0 && !more {
+        Ok(summary)
+    } else {
+        Err(format!("{failed} of {open} open orders could not be looked after, {left} and perhaps more are left")
+            .into())
+    }
 }
 
 fn time_left(context: &Context) -> Duration {

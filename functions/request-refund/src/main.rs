@@ -11,7 +11,7 @@ use adapters::{
 };
 use application::{
     event_store::{EventStore, fingerprint},
-    event_stream::{CommandError, OrderStream},
+    event_stream::{CommandError, Committed, OrderStream},
 };
 use aws_sdk_dynamodb::Client;
 use deserr::Deserr;
@@ -44,17 +44,18 @@ async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response
     let refund = RequestedRefund { refund_id: RefundId(metadata.command_id), amount, reason };
     let mut stream = OrderStream::open(store, id).await.map_err(|error| Problem::not_loaded(&error))?;
     let outcome = stream.commit(&metadata, |order| request_refund(order, &refund)).await;
-    respond(id, refund.refund_id, stream.version(), outcome)
+    respond(id, refund.refund_id, outcome)
 }
 
 fn respond(
     id: OrderId,
     refund_id: RefundId,
-    version: u64,
-    outcome: Result<(), CommandError<RefundRejection>>,
+    outcome: Result<Committed, CommandError<RefundRejection>>,
 ) -> Result<Response<Body>, Problem> {
-    outcome.map_err(|error| Problem::not_done(error, not_requested))?;
-    http::json(202, &json!({"order_id": id, "refund_id": refund_id, "status": "requested", "version": version}))
+    let committed = outcome.map_err(|error| Problem::not_done(error, not_requested))?;
+    let version = committed.version;
+    let body = json!({"order_id": id, "refund_id": refund_id, "status": "requested", "version": version});
+    http::accepted(committed, &body)
 }
 
 fn not_requested(rejection: &RefundRejection) -> Problem {

@@ -11,7 +11,7 @@ use adapters::{
 };
 use application::{
     event_store::{EventStore, fingerprint},
-    event_stream::{CommandError, OrderStream},
+    event_stream::{CommandError, Committed, OrderStream},
 };
 use aws_sdk_dynamodb::Client;
 use deserr::Deserr;
@@ -39,15 +39,11 @@ async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response
     let metadata = request.metadata(&caller, request.command_id(id, "resume-fulfilment", &caller)?, fingerprint);
     let mut stream = OrderStream::open(store, id).await.map_err(|error| Problem::not_loaded(&error))?;
     let outcome = stream.commit(&metadata, |order| resume(order, &reason)).await;
-    respond(id, stream.version(), outcome)
+    respond(id, outcome)
 }
 
-fn respond(
-    id: OrderId,
-    version: u64,
-    outcome: Result<(), CommandError<ResumeRejection>>,
-) -> Result<Response<Body>, Problem> {
-    outcome.map_err(|error| {
+fn respond(id: OrderId, outcome: Result<Committed, CommandError<ResumeRejection>>) -> Result<Response<Body>, Problem> {
+    let committed = outcome.map_err(|error| {
         Problem::not_done(error, |rejection| match rejection {
             ResumeRejection::UnknownOrder => Problem::not_found("order"),
             ResumeRejection::NotStuck => {
@@ -55,7 +51,7 @@ fn respond(
             }
         })
     })?;
-    http::json(202, &json!({"order_id": id, "status": "resumed", "version": version}))
+    http::accepted(committed, &json!({"order_id": id, "status": "resumed", "version": committed.version}))
 }
 
 #[derive(Deserr)]

@@ -2,17 +2,19 @@
 //! answer for it.
 //!
 //! 202, or the same again for a repeated `Idempotency-Key`; 400 for invalid input, also for a step that cannot be skipped,
-//! 403 for customers, 404, 409 when the order is not stuck at that step.
+//! 403 for customers, 404, 409 when the order is not stuck at that step, or the refund that is to be skipped has been made.
 
 use adapters::{
     aws,
-    dynamodb::DynamoEventStore,
+    dynamodb::{DynamoEventStore, DynamoPayments},
     http::{self, ApiRequest, FieldErrors, Problem},
     lambda,
 };
 use application::{
     event_store::{EventStore, fingerprint},
-    event_stream::{CommandError, OrderStream},
+    event_stream::{CommandError, Committed, OrderStream},
+    fulfilment::staff_refunds::is_any_made,
+    ports::Payments,
 };
 use aws_sdk_dynamodb::Client;
 use deserr::Deserr;
@@ -31,11 +33,16 @@ use serde_json::json;
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let client = Client::new(&aws::config().await);
-    let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);
-    http::run(|request| handle(&store, request)).await
+    let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
+    let payments = DynamoPayments::new(client, lambda::variable("PAYMENTS_TABLE")?);
+    http::run(|request| handle(&store, &payments, request)).await
 }
 
-async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response<Body>, Problem> {
+async fn handle(
+    store: &impl EventStore,
+    payments: &impl Payments,
+    request: ApiRequest,
+) -> Result<Response<Body>, Problem> {
     let caller = request.staff()?;
     let SkipStepBody { step, reason } = request.json()?;
     let id = request.order_id()?;
@@ -43,24 +50,28 @@ async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response
     let fingerprint = fingerprint(&skipped).map_err(|error| Problem::internal(&error))?;
     let metadata = request.metadata(&caller, request.command_id(id, "skip-step", &caller)?, fingerprint);
     let mut stream = OrderStream::open(store, id).await.map_err(|error| Problem::not_loaded(&error))?;
+    // Giving a refund up that is only not recorded would make the books lie. One that is on its way this very moment is
+    // recorded when it arrives, given up or not.
+    if skipped.step == SkippableStep::IssueRefund
+        && is_any_made(payments, id, stream.order()).await.map_err(|error| Problem::unavailable(&error))?
+    {
+        let detail = "the provider has made the refund, and only its record is missing; let the order go on instead";
+        return Err(Problem::new(409, "already-made", "There is nothing to skip", detail));
+    }
     let outcome = stream.commit(&metadata, |order| skip(order, &skipped)).await;
-    respond(id, stream.version(), outcome)
+    respond(id, outcome)
 }
 
-fn respond(
-    id: OrderId,
-    version: u64,
-    outcome: Result<(), CommandError<SkipRejection>>,
-) -> Result<Response<Body>, Problem> {
+fn respond(id: OrderId, outcome: Result<Committed, CommandError<SkipRejection>>) -> Result<Response<Body>, Problem> {
     let not_stuck =
         |rejection: &SkipRejection| Problem::new(409, "not-stuck", "There is nothing to skip", rejection.to_string());
-    outcome.map_err(|error| {
+    let committed = outcome.map_err(|error| {
         Problem::not_done(error, |rejection| match rejection {
             SkipRejection::UnknownOrder => Problem::not_found("order"),
             SkipRejection::NotStuck | SkipRejection::StuckElsewhere { .. } => not_stuck(rejection),
         })
     })?;
-    http::json(202, &json!({"order_id": id, "status": "skipped", "version": version}))
+    http::accepted(committed, &json!({"order_id": id, "status": "skipped", "version": committed.version}))
 }
 
 #[derive(Deserr)]
@@ -82,7 +93,11 @@ fn parse_step(name: &str) -> Result<SkippableStep, Invalid> {
 #[cfg(test)]
 mod tests {
     use adapters::lambda::read_batch;
-    use application::{fulfilment::attention::flag_order, memory::MemoryEventStore, ports::FulfilmentInput};
+    use application::{
+        fulfilment::attention::flag_order,
+        memory::{MemoryEventStore, MemoryPayments},
+        ports::FulfilmentInput,
+    };
     use domain::order::{
         Attention,
         cancel::{CancelRejection, cancel},
@@ -109,14 +124,15 @@ mod tests {
 
     async fn stuck() -> MemoryEventStore {
         let store = cancelled().await;
-        let input: FulfilmentInput = serde_json::from_str(include_str!("../../../events/flag-order.json")).unwrap();
+        let mut input: FulfilmentInput = serde_json::from_str(include_str!("../../../events/flag-order.json")).unwrap();
+        input.undo = true;
         let failed = Attention { step: "refund-payment".to_owned(), reason: "Unavailable".to_owned() };
         flag_order(&store, &input, &failed, chrono::Utc::now()).await.unwrap();
         store
     }
 
     async fn send(store: &MemoryEventStore, event: &str) -> Result<Response<Body>, Problem> {
-        handle(store, ApiRequest::from_event(event, chrono::Utc::now()).unwrap()).await
+        handle(store, &MemoryPayments::default(), ApiRequest::from_event(event, chrono::Utc::now()).unwrap()).await
     }
 
     #[tokio::test]

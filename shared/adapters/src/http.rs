@@ -5,7 +5,7 @@ mod problem;
 
 use std::time::Instant;
 
-use application::event_store::Metadata;
+use application::{event_store::Metadata, event_stream::Committed};
 use chrono::{DateTime, Utc};
 use domain::ids::{CustomerId, OrderId};
 use lambda_http::{Body, Error, Request, RequestExt, Response, request::RequestContext, service_fn};
@@ -224,6 +224,12 @@ fn is_in(group: &str, cognito_groups: &str, groups: &str) -> bool {
 pub fn json(status: u16, body: &impl Serialize) -> Result<Response<Body>, Problem> {
     let text = serde_json::to_string(body).map_err(|error| Problem::internal(&error))?;
     response(status, "application/json", text)
+}
+
+/// The answer to a command that others finish: 202. A replayed one says so.
+pub fn accepted(committed: Committed, body: &impl Serialize) -> Result<Response<Body>, Problem> {
+    let answer = json(202, body)?;
+    Ok(if committed.replayed { with_header(answer, "idempotent-replayed", "true") } else { answer })
 }
 
 fn response(status: u16, content_type: &str, text: String) -> Result<Response<Body>, Problem> {

@@ -39,6 +39,15 @@ pub enum CommandError<R: std::error::Error + 'static> {
     Unwritable(#[from] serde_json::Error),
 }
 
+/// A command has been carried out, now or before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// Number of the last event that the command caused; of the stream's last when it caused none.
+    pub version: u64,
+    /// The same command came before, and this is what it did then.
+    pub replayed: bool,
+}
+
 /// What has a stream of events of its own: how its events make its state, and how they are stored.
 pub trait Aggregate: Default {
     type Id;
@@ -104,7 +113,14 @@ pub struct EventStream<'s, S, A: Aggregate> {
     id: StreamId,
     state: A,
     version: u64,
-    commands: Vec<(Uuid, String)>,
+    commands: Vec<PastCommand>,
+}
+
+/// A command that is in the stream.
+struct PastCommand {
+    id: Uuid,
+    fingerprint: String,
+    version: u64,
 }
 
 pub type OrderStream<'s, S> = EventStream<'s, S, Order>;
@@ -143,15 +159,16 @@ impl<'s, S: EventStore, A: Aggregate> EventStream<'s, S, A> {
         &mut self,
         metadata: &Metadata,
         decide: impl Fn(&A) -> Result<Vec<A::Event>, R>,
-    ) -> Result<(), CommandError<R>> {
+    ) -> Result<Committed, CommandError<R>> {
         for _ in 0..MAX_ATTEMPTS {
-            if let Some((_, fingerprint)) = self.commands.iter().find(|(id, _)| *id == metadata.command_id) {
-                let same = *fingerprint == metadata.fingerprint;
-                return if same { Ok(()) } else { Err(CommandError::CommandReused) };
+            if let Some(past) = self.commands.iter().find(|past| past.id == metadata.command_id) {
+                let same = past.fingerprint == metadata.fingerprint;
+                let committed = Committed { version: past.version, replayed: true };
+                return if same { Ok(committed) } else { Err(CommandError::CommandReused) };
             }
             let events = decide(&self.state).map_err(CommandError::Rejected)?;
             if events.is_empty() {
-                return Ok(());
+                return Ok(Committed { version: self.version, replayed: false });
             }
             let commit = Commit {
                 stream: self.id.clone(),
@@ -160,8 +177,14 @@ impl<'s, S: EventStore, A: Aggregate> EventStream<'s, S, A> {
                 metadata: metadata.clone(),
             };
             match self.store.append(&commit).await {
-                Ok(Appended::Now) => return Ok(self.apply(&commit)?),
-                Ok(Appended::Before(earlier)) => return Ok(self.apply(&earlier)?),
+                Ok(Appended::Now) => {
+                    self.apply(&commit)?;
+                    return Ok(Committed { version: self.version, replayed: false });
+                }
+                Ok(Appended::Before(earlier)) => {
+                    self.apply(&earlier)?;
+                    return Ok(Committed { version: self.version, replayed: true });
+                }
                 Err(AppendError::Conflict) => self.catch_up().await?,
                 Err(AppendError::CommandReused) => return Err(CommandError::CommandReused),
                 Err(AppendError::TooLarge) => return Err(CommandError::TooLarge),
@@ -183,7 +206,8 @@ impl<'s, S: EventStore, A: Aggregate> EventStream<'s, S, A> {
             self.state = std::mem::take(&mut self.state).evolve(&A::read(event)?);
         }
         self.version = commit.last_version();
-        self.commands.push((commit.metadata.command_id, commit.metadata.fingerprint.clone()));
+        let Metadata { command_id: id, fingerprint, .. } = commit.metadata.clone();
+        self.commands.push(PastCommand { id, fingerprint, version: self.version });
         Ok(())
     }
 }

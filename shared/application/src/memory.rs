@@ -28,9 +28,9 @@ use crate::{
     event_store::{AppendError, Appended, Commit, EventStore, StreamId, Unavailable},
     ports::{
         Catalogue, ChargeCancellation, ChargeError, ChargeRequest, DeliveryError, EventBus, ExecutionState, Fulfilment,
-        FulfilmentInput, Inventory, LedgerEntry, Notification, Notifications, OrderViews, Payments, PublishError,
-        PublishedEvent, RefundError, RefundRequest, ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping,
-        StockLine, TakeBackError,
+        FulfilmentInput, Inventory, LedgerEntry, Notification, Notifications, OpenOrders, OrderViews, Payments,
+        PublishError, PublishedEvent, RefundError, RefundRequest, ReserveError, SaveError, ShipmentError,
+        ShipmentRequest, Shipping, StockLine, TakeBackError,
     },
     sandbox,
 };
@@ -347,6 +347,10 @@ impl Payments for MemoryPayments {
         self.faults.around("the payment provider", || self.try_refund_of(request)).await?
     }
 
+    async fn refunded(&self, _order_id: OrderId, refund_key: Uuid) -> Result<Option<Refund>, Unavailable> {
+        Ok(self.refunds.lock().unwrap().get(&refund_key).map(|(_, refund)| refund.clone()))
+    }
+
     async fn ledger(&self, order_id: OrderId) -> Result<Vec<LedgerEntry>, Unavailable> {
         let charges = self.charges.lock().unwrap();
         let refunds = self.refunds.lock().unwrap();
@@ -506,10 +510,13 @@ impl OrderViews for MemoryOrderViews {
         self.faults.around("the order view", replace).await?
     }
 
-    async fn open_orders(&self, placed_before: DateTime<Utc>, limit: usize) -> Result<Vec<OrderId>, Unavailable> {
+    async fn open_orders(&self, placed_before: DateTime<Utc>, limit: usize) -> Result<OpenOrders, Unavailable> {
         let views = self.views.lock().unwrap();
-        let open = views.values().filter(|view| view.is_open() && view.created_at < placed_before);
-        Ok(open.take(limit).map(|view| view.id).collect())
+        let mut open: Vec<&OrderView> =
+            views.values().filter(|view| view.is_open() && view.created_at < placed_before).collect();
+        open.sort_by_key(|view| (view.attention.is_some(), view.created_at));
+        let ids = open.iter().take(limit).map(|view| view.id).collect();
+        Ok(OpenOrders { ids, more: open.len() > limit })
     }
 }
 

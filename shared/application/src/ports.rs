@@ -147,6 +147,13 @@ pub trait Payments: Send + Sync {
     /// MUST refund once per key, and never more in all than was charged.
     fn refund(&self, request: &RefundRequest) -> impl Future<Output = Result<Refund, RefundError>> + Send;
 
+    /// The refund under this key, if it was made.
+    fn refunded(
+        &self,
+        order_id: OrderId,
+        refund_key: Uuid,
+    ) -> impl Future<Output = Result<Option<Refund>, Unavailable>> + Send;
+
     /// Every charge, decline and refund of the order, in any order.
     fn ledger(&self, order_id: OrderId) -> impl Future<Output = Result<Vec<LedgerEntry>, Unavailable>> + Send;
 }
@@ -251,13 +258,22 @@ pub trait OrderViews: Send + Sync {
     /// MUST replace the view only if the stored one has version `replaces`, 0 for none; else [`SaveError::Superseded`].
     fn save(&self, view: &OrderView, replaces: u64) -> impl Future<Output = Result<(), SaveError>> + Send;
 
-    /// Orders that were placed before this time and have not [come to rest](OrderView::is_open), `limit` at most. May leave
-    /// out what has only just changed. MUST NOT cost more the more orders have come to rest.
+    /// Orders that were placed before this time and have not [come to rest](OrderView::is_open), about `limit` at most;
+    /// those that wait for a person come last. May leave out what has only just changed. MUST NOT cost more the more orders
+    /// have come to rest.
     fn open_orders(
         &self,
         placed_before: DateTime<Utc>,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<OrderId>, Unavailable>> + Send;
+    ) -> impl Future<Output = Result<OpenOrders, Unavailable>> + Send;
+}
+
+/// Orders for which something is still to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenOrders {
+    pub ids: Vec<OrderId>,
+    /// Whether there are more than these.
+    pub more: bool,
 }
 
 /// One event on its way to whoever subscribed.
@@ -301,7 +317,7 @@ pub struct FulfilmentInput {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub refund: bool,
     /// The number of the event that started it, where an order may have several of that kind.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, alias = "resumed_by", skip_serializing_if = "Option::is_none")]
     pub started_by: Option<u64>,
 }
 
@@ -335,7 +351,8 @@ impl FulfilmentInput {
                 let Resumption { undo, refund, .. } = Resumption::deserialize(cause.data)?;
                 (undo && !refund, refund, version)
             }
-            "StepSkipped" => (SkippedStep::deserialize(cause.data)?.step.is_undo(), false, version),
+            // A refund or a message that is skipped leaves nothing to go on with.
+            "StepSkipped" if SkippedStep::deserialize(cause.data)?.step.is_undo() => (true, false, version),
             _ => return Ok(None),
         };
         Ok(Some(Self {

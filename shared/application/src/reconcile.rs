@@ -122,6 +122,10 @@ pub async fn reconcile(
             ExecutionState::Ended => {}
         }
     }
+    if let (Some(attention), true) = (&history.order.attention, history.flagged_a_moment_ago(now)) {
+        // Whoever was to be called may not have been: the run that flagged the order may have ended before it could.
+        return Ok(Finding::Flagged(attention.clone()));
+    }
     let Some(books) = Books::of(&history.events)? else { return Ok(Finding::Fine) };
     let providers = providers_books(payments, inventory, shipping, id, books.charged.currency()).await?;
     if history.resumes >= RESUMES_MAX || books.agrees_with(&providers) {
@@ -188,11 +192,13 @@ struct History {
     last: Option<DateTime<Utc>>,
     correlation_id: String,
     /// The latest execution that fulfils or undoes the order, and since when.
-    course: Option<(FulfilmentInput, DateTime<Utc>)>,
+    fulfilment_or_undo: Option<(FulfilmentInput, DateTime<Utc>)>,
     /// The latest that gives back what staff have requested.
     refund: Option<(FulfilmentInput, DateTime<Utc>)>,
     /// How often the order went on without a person.
     resumes: usize,
+    /// The last event is a flag that this use case has raised.
+    flagged_by_itself: bool,
 }
 
 impl History {
@@ -204,9 +210,10 @@ impl History {
             version: 0,
             last: None,
             correlation_id: commits.first().map(|first| first.metadata.correlation_id.clone()).unwrap_or_default(),
-            course: None,
+            fulfilment_or_undo: None,
             refund: None,
             resumes: 0,
+            flagged_by_itself: false,
         };
         for commit in commits {
             for (version, recorded) in commit.numbered() {
@@ -228,23 +235,29 @@ impl History {
             traceparent: commit.metadata.traceparent.as_deref(),
         };
         if let Some(input) = FulfilmentInput::started_by(cause)? {
-            let of_its_kind = if input.refund { &mut self.refund } else { &mut self.course };
+            let of_its_kind = if input.refund { &mut self.refund } else { &mut self.fulfilment_or_undo };
             *of_its_kind = Some((input, commit.metadata.occurred_at));
         }
         let by_itself = commit.metadata.actor == format!("service:{DEED}");
         if by_itself && matches!(event, OrderEvent::FulfilmentResumed(_)) {
             self.resumes = self.resumes.saturating_add(1);
         }
+        self.flagged_by_itself = by_itself && matches!(event, OrderEvent::OrderFlagged(_));
         self.order = std::mem::take(&mut self.order).evolve(&event);
         self.events.push(event);
         self.version = version;
         Ok(())
     }
 
+    fn flagged_a_moment_ago(&self, now: DateTime<Utc>) -> bool {
+        let patience = PATIENCE.checked_mul(2).unwrap_or(PATIENCE);
+        self.flagged_by_itself && self.last.is_some_and(|last| now.signed_duration_since(last) <= patience)
+    }
+
     /// The executions that have to be at work, or to have called a person.
     fn due(&self) -> impl Iterator<Item = (&FulfilmentInput, DateTime<Utc>)> {
         let at_rest = matches!(self.order.course, Course::Confirmed(..) | Course::Delivered(..) | Course::Ended(..));
-        let course = self.course.iter().filter(move |_| !at_rest);
+        let course = self.fulfilment_or_undo.iter().filter(move |_| !at_rest);
         let refund = self.refund.iter().filter(|_| self.order.open_refunds().next().is_some());
         course.chain(refund).map(|(input, since)| (input, *since))
     }

@@ -30,7 +30,7 @@ pub async fn deliver<S: EventStore>(
         return Ok(());
     }
     match shipping.confirm_delivery(shipment_key(id)).await {
-        Ok(at) => stream.commit(metadata, |order| record_delivery(order, at)).await,
+        Ok(at) => stream.commit(metadata, |order| record_delivery(order, at)).await.map(|_| ()),
         Err(DeliveryError::NotUnderWay) => Err(CommandError::Rejected(DeliveryRejection::NotUnderWay)),
         Err(DeliveryError::Unavailable(error)) => Err(LoadError::from(error).into()),
     }

@@ -15,7 +15,7 @@ mod support;
 use application::{
     create_order::CreateOrderError,
     event_stream::CommandError,
-    fulfilment::{StepError, attention::flag_order},
+    fulfilment::{StepError, attention::flag_order, staff_refunds::is_any_made},
     ledger::ledger,
     memory::Fault,
     ports::Payments,
@@ -396,6 +396,80 @@ async fn a_refund_that_goes_on_failing_is_flagged_and_goes_on_or_is_given_up() {
     assert_eq!(shop.event_types(id).await.last().map(String::as_str), Some("RefundFailed"));
     assert_eq!(shop.balance(id).await, cny(3998));
     assert!(!shop.order(id).await.is_open());
+}
+
+/// An execution that still walks the undos when the order has ended moves nothing: what was skipped stays skipped.
+#[tokio::test]
+async fn an_undo_that_comes_after_the_end_moves_nothing() {
+    for (step, payment_method, postal_code) in [
+        (Step::CancelShipment, "pm_card_visa", "SANDBOX-KEEP"),
+        (Step::Refund, "pm_refund_fails_twice", "200001"),
+        (Step::Release, "pm_card_visa", "200001"),
+    ] {
+        let (shop, id) = confirmed(payment_method, postal_code).await;
+        shop.cancel(id).await.unwrap();
+        for undo in UNDO.into_iter().take_while(|undo| *undo != step) {
+            shop.run(undo, id).await.unwrap();
+        }
+        shop.flag(id, step.name(), "Unavailable").await.unwrap();
+        let skippable = SkippableStep::ALL.into_iter().find(|skippable| skippable.name() == step.name()).unwrap();
+        shop.skip(id, skippable).await.unwrap();
+        for undo in UNDO {
+            insist(&shop, id, undo).await.unwrap();
+        }
+        let books = (shop.balance(id).await, shop.stock().await, shop.shipping.shipments());
+        for _ in 0..3 {
+            shop.undo(id, 1).await.unwrap();
+        }
+        assert_eq!((shop.balance(id).await, shop.stock().await, shop.shipping.shipments()), books, "{step:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_skipped_undo_gives_up_the_refunds_that_it_would_have_issued() {
+    let (shop, id) = confirmed("pm_card_visa", "200001").await;
+    shop.request_refund(id, "a refund", 1000).await.unwrap();
+    shop.cancel(id).await.unwrap();
+    shop.run(Step::CancelShipment, id).await.unwrap();
+    shop.flag(id, "refund-payment", "Unavailable").await.unwrap();
+    shop.skip(id, SkippableStep::RefundPayment).await.unwrap();
+    shop.undo(id, 1).await.unwrap();
+    assert!(!shop.order(id).await.is_open(), "nothing is left that anybody would issue later");
+    shop.run(Step::IssueRefund, id).await.unwrap();
+    assert_eq!(shop.balance(id).await, cny(3998));
+}
+
+/// The provider has made the refund while staff gave it up: the undo finds nothing left, and says so where it can be skipped.
+#[tokio::test]
+async fn a_refund_that_nobody_has_recorded_stops_the_undo_at_a_step_that_can_be_skipped() {
+    let (shop, id) = confirmed("pm_card_visa", "200001").await;
+    shop.request_refund(id, "a refund", 3998).await.unwrap();
+    shop.payments.faults.push(Fault::AfterEffect);
+    shop.run(Step::IssueRefund, id).await.unwrap_err();
+    shop.flag(id, "issue-refund", "Unavailable").await.unwrap();
+    assert!(is_any_made(&shop.payments, id, &shop.order(id).await).await.unwrap(), "staff are told to resume");
+    shop.skip(id, SkippableStep::IssueRefund).await.unwrap();
+    shop.cancel(id).await.unwrap();
+    shop.run(Step::CancelShipment, id).await.unwrap();
+    assert_eq!(shop.run(Step::Refund, id).await.unwrap_err().error_type(), "StillHeld");
+    shop.flag(id, "refund-payment", "StillHeld").await.unwrap();
+    shop.skip(id, SkippableStep::RefundPayment).await.unwrap();
+    shop.undo(id, 1).await.unwrap();
+    assert_eq!((shop.balance(id).await, shop.stock().await), (cny(0), 10));
+}
+
+#[tokio::test]
+async fn stock_that_never_left_the_house_comes_back_when_the_parcel_is_skipped() {
+    let (shop, id) = (Shop::with_stock(10).await, order_id());
+    shop.place(id, "pm_card_visa").await.unwrap();
+    for step in [Step::Validate, Step::Reserve] {
+        shop.run(step, id).await.unwrap();
+    }
+    shop.cancel(id).await.unwrap();
+    shop.flag(id, "cancel-shipment", "Unavailable").await.unwrap();
+    shop.skip(id, SkippableStep::CancelShipment).await.unwrap();
+    shop.undo(id, 1).await.unwrap();
+    assert_undone(&shop, id).await;
 }
 
 #[tokio::test]

@@ -99,6 +99,18 @@ async fn an_execution_that_has_died_calls_a_person_once() {
     assert_eq!(case.reconcile(LATER * 6).await, Finding::Started { execution });
 }
 
+/// The flag is recorded, and the run ends before it can call anybody.
+#[tokio::test]
+async fn a_person_who_may_not_have_been_called_is_called_again_by_the_next_run() {
+    let case = Case::started("pm_card_visa").await;
+    case.machine.end(&case.main());
+    case.shop.store.faults.push(Fault::AfterEffect);
+    case.shop.reconcile(&case.machine, case.id, LATER).await.unwrap_err();
+    assert_eq!(case.reconcile(LATER * 2).await, Finding::Flagged(flagged("ExecutionDied")));
+    assert_eq!(case.reconcile(LATER * 3).await, Finding::Waiting);
+    assert_eq!(case.shop.event_types(case.id).await, ["OrderCreated", "OrderFlagged"]);
+}
+
 #[tokio::test]
 async fn an_execution_that_goes_on_for_more_than_a_day_calls_a_person() {
     let case = Case::started("pm_card_visa").await;
@@ -133,7 +145,7 @@ async fn an_order_goes_on_by_itself_a_few_times_at_most() {
     case.shop.run(Step::Pay, case.id).await.unwrap_err();
     let mut later = LATER;
     let mut found = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..14 {
         // Whatever goes on is given up again at once.
         for started in case.machine.started() {
             case.machine.end(&started);

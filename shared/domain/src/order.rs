@@ -173,6 +173,13 @@ pub struct Attention {
     pub reason: String,
 }
 
+impl Attention {
+    /// Whether it is a refund by staff that is stuck, beside the order itself.
+    pub fn is_of_a_refund(&self) -> bool {
+        self.step == SkippableStep::IssueRefund.name()
+    }
+}
+
 /// Somebody of staff lets an order go on that asked for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resumption {
@@ -360,6 +367,11 @@ impl OrderEvent {
         }
     }
 
+    /// Whether this is what becomes of a refund that staff have requested.
+    pub fn is_of_a_refund(&self) -> bool {
+        matches!(self, Self::RefundRequested(_) | Self::RefundCompleted(_) | Self::RefundFailed(_))
+    }
+
     /// The fields of the event, without its type.
     pub fn data(&self) -> Result<Value, serde_json::Error> {
         stored_event::data(self)
@@ -435,7 +447,10 @@ impl Held {
 
     /// Whether the stock is out of the undoing's hands: somebody counts it, or it is in a parcel that does not come back.
     pub fn stock_is_given_up(&self) -> bool {
-        self.is_skipped(SkippableStep::ReleaseInventory) || self.is_skipped(SkippableStep::CancelShipment)
+        // Only what was paid may have been handed to the carrier, whatever is recorded of the parcel.
+        let may_be_in_a_parcel = self.shipment.is_some() || self.payment.is_some() || self.refund.is_some();
+        self.is_skipped(SkippableStep::ReleaseInventory)
+            || (may_be_in_a_parcel && self.is_skipped(SkippableStep::CancelShipment))
     }
 }
 
@@ -466,8 +481,10 @@ impl Order {
     #[must_use]
     pub fn evolve(self, event: &OrderEvent) -> Self {
         let mut order = self;
-        order.attention = match event {
-            OrderEvent::OrderFlagged(attention) => Some(attention.clone()),
+        order.attention = match (event, order.attention) {
+            (OrderEvent::OrderFlagged(attention), _) => Some(attention.clone()),
+            // A refund goes on beside the order: it helps nobody who waits for something else.
+            (event, Some(attention)) if event.is_of_a_refund() && !attention.is_of_a_refund() => Some(attention),
             _ => None,
         };
         match event {
@@ -482,10 +499,7 @@ impl Order {
     }
 
     fn settle(&mut self, refund_id: RefundId, state: RefundState) {
-        let requested = |refund: &&mut StaffRefund| {
-            refund.requested.refund_id == refund_id && refund.state == RefundState::Requested
-        };
-        if let Some(refund) = self.refunds.iter_mut().find(requested) {
+        if let Some(refund) = self.refunds.iter_mut().find(|refund| refund.requested.refund_id == refund_id) {
             refund.state = state;
         }
     }
@@ -518,15 +532,21 @@ impl Order {
         }
     }
 
-    /// Whether an order that is being undone still holds anything that its undos have to give back.
-    pub fn holds_anything(&self) -> bool {
+    /// Whether an order that is being undone still holds money that its undo has to give back.
+    pub fn holds_payment(&self) -> bool {
         let Course::Undoing(_, held, _) = &self.course else { return false };
         let given_back = |payment| {
             let left = self.left_after(payment, |state| state == RefundState::Completed);
             left.is_ok_and(|left| left.amount() == 0)
         };
         let payment = held.payment.as_ref().is_some_and(|payment| !given_back(payment));
-        (payment && !held.is_skipped(SkippableStep::RefundPayment))
+        payment && !held.is_skipped(SkippableStep::RefundPayment)
+    }
+
+    /// Whether an order that is being undone still holds anything that its undos have to give back.
+    pub fn holds_anything(&self) -> bool {
+        let Course::Undoing(_, held, _) = &self.course else { return false };
+        self.holds_payment()
             || (held.shipment.is_some() && !held.is_skipped(SkippableStep::CancelShipment))
             || (held.reservation.is_some() && !held.stock_is_given_up())
     }
@@ -688,7 +708,10 @@ pub enum UndoRejection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{any_history, one_event_of_each_type};
+    use crate::spec::{
+        any_history, cancel_requested, created, flagged_at, one_event_of_each_type, paid, refund_completed,
+        refund_requested, reserved,
+    };
     use proptest::prelude::*;
 
     #[test]
@@ -731,6 +754,16 @@ mod tests {
     fn data_of_the_wrong_shape_is_an_error() {
         let error = OrderEvent::read("PaymentCompleted", 1, &serde_json::json!({"amount": 3})).unwrap_err();
         assert_eq!(error.to_string(), "event of type PaymentCompleted and schema 1 has unreadable data");
+    }
+
+    #[test]
+    fn a_refund_does_not_lift_a_flag_that_something_else_has_raised() {
+        let undoing = [created(), reserved(), paid(), refund_requested(100), cancel_requested()];
+        for (step, stays) in [("cancel-shipment", true), ("issue-refund", false)] {
+            let flagged = [flagged_at(step), refund_completed(100)];
+            let order = Order::from_events(&[undoing.as_slice(), &flagged].concat());
+            assert_eq!(order.attention.is_some(), stays, "{step}");
+        }
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use crate::{
     address::ShippingAddress,
     ids::{CustomerId, OrderId, RefundId, ShipmentId, TransactionId},
     money::Money,
-    order::{Attention, CancelReason, OrderEvent, OrderItem, OrderStatus, RefundState, RejectionReason},
+    order::{Attention, CancelReason, OrderEvent, OrderItem, OrderStatus, RefundState, RejectionReason, SkippableStep},
     text::Text,
 };
 
@@ -165,8 +165,9 @@ impl OrderView {
     }
 
     fn apply(&mut self, event: &OrderEvent, at: DateTime<Utc>) {
-        // Whatever happens to an order that asked for a person, it is going on.
-        if let Some(attention) = self.attention.take() {
+        // Whatever happens to an order that asked for a person, it is going on; unless it is a refund, which goes on beside it.
+        let of_a_refund = |attention: &mut AttentionView| attention.step == SkippableStep::IssueRefund.name();
+        if let Some(attention) = self.attention.take_if(|stuck| !event.is_of_a_refund() || of_a_refund(stuck)) {
             self.status = attention.interrupted;
         }
         self.status = match event {
@@ -289,9 +290,9 @@ impl OrderView {
 mod tests {
     use super::*;
     use crate::spec::{
-        at, attention, cancel_reason, cancel_requested, cancelled, confirmed, created, delivered, flagged, money,
-        order_id, paid, payment_failed, refund_completed, refund_requested, refunded, rejected, released, reserved,
-        resumed, shipment_cancelled, shipped,
+        at, attention, cancel_reason, cancel_requested, cancelled, confirmed, created, delivered, flagged, flagged_at,
+        money, order_id, paid, payment_failed, refund_completed, refund_requested, refunded, rejected, released,
+        reserved, resumed, shipment_cancelled, shipped,
     };
 
     fn view_of(events: &[OrderEvent]) -> Option<OrderView> {
@@ -361,7 +362,7 @@ mod tests {
         for (next, open) in [
             (confirmed(), false),
             (refund_requested(100), true),
-            (flagged(), true),
+            (flagged_at("issue-refund"), true),
             (refund_completed(100), false),
             (cancel_requested(), true),
             (shipment_cancelled(), true),

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use application::{
     event_store::Unavailable,
-    ports::{OrderViews, SaveError},
+    ports::{OpenOrders, OrderViews, SaveError},
 };
 use aws_sdk_dynamodb::{Client, operation::put_item::PutItemError, types::AttributeValue};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Timelike, Utc};
 use domain::{ids::OrderId, order_view::OrderView};
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +35,7 @@ impl OrderViews for DynamoOrderViews {
         let row = ViewRow {
             order_id: view.id,
             version: view.version,
-            open: view.is_open().then(|| shard(view.id)),
+            open: view.is_open().then(|| part(view)),
             placed_at: view.created_at.timestamp_millis(),
             view: view.clone(),
         };
@@ -58,39 +58,53 @@ impl OrderViews for DynamoOrderViews {
         }
     }
 
-    /// One query for each part of the index, so that a part full of orders that wait does not hide the others.
-    async fn open_orders(&self, placed_before: DateTime<Utc>, limit: usize) -> Result<Vec<OrderId>, Unavailable> {
+    /// One query for each part of the index, so that a part full of orders does not hide the others. Each time another
+    /// part is the first, so that none is always the one that is not reached.
+    async fn open_orders(&self, placed_before: DateTime<Utc>, limit: usize) -> Result<OpenOrders, Unavailable> {
+        let before = placed_before.timestamp_millis();
+        let minute = usize::try_from(placed_before.minute()).unwrap_or_default();
+        let first = minute.checked_rem(SHARDS.len()).unwrap_or_default();
+        let (late, early) = SHARDS.split_at(first);
         let part = i32::try_from(limit.div_ceil(SHARDS.len())).unwrap_or(i32::MAX);
-        let mut open = Vec::new();
-        for shard in SHARDS {
-            let query = self.table.client.query().table_name(&self.table.name).index_name(OPEN_ORDERS);
-            let page = query
-                .key_condition_expression("#open = :shard AND placed_at < :before")
-                .expression_attribute_names("#open", "open")
-                .expression_attribute_values(":shard", text(shard))
-                .expression_attribute_values(":before", AttributeValue::N(placed_before.timestamp_millis().to_string()))
-                .limit(part)
-                .send()
-                .await
-                .map_err(|error| self.table.unavailable(error))?;
-            for item in page.items.unwrap_or_default() {
-                let OpenRow { order_id } = self.table.row(item)?;
-                open.push(order_id);
+        let mut open = OpenOrders { ids: Vec::new(), more: false };
+        for waits in [false, true] {
+            for shard in early.iter().chain(late) {
+                let query = self.table.client.query().table_name(&self.table.name).index_name(OPEN_ORDERS);
+                let page = query
+                    .key_condition_expression("#open = :part AND placed_at < :before")
+                    .expression_attribute_names("#open", "open")
+                    .expression_attribute_values(":part", text(part_of(shard, waits)))
+                    .expression_attribute_values(":before", AttributeValue::N(before.to_string()))
+                    .limit(part)
+                    .send()
+                    .await
+                    .map_err(|error| self.table.unavailable(error))?;
+                open.more |= page.last_evaluated_key.is_some();
+                for item in page.items.unwrap_or_default() {
+                    let OpenRow { order_id } = self.table.row(item)?;
+                    open.ids.push(order_id);
+                }
             }
         }
-        open.truncate(limit);
         Ok(open)
     }
 }
 
-/// The index of the orders that are open, by the time at which they were placed: an order enters it once and leaves it once.
+/// The index of the orders that are open, by the time at which they were placed: an order enters it once and leaves it once,
+/// unless it waits for a person meanwhile.
 const OPEN_ORDERS: &str = "open-orders";
 
 /// The first digit of an order's id: all open orders under one key would be more than a partition takes.
 const SHARDS: [&str; 16] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "a", "b", "c", "d", "e", "f"];
 
-fn shard(id: OrderId) -> String {
-    id.to_string().chars().take(1).collect()
+/// The orders that wait for a person have parts of their own: there may be many of them, for long.
+fn part_of(shard: &str, waits: bool) -> String {
+    format!("{}{shard}", if waits { "w" } else { "" })
+}
+
+fn part(view: &OrderView) -> String {
+    let id = view.id.to_string();
+    part_of(id.get(..1).unwrap_or_default(), view.attention.is_some())
 }
 
 /// An item of the index.

@@ -91,12 +91,12 @@ impl Payments for DynamoPayments {
             let payment = Payment { transaction_id, amount: self.money(asked.amount, asked.currency)?, processed_at };
             let amount = self.money(refundable, asked.currency)?;
             if amount.amount() == 0 {
-                let earlier: Option<RefundRow> = self.table.get(key(order_id, &refund_entry(refund_key))).await?;
-                return earlier.map(|refund| Ok((payment, self.refund_of(refund)?))).transpose();
+                let earlier = self.refunded(order_id, refund_key).await?;
+                return Ok(earlier.map(|refund| (payment, refund)));
             }
             self.fail_as_asked(order_id, refund_key, &asked.payment_method).await?;
             let request = RefundRequest { idempotency_key: refund_key, order_id, charge_key, amount };
-            match self.refunded(&request).await {
+            match self.make(&request).await {
                 Ok(refund) => return Ok(Some((payment, self.refund_of(refund)?))),
                 // Another refund has taken its part meanwhile, or an earlier try of this one was heard after all.
                 Err(RefundError::TooMuch) => backoff.pause().await.map_err(|error| self.table.unavailable(error))?,
@@ -112,7 +112,12 @@ impl Payments for DynamoPayments {
             return Err(RefundError::NoCharge);
         };
         self.fail_as_asked(request.order_id, request.idempotency_key, &asked.payment_method).await?;
-        Ok(self.refund_of(self.refunded(request).await?)?)
+        Ok(self.refund_of(self.make(request).await?)?)
+    }
+
+    async fn refunded(&self, order_id: OrderId, refund_key: Uuid) -> Result<Option<Refund>, Unavailable> {
+        let row: Option<RefundRow> = self.table.get(key(order_id, &refund_entry(refund_key))).await?;
+        row.map(|row| self.refund_of(row)).transpose()
     }
 
     async fn ledger(&self, order_id: OrderId) -> Result<Vec<LedgerEntry>, Unavailable> {
@@ -179,7 +184,7 @@ impl DynamoPayments {
     }
 
     /// Makes the refund, unless it was made before, and answers it as it is stored.
-    async fn refunded(&self, request: &RefundRequest) -> Result<RefundRow, RefundError> {
+    async fn make(&self, request: &RefundRequest) -> Result<RefundRow, RefundError> {
         let row = RefundRow::new(request, Utc::now());
         let mut backoff = Backoff::new();
         loop {

@@ -9,7 +9,7 @@ use application::{
 };
 use aws_sdk_dynamodb::{
     Client,
-    operation::update_item::UpdateItemError,
+    operation::update_item::{UpdateItemError, builders::UpdateItemFluentBuilder},
     types::{ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
 use chrono::{DateTime, Utc};
@@ -34,17 +34,22 @@ impl DynamoShipping {
         HashMap::from([("idempotency_key".to_owned(), text(shipment_key.to_string()))])
     }
 
-    async fn take_back(&self, shipment_key: Uuid) -> Result<(), TakeBackError> {
-        let update = self
-            .table
+    /// Of what was created, and of nothing else: that is for the caller's condition to say.
+    fn change(&self, shipment_key: Uuid) -> UpdateItemFluentBuilder {
+        self.table
             .client
             .update_item()
             .table_name(&self.table.name)
             .set_key(Some(Self::key(shipment_key)))
-            .update_expression("SET #state = :cancelled")
-            .condition_expression("#state = :created")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":created", text("created"))
+    }
+
+    async fn take_back(&self, shipment_key: Uuid) -> Result<(), TakeBackError> {
+        let update = self
+            .change(shipment_key)
+            .update_expression("SET #state = :cancelled")
+            .condition_expression("#state = :created")
             .expression_attribute_values(":cancelled", text("cancelled"))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
@@ -87,15 +92,9 @@ impl Shipping for DynamoShipping {
 
     async fn confirm_delivery(&self, shipment_key: Uuid) -> Result<DateTime<Utc>, DeliveryError> {
         let update = self
-            .table
-            .client
-            .update_item()
-            .table_name(&self.table.name)
-            .set_key(Some(Self::key(shipment_key)))
+            .change(shipment_key)
             .update_expression("SET #state = :delivered, delivered_at = if_not_exists(delivered_at, :now)")
             .condition_expression("#state IN (:created, :delivered)")
-            .expression_attribute_names("#state", "state")
-            .expression_attribute_values(":created", text("created"))
             .expression_attribute_values(":delivered", text("delivered"))
             .expression_attribute_values(":now", self.table.value(&Utc::now())?)
             .return_values(ReturnValue::UpdatedNew)

@@ -230,7 +230,7 @@ async fn the_open_orders_cost_one_query_for_each_part_of_their_index() {
     let (client, wire) = watched().await;
     let views = DynamoOrderViews::new(client, ORDERS.to_owned());
     views.open_orders(DateTime::UNIX_EPOCH, 1_000).await.unwrap();
-    assert_eq!(wire.calls(), ["Query"; 16]);
+    assert_eq!(wire.calls(), ["Query"; 32]);
 }
 
 #[tokio::test]

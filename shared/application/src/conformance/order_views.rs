@@ -3,7 +3,7 @@
 use domain::{
     ids::{OrderId, ShipmentId, TransactionId},
     order::{OrderCreated, OrderEvent, OrderStatus},
-    order_view::{OrderView, PaymentStatus, PaymentView, RejectionView, ShipmentStatus, ShipmentView},
+    order_view::{AttentionView, OrderView, PaymentStatus, PaymentView, RejectionView, ShipmentStatus, ShipmentView},
 };
 use serde_json::json;
 
@@ -23,7 +23,8 @@ macro_rules! order_views_conformance {
             a_view_comes_back_as_it_was_saved
             views_of_two_orders_do_not_mix
             an_order_is_among_the_open_ones_until_it_has_come_to_rest
-            of_the_open_orders_no_more_are_answered_than_were_asked_for
+            of_the_open_orders_only_a_part_is_answered_and_that_there_are_more
+            the_open_orders_that_wait_for_a_person_come_last
         }
     };
 }
@@ -133,23 +134,49 @@ pub async fn an_order_is_among_the_open_ones_until_it_has_come_to_rest(views: &i
     let later = moment() + chrono::TimeDelta::seconds(1);
     let mut open = view(order_id(), 1);
     views.save(&open, 0).await.unwrap();
-    assert_eq!(views.open_orders(later, 100).await.unwrap(), [open.id]);
-    assert_eq!(views.open_orders(moment(), 100).await.unwrap(), [], "it was not placed before that time");
+    assert_eq!(open_ids(views, later).await, [open.id]);
+    assert_eq!(open_ids(views, moment()).await, [], "it was not placed before that time");
     for (version, status) in [(2, OrderStatus::Cancelling), (3, OrderStatus::NeedsAttention)] {
         (open.version, open.status) = (version, status);
         views.save(&open, version - 1).await.unwrap();
-        assert_eq!(views.open_orders(later, 100).await.unwrap(), [open.id]);
+        assert_eq!(open_ids(views, later).await, [open.id]);
     }
     (open.version, open.status) = (4, OrderStatus::Cancelled);
     views.save(&open, 3).await.unwrap();
-    assert_eq!(views.open_orders(later, 100).await.unwrap(), []);
+    assert_eq!(open_ids(views, later).await, []);
 }
 
-pub async fn of_the_open_orders_no_more_are_answered_than_were_asked_for(views: &impl OrderViews) {
-    for _ in 0..20 {
+pub async fn of_the_open_orders_only_a_part_is_answered_and_that_there_are_more(views: &impl OrderViews) {
+    for _ in 0..100 {
         views.save(&view(order_id(), 1), 0).await.unwrap();
     }
     let later = moment() + chrono::TimeDelta::seconds(1);
-    let answered = views.open_orders(later, 5).await.unwrap().len();
-    assert!((1..=5).contains(&answered), "{answered}");
+    let some = views.open_orders(later, 16).await.unwrap();
+    assert!((1..=32).contains(&some.ids.len()) && some.more, "{some:?}");
+    let all = views.open_orders(later, 10_000).await.unwrap();
+    assert_eq!((all.ids.len(), all.more), (100, false));
+}
+
+pub async fn the_open_orders_that_wait_for_a_person_come_last(views: &impl OrderViews) {
+    let mut waiting = Vec::new();
+    for number in 0..40 {
+        let mut open = view(order_id(), 1);
+        if number % 2 == 0 {
+            let (step, reason) = ("process-payment".to_owned(), "Unavailable".to_owned());
+            open.attention = Some(AttentionView { step, reason, interrupted: open.status });
+            open.status = OrderStatus::NeedsAttention;
+            waiting.push(open.id);
+        }
+        views.save(&open, 0).await.unwrap();
+    }
+    let later = moment() + chrono::TimeDelta::seconds(1);
+    let all = views.open_orders(later, 10_000).await.unwrap().ids;
+    let mut last = all[20..].to_vec();
+    last.sort_unstable();
+    waiting.sort_unstable();
+    assert_eq!(last, waiting);
+}
+
+async fn open_ids(views: &impl OrderViews, placed_before: chrono::DateTime<chrono::Utc>) -> Vec<OrderId> {
+    views.open_orders(placed_before, 100).await.unwrap().ids
 }

@@ -215,7 +215,9 @@ pub async fn a_repeated_refund_is_made_once(payments: &impl Payments) {
     payments.charge(&request).await.unwrap();
     // The second time there is nothing left, and still it is not too much.
     let whole = refund(&request, request.amount);
+    assert_eq!(payments.refunded(whole.order_id, whole.idempotency_key).await.unwrap(), None);
     let first = payments.refund(&whole).await.unwrap();
+    assert_eq!(payments.refunded(whole.order_id, whole.idempotency_key).await.unwrap().as_ref(), Some(&first));
     assert_eq!(payments.refund(&whole).await.unwrap(), first);
     assert_eq!(books(payments, &request).await, (request.amount, request.amount));
 }

@@ -49,7 +49,7 @@ pub async fn release_inventory(
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
     let mut stream = OrderStream::open(store, input.order_id).await?;
-    if stream.order().course.held()?.is_some_and(Held::stock_is_given_up) {
+    if stream.order().course.held()?.is_none_or(Held::stock_is_given_up) {
         return Ok(());
     }
     inventory.release(input.order_id).await?;

@@ -45,7 +45,9 @@ pub async fn create_shipment(
             };
             let metadata = metadata(input, STEP, now);
             match shipping.create_shipment(&request).await {
-                Ok(shipment) => stream.commit(&metadata, |order| record_shipment(order, &shipment)).await?,
+                Ok(shipment) => {
+                    stream.commit(&metadata, |order| record_shipment(order, &shipment)).await?;
+                }
                 Err(ShipmentError::Refused(code)) => {
                     stream.commit(&metadata, |order| record_shipment_failure(order, &code)).await?;
                 }
@@ -71,12 +73,15 @@ pub async fn cancel_shipment(
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
     let mut stream = OrderStream::open(store, input.order_id).await?;
-    if stream.order().course.held()?.is_some_and(|held| held.is_skipped(SkippableStep::CancelShipment)) {
+    if stream.order().course.held()?.is_none_or(|held| held.is_skipped(SkippableStep::CancelShipment)) {
         return Ok(());
     }
     let metadata = metadata(input, UNDO, now);
     match shipping.cancel_shipment(input.order_id, shipment_key(input.order_id)).await {
-        Ok(()) => Ok(stream.commit(&metadata, record_shipment_cancellation).await?),
+        Ok(()) => {
+            stream.commit(&metadata, record_shipment_cancellation).await?;
+            Ok(())
+        }
         Err(TakeBackError::Delivered(at)) => {
             stream.commit(&metadata, |order| record_delivery(order, at)).await?;
             Err(StepError::Delivered)

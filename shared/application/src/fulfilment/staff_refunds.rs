@@ -2,14 +2,17 @@
 //! flagged.
 
 use chrono::{DateTime, Utc};
-use domain::order::{
-    FailedRefund, RequestedRefund,
-    record_staff_refund::{StaffRefundRejection, record_staff_refund, record_staff_refund_failure},
+use domain::{
+    ids::OrderId,
+    order::{
+        FailedRefund, Order, RequestedRefund,
+        record_staff_refund::{StaffRefundRejection, record_staff_refund, record_staff_refund_failure},
+    },
 };
 
 use super::{StepError, metadata, payment::charge_key, work_id};
 use crate::{
-    event_store::EventStore,
+    event_store::{EventStore, Metadata, Unavailable},
     event_stream::OrderStream,
     ports::{FulfilmentInput, Payments, RefundError, RefundRequest},
 };
@@ -28,6 +31,16 @@ pub async fn issue_refund(
         return Err(StepError::UnknownOrder);
     }
     issue_open_refunds(&mut stream, payments, input, now).await
+}
+
+/// Whether the provider has made one of the order's open refunds, which then only has to be recorded.
+pub async fn is_any_made(payments: &impl Payments, order_id: OrderId, order: &Order) -> Result<bool, Unavailable> {
+    for open in order.open_refunds() {
+        if payments.refunded(order_id, open.refund_id.0).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The key of a refund is its id, so whoever issues it, it is issued once.
@@ -65,7 +78,7 @@ pub(super) async fn issue_open_refunds<S: EventStore>(
 }
 
 /// One command for each refund, whichever execution issues it.
-fn settlement(input: &FulfilmentInput, request: &RefundRequest, now: DateTime<Utc>) -> crate::event_store::Metadata {
+fn settlement(input: &FulfilmentInput, request: &RefundRequest, now: DateTime<Utc>) -> Metadata {
     let mut metadata = metadata(input, STEP, now);
     metadata.command_id = work_id(input.order_id, &format!("{STEP} {}", request.idempotency_key));
     metadata

@@ -286,7 +286,7 @@ impl Shop {
     pub(crate) async fn cancel(&self, order_id: OrderId) -> Result<(), CommandError<CancelRejection>> {
         let reason = Text::parse("changed my mind").unwrap();
         let mut stream = OrderStream::open(&self.store, order_id).await?;
-        stream.commit(&metadata(order_id, "cancel-order"), |order| cancel(order, &reason)).await
+        stream.commit(&metadata(order_id, "cancel-order"), |order| cancel(order, &reason)).await.map(|_| ())
     }
 
     pub(crate) async fn deliver(&self, order_id: OrderId) -> Result<(), CommandError<DeliveryRejection>> {
@@ -305,7 +305,7 @@ impl Shop {
         let reason = Text::parse("one packet was damaged").unwrap();
         let refund = RequestedRefund { refund_id: RefundId(metadata.command_id), amount: cny(amount), reason };
         let mut stream = OrderStream::open(&self.store, order_id).await?;
-        stream.commit(&metadata, |order| request_refund(order, &refund)).await
+        stream.commit(&metadata, |order| request_refund(order, &refund)).await.map(|_| ())
     }
 
     /// Staff let the order go on where it is stuck.
@@ -313,7 +313,7 @@ impl Shop {
         let reason = Text::parse("the provider is back").unwrap();
         let mut stream = OrderStream::open(&self.store, order_id).await?;
         let name = format!("resume at {}", stream.version());
-        stream.commit(&metadata(order_id, &name), |order| resume(order, &reason)).await
+        stream.commit(&metadata(order_id, &name), |order| resume(order, &reason)).await.map(|_| ())
     }
 
     /// Staff let the order go on without this step.
@@ -321,7 +321,7 @@ impl Shop {
         let skipped = SkippedStep { step, reason: Text::parse("paid back by bank transfer").unwrap() };
         let mut stream = OrderStream::open(&self.store, order_id).await?;
         let name = format!("skip at {}", stream.version());
-        stream.commit(&metadata(order_id, &name), |order| skip(order, &skipped)).await
+        stream.commit(&metadata(order_id, &name), |order| skip(order, &skipped)).await.map(|_| ())
     }
 
     /// What `reconcile` finds some time after everything else.

@@ -89,6 +89,13 @@ mod tests {
     }
 
     #[test]
+    fn stock_that_cannot_have_left_the_house_is_held_also_when_the_parcel_is_skipped() {
+        let unpaid = [created(), reserved(), cancel_requested(), skipped(SkippableStep::CancelShipment)];
+        given(unpaid.clone()).when(untold).then_rejected(&CloseRejection::StillHeld);
+        given([unpaid.as_slice(), &[released()]].concat()).when(untold).then([cancelled()]);
+    }
+
+    #[test]
     fn an_order_that_stands_does_not_end() {
         given([created(), reserved()])
             .when(untold)

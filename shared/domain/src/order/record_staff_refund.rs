@@ -1,6 +1,6 @@
 //! The payment provider has answered a refund that staff requested: the money has gone back, or does not go.
 
-use super::{CompletedRefund, FailedRefund, Order, OrderEvent, Refund};
+use super::{CompletedRefund, FailedRefund, Order, OrderEvent, Refund, RefundState};
 use crate::ids::RefundId;
 
 /// Nobody has requested this refund.
@@ -8,13 +8,18 @@ use crate::ids::RefundId;
 #[error("nobody has requested this refund")]
 pub struct StaffRefundRejection;
 
-/// `RefundCompleted`, or nothing when the refund's outcome is already recorded.
+/// `RefundCompleted`, or nothing when that is already recorded. The provider's word stands also against a refund that was
+/// given up while it was on its way.
 pub fn record_staff_refund(
     order: &Order,
     refund_id: RefundId,
     refund: &Refund,
 ) -> Result<Vec<OrderEvent>, StaffRefundRejection> {
-    record(order, refund_id, || OrderEvent::RefundCompleted(CompletedRefund { refund_id, refund: refund.clone() }))
+    let completed = OrderEvent::RefundCompleted(CompletedRefund { refund_id, refund: refund.clone() });
+    match state_of(order, refund_id)? {
+        RefundState::Requested | RefundState::Failed => Ok(vec![completed]),
+        RefundState::Completed => Ok(vec![]),
+    }
 }
 
 /// `RefundFailed`, or nothing when the refund's outcome is already recorded.
@@ -22,21 +27,15 @@ pub fn record_staff_refund_failure(
     order: &Order,
     failed: &FailedRefund,
 ) -> Result<Vec<OrderEvent>, StaffRefundRejection> {
-    record(order, failed.refund_id, || OrderEvent::RefundFailed(failed.clone()))
+    match state_of(order, failed.refund_id)? {
+        RefundState::Requested => Ok(vec![OrderEvent::RefundFailed(failed.clone())]),
+        RefundState::Completed | RefundState::Failed => Ok(vec![]),
+    }
 }
 
-fn record(
-    order: &Order,
-    refund_id: RefundId,
-    outcome: impl FnOnce() -> OrderEvent,
-) -> Result<Vec<OrderEvent>, StaffRefundRejection> {
-    if order.open_refunds().any(|open| open.refund_id == refund_id) {
-        Ok(vec![outcome()])
-    } else if order.refunds.iter().any(|refund| refund.requested.refund_id == refund_id) {
-        Ok(vec![])
-    } else {
-        Err(StaffRefundRejection)
-    }
+fn state_of(order: &Order, refund_id: RefundId) -> Result<RefundState, StaffRefundRejection> {
+    let refund = order.refunds.iter().find(|refund| refund.requested.refund_id == refund_id);
+    refund.map(|refund| refund.state).ok_or(StaffRefundRejection)
 }
 
 #[cfg(test)]
@@ -61,9 +60,18 @@ mod tests {
         given([created(), reserved(), paid(), refund_requested(100)]).when(completed).then([refund_completed(100)]);
         given([created(), reserved(), paid(), refund_requested(100)]).when(failed).then([refund_failed(100)]);
         for settled in [refund_completed(100), refund_failed(100)] {
-            given([created(), reserved(), paid(), refund_requested(100), settled.clone()]).when(failed).then_nothing();
-            given([created(), reserved(), paid(), refund_requested(100), settled]).when(completed).then_nothing();
+            given([created(), reserved(), paid(), refund_requested(100), settled]).when(failed).then_nothing();
         }
+        given([created(), reserved(), paid(), refund_requested(100), refund_completed(100)])
+            .when(completed)
+            .then_nothing();
+    }
+
+    #[test]
+    fn a_refund_that_was_given_up_on_its_way_is_recorded_when_it_arrives() {
+        given([created(), reserved(), paid(), refund_requested(100), refund_failed(100)])
+            .when(completed)
+            .then([refund_completed(100)]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! When may an order go on that asked for a person?
 
-use super::{Course, Order, OrderEvent, Resumption, SkippableStep};
+use super::{Course, Order, OrderEvent, Resumption};
 use crate::text::Text;
 
 /// Why an order does not go on.
@@ -20,7 +20,7 @@ pub fn resume(order: &Order, reason: &Text<500>) -> Result<Vec<OrderEvent>, Resu
         (course, Some(stuck)) => Ok(vec![OrderEvent::FulfilmentResumed(Resumption {
             reason: reason.clone(),
             undo: matches!(course, Course::Undoing(..)),
-            refund: stuck.step == SkippableStep::IssueRefund.name(),
+            refund: stuck.is_of_a_refund(),
         })]),
     }
 }

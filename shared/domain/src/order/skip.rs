@@ -29,14 +29,15 @@ pub fn skip(order: &Order, skipped: &SkippedStep) -> Result<Vec<OrderEvent>, Ski
                 events.push(OrderEvent::OrderConfirmed { notification_id: None });
             }
         }
-        SkippableStep::IssueRefund => events.extend(order.open_refunds().map(|open| {
+        // Whatever was requested is a part of what is given up.
+        SkippableStep::IssueRefund | SkippableStep::RefundPayment => events.extend(order.open_refunds().map(|open| {
             OrderEvent::RefundFailed(FailedRefund {
                 refund_id: open.refund_id,
                 amount: open.amount,
                 reason: "skipped".to_owned(),
             })
         })),
-        SkippableStep::CancelShipment | SkippableStep::RefundPayment | SkippableStep::ReleaseInventory => {}
+        SkippableStep::CancelShipment | SkippableStep::ReleaseInventory => {}
     }
     Ok(events)
 }
@@ -83,6 +84,15 @@ mod tests {
         ])
         .when(without(SkippableStep::IssueRefund))
         .then([skipped(SkippableStep::IssueRefund), OrderEvent::RefundFailed(failed)]);
+    }
+
+    #[test]
+    fn a_refund_that_was_requested_is_given_up_with_the_undo_that_would_have_issued_it() {
+        let failed = FailedRefund { refund_id: refund_id(), amount: money(100), reason: "skipped".to_owned() };
+        let undoing = [created(), reserved(), paid(), refund_requested(100), cancel_requested()];
+        given([undoing.as_slice(), &[flagged_at("refund-payment")]].concat())
+            .when(without(SkippableStep::RefundPayment))
+            .then([skipped(SkippableStep::RefundPayment), OrderEvent::RefundFailed(failed)]);
     }
 
     #[test]
