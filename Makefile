@@ -4,7 +4,7 @@ STACK  := $(PYTHON) infra/local/stack.py
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status token demo watch logs reconcile test chaos deploy
+.PHONY: help up down status token demo watch logs reconcile rebuild test chaos deploy
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,9 @@ logs: ## Follow the functions' logs (FUNCTION=create-order for one of them, CONT
 
 reconcile: ## Look now for orders that nobody works on (PATIENCE=60 seconds without an event, 300 as the schedule does)
 	@$(STACK) reconcile $(or $(PATIENCE),300)
+
+rebuild: ## Rebuild a read model from the events while orders go on (VIEW=orders STAGE=local SEGMENTS=4, ABANDON=1 gives one up)
+	@$(STACK) rebuild $(VIEW) --stage=$(or $(STAGE),local) --segments=$(SEGMENTS) $(if $(ABANDON),--abandon)
 
 test: ## Run everything that CI runs
 	@infra/local/test.sh

@@ -355,6 +355,19 @@ def reconcile(arguments):
     sys.exit(ask_stack("reconcile", str(arguments.patience)))
 
 
+def rebuild(arguments):
+    """Of the local stack, or of one on AWS with the credentials that the environment has."""
+    call = [ROOT / "infra" / "rebuild.py", arguments.view, "--stack", f"order-service-{arguments.stage}"]
+    call += [*(["--segments", arguments.segments] if arguments.segments else []), *(["--abandon"] if arguments.abandon else [])]
+    if arguments.stage == "local":
+        status(None)
+        python, environment = TOOLS / "emulator" / "bin" / "python", client_environment(running()["port"])
+    else:
+        install("sam")
+        python, environment = TOOLS / "sam" / "bin" / "python", None
+    sys.exit(run_visibly([python, *call], env=environment, timeout=None))
+
+
 def logs(arguments):
     once = ["--once"] if arguments.once else []
     sys.exit(ask_stack("logs", arguments.function, *once, f"--containing={arguments.containing}", timeout=None))
@@ -412,6 +425,12 @@ def main():
     command = commands.add_parser("reconcile")
     command.add_argument("patience", type=int, help="how many seconds an order is left to whoever works on it")
     command.set_defaults(run=reconcile)
+    command = commands.add_parser("rebuild")
+    command.add_argument("view", nargs="?", default="orders")
+    command.add_argument("--stage", choices=["local", "dev", "prod"], default="local")
+    command.add_argument("--segments", default="")
+    command.add_argument("--abandon", action="store_true")
+    command.set_defaults(run=rebuild)
     command = commands.add_parser("logs")
     command.add_argument("function", nargs="?", default="", choices=["", *functions()])
     command.add_argument("--once", action="store_true", help="do not wait for new lines")

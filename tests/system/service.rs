@@ -189,6 +189,19 @@ impl Service {
         panic!("order {order_id} did not become {wanted:?} in time; last seen: {last:#}")
     }
 
+    /// Reads the order until it shows its customer as of this version of the profile.
+    pub(crate) async fn await_customer(&self, who: &str, order_id: &str, version: u64) -> Value {
+        let started = Instant::now();
+        while started.elapsed() < DEADLINE {
+            let answer = self.get(who, &format!("/api/v1/orders/{order_id}")).await;
+            if answer.status == 200 && answer.body["customer"]["version"] == version {
+                return answer.body;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        panic!("order {order_id} did not show version {version} of its customer in time")
+    }
+
     /// Every item of a table. Bounded: a test's table is small.
     pub(crate) async fn scan(&self, table: &str) -> Vec<HashMap<String, AttributeValue>> {
         let mut pages = self.dynamodb.scan().table_name(setting(table)).consistent_read(true).into_paginator().send();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use adapters::{
     aws,
-    dynamodb::{DynamoEventStore, DynamoInventory, DynamoOrderViews, DynamoPayments, DynamoShipping},
+    dynamodb::{DynamoEventStore, DynamoInventory, DynamoPayments, DynamoShipping, ReadModel},
     lambda,
     step_functions::StateMachine,
 };
@@ -32,7 +32,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let settings = aws::config().await;
     let client = Client::new(&settings);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
-    let views = DynamoOrderViews::new(client.clone(), lambda::variable("ORDERS_TABLE")?);
+    let model = ReadModel::new(client.clone(), lambda::variable("ORDERS_TABLE")?);
     let payments = DynamoPayments::new(client.clone(), lambda::variable("PAYMENTS_TABLE")?);
     let inventory = DynamoInventory::new(client.clone(), lambda::variable("INVENTORY_TABLE")?);
     let shipping = DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?);
@@ -42,7 +42,12 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Reconcile>| {
         let span = lambda::invocation_span(&event.context);
-        Box::pin(handle(&views, look_after, event.payload, &event.context)).instrument(span).await
+        async {
+            let views = model.live().await?;
+            Box::pin(handle(&views, look_after, event.payload, &event.context)).await
+        }
+        .instrument(span)
+        .await
     }))
     .await
 }

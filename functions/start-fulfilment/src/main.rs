@@ -10,41 +10,21 @@ use application::{
     event_store::Unavailable,
     ports::{Cause, Fulfilment, FulfilmentInput},
 };
-use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use aws_sdk_sfn::Client;
 use domain::ids::OrderId;
-use lambda_runtime::{LambdaEvent, service_fn};
-use serde::Deserialize;
-use tracing::{Instrument, info, warn};
+use tracing::{info, warn};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let fulfilment = StateMachine::new(Client::new(&aws::config().await), lambda::variable("FULFILMENT_ARN")?);
-    lambda_runtime::run(service_fn(async |event: LambdaEvent<SqsEvent>| {
-        let span = lambda::invocation_span(&event.context);
-        Ok::<_, lambda_runtime::Error>(handle(&fulfilment, event.payload).instrument(span).await)
-    }))
-    .await
-}
-
-async fn handle(fulfilment: &impl Fulfilment, batch: SqsEvent) -> SqsBatchResponse {
-    let mut response = SqsBatchResponse::default();
-    for message in batch.records {
-        if let Err(error) = start(fulfilment, &message).await {
-            warn!(message_id = message.message_id, error = lambda::chain(&error), "fulfilment not started");
-            let mut failure = BatchItemFailure::default();
-            failure.item_identifier = message.message_id.unwrap_or_default();
-            response.batch_item_failures.push(failure);
-        }
-    }
-    response
+    lambda::run_queue(async |event| start(&fulfilment, event).await).await
 }
 
 /// Why a message did not start anything.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
-    #[error("the message is not an event of this service")]
+    #[error("the event's data cannot be read")]
     Unreadable(#[from] serde_json::Error),
     #[error("the event is not an order's")]
     NotAnOrder,
@@ -54,15 +34,7 @@ enum StartError {
     Unavailable(#[from] Unavailable),
 }
 
-/// An event as `EventBridge` puts it into a queue.
-#[derive(Deserialize)]
-struct BusEvent {
-    detail: Detail,
-}
-
-async fn start(fulfilment: &impl Fulfilment, message: &SqsMessage) -> Result<(), StartError> {
-    let BusEvent { detail: Detail { metadata, data } } =
-        serde_json::from_str(message.body.as_deref().unwrap_or_default())?;
+async fn start(fulfilment: &impl Fulfilment, Detail { metadata, data }: Detail) -> Result<(), StartError> {
     let order_id = OrderId::parse(&metadata.aggregate_id).ok_or(StartError::NotAnOrder)?;
     let cause = Cause {
         order_id,
@@ -90,10 +62,15 @@ async fn start(fulfilment: &impl Fulfilment, message: &SqsMessage) -> Result<(),
 #[cfg(test)]
 mod tests {
     use application::memory::MemoryFulfilment;
+    use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
 
     use super::*;
 
     const SAMPLE: &str = include_str!("../../../events/start-fulfilment.json");
+
+    async fn handle(fulfilment: &MemoryFulfilment, batch: SqsEvent) -> SqsBatchResponse {
+        lambda::consume_messages(batch, async |event| start(fulfilment, event).await).await
+    }
 
     fn batch(text: &str) -> SqsEvent {
         serde_json::from_str(text).unwrap()

@@ -1,10 +1,12 @@
 //! The ports on `DynamoDB`, one file per table, and what these files share.
 
+mod customer_orders;
 mod event_store;
 mod inventory;
 mod notifications;
 mod order_views;
 mod payments;
+mod read_model;
 mod shipping;
 
 pub use event_store::{DynamoEventStore, UnreadableCommit, commit_from_image};
@@ -12,6 +14,7 @@ pub use inventory::DynamoInventory;
 pub use notifications::DynamoNotifications;
 pub use order_views::DynamoOrderViews;
 pub use payments::DynamoPayments;
+pub use read_model::{Building, Generations, KNOWN_FOR, ReadModel};
 pub use shipping::DynamoShipping;
 
 use std::{collections::HashMap, time::Duration};
@@ -19,8 +22,12 @@ use std::{collections::HashMap, time::Duration};
 use application::event_store::{BoxError, Unavailable};
 use aws_sdk_dynamodb::{
     Client,
+    error::BuildError,
     operation::{put_item::PutItemError, transact_write_items::TransactWriteItemsError},
-    types::{AttributeValue, CancellationReason, ReturnValuesOnConditionCheckFailure, TransactWriteItem},
+    types::{
+        AttributeValue, CancellationReason, DeleteRequest, KeysAndAttributes, ReturnValuesOnConditionCheckFailure,
+        TransactWriteItem, WriteRequest,
+    },
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_dynamo::{from_item, to_attribute_value, to_item};
@@ -79,6 +86,27 @@ impl Table {
             .await
             .map_err(|error| self.unavailable(error))?;
         answer.item.map(|item| self.row(item)).transpose()
+    }
+
+    /// The rows of up to 100 distinct keys that there are, in any order: one strongly consistent read.
+    async fn get_many<R: DeserializeOwned>(&self, mut keys: Vec<Item>) -> Result<Vec<R>, Unavailable> {
+        let mut rows = Vec::with_capacity(keys.len());
+        let mut backoff = Backoff::new();
+        while !keys.is_empty() {
+            let wanted = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
+            let wanted = wanted.map_err(|error| self.unavailable(error))?;
+            let answer = self.client.batch_get_item().request_items(&self.name, wanted).send().await;
+            let answer = answer.map_err(|error| self.unavailable(error))?;
+            for item in answer.responses.into_iter().flat_map(HashMap::into_values).flatten() {
+                rows.push(self.row(item)?);
+            }
+            let unprocessed = answer.unprocessed_keys.into_iter().flat_map(HashMap::into_values);
+            keys = unprocessed.flat_map(|unprocessed| unprocessed.keys).collect();
+            if !keys.is_empty() {
+                backoff.pause().await.map_err(|error| self.unavailable(error))?;
+            }
+        }
+        Ok(rows)
     }
 
     /// The rows of a partition whose sort key comes after `after`, in the order of their sort keys, all of them.
@@ -140,6 +168,31 @@ impl Table {
         }
     }
 
+    /// Removes the items under any number of distinct keys.
+    async fn delete(&self, keys: Vec<Item>) -> Result<(), Unavailable> {
+        for keys in keys.chunks(BATCH_MAX) {
+            let delete = |key: &Item| DeleteRequest::builder().set_key(Some(key.clone())).build();
+            let requests = keys.iter().map(|key| Ok(WriteRequest::builder().delete_request(delete(key)?).build()));
+            let requests = requests.collect::<Result<_, BuildError>>().map_err(|error| self.unavailable(error))?;
+            self.write(requests).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes up to 25 items under distinct keys, each for itself.
+    async fn write(&self, mut requests: Vec<WriteRequest>) -> Result<(), Unavailable> {
+        let mut backoff = Backoff::new();
+        while !requests.is_empty() {
+            let answer = self.client.batch_write_item().request_items(&self.name, requests).send().await;
+            let unprocessed = answer.map_err(|error| self.unavailable(error))?.unprocessed_items;
+            requests = unprocessed.into_iter().flat_map(HashMap::into_values).flatten().collect();
+            if !requests.is_empty() {
+                backoff.pause().await.map_err(|error| self.unavailable(error))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes everything or nothing. The SDK's own retries carry one request token, so a transaction that went through
     /// without an answer is not repeated.
     async fn transact(&self, actions: Vec<TransactWriteItem>) -> Result<Transacted, Unavailable> {
@@ -165,6 +218,9 @@ fn may_pass(reason: &CancellationReason) -> bool {
         )
     )
 }
+
+/// The most items that one call writes.
+const BATCH_MAX: usize = 25;
 
 const CONDITION_FAILED: &str = "ConditionalCheckFailed";
 

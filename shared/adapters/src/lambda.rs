@@ -6,15 +6,18 @@ use std::{
 };
 
 use application::{event_store::Commit, fulfilment::StepError, ports::FulfilmentInput};
-use aws_lambda_events::event::dynamodb::Event as DynamoDbEvent;
+use aws_lambda_events::event::{
+    dynamodb::Event as DynamoDbEvent,
+    sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent},
+};
 use chrono::{DateTime, Utc};
 use domain::{ids::OrderId, order::Attention};
 use lambda_runtime::{Context, Diagnostic, Error, LambdaEvent, service_fn};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use tracing::{Instrument, Span, info, warn};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::dynamodb::commit_from_image;
+use crate::{dynamodb::commit_from_image, event_bridge::Detail};
 
 /// A setting that the template should have made is not there.
 #[derive(Debug, thiserror::Error)]
@@ -139,6 +142,52 @@ where
         .map_err(|error| Diagnostic { error_type: "BatchNotDone".to_owned(), error_message: error.to_string() })
     }))
     .await
+}
+
+/// An event of the bus that a queue cannot hand on.
+#[derive(Debug, thiserror::Error)]
+#[error("the message is not an event of this service")]
+struct UnreadableMessage(#[from] serde_json::Error);
+
+/// Runs a consumer of a queue that rules of the bus feed.
+pub async fn run_queue<F, E>(consume: F) -> Result<(), Error>
+where
+    F: AsyncFn(Detail) -> Result<(), E>,
+    E: StdError + 'static,
+{
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<SqsEvent>| {
+        let span = invocation_span(&event.context);
+        Ok::<_, Error>(Box::pin(consume_messages(event.payload, &consume)).instrument(span).await)
+    }))
+    .await
+}
+
+/// Consumes each message, and answers those that have to come again; what goes on failing ends among the dead letters.
+pub async fn consume_messages<E: StdError + 'static>(
+    batch: SqsEvent,
+    consume: impl AsyncFn(Detail) -> Result<(), E>,
+) -> SqsBatchResponse {
+    /// An event as `EventBridge` puts it into a queue.
+    #[derive(Deserialize)]
+    struct BusEvent {
+        detail: Detail,
+    }
+
+    let mut response = SqsBatchResponse::default();
+    for message in batch.records {
+        let read = serde_json::from_str(message.body.as_deref().unwrap_or_default()).map_err(UnreadableMessage);
+        let failure = match read {
+            Ok(BusEvent { detail }) => consume(detail).await.err().map(|error| chain(&error)),
+            Err(error) => Some(chain(&error)),
+        };
+        if let Some(error) = failure {
+            warn!(message_id = message.message_id, error, "message not consumed");
+            let mut failure = BatchItemFailure::default();
+            failure.item_identifier = message.message_id.unwrap_or_default();
+            response.batch_item_failures.push(failure);
+        }
+    }
+    response
 }
 
 /// The commits of a batch, and how many records could not be read as one.

@@ -164,3 +164,34 @@ pub trait EventStore: Send + Sync {
     /// differs. MUST write nothing whenever it answers with an error other than [`AppendError::Unavailable`].
     fn append(&self, commit: &Commit) -> impl Future<Output = Result<Appended, AppendError>> + Send;
 }
+
+/// A part of the event table, as it is read from one end to the other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogPage {
+    /// Those of one stream follow one another.
+    pub commits: Vec<Commit>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<String>,
+    /// What reading it has cost.
+    pub read_units: f64,
+}
+
+/// The event table as a whole, in segments that can be read at the same time.
+pub trait EventLog: Send + Sync {
+    /// The page of up to `limit` commits that begins `after` another one of this segment; the first for `None`.
+    ///
+    /// All pages of all segments together MUST have every commit whose append was answered before the first was asked for.
+    fn page(
+        &self,
+        segment: Segment,
+        after: Option<&str>,
+        limit: usize,
+    ) -> impl Future<Output = Result<LogPage, Unavailable>> + Send;
+}
+
+/// One of `of` parts, which all have about as many streams; counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    pub number: u32,
+    pub of: u32,
+}

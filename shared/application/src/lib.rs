@@ -10,6 +10,7 @@ pub mod ledger;
 pub mod order_history;
 pub mod ports;
 pub mod project_orders;
+pub mod rebuild_orders;
 pub mod reconcile;
 pub mod record_delivery;
 pub mod sandbox;

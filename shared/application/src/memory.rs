@@ -8,16 +8,16 @@
 )]
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
     sync::Mutex,
 };
 
 use chrono::{DateTime, Utc};
 use domain::{
     books::ShipmentBook,
-    ids::{NotificationId, OrderId, ProductId, ReservationId, TransactionId},
+    ids::{CustomerId, NotificationId, OrderId, ProductId, ReservationId, TransactionId},
     money::Money,
-    order::{Payment, Refund, Reservation, Shipment, Shortage},
+    order::{OrderStatus, Payment, Refund, Reservation, Shipment, Shortage},
     order_view::OrderView,
     product::Product,
 };
@@ -25,12 +25,12 @@ use tokio::task::yield_now;
 use uuid::Uuid;
 
 use crate::{
-    event_store::{AppendError, Appended, Commit, EventStore, StreamId, Unavailable},
+    event_store::{AppendError, Appended, Commit, EventLog, EventStore, LogPage, Segment, StreamId, Unavailable},
     ports::{
-        Catalogue, ChargeCancellation, ChargeError, ChargeRequest, DeliveryError, EventBus, ExecutionState, Fulfilment,
-        FulfilmentInput, Inventory, LedgerEntry, Notification, Notifications, OpenOrders, OrderViews, Payments,
-        PublishError, PublishedEvent, RefundError, RefundRequest, ReserveError, SaveError, ShipmentError,
-        ShipmentRequest, Shipping, StockLine, TakeBackError,
+        Catalogue, ChargeCancellation, ChargeError, ChargeRequest, CustomerOrders, DeliveryError, EventBus,
+        ExecutionState, Fulfilment, FulfilmentInput, Inventory, LedgerEntry, Notification, Notifications, OpenOrders,
+        OrderViews, Payments, PublishError, PublishedEvent, RefundError, RefundRequest, ReserveError, SaveError,
+        ShipmentError, ShipmentRequest, Shipping, StockLine, TakeBackError,
     },
     sandbox,
 };
@@ -42,6 +42,8 @@ pub enum Fault {
     BeforeEffect,
     /// It happens, and nobody knows.
     AfterEffect,
+    /// It happens, and is answered, when others have had time for so many calls.
+    Late(usize),
 }
 
 /// What the next calls to a port meet, in order; and a moment before and after each effect in which others may act.
@@ -69,12 +71,18 @@ impl Faults {
     async fn around<T>(&self, what: &'static str, effect: impl FnOnce() -> T) -> Result<T, Unavailable> {
         yield_now().await;
         let fault = self.0.lock().unwrap().pop_front().flatten();
-        if fault == Some(Fault::BeforeEffect) {
-            return Err(unavailable(what));
+        match fault {
+            Some(Fault::BeforeEffect) => return Err(unavailable(what)),
+            Some(Fault::Late(calls)) => {
+                for _ in 0..calls {
+                    yield_now().await;
+                }
+            }
+            Some(Fault::AfterEffect) | None => {}
         }
         let outcome = effect();
         yield_now().await;
-        if fault.is_some() { Err(unavailable(what)) } else { Ok(outcome) }
+        if fault == Some(Fault::AfterEffect) { Err(unavailable(what)) } else { Ok(outcome) }
     }
 }
 
@@ -136,6 +144,24 @@ impl EventStore for MemoryEventStore {
 
     async fn append(&self, commit: &Commit) -> Result<Appended, AppendError> {
         self.faults.around("the event store", || self.try_append(commit)).await?
+    }
+}
+
+impl EventLog for MemoryEventStore {
+    async fn page(&self, segment: Segment, after: Option<&str>, limit: usize) -> Result<LogPage, Unavailable> {
+        yield_now().await;
+        let of_segment = |stream: &StreamId| {
+            let bytes = stream.as_str().bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+            bytes % segment.of == segment.number
+        };
+        let place = |commit: &Commit| format!("{} {:020}", commit.stream.as_str(), commit.version);
+        let mut commits = self.all();
+        commits.retain(|commit| of_segment(&commit.stream) && after.is_none_or(|after| place(commit).as_str() > after));
+        commits.sort_unstable_by_key(place);
+        let more = commits.len() > limit;
+        commits.truncate(limit);
+        let next = commits.last().filter(|_| more).map(place);
+        Ok(LogPage { commits, next, read_units: 1.0 })
     }
 }
 
@@ -493,21 +519,88 @@ pub struct MemoryOrderViews {
     pub faults: Faults,
 }
 
+impl MemoryOrderViews {
+    fn of_customer(
+        &self,
+        customer: &CustomerId,
+        wanted: impl Fn(&OrderView) -> bool,
+        skip: usize,
+        limit: usize,
+    ) -> CustomerOrders {
+        let views = self.views.lock().unwrap();
+        let mut places: Vec<_> = views
+            .values()
+            .filter(|view| view.customer.id == *customer && wanted(view))
+            .map(|view| (view.created_at.timestamp_millis(), view.id))
+            .collect();
+        places.sort_unstable_by(|one, other| other.cmp(one));
+        let ids = places.iter().skip(skip).take(limit).map(|(_, id)| *id).collect();
+        CustomerOrders { ids, total: places.len() }
+    }
+}
+
 impl OrderViews for MemoryOrderViews {
     async fn load(&self, id: OrderId) -> Result<Option<OrderView>, Unavailable> {
+        yield_now().await;
         Ok(self.views.lock().unwrap().get(&id).cloned())
     }
 
-    async fn save(&self, view: &OrderView, replaces: u64) -> Result<(), SaveError> {
+    async fn load_many(&self, ids: &[OrderId]) -> Result<Vec<OrderView>, Unavailable> {
+        let views = self.views.lock().unwrap();
+        let distinct: BTreeSet<&OrderId> = ids.iter().collect();
+        Ok(distinct.into_iter().filter_map(|id| views.get(id).cloned()).collect())
+    }
+
+    async fn place(&self, view: &OrderView) -> Result<(), SaveError> {
+        let place = || match self.views.lock().unwrap().entry(view.id) {
+            Entry::Occupied(_) => Err(SaveError::Superseded),
+            Entry::Vacant(place) => {
+                place.insert(view.clone());
+                Ok(())
+            }
+        };
+        self.faults.around("the order view", place).await?
+    }
+
+    async fn save(&self, view: &OrderView, replaces: &OrderView) -> Result<(), SaveError> {
+        let versions = |view: &OrderView| (view.version, view.customer.version);
         let replace = || {
             let mut views = self.views.lock().unwrap();
-            if views.get(&view.id).map_or(0, |there| there.version) != replaces {
+            if views.get(&view.id).map(versions) != Some(versions(replaces)) {
                 return Err(SaveError::Superseded);
             }
             views.insert(view.id, view.clone());
             Ok(())
         };
         self.faults.around("the order view", replace).await?
+    }
+
+    async fn customer_orders(
+        &self,
+        customer: &CustomerId,
+        skip: usize,
+        limit: usize,
+    ) -> Result<CustomerOrders, Unavailable> {
+        yield_now().await;
+        Ok(self.of_customer(customer, |_| true, skip, limit))
+    }
+
+    async fn customer_orders_with_status(
+        &self,
+        customer: &CustomerId,
+        status: OrderStatus,
+        skip: usize,
+        limit: usize,
+    ) -> Result<CustomerOrders, Unavailable> {
+        Ok(self.of_customer(customer, |view| view.status == status, skip, limit))
+    }
+
+    async fn count(&self) -> Result<BTreeMap<OrderStatus, u64>, Unavailable> {
+        let mut counts = BTreeMap::new();
+        for view in self.views.lock().unwrap().values() {
+            *counts.entry(view.status).or_default() += 1;
+        }
+        Ok(counts)
     }
 
     async fn open_orders(&self, placed_before: DateTime<Utc>, limit: usize) -> Result<OpenOrders, Unavailable> {

@@ -3,7 +3,7 @@
 //!
 //! [`Unavailable`] always means: it may have happened or not. Calling again with the same key MUST be safe.
 
-use std::future::Future;
+use std::{collections::BTreeMap, future::Future};
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -11,7 +11,7 @@ use domain::{
     books::ShipmentBook,
     ids::{CustomerId, NotificationId, OrderId, PaymentMethod, ProductId, TransactionId},
     money::{Money, Quantity},
-    order::{Payment, Refund, Reservation, Resumption, Shipment, Shortage, SkippedStep},
+    order::{OrderStatus, Payment, Refund, Reservation, Resumption, Shipment, Shortage, SkippedStep},
     order_view::OrderView,
     product::Product,
 };
@@ -244,19 +244,49 @@ pub trait Notifications: Send + Sync {
 /// Why a view was not saved.
 #[derive(Debug, thiserror::Error)]
 pub enum SaveError {
-    #[error("the stored view has another version")]
+    #[error("the stored view is another one")]
     Superseded,
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
+
+/// The most views that are read in one call.
+pub const VIEWS_MAX: usize = 100;
 
 /// The read model's table.
 pub trait OrderViews: Send + Sync {
     /// One read; sees every save that was answered before.
     fn load(&self, id: OrderId) -> impl Future<Output = Result<Option<OrderView>, Unavailable>> + Send;
 
-    /// MUST replace the view only if the stored one has version `replaces`, 0 for none; else [`SaveError::Superseded`].
-    fn save(&self, view: &OrderView, replaces: u64) -> impl Future<Output = Result<(), SaveError>> + Send;
+    /// Those of up to [`VIEWS_MAX`] orders that have a view, in any order. MUST be one remote call.
+    fn load_many(&self, ids: &[OrderId]) -> impl Future<Output = Result<Vec<OrderView>, Unavailable>> + Send;
+
+    /// The first view of an order. MUST make the order one of its customer's orders in the same instant, and MUST refuse
+    /// with [`SaveError::Superseded`] when the order has a view already.
+    fn place(&self, view: &OrderView) -> impl Future<Output = Result<(), SaveError>> + Send;
+
+    /// MUST replace the stored view only if it is at the version, and at the customer's version, of `replaces`; else
+    /// [`SaveError::Superseded`].
+    fn save(&self, view: &OrderView, replaces: &OrderView) -> impl Future<Output = Result<(), SaveError>> + Send;
+
+    /// The ids of a customer's orders, the newest first, from number `skip` on, and how many there are in all. Sees every
+    /// [`place`](Self::place) that was answered before. MUST NOT cost more the further back they lie.
+    fn customer_orders(
+        &self,
+        customer: &CustomerId,
+        skip: usize,
+        limit: usize,
+    ) -> impl Future<Output = Result<CustomerOrders, Unavailable>> + Send;
+
+    /// The same of the orders that have this status. May miss what has only just changed, and costs as much as there are
+    /// orders of the customer.
+    fn customer_orders_with_status(
+        &self,
+        customer: &CustomerId,
+        status: OrderStatus,
+        skip: usize,
+        limit: usize,
+    ) -> impl Future<Output = Result<CustomerOrders, Unavailable>> + Send;
 
     /// Orders that were placed before this time and have not [come to rest](OrderView::is_open), about `limit` at most;
     /// those that wait for a person come last. May leave out what has only just changed. MUST NOT cost more the more orders
@@ -266,6 +296,17 @@ pub trait OrderViews: Send + Sync {
         placed_before: DateTime<Utc>,
         limit: usize,
     ) -> impl Future<Output = Result<OpenOrders, Unavailable>> + Send;
+
+    /// How many orders have each status. MUST NOT cost more the more orders have come to rest.
+    fn count(&self) -> impl Future<Output = Result<BTreeMap<OrderStatus, u64>, Unavailable>> + Send;
+}
+
+/// A part of a customer's orders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CustomerOrders {
+    pub ids: Vec<OrderId>,
+    /// How many there are in all.
+    pub total: usize,
 }
 
 /// Orders for which something is still to be done.

@@ -33,6 +33,10 @@ impl OrderId {
         Uuid::try_parse(text).ok().map(Self)
     }
 
+    pub fn uuid(self) -> Uuid {
+        self.0
+    }
+
     /// An id for one piece of work on this order, the same every time: its command id and the provider's idempotency key.
     pub fn work_id(self, work: &str) -> Uuid {
         Uuid::new_v5(&self.0, work.as_bytes())

@@ -295,7 +295,7 @@ impl fmt::Display for RejectionReason {
 }
 
 /// Where an order stands, in the words that clients see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderStatus {
     Created,
@@ -309,6 +309,39 @@ pub enum OrderStatus {
     Rejected,
     /// A step did not get done; the order waits for a person.
     NeedsAttention,
+}
+
+impl OrderStatus {
+    pub const ALL: [Self; 9] = [
+        Self::Created,
+        Self::Reserved,
+        Self::Paid,
+        Self::Shipped,
+        Self::Confirmed,
+        Self::Cancelling,
+        Self::Cancelled,
+        Self::Rejected,
+        Self::NeedsAttention,
+    ];
+
+    /// The word that clients see and send.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Reserved => "reserved",
+            Self::Paid => "paid",
+            Self::Shipped => "shipped",
+            Self::Confirmed => "confirmed",
+            Self::Cancelling => "cancelling",
+            Self::Cancelled => "cancelled",
+            Self::Rejected => "rejected",
+            Self::NeedsAttention => "needs_attention",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.name() == name)
+    }
 }
 
 impl OrderEvent {

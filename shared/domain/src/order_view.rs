@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     address::ShippingAddress,
+    customer::Customer,
     ids::{CustomerId, OrderId, RefundId, ShipmentId, TransactionId},
     money::Money,
     order::{Attention, CancelReason, OrderEvent, OrderItem, OrderStatus, RefundState, RejectionReason, SkippableStep},
@@ -37,10 +38,13 @@ pub struct OrderView {
     pub updated_at: DateTime<Utc>,
 }
 
-/// Who ordered. The profile's fields are null while the customer has given none.
+/// Who ordered, as the customer is now. The profile's fields are null while the customer has given none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CustomerView {
     pub id: CustomerId,
+    /// Number of the customer's last event that is in this view; 0 for none.
+    #[serde(default)]
+    pub version: u64,
     pub first_name: Option<String>,
     pub last_name: Option<String>,
     pub email: Option<String>,
@@ -140,6 +144,7 @@ impl OrderView {
                 version,
                 customer: CustomerView {
                     id: created.customer_id.clone(),
+                    version: 0,
                     first_name: None,
                     last_name: None,
                     email: None,
@@ -261,6 +266,29 @@ impl OrderView {
                 OrderStatus::NeedsAttention
             }
         };
+    }
+
+    /// The order with its customer as event number `version` of the customer's own has left them; nothing older than what it
+    /// has already.
+    #[must_use]
+    pub fn with_customer(mut self, customer: &Customer, version: u64) -> Self {
+        if let Some(profile) = &customer.profile
+            && version > self.customer.version
+        {
+            self.customer = CustomerView {
+                id: self.customer.id,
+                version,
+                first_name: Some(profile.first_name.as_str().to_owned()),
+                last_name: Some(profile.last_name.as_str().to_owned()),
+                email: Some(profile.email.as_str().to_owned()),
+            };
+        }
+        self
+    }
+
+    /// The status of an order that has [come to rest](Self::is_open).
+    pub fn status_at_rest(&self) -> Option<OrderStatus> {
+        (!self.is_open()).then_some(self.status)
     }
 
     /// Whether anything is still to be done for the order. One that has come to rest is as it is to be: confirmed, undone,

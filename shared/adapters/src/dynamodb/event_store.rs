@@ -1,12 +1,14 @@
 //! The event table. One item is one commit, so that many events are atomic and one conditional write is an append.
 
 use application::event_store::{
-    AppendError, Appended, Commit, EventStore, Metadata, RecordedEvent, StreamId, Unavailable,
+    AppendError, Appended, Commit, EventLog, EventStore, LogPage, Metadata, RecordedEvent, Segment, StreamId,
+    Unavailable,
 };
 use aws_sdk_dynamodb::{
     Client,
     error::{ProvideErrorMetadata, SdkError},
     operation::put_item::PutItemError,
+    types::ReturnConsumedCapacity,
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -47,6 +49,45 @@ impl EventStore for DynamoEventStore {
             Ok(Appended::Before(there))
         }
     }
+}
+
+impl EventLog for DynamoEventStore {
+    async fn page(&self, segment: Segment, after: Option<&str>, limit: usize) -> Result<LogPage, Unavailable> {
+        let after: Option<Place> =
+            after.map(serde_json::from_str).transpose().map_err(|error| self.table.unavailable(error))?;
+        let after = after.map(|place| self.table.item(&place)).transpose()?;
+        let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+        let page = self
+            .table
+            .client
+            .scan()
+            .table_name(&self.table.name)
+            .consistent_read(true)
+            .segment(number(segment.number))
+            .total_segments(number(segment.of))
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .set_exclusive_start_key(after)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .map_err(|error| self.table.unavailable(error))?;
+        let rows = page.items.unwrap_or_default().into_iter().map(|item| self.table.row(item));
+        let commits = rows.map(|row| row.map(|row: CommitRow| row.into())).collect::<Result<_, _>>()?;
+        let next: Option<Place> = page.last_evaluated_key.map(|key| self.table.row(key)).transpose()?;
+        let next = next.map(|place| serde_json::to_string(&place)).transpose();
+        Ok(LogPage {
+            commits,
+            next: next.map_err(|error| self.table.unavailable(error))?,
+            read_units: page.consumed_capacity.and_then(|consumed| consumed.capacity_units).unwrap_or_default(),
+        })
+    }
+}
+
+/// Where a page of the event table ends.
+#[derive(Debug, Serialize, Deserialize)]
+struct Place {
+    stream: String,
+    version: u64,
 }
 
 /// Only the message tells this refusal from the other validation errors.

@@ -13,10 +13,7 @@ use application::{
 use aws_sdk_dynamodb::{
     Client,
     operation::update_item::UpdateItemError,
-    types::{
-        CancellationReason, KeysAndAttributes, Put, ReturnValue, ReturnValuesOnConditionCheckFailure,
-        TransactWriteItem, Update,
-    },
+    types::{CancellationReason, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update},
 };
 use domain::{
     ids::{OrderId, ProductId, ReservationId},
@@ -48,34 +45,8 @@ impl Catalogue for DynamoInventory {
     async fn products(&self, ids: &[ProductId]) -> Result<Vec<Product>, Unavailable> {
         // The same product twice in one request is an error to DynamoDB.
         let distinct: BTreeSet<&ProductId> = ids.iter().collect();
-        let mut keys: Vec<Item> = distinct.into_iter().map(product_key).collect();
-        let mut products = Vec::with_capacity(keys.len());
-        let mut backoff = Backoff::new();
-        while !keys.is_empty() {
-            let wanted = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
-            let answer = self
-                .table
-                .client
-                .batch_get_item()
-                .request_items(&self.table.name, wanted.map_err(|error| self.table.unavailable(error))?)
-                .send()
-                .await
-                .map_err(|error| self.table.unavailable(error))?;
-            for item in answer.responses.into_iter().flat_map(HashMap::into_values).flatten() {
-                let row: ProductRow = self.table.row(item)?;
-                products.push(row.product().map_err(|error| self.table.unavailable(error))?);
-            }
-            keys = answer
-                .unprocessed_keys
-                .into_iter()
-                .flat_map(HashMap::into_values)
-                .flat_map(|unprocessed| unprocessed.keys)
-                .collect();
-            if !keys.is_empty() {
-                backoff.pause().await.map_err(|error| self.table.unavailable(error))?;
-            }
-        }
-        Ok(products)
+        let rows: Vec<ProductRow> = self.table.get_many(distinct.into_iter().map(product_key).collect()).await?;
+        rows.into_iter().map(|row| row.product().map_err(|error| self.table.unavailable(error))).collect()
     }
 
     async fn put_product(&self, product: &Product) -> Result<bool, Unavailable> {

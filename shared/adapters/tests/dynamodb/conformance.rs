@@ -38,5 +38,5 @@ mod notifications {
 
 mod order_views {
     use super::{DynamoOrderViews, adapter, support::ORDERS};
-    application::order_views_conformance!(adapter(DynamoOrderViews::new, ORDERS));
+    application::order_views_conformance!(adapter(|client, table| DynamoOrderViews::new(client, table, 1), ORDERS));
 }

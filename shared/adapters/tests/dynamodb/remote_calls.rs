@@ -97,7 +97,7 @@ async fn an_order_costs_one_read_of_the_catalogue_and_one_write_also_when_it_is_
 #[tokio::test]
 async fn an_order_view_costs_one_read() {
     let (client, wire) = watched().await;
-    DynamoOrderViews::new(client, ORDERS.to_owned()).load(order_id()).await.unwrap();
+    DynamoOrderViews::new(client, ORDERS.to_owned(), 1).load(order_id()).await.unwrap();
     assert_eq!(wire.calls(), ["GetItem"]);
 }
 
@@ -228,7 +228,7 @@ async fn a_refund_costs_a_read_and_a_write() {
 #[tokio::test]
 async fn the_open_orders_cost_one_query_for_each_part_of_their_index() {
     let (client, wire) = watched().await;
-    let views = DynamoOrderViews::new(client, ORDERS.to_owned());
+    let views = DynamoOrderViews::new(client, ORDERS.to_owned(), 1);
     views.open_orders(DateTime::UNIX_EPOCH, 1_000).await.unwrap();
     assert_eq!(wire.calls(), ["Query"; 32]);
 }

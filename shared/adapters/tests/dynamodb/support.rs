@@ -64,23 +64,28 @@ fn create_table(database: &Database, name: &str, partition_key: &str, sort_key: 
     database.create_table(serde_json::from_value(request).unwrap()).unwrap();
 }
 
-/// The orders table with its index of open orders.
+/// The orders table with its two indexes.
 fn create_orders_table(database: &Database) {
+    let index = |name: &str| {
+        let partition_key = name.split('-').next().unwrap();
+        serde_json::json!({
+            "IndexName": name,
+            "KeySchema": [
+                {"AttributeName": partition_key, "KeyType": "HASH"}, {"AttributeName": "placed_at", "KeyType": "RANGE"}
+            ],
+            "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["status"]}
+        })
+    };
     let request = serde_json::json!({
         "TableName": ORDERS,
-        "KeySchema": [{"AttributeName": "order_id", "KeyType": "HASH"}],
+        "KeySchema": [{"AttributeName": "key", "KeyType": "HASH"}],
         "AttributeDefinitions": [
-            {"AttributeName": "order_id", "AttributeType": "S"},
+            {"AttributeName": "key", "AttributeType": "S"},
             {"AttributeName": "open", "AttributeType": "S"},
+            {"AttributeName": "customer", "AttributeType": "S"},
             {"AttributeName": "placed_at", "AttributeType": "N"}
         ],
-        "GlobalSecondaryIndexes": [{
-            "IndexName": "open-orders",
-            "KeySchema": [
-                {"AttributeName": "open", "KeyType": "HASH"}, {"AttributeName": "placed_at", "KeyType": "RANGE"}
-            ],
-            "Projection": {"ProjectionType": "KEYS_ONLY"}
-        }],
+        "GlobalSecondaryIndexes": [index("open-orders"), index("customer-orders")],
         "BillingMode": "PAY_PER_REQUEST"
     });
     database.create_table(serde_json::from_value(request).unwrap()).unwrap();

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{at_once, moment, order_id};
-use crate::event_store::{AppendError, Appended, Commit, EventStore, Metadata, RecordedEvent, StreamId};
+use crate::event_store::{
+    AppendError, Appended, Commit, EventLog, EventStore, LogPage, Metadata, RecordedEvent, Segment, StreamId,
+};
 
 /// One test per law; `make` is a future of the store.
 #[macro_export]
@@ -28,6 +30,7 @@ macro_rules! event_store_conformance {
             an_event_of_unknown_type_is_an_error_that_names_it
             metadata_come_back_as_they_were
             event_data_come_back_as_they_were
+            the_log_has_every_commit_once_and_those_of_a_stream_together
         }
     };
 }
@@ -237,4 +240,38 @@ pub async fn event_data_come_back_as_they_were(store: &impl EventStore) {
     }))];
     append_new(store, &commit).await;
     assert_eq!(store.read(&commit.stream, 0).await.unwrap(), [commit]);
+}
+
+pub async fn the_log_has_every_commit_once_and_those_of_a_stream_together(store: &(impl EventStore + EventLog)) {
+    let mut appended = Vec::new();
+    for _ in 0..20 {
+        let stream = stream();
+        for version in 1..=3 {
+            append_new(store, &commit(&stream, version)).await;
+            appended.push((stream.clone(), version));
+        }
+    }
+    for of in [1, 3] {
+        let mut read = Vec::new();
+        for number in 0..of {
+            let mut after = None;
+            loop {
+                let page = store.page(Segment { number, of }, after.as_deref(), 7).await.unwrap();
+                let LogPage { commits, next, read_units } = page;
+                assert!(commits.len() <= 7 && read_units >= 0.0);
+                read.extend(commits.into_iter().map(|commit| (commit.stream, commit.version)));
+                after = next;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        // Others may work in the same store.
+        read.retain(|commit| appended.contains(commit));
+        let streams = read.chunk_by(|one, next| one.0 == next.0);
+        assert!(streams.into_iter().all(|commits| commits.is_sorted() && commits.len() == 3), "{read:?}");
+        read.sort_unstable();
+        appended.sort_unstable();
+        assert_eq!(read, appended);
+    }
 }

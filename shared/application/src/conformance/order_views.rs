@@ -1,14 +1,14 @@
 //! What every [`OrderViews`] must do.
 
 use domain::{
-    ids::{OrderId, ShipmentId, TransactionId},
+    ids::{CustomerId, OrderId, ShipmentId, TransactionId},
     order::{OrderCreated, OrderEvent, OrderStatus},
     order_view::{AttentionView, OrderView, PaymentStatus, PaymentView, RejectionView, ShipmentStatus, ShipmentView},
 };
 use serde_json::json;
 
 use super::{at_once, moment, money, order_id};
-use crate::ports::{OrderViews, SaveError};
+use crate::ports::{CustomerOrders, OrderViews, SaveError, VIEWS_MAX};
 
 /// One test per law; `make` is a future of the read model.
 #[macro_export]
@@ -16,15 +16,19 @@ macro_rules! order_views_conformance {
     ($make:expr) => {
         $crate::conformance_tests! { order_views, $make,
             an_unknown_order_has_no_view
-            a_first_view_is_saved_where_there_is_none
-            a_first_view_does_not_replace_another
-            a_view_replaces_the_version_that_it_names_only
+            an_order_is_placed_once
+            a_view_replaces_only_the_one_that_it_names
             of_many_saves_at_once_exactly_one_replaces
+            many_views_are_read_at_once
             a_view_comes_back_as_it_was_saved
             views_of_two_orders_do_not_mix
             an_order_is_among_the_open_ones_until_it_has_come_to_rest
             of_the_open_orders_only_a_part_is_answered_and_that_there_are_more
             the_open_orders_that_wait_for_a_person_come_last
+            a_customers_orders_come_the_newest_first_whenever_they_are_placed
+            a_customers_orders_are_placed_also_all_at_once
+            a_customers_orders_can_be_those_of_one_status
+            orders_are_counted_by_their_status
         }
     };
 }
@@ -70,85 +74,97 @@ fn full_view(id: OrderId) -> OrderView {
     view
 }
 
-async fn assert_superseded(views: &impl OrderViews, view: &OrderView, replaces: u64) {
-    let before = views.load(view.id).await.unwrap();
-    let answer = views.save(view, replaces).await;
-    assert!(matches!(answer, Err(SaveError::Superseded)), "{answer:?}");
-    assert_eq!(views.load(view.id).await.unwrap(), before);
-}
-
 pub async fn an_unknown_order_has_no_view(views: &impl OrderViews) {
     assert_eq!(views.load(order_id()).await.unwrap(), None);
 }
 
-pub async fn a_first_view_is_saved_where_there_is_none(views: &impl OrderViews) {
-    let first = view(order_id(), 1);
-    assert_superseded(views, &first, 1).await;
-    views.save(&first, 0).await.unwrap();
-    assert_eq!(views.load(first.id).await.unwrap(), Some(first));
+pub async fn an_order_is_placed_once(views: &impl OrderViews) {
+    let id = order_id();
+    views.place(&view(id, 1)).await.unwrap();
+    let again = views.place(&view(id, 2)).await;
+    assert!(matches!(again, Err(SaveError::Superseded)), "{again:?}");
+    assert_eq!(views.load(id).await.unwrap(), Some(view(id, 1)));
 }
 
-pub async fn a_first_view_does_not_replace_another(views: &impl OrderViews) {
+pub async fn a_view_replaces_only_the_one_that_it_names(views: &impl OrderViews) {
     let id = order_id();
-    views.save(&view(id, 1), 0).await.unwrap();
-    assert_superseded(views, &view(id, 2), 0).await;
-}
-
-pub async fn a_view_replaces_the_version_that_it_names_only(views: &impl OrderViews) {
-    let id = order_id();
-    views.save(&view(id, 1), 0).await.unwrap();
-    views.save(&view(id, 3), 1).await.unwrap();
-    for stale in [0, 1, 2, 4] {
-        assert_superseded(views, &view(id, 5), stale).await;
+    let never_placed = views.save(&view(id, 2), &view(id, 1)).await;
+    assert!(matches!(never_placed, Err(SaveError::Superseded)), "{never_placed:?}");
+    views.place(&view(id, 1)).await.unwrap();
+    views.save(&view(id, 3), &view(id, 1)).await.unwrap();
+    let mut renamed = view(id, 3);
+    renamed.customer.version = 1;
+    for stale in [view(id, 1), view(id, 2), view(id, 4), renamed.clone()] {
+        let answer = views.save(&view(id, 5), &stale).await;
+        assert!(matches!(answer, Err(SaveError::Superseded)), "{answer:?}");
+        assert_eq!(views.load(id).await.unwrap(), Some(view(id, 3)));
     }
-    views.save(&view(id, 5), 3).await.unwrap();
+    views.save(&renamed, &view(id, 3)).await.unwrap();
+    views.save(&view(id, 5), &renamed).await.unwrap();
     assert_eq!(views.load(id).await.unwrap(), Some(view(id, 5)));
 }
 
 pub async fn of_many_saves_at_once_exactly_one_replaces(views: &impl OrderViews) {
-    let id = order_id();
-    for (replaces, version) in [(0, 1), (1, 2)] {
-        let candidate = view(id, version);
-        let answers = at_once((0..20).map(|_| views.save(&candidate, replaces))).await;
+    let (first, second) = (view(order_id(), 1), view(order_id(), 2));
+    let second = OrderView { id: first.id, ..second };
+    let exactly_one = |answers: Vec<Result<(), SaveError>>| {
         assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
         assert!(answers.iter().all(|answer| matches!(answer, Ok(()) | Err(SaveError::Superseded))), "{answers:?}");
+    };
+    exactly_one(at_once((0..20).map(|_| views.place(&first))).await);
+    exactly_one(at_once((0..20).map(|_| views.save(&second, &first))).await);
+}
+
+pub async fn many_views_are_read_at_once(views: &impl OrderViews) {
+    let mut stored: Vec<OrderView> = (0..VIEWS_MAX - 1).map(|_| view(order_id(), 1)).collect();
+    for view in &stored {
+        views.place(view).await.unwrap();
     }
+    let mut ids: Vec<OrderId> = stored.iter().map(|view| view.id).collect();
+    ids.push(order_id());
+    let mut read = views.load_many(&ids).await.unwrap();
+    stored.sort_unstable_by_key(|view| view.id);
+    read.sort_unstable_by_key(|view| view.id);
+    assert_eq!(read, stored);
+    assert_eq!(views.load_many(&[]).await.unwrap(), []);
 }
 
 pub async fn a_view_comes_back_as_it_was_saved(views: &impl OrderViews) {
     for view in [view(order_id(), 1), full_view(order_id())] {
-        views.save(&view, 0).await.unwrap();
+        views.place(&view).await.unwrap();
         assert_eq!(views.load(view.id).await.unwrap(), Some(view));
     }
 }
 
 pub async fn views_of_two_orders_do_not_mix(views: &impl OrderViews) {
     let one = view(order_id(), 1);
-    views.save(&one, 0).await.unwrap();
+    views.place(&one).await.unwrap();
     assert_eq!(views.load(order_id()).await.unwrap(), None);
-    views.save(&view(order_id(), 7), 0).await.unwrap();
+    views.place(&view(order_id(), 7)).await.unwrap();
     assert_eq!(views.load(one.id).await.unwrap(), Some(one));
 }
 
 pub async fn an_order_is_among_the_open_ones_until_it_has_come_to_rest(views: &impl OrderViews) {
     let later = moment() + chrono::TimeDelta::seconds(1);
     let mut open = view(order_id(), 1);
-    views.save(&open, 0).await.unwrap();
+    views.place(&open).await.unwrap();
     assert_eq!(open_ids(views, later).await, [open.id]);
     assert_eq!(open_ids(views, moment()).await, [], "it was not placed before that time");
     for (version, status) in [(2, OrderStatus::Cancelling), (3, OrderStatus::NeedsAttention)] {
+        let before = open.clone();
         (open.version, open.status) = (version, status);
-        views.save(&open, version - 1).await.unwrap();
+        views.save(&open, &before).await.unwrap();
         assert_eq!(open_ids(views, later).await, [open.id]);
     }
+    let before = open.clone();
     (open.version, open.status) = (4, OrderStatus::Cancelled);
-    views.save(&open, 3).await.unwrap();
+    views.save(&open, &before).await.unwrap();
     assert_eq!(open_ids(views, later).await, []);
 }
 
 pub async fn of_the_open_orders_only_a_part_is_answered_and_that_there_are_more(views: &impl OrderViews) {
     for _ in 0..100 {
-        views.save(&view(order_id(), 1), 0).await.unwrap();
+        views.place(&view(order_id(), 1)).await.unwrap();
     }
     let later = moment() + chrono::TimeDelta::seconds(1);
     let some = views.open_orders(later, 16).await.unwrap();
@@ -167,7 +183,7 @@ pub async fn the_open_orders_that_wait_for_a_person_come_last(views: &impl Order
             open.status = OrderStatus::NeedsAttention;
             waiting.push(open.id);
         }
-        views.save(&open, 0).await.unwrap();
+        views.place(&open).await.unwrap();
     }
     let later = moment() + chrono::TimeDelta::seconds(1);
     let all = views.open_orders(later, 10_000).await.unwrap().ids;
@@ -179,4 +195,96 @@ pub async fn the_open_orders_that_wait_for_a_person_come_last(views: &impl Order
 
 async fn open_ids(views: &impl OrderViews, placed_before: chrono::DateTime<chrono::Utc>) -> Vec<OrderId> {
     views.open_orders(placed_before, 100).await.unwrap().ids
+}
+
+/// A view of an order by this customer, placed so many milliseconds later than others.
+fn placed_by(customer: &CustomerId, later: i64) -> OrderView {
+    let mut view = view(order_id(), 1);
+    view.customer.id = customer.clone();
+    view.created_at += chrono::TimeDelta::milliseconds(later);
+    view
+}
+
+fn customer_id() -> CustomerId {
+    CustomerId::parse(&format!("auth0|{}", order_id())).unwrap()
+}
+
+fn newest_first(views: &[OrderView]) -> Vec<OrderId> {
+    let mut places: Vec<_> = views.iter().map(|view| (view.created_at, view.id)).collect();
+    places.sort_unstable_by(|one, other| other.cmp(one));
+    places.into_iter().map(|(_, id)| id).collect()
+}
+
+/// Enough of them to fill several parts of whatever they are kept in, not placed in the order of their times.
+pub async fn a_customers_orders_come_the_newest_first_whenever_they_are_placed(views: &impl OrderViews) {
+    let (anna, bert) = (customer_id(), customer_id());
+    views.place(&placed_by(&bert, 7)).await.unwrap();
+    let mut placed = Vec::new();
+    for number in 0..500_i64 {
+        // Every second one comes late, and some come at the same moment.
+        let view = placed_by(&anna, if number % 2 == 0 { number } else { 500 - number } / 3);
+        views.place(&view).await.unwrap();
+        placed.push(view);
+    }
+    let expected = newest_first(&placed);
+    for (skip, limit) in [(0, 20), (480, 20), (130, 100), (490, 20), (500, 20), (9_999, 20), (0, usize::MAX)] {
+        let part = views.customer_orders(&anna, skip, limit).await.unwrap();
+        let ids: Vec<OrderId> = expected.iter().copied().skip(skip).take(limit).collect();
+        assert_eq!(part, CustomerOrders { ids, total: 500 }, "from {skip}");
+    }
+    assert_eq!(views.customer_orders(&bert, 0, 20).await.unwrap().total, 1);
+    let none = CustomerOrders { ids: vec![], total: 0 };
+    assert_eq!(views.customer_orders(&customer_id(), 0, 20).await.unwrap(), none);
+}
+
+pub async fn a_customers_orders_are_placed_also_all_at_once(views: &impl OrderViews) {
+    let anna = customer_id();
+    let placed: Vec<OrderView> = (0..20).map(|later| placed_by(&anna, later)).collect();
+    for answer in at_once(placed.iter().map(|view| views.place(view))).await {
+        answer.unwrap();
+    }
+    let all = views.customer_orders(&anna, 0, 100).await.unwrap();
+    assert_eq!(all, CustomerOrders { ids: newest_first(&placed), total: 20 });
+}
+
+pub async fn a_customers_orders_can_be_those_of_one_status(views: &impl OrderViews) {
+    let anna = customer_id();
+    let mut placed = Vec::new();
+    for later in 0..30 {
+        let mut view = placed_by(&anna, later);
+        views.place(&view).await.unwrap();
+        if later % 3 == 0 {
+            let before = view.clone();
+            (view.version, view.status) = (2, OrderStatus::Cancelled);
+            views.save(&view, &before).await.unwrap();
+            placed.push(view);
+        }
+    }
+    let part = views.customer_orders_with_status(&anna, OrderStatus::Cancelled, 4, 5).await.unwrap();
+    assert_eq!(part, CustomerOrders { ids: newest_first(&placed)[4..9].to_vec(), total: 10 });
+    let none = views.customer_orders_with_status(&anna, OrderStatus::Shipped, 0, 5).await.unwrap();
+    assert_eq!(none, CustomerOrders { ids: vec![], total: 0 });
+}
+
+pub async fn orders_are_counted_by_their_status(views: &impl OrderViews) {
+    let before = views.count().await.unwrap();
+    let mut changing = view(order_id(), 1);
+    views.place(&changing).await.unwrap();
+    let mut at_rest = view(order_id(), 1);
+    at_rest.status = OrderStatus::Rejected;
+    views.place(&at_rest).await.unwrap();
+    let counted = async |status| {
+        let now = views.count().await.unwrap();
+        now.get(&status).copied().unwrap_or_default() - before.get(&status).copied().unwrap_or_default()
+    };
+    assert_eq!((counted(OrderStatus::Created).await, counted(OrderStatus::Rejected).await), (1, 1));
+    for status in [OrderStatus::Paid, OrderStatus::Confirmed, OrderStatus::Cancelling, OrderStatus::Cancelled] {
+        let before = changing.clone();
+        (changing.version, changing.status) = (changing.version + 1, status);
+        views.save(&changing, &before).await.unwrap();
+        assert_eq!((counted(before.status).await, counted(status).await), (0, 1));
+        let stale = views.save(&changing, &before).await;
+        assert!(matches!(stale, Err(SaveError::Superseded)));
+        assert_eq!(counted(status).await, 1);
+    }
 }

@@ -1,0 +1,248 @@
+//! An operator's tool → builds the read model anew from the event table, beside the one that is read, and switches.
+//!
+//! `make rebuild VIEW=orders` calls it, action after action; what each of them answers is where the rebuild stands. Every
+//! action may be called again, and a rebuild that was left goes on where it was. What is done with a page of events is
+//! [`application::rebuild_orders::rebuild_page`].
+
+use std::time::{Duration, Instant};
+
+use adapters::{
+    aws,
+    dynamodb::{Building, DynamoEventStore, Generations, ReadModel},
+    lambda,
+};
+use application::{
+    event_store::{Segment, Unavailable},
+    project_orders::ProjectError,
+    rebuild_orders::{Progress, UNTIL_ALL_KNOW, rebuild_page},
+};
+use aws_sdk_dynamodb::Client;
+use chrono::{DateTime, Utc};
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use serde::{Deserialize, Serialize};
+use tracing::{Instrument, info, warn};
+
+/// How long one call works on a segment before it says how far it has come.
+const SLICE: Duration = Duration::from_secs(10);
+
+/// How many commits are read at once.
+const PAGE: usize = 200;
+
+/// How many items of the table one call looks through for what is to be cleared.
+const CLEAR_PAGE: usize = 2_000;
+
+const SEGMENTS_MAX: u32 = 100;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    lambda::init_logs();
+    let client = Client::new(&aws::config().await);
+    let events_table = lambda::variable("EVENTS_TABLE")?;
+    let store = DynamoEventStore::new(client.clone(), events_table.clone());
+    let model = ReadModel::new(client, lambda::variable("ORDERS_TABLE")?);
+    let rebuild = Rebuild { store, model, events_table };
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<Action>| {
+        let span = lambda::invocation_span(&event.context);
+        Box::pin(rebuild.handle(event.payload, Utc::now())).instrument(span).await.map_err(|error| {
+            warn!(error_type = error.error_type(), error = lambda::chain(&error), "rebuild not advanced");
+            Diagnostic { error_type: error.error_type().to_owned(), error_message: error.to_string() }
+        })
+    }))
+    .await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case", deny_unknown_fields)]
+enum Action {
+    /// Only says where things stand.
+    Status {},
+    /// From now on, projections keep another generation up to date too.
+    Begin { segments: u32 },
+    /// Reads on in one segment of the event table.
+    Work { segment: u32 },
+    /// The new generation is complete: from now on it is the one that is read.
+    Switch {},
+    /// The new generation is given up.
+    Abandon {},
+    /// Removes what there is of the outgoing generation on one page of the table; after the last page there is none.
+    Clear { after: Option<String> },
+}
+
+/// Where the rebuild stands.
+#[derive(Debug, Serialize)]
+struct Standing {
+    live: u32,
+    building: Option<u32>,
+    outgoing: Option<u32>,
+    /// How long the next action has to wait, so that every function knows of the last change.
+    wait_seconds: u64,
+    segments: Vec<Progress>,
+    /// About how many commits, and bytes, the event table has.
+    commits: u64,
+    bytes: u64,
+    /// Of [`Action::Clear`]: how many items are gone, and where the next page begins.
+    cleared: usize,
+    clear_after: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RebuildError {
+    #[error("there must be 1 to {SEGMENTS_MAX} segments")]
+    BadSegments,
+    #[error("nothing is being built")]
+    NotBuilding,
+    #[error("another generation is still there to be cleared")]
+    NotCleared,
+    #[error("not every segment is done")]
+    NotDone,
+    #[error("not every function knows of the last change yet")]
+    TooEarly,
+    #[error("somebody else has just done something else")]
+    Overtaken,
+    #[error(transparent)]
+    Project(#[from] ProjectError),
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+impl RebuildError {
+    fn error_type(&self) -> &'static str {
+        match self {
+            Self::BadSegments => "BadSegments",
+            Self::NotBuilding => "NotBuilding",
+            Self::NotCleared => "NotCleared",
+            Self::NotDone => "NotDone",
+            Self::TooEarly => "TooEarly",
+            Self::Overtaken => "Overtaken",
+            Self::Project(ProjectError::Unreadable(_)) => "Unreadable",
+            Self::Project(ProjectError::Contended) => "Contended",
+            Self::Project(ProjectError::Unavailable(_)) | Self::Unavailable(_) => "Unavailable",
+        }
+    }
+}
+
+struct Rebuild {
+    store: DynamoEventStore,
+    model: ReadModel,
+    events_table: String,
+}
+
+impl Rebuild {
+    async fn handle(&self, action: Action, now: DateTime<Utc>) -> Result<Standing, RebuildError> {
+        let generations = self.model.generations_now().await?;
+        let (mut cleared, mut clear_after) = (0, None);
+        match action {
+            Action::Status {} => {}
+            Action::Begin { segments } => self.begin(generations, segments, now).await?,
+            Action::Work { segment } => self.work(generations, segment, now).await?,
+            Action::Switch {} => {
+                let building = generations.building.ok_or(RebuildError::NotBuilding)?;
+                if !self.model.progress(building).await?.iter().all(|segment| segment.done) {
+                    return Err(RebuildError::NotDone);
+                }
+                let (live, outgoing) = (building.generation, Some(generations.live));
+                self.change(generations, Generations { live, building: None, outgoing, changed_at: now }).await?;
+                info!(live, "switched to a new generation of the read model");
+            }
+            Action::Abandon {} => {
+                let building = generations.building.ok_or(RebuildError::NotBuilding)?;
+                let outgoing = Some(building.generation);
+                self.change(generations, Generations { building: None, outgoing, changed_at: now, ..generations })
+                    .await?;
+            }
+            Action::Clear { after } => {
+                if let Some(outgoing) = generations.outgoing {
+                    if wait(generations, now) > Duration::ZERO {
+                        return Err(RebuildError::TooEarly);
+                    }
+                    (cleared, clear_after) = self.model.clear(outgoing, after, CLEAR_PAGE).await?;
+                    if clear_after.is_none() {
+                        let without = Generations { outgoing: None, changed_at: now, ..generations };
+                        self.change(generations, without).await?;
+                    }
+                }
+            }
+        }
+        let generations = self.model.generations_now().await?;
+        let segments = match generations.building {
+            Some(building) => self.model.progress(building).await?,
+            None => Vec::new(),
+        };
+        let (commits, bytes) = self.model.size(&self.events_table).await?;
+        Ok(Standing {
+            live: generations.live,
+            building: generations.building.map(|building| building.generation),
+            outgoing: generations.outgoing,
+            wait_seconds: wait(generations, now).as_secs(),
+            segments,
+            commits,
+            bytes,
+            cleared,
+            clear_after,
+        })
+    }
+
+    /// One that is under way goes on.
+    async fn begin(&self, generations: Generations, segments: u32, now: DateTime<Utc>) -> Result<(), RebuildError> {
+        match (generations.building, generations.outgoing) {
+            (Some(_), _) => Ok(()),
+            (None, Some(_)) => Err(RebuildError::NotCleared),
+            (None, None) if !(1..=SEGMENTS_MAX).contains(&segments) => Err(RebuildError::BadSegments),
+            (None, None) => {
+                let building = Some(Building { generation: generations.live.saturating_add(1), segments });
+                self.change(generations, Generations { building, changed_at: now, ..generations }).await
+            }
+        }
+    }
+
+    async fn work(&self, generations: Generations, number: u32, now: DateTime<Utc>) -> Result<(), RebuildError> {
+        let building = generations.building.ok_or(RebuildError::NotBuilding)?;
+        if wait(generations, now) > Duration::ZERO {
+            return Err(RebuildError::TooEarly);
+        }
+        let index = usize::try_from(number).map_err(|_| RebuildError::BadSegments)?;
+        let progress = self.model.progress(building).await?;
+        let mut progress = progress.into_iter().nth(index).ok_or(RebuildError::BadSegments)?;
+        let views = self.model.generation(building.generation);
+        let segment = Segment { number, of: building.segments };
+        let started = Instant::now();
+        while !progress.done && started.elapsed() < SLICE {
+            progress = rebuild_page(&self.store, &views, segment, progress, PAGE).await?;
+            self.model.save_progress(building, number, &progress).await?;
+        }
+        info!(number, events = progress.events, done = progress.done, "segment read on");
+        Ok(())
+    }
+
+    async fn change(&self, from: Generations, to: Generations) -> Result<(), RebuildError> {
+        if self.model.change(from, to).await? { Ok(()) } else { Err(RebuildError::Overtaken) }
+    }
+}
+
+/// How long it takes until nobody acts on what was before the last change.
+fn wait(generations: Generations, now: DateTime<Utc>) -> Duration {
+    let since = now.signed_duration_since(generations.changed_at).to_std().unwrap_or_default();
+    UNTIL_ALL_KNOW.saturating_sub(since)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_is_an_action() {
+        let action: Action = serde_json::from_str(include_str!("../../../events/rebuild-orders.json")).unwrap();
+        assert!(matches!(action, Action::Status {}));
+        assert!(serde_json::from_str::<Action>(r#"{"action":"work"}"#).is_err());
+    }
+
+    #[test]
+    fn nothing_is_read_or_cleared_before_everybody_knows_of_the_last_change() {
+        let now = DateTime::UNIX_EPOCH;
+        let after = |seconds| now + chrono::TimeDelta::seconds(seconds);
+        let changed = Generations { changed_at: now, ..Generations::FIRST };
+        assert_eq!(wait(changed, now), UNTIL_ALL_KNOW);
+        assert_eq!(wait(changed, after(39)), Duration::from_secs(1));
+        assert_eq!(wait(changed, after(40)), Duration::ZERO);
+    }
+}

@@ -1,0 +1,165 @@
+"""Rebuilds a read model from the event table, of the local stack or of one on AWS: `make rebuild VIEW=orders [STAGE=dev]`.
+
+The work is done by the stack's function rebuild-<view>, segment by segment; this script only asks it to go on, and shows
+how far it is. Whatever is interrupted goes on where it was when the script is run again. Needs botocore.
+"""
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import json
+import sys
+import threading
+import time
+
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+VIEWS = ["orders"]
+
+# On-demand prices of DynamoDB in us-east-1 (https://aws.amazon.com/dynamodb/pricing/on-demand/), US dollars per million units.
+READ_PRICE, WRITE_PRICE = 0.125, 0.625
+
+# Write units that a commit of an order of ordinary length takes in the new generation: measured by `make bench`.
+WRITES_PER_COMMIT = 3.2
+
+
+class Rebuild:
+    def __init__(self, stack: str, view: str):
+        # A slice of work takes ten seconds and more. An action that was not answered may be asked for again.
+        config = Config(read_timeout=90, retries={"max_attempts": 5})
+        self.functions = botocore.session.get_session().create_client("lambda", config=config)
+        self.function = f"{stack}-rebuild-{view}"
+
+    def ask(self, action: str, **more) -> dict:
+        payload = json.dumps({"action": action, **more}).encode()
+        answer = self.functions.invoke(FunctionName=self.function, Payload=payload)
+        standing = json.loads(answer["Payload"].read())
+        if "FunctionError" in answer:
+            raise Refused(f"{action}: {standing.get('errorMessage', standing)}")
+        return standing
+
+
+class Refused(Exception):
+    pass
+
+
+def seconds(count: float) -> str:
+    return f"{int(count) // 60}:{int(count) % 60:02}"
+
+
+def show(line: str, end="\n"):
+    """One line that is written over in a terminal, and a line of its own elsewhere."""
+    if sys.stdout.isatty():
+        print(f"\r\033[K{line}", end=end, flush=True)
+    else:
+        print(line, flush=True)
+
+
+def wait(standing: dict, why: str):
+    until = time.monotonic() + standing["wait_seconds"]
+    if sys.stdout.isatty():
+        while time.monotonic() < until:
+            show(f"{why}: {seconds(until - time.monotonic())}", end="")
+            time.sleep(0.5)
+        show(why)
+    elif standing["wait_seconds"]:
+        show(f"{why}: {standing['wait_seconds']} s")
+        time.sleep(max(0, until - time.monotonic()))
+
+
+def price(standing: dict) -> str:
+    # A strongly consistent unit reads 4 KB; most of a rebuild's reads are those of the events.
+    reads, writes = standing["bytes"] / 4096 + standing["commits"] / 2, standing["commits"] * WRITES_PER_COMMIT
+    dollars = (reads * READ_PRICE + writes * WRITE_PRICE) / 1e6
+    return f"about {reads:,.0f} read units and {writes:,.0f} write units, ${dollars:,.4f}"
+
+
+def progress(standing: dict, since: float, before: int) -> str:
+    parts = standing["segments"]
+    events, reads = sum(part["events"] for part in parts), sum(part["read_units"] for part in parts)
+    done, total = sum(part["done"] for part in parts), max(standing["commits"], 1)
+    rate = (events - before) / max(time.monotonic() - since, 0.001)
+    share = 1 if done == len(parts) else min(events / total, 0.99)
+    left = f", {seconds((total - events) / rate)} left" if rate and total > events else ""
+    bar = ("#" * int(share * 30)).ljust(30, ".")
+    return f"[{bar}] {events:,} events, {rate:,.0f}/s{left}, {reads:,.0f} read units, {done} of {len(parts)} segments"
+
+
+def clear(rebuild: Rebuild, standing: dict):
+    wait(standing, f"Waiting until nobody writes generation {standing['outgoing']} any more")
+    after, cleared = None, 0
+    while True:
+        standing = rebuild.ask("clear", after=after)
+        cleared, after = cleared + standing["cleared"], standing["clear_after"]
+        show(f"Clearing the old generation: {cleared:,} items", end="" if after else "\n")
+        if after is None:
+            return
+
+
+def build(rebuild: Rebuild, standing: dict):
+    wait(standing, f"Waiting until every projection knows of generation {standing['building']}")
+    standing = rebuild.ask("status")
+    since, before = time.monotonic(), sum(part["events"] for part in standing["segments"])
+    stopped, latest = threading.Event(), standing
+
+    def work(number: int):
+        nonlocal latest
+        part = standing["segments"][number]
+        while not part["done"] and not stopped.is_set():
+            latest = rebuild.ask("work", segment=number)
+            part = latest["segments"][number]
+            show(progress(latest, since, before), end="")
+
+    with concurrent.futures.ThreadPoolExecutor(len(standing["segments"])) as pool:
+        try:
+            for result in concurrent.futures.as_completed([pool.submit(work, n) for n in range(len(standing["segments"]))]):
+                result.result()
+        except BaseException:
+            stopped.set()
+            show("Stopping after the slice at hand; run it again to go on")
+            raise
+    show(progress(rebuild.ask("status"), since, before))
+
+
+def run(rebuild: Rebuild, segments: int, abandon: bool):
+    standing = rebuild.ask("status")
+    if abandon:
+        if standing["building"]:
+            standing = rebuild.ask("abandon")
+            show(f"Generation {standing['outgoing']} is given up")
+        if standing["outgoing"]:
+            clear(rebuild, standing)
+        return
+    if standing["outgoing"]:
+        clear(rebuild, standing)
+    if not standing["building"]:
+        show(f"To read: {standing['commits']:,} commits, {standing['bytes'] / 1e6:,.1f} MB; {price(standing)}")
+        standing = rebuild.ask("begin", segments=segments)
+        show(f"Building generation {standing['building']}; generation {standing['live']} is read meanwhile")
+    else:
+        show(f"Going on with generation {standing['building']}")
+    build(rebuild, standing)
+    standing = rebuild.ask("switch")
+    show(f"Generation {standing['live']} is read from now on")
+    clear(rebuild, standing)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Rebuilds a read model from the event table")
+    parser.add_argument("view", choices=VIEWS)
+    parser.add_argument("--stack", required=True, help="name of the CloudFormation stack")
+    parser.add_argument("--segments", type=int, default=4, help="how many parts of the event table are read at the same time")
+    parser.add_argument("--abandon", action="store_true", help="give up a rebuild that is under way")
+    arguments = parser.parse_args()
+    try:
+        run(Rebuild(arguments.stack, arguments.view), arguments.segments, arguments.abandon)
+    except (Refused, ClientError, BotoCoreError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+//! The generations of the read model: one that is read, and others beside it while it is being rebuilt.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use application::{event_store::Unavailable, rebuild_orders::Progress};
+use aws_sdk_dynamodb::{Client, operation::put_item::PutItemError};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{DynamoOrderViews, Item, Table, json_text, text};
+
+/// How long a function goes on with what it knows of the generations. A rebuild waits for longer after each change.
+pub const KNOWN_FOR: Duration = Duration::from_secs(5);
+
+/// Which generations there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generations {
+    /// The one that is read.
+    pub live: u32,
+    /// The one that is being built, and kept up to date from its first moment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub building: Option<Building>,
+    /// One that is not to be read any more, kept up to date until everybody knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outgoing: Option<u32>,
+    pub changed_at: DateTime<Utc>,
+}
+
+/// A generation that is being built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Building {
+    pub generation: u32,
+    /// In how many parts the event table is read.
+    pub segments: u32,
+}
+
+impl Generations {
+    /// What holds for a table in which nothing was ever rebuilt.
+    pub const FIRST: Self = Self { live: 1, building: None, outgoing: None, changed_at: DateTime::UNIX_EPOCH };
+
+    /// All that are to be kept up to date. The one that is read comes last: what is in it is in the others too.
+    pub fn written(self) -> impl Iterator<Item = u32> {
+        [self.building.map(|building| building.generation), self.outgoing, Some(self.live)].into_iter().flatten()
+    }
+}
+
+/// The read model, whichever of its generations is read at the moment.
+pub struct ReadModel {
+    client: Client,
+    orders_table: String,
+    known: Mutex<Option<(Instant, Generations)>>,
+}
+
+impl ReadModel {
+    pub fn new(client: Client, orders_table: String) -> Self {
+        Self { client, orders_table, known: Mutex::default() }
+    }
+
+    /// To read from.
+    pub async fn live(&self) -> Result<DynamoOrderViews, Unavailable> {
+        Ok(self.generation(self.generations().await?.live))
+    }
+
+    /// To keep up to date.
+    pub async fn written(&self) -> Result<Vec<DynamoOrderViews>, Unavailable> {
+        Ok(self.generations().await?.written().map(|generation| self.generation(generation)).collect())
+    }
+
+    pub fn generation(&self, generation: u32) -> DynamoOrderViews {
+        DynamoOrderViews::new(self.client.clone(), self.orders_table.clone(), generation)
+    }
+
+    async fn generations(&self) -> Result<Generations, Unavailable> {
+        let known = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((since, generations)) = known
+            && since.elapsed() < KNOWN_FOR
+        {
+            return Ok(generations);
+        }
+        // Old from the moment of asking, not of the answer.
+        let asked = Instant::now();
+        let generations = self.generations_now().await?;
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((asked, generations));
+        Ok(generations)
+    }
+
+    /// One read that sees every change that was answered before.
+    pub async fn generations_now(&self) -> Result<Generations, Unavailable> {
+        let row: Option<GenerationsRow> = self.table().get(key(KEY.to_owned())).await?;
+        Ok(row.map_or(Generations::FIRST, |row| row.generations))
+    }
+
+    /// Answers false, and changes nothing, when the generations are not `from` any more.
+    pub async fn change(&self, from: Generations, to: Generations) -> Result<bool, Unavailable> {
+        let table = self.table();
+        let row = GenerationsRow { key: KEY.to_owned(), generations: to };
+        let put = self.client.put_item().table_name(&self.orders_table).set_item(Some(table.item(&row)?));
+        let put = if from == Generations::FIRST {
+            put.condition_expression("attribute_not_exists(changed_at)")
+        } else {
+            put.condition_expression("changed_at = :from")
+                .expression_attribute_values(":from", table.value(&from.changed_at)?)
+        };
+        match put.send().await {
+            Ok(_) => Ok(true),
+            Err(error)
+                if matches!(error.as_service_error(), Some(PutItemError::ConditionalCheckFailedException(_))) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(table.unavailable(error)),
+        }
+    }
+
+    /// How far each segment of a rebuild has come, in the order of their numbers.
+    pub async fn progress(&self, building: Building) -> Result<Vec<Progress>, Unavailable> {
+        let keys: Vec<Item> = (0..building.segments).map(|number| key(progress_key(building, number))).collect();
+        let mut rows: Vec<ProgressRow> = Vec::new();
+        for keys in keys.chunks(KEYS_MAX) {
+            rows.extend(self.table().get_many::<ProgressRow>(keys.to_vec()).await?);
+        }
+        let of = |number| {
+            let row = rows.iter().find(|row| row.key == progress_key(building, number));
+            row.map(|row| row.progress.clone()).unwrap_or_default()
+        };
+        Ok((0..building.segments).map(of).collect())
+    }
+
+    pub async fn save_progress(&self, building: Building, number: u32, progress: &Progress) -> Result<(), Unavailable> {
+        let table = self.table();
+        let row = ProgressRow { key: progress_key(building, number), progress: progress.clone() };
+        let put = self.client.put_item().table_name(&self.orders_table).set_item(Some(table.item(&row)?));
+        put.send().await.map_err(|error| table.unavailable(error))?;
+        Ok(())
+    }
+
+    /// Removes what there is of a generation on the page of the table that begins `after` another one, and answers how much
+    /// that was and where the next page begins.
+    pub async fn clear(
+        &self,
+        generation: u32,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<(usize, Option<String>), Unavailable> {
+        let table = self.table();
+        let page = self
+            .client
+            .scan()
+            .table_name(&self.orders_table)
+            .consistent_read(true)
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .set_exclusive_start_key(after.map(key))
+            .projection_expression("#key")
+            .filter_expression("begins_with(#key, :generation)")
+            .expression_attribute_names("#key", "key")
+            .expression_attribute_values(":generation", text(format!("{generation}/")))
+            .send()
+            .await
+            .map_err(|error| table.unavailable(error))?;
+        let keys = page.items.unwrap_or_default();
+        let count = keys.len();
+        table.delete(keys).await?;
+        let next: Option<KeyRow> = page.last_evaluated_key.map(|key| table.row(key)).transpose()?;
+        Ok((count, next.map(|row| row.key)))
+    }
+
+    /// How many items, and bytes, the table of events has: what a rebuild has to read. About, and hours old.
+    pub async fn size(&self, events_table: &str) -> Result<(u64, u64), Unavailable> {
+        let table = self.table();
+        let answer = self.client.describe_table().table_name(events_table).send().await;
+        let described = answer.map_err(|error| table.unavailable(error))?.table;
+        let count = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok()).unwrap_or_default();
+        let described = described.as_ref();
+        Ok((
+            count(described.and_then(|table| table.item_count)),
+            count(described.and_then(|table| table.table_size_bytes)),
+        ))
+    }
+
+    fn table(&self) -> Table {
+        let (client, name) = (self.client.clone(), self.orders_table.clone());
+        Table { client, name, partition_key: "key", sort_key: None, what: "the read model" }
+    }
+}
+
+const KEY: &str = "generations";
+
+/// The most keys that are read in one call.
+const KEYS_MAX: usize = 100;
+
+fn key(key: String) -> Item {
+    Item::from([("key".to_owned(), text(key))])
+}
+
+/// Goes with its generation when that is cleared.
+fn progress_key(Building { generation, .. }: Building, number: u32) -> String {
+    format!("{generation}/rebuild/{number}")
+}
+
+/// The item that says which generations there are.
+#[derive(Debug, Serialize, Deserialize)]
+struct GenerationsRow {
+    key: String,
+    #[serde(flatten)]
+    generations: Generations,
+}
+
+/// The item that says how far a segment of a rebuild has come.
+#[derive(Debug, Serialize, Deserialize)]
+struct ProgressRow {
+    key: String,
+    #[serde(with = "json_text")]
+    progress: Progress,
+}
+
+#[derive(Debug, Deserialize)]
+struct KeyRow {
+    key: String,
+}

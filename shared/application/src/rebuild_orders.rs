@@ -1,0 +1,61 @@
+//! Builds a generation of the order views from the whole event table, beside those that are read, while orders go on.
+//!
+//! Whatever is committed from the beginning of a rebuild on is projected into the new generation as into the others; what
+//! was committed before is found here. A commit may be met both ways, at the same time: projections know what they have.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    event_store::{Commit, EventLog, EventStore, LogPage, Segment},
+    ports::OrderViews,
+    project_orders::{ProjectError, project},
+};
+
+/// How many streams of a page are projected at the same time.
+const AT_ONCE: usize = 16;
+
+/// How long a rebuild waits between its beginning and its first page: until no projection is at work any more that knows
+/// nothing of the new generation. That is the time for which functions rely on what they know of the generations (5 s), and
+/// the longest time that a projection takes afterwards (30 s).
+pub const UNTIL_ALL_KNOW: Duration = Duration::from_secs(40);
+
+/// How far one segment has come.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Progress {
+    /// Where the next page begins.
+    pub next: Option<String>,
+    pub done: bool,
+    pub events: u64,
+    /// Streams, counted once for each page on which they are.
+    pub streams: u64,
+    pub read_units: f64,
+}
+
+/// Takes the next page of a segment, up to `limit` commits, into the views, and answers how far that is.
+pub async fn rebuild_page<S: EventStore + EventLog>(
+    store: &S,
+    views: &impl OrderViews,
+    segment: Segment,
+    progress: Progress,
+    limit: usize,
+) -> Result<Progress, ProjectError> {
+    if progress.done {
+        return Ok(progress);
+    }
+    let LogPage { commits, next, read_units } = store.page(segment, progress.next.as_deref(), limit).await?;
+    let streams: Vec<&[Commit]> = commits.chunk_by(|one, next| one.stream == next.stream).collect();
+    let count = u64::try_from(streams.len()).unwrap_or(u64::MAX);
+    let projected = streams.into_iter().map(|commits| project(store, views, commits));
+    stream::iter(projected).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+    let events: usize = commits.iter().map(|commit| commit.events.len()).sum();
+    Ok(Progress {
+        done: next.is_none(),
+        next,
+        events: progress.events.saturating_add(u64::try_from(events).unwrap_or(u64::MAX)),
+        streams: progress.streams.saturating_add(count),
+        read_units: progress.read_units + read_units,
+    })
+}
