@@ -117,7 +117,7 @@ impl Commit {
 
 impl RecordedEvent {
     pub fn record(event: &OrderEvent) -> Result<Self, serde_json::Error> {
-        Ok(Self { event_type: event.event_type().to_owned(), schema: OrderEvent::SCHEMA, data: event.data()? })
+        Ok(Self { event_type: event.event_type().to_owned(), schema: event.schema(), data: event.data()? })
     }
 
     pub fn read(&self) -> Result<OrderEvent, UnreadableEvent> {

@@ -98,8 +98,7 @@ impl Aggregate for Customer {
     }
 
     fn record(event: &CustomerEvent) -> Result<RecordedEvent, serde_json::Error> {
-        let (event_type, schema) = (event.event_type().to_owned(), CustomerEvent::SCHEMA);
-        Ok(RecordedEvent { event_type, schema, data: event.data()? })
+        Ok(RecordedEvent { event_type: event.event_type().to_owned(), schema: event.schema(), data: event.data()? })
     }
 
     fn read(recorded: &RecordedEvent) -> Result<CustomerEvent, UnreadableEvent> {

@@ -11,12 +11,12 @@ use domain::{
     books::ShipmentBook,
     ids::{CustomerId, NotificationId, OrderId, PaymentMethod, ProductId, TransactionId},
     money::{Money, Quantity},
-    order::{Payment, Refund, Reservation, Resumption, Shipment, Shortage, SkippedStep},
+    order::{OrderEvent, Payment, Refund, Reservation, Resumption, Shipment, Shortage, SkippedStep},
     order_view::OrderView,
     product::Product,
+    stored_event::UnreadableEvent,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use uuid::Uuid;
 
 use crate::event_store::{BoxError, Metadata, RecordedEvent, StreamId, Unavailable};
@@ -333,26 +333,26 @@ pub struct Cause<'c> {
     pub order_id: OrderId,
     /// The event's number in its stream.
     pub version: u64,
-    pub event_type: &'c str,
-    pub data: &'c Value,
+    pub event: &'c RecordedEvent,
     pub correlation_id: &'c str,
     pub traceparent: Option<&'c str>,
 }
 
 impl FulfilmentInput {
-    /// The execution that this event starts; `None` for an event that starts none. An error when its data cannot be read.
-    pub fn started_by(cause: Cause<'_>) -> Result<Option<Self>, serde_json::Error> {
+    /// The execution that this event starts; `None` for an event that starts none. Its data are read only where they say
+    /// which: a large event goes over the bus without them.
+    pub fn started_by(cause: Cause<'_>) -> Result<Option<Self>, UnreadableEvent> {
         let version = Some(cause.version);
-        let (undo, refund, started_by) = match cause.event_type {
+        let (undo, refund, started_by) = match cause.event.event_type.as_str() {
             "OrderCreated" => (false, false, None),
             "OrderCancelRequested" => (true, false, None),
             "RefundRequested" => (false, true, version),
-            "FulfilmentResumed" => {
-                let Resumption { undo, refund, .. } = Resumption::deserialize(cause.data)?;
-                (undo && !refund, refund, version)
-            }
-            // A refund or a message that is skipped leaves nothing to go on with.
-            "StepSkipped" if SkippedStep::deserialize(cause.data)?.step.is_undo() => (true, false, version),
+            "FulfilmentResumed" | "StepSkipped" => match cause.event.read()? {
+                OrderEvent::FulfilmentResumed(Resumption { undo, refund, .. }) => (undo && !refund, refund, version),
+                OrderEvent::StepSkipped(SkippedStep { step, .. }) if step.is_undo() => (true, false, version),
+                // A refund or a message that is skipped leaves nothing to go on with.
+                _ => return Ok(None),
+            },
             _ => return Ok(None),
         };
         Ok(Some(Self {
