@@ -13,6 +13,7 @@ pub mod project_orders;
 pub mod reconcile;
 pub mod record_delivery;
 pub mod sandbox;
+pub mod take_snapshot;
 
 #[cfg(feature = "testing")]
 pub mod conformance;

@@ -17,6 +17,7 @@ use domain::{
     stored_event::UnreadableEvent,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::event_store::{BoxError, Metadata, RecordedEvent, StreamId, Unavailable};
@@ -274,6 +275,55 @@ pub struct OpenOrders {
     pub ids: Vec<OrderId>,
     /// Whether there are more than these.
     pub more: bool,
+}
+
+/// What a stream had come to after one of its commits, so that a long stream need not be read from its start. The events say
+/// all of it once more.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    pub stream: StreamId,
+    /// Number of the last event that is in it.
+    pub version: u64,
+    /// What the state's JSON is to be read as; see [`Aggregate::SNAPSHOT_SCHEMA`](crate::event_stream::Aggregate).
+    pub schema: u32,
+    pub state: Value,
+    /// Every command up to it, in order, because a repeated one has to be recognised however old it is.
+    pub commands: Vec<PastCommand>,
+}
+
+/// A command that is in a stream. Written as an array: a snapshot has thousands of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(Uuid, String, u64)", into = "(Uuid, String, u64)")]
+pub struct PastCommand {
+    pub id: Uuid,
+    pub fingerprint: String,
+    /// Number of the last event that it caused.
+    pub version: u64,
+}
+
+impl From<(Uuid, String, u64)> for PastCommand {
+    fn from((id, fingerprint, version): (Uuid, String, u64)) -> Self {
+        Self { id, fingerprint, version }
+    }
+}
+
+impl From<PastCommand> for (Uuid, String, u64) {
+    fn from(PastCommand { id, fingerprint, version }: PastCommand) -> Self {
+        (id, fingerprint, version)
+    }
+}
+
+/// The most that a snapshot's state and commands may be as JSON: an item of 400 KB, less its keys. About 3,500 commands.
+pub const SNAPSHOT_BYTES_MAX: usize = 390 * 1024;
+
+/// The newest snapshot of each stream. Nothing may depend on one being there, or on how new it is.
+pub trait Snapshots: Send + Sync {
+    /// MUST answer `None` when the snapshot cannot be had, for whatever reason: the events are read instead.
+    fn load(&self, stream: &StreamId) -> impl Future<Output = Option<Snapshot>> + Send;
+
+    /// MUST take what is not larger than [`SNAPSHOT_BYTES_MAX`], in place of an older snapshot and never of a newer one; that
+    /// one stays, and all is well.
+    fn save(&self, snapshot: &Snapshot) -> impl Future<Output = Result<(), Unavailable>> + Send;
 }
 
 /// One event on its way to whoever subscribed.

@@ -79,12 +79,15 @@ impl CustomerEvent {
 }
 
 /// The state of a customer.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Customer {
     pub profile: Option<Profile>,
 }
 
 impl Customer {
+    /// Of snapshots, as [`crate::order::Order::SNAPSHOT_SCHEMA`] is.
+    pub const SNAPSHOT_SCHEMA: u32 = 1;
+
     #[must_use]
     pub fn evolve(self, event: &CustomerEvent) -> Self {
         match event {
@@ -133,6 +136,16 @@ mod tests {
             &[known],
             |event| (event.event_type(), event.schema()),
             CustomerEvent::read,
+        );
+    }
+
+    #[test]
+    fn snapshots_are_what_their_schema_says() {
+        let anna = Customer::default().evolve(&CustomerEvent::CustomerProfileUpdated(profile("Anna")));
+        stored_event::golden::assert_snapshots(
+            include_str!("customer/snapshots.golden.jsonl"),
+            Customer::SNAPSHOT_SCHEMA,
+            &[Customer::default(), anna],
         );
     }
 

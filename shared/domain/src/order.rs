@@ -398,7 +398,9 @@ impl OrderEvent {
 }
 
 /// The state of an order: where it stands, whether it asks for a person there, and what staff have given back of it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+///
+/// It is stored only in snapshots, which are thrown away when it changes: see [`Order::SNAPSHOT_SCHEMA`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Order {
     pub course: Course,
     /// What did not get done; until anything else happens to the order.
@@ -408,7 +410,7 @@ pub struct Order {
 }
 
 /// A refund that staff have requested, and what became of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StaffRefund {
     pub requested: RequestedRefund,
     pub state: RefundState,
@@ -424,7 +426,7 @@ pub enum RefundState {
 }
 
 /// Where an order stands. Each variant holds only what is true in it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Course {
     /// No event yet.
     #[default]
@@ -443,7 +445,7 @@ pub enum Course {
 }
 
 /// What is recorded as done for an order and not yet as undone.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Held {
     pub reservation: Option<Reservation>,
     pub payment: Option<Payment>,
@@ -469,7 +471,7 @@ impl Held {
 }
 
 /// How an order ends that is not to be delivered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ending {
     Rejected(RejectionReason),
     Cancelled(CancelReason),
@@ -486,6 +488,10 @@ impl fmt::Display for Ending {
 }
 
 impl Order {
+    /// To be raised whenever the same events make another state than before, or the state is written in another way.
+    /// Snapshots of another number are then as good as none, so nothing has to be migrated.
+    pub const SNAPSHOT_SCHEMA: u32 = 1;
+
     pub fn from_events<'e>(events: impl IntoIterator<Item = &'e OrderEvent>) -> Self {
         events.into_iter().fold(Self::default(), Self::evolve)
     }
@@ -723,8 +729,9 @@ pub enum UndoRejection {
 mod tests {
     use super::*;
     use crate::spec::{
-        any_history, cancel_requested, created, flagged_at, one_event_of_each_type, paid, refund_completed,
-        refund_requested, reserved,
+        any_history, cancel_requested, cancelled, confirmed, created, delivered, flagged_at, one_event_of_each_type,
+        paid, refund_completed, refund_failed, refund_requested, refunded, rejected, reservation_failed, reserved,
+        shipped, skipped,
     };
     use proptest::prelude::*;
     use serde_json::json;
@@ -747,6 +754,32 @@ mod tests {
         let resumed = json!({"reason": "the provider is back", "undo": false, "refund": true});
         let read = OrderEvent::read("FulfilmentResumed", 1, &resumed).unwrap();
         assert_eq!(read.data().unwrap(), resumed);
+    }
+
+    #[test]
+    fn snapshots_are_what_their_schema_says() {
+        let shipped = [created(), reserved(), paid(), shipped()];
+        let undone = [cancel_requested(), skipped(SkippableStep::CancelShipment)];
+        let confirmed = [&shipped[..], &[confirmed(), refund_requested(100)]].concat();
+        let histories = [
+            vec![],
+            vec![created(), flagged_at("validate-order")],
+            shipped[..2].to_vec(),
+            shipped[..3].to_vec(),
+            shipped.to_vec(),
+            confirmed.clone(),
+            [&confirmed[..], &[refund_completed(100), delivered()]].concat(),
+            [&confirmed[..], &[refund_failed(100)], &undone[..]].concat(),
+            [&shipped[..], &undone[..], &[refunded()]].concat(),
+            vec![created(), cancel_requested(), cancelled()],
+            vec![created(), reservation_failed(), rejected()],
+        ];
+        let states = histories.iter().map(Order::from_events);
+        stored_event::golden::assert_snapshots(
+            include_str!("order/snapshots.golden.jsonl"),
+            Order::SNAPSHOT_SCHEMA,
+            &states.collect::<Vec<_>>(),
+        );
     }
 
     #[test]

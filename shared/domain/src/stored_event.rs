@@ -113,4 +113,21 @@ pub(crate) mod golden {
         }
         assert!(types.is_empty(), "these types have lines, but no event: {:?}", types.keys());
     }
+
+    /// Holds what a snapshot's schema number stands for: what these states are written as, and read back from.
+    pub(crate) fn assert_snapshots<S>(lines: &str, schema: u32, states: &[S])
+    where
+        S: Serialize + DeserializeOwned + PartialEq + Debug,
+    {
+        let written = states.iter().map(|state| {
+            let state = serde_json::to_string(state).unwrap();
+            format!("{{\"schema\":{schema},\"state\":{state}}}")
+        });
+        let golden: Vec<&str> = lines.lines().collect();
+        assert_eq!(written.collect::<Vec<_>>(), golden, "raise SNAPSHOT_SCHEMA, then write the golden file anew");
+        for (line, state) in golden.iter().zip(states) {
+            let stored: Value = serde_json::from_str(line).unwrap();
+            assert_eq!(&serde_json::from_value::<S>(stored["state"].clone()).unwrap(), state);
+        }
+    }
 }
