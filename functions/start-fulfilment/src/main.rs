@@ -5,7 +5,12 @@
 //! A message that comes twice starts nothing the second time; one that cannot be handled comes again, and at last goes
 //! to the dead-letter queue.
 
-use adapters::{aws, event_bridge::Detail, lambda, step_functions::StateMachine};
+use adapters::{
+    aws,
+    event_bridge::{BusEvent, Detail},
+    lambda,
+    step_functions::StateMachine,
+};
 use application::{
     event_store::{RecordedEvent, Unavailable},
     ports::{Cause, Fulfilment, FulfilmentInput},
@@ -14,7 +19,6 @@ use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent
 use aws_sdk_sfn::Client;
 use domain::{ids::OrderId, stored_event::UnreadableEvent};
 use lambda_runtime::{LambdaEvent, service_fn};
-use serde::Deserialize;
 use tracing::{Instrument, info, warn};
 
 #[tokio::main(flavor = "current_thread")]
@@ -54,12 +58,6 @@ enum StartError {
     UnexpectedType(String),
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-}
-
-/// An event as `EventBridge` puts it into a queue.
-#[derive(Deserialize)]
-struct BusEvent {
-    detail: Detail,
 }
 
 async fn start(fulfilment: &impl Fulfilment, message: &SqsMessage) -> Result<(), StartError> {

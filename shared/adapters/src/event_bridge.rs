@@ -1,4 +1,4 @@
-//! Publishes events to an `EventBridge` bus.
+//! Publishes events to an `EventBridge` bus, and says what becomes of them there.
 
 use std::time::Duration;
 
@@ -24,6 +24,12 @@ const REQUEST_BYTES_MAX: usize = 256 * 1024;
 /// How often entries that `EventBridge` refused are offered again before the whole batch comes again.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// An event as the bus hands it to a rule's targets.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct BusEvent {
+    pub detail: Detail,
+}
 
 /// The `detail` of an event on the bus.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
