@@ -1,8 +1,10 @@
 //! Who a customer is, and what only the customer and staff may know.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
-use crate::service::{Service, fresh_key, id_of, order};
+use crate::service::{DEADLINE, Service, fresh_key, id_of, order};
 
 #[tokio::test]
 async fn a_customer_keeps_a_profile_that_others_do_not_see() {
@@ -40,4 +42,23 @@ async fn a_customer_keeps_a_profile_that_others_do_not_see() {
     let wrong = json!({"first_name": "", "email": "nowhere", "nickname": "x"});
     let answer = service.put("customer-2", &path, &wrong).await.expect(400);
     assert_eq!(answer.pointers(), ["/email", "/first_name", "/last_name", "/nickname"]);
+}
+
+#[tokio::test]
+async fn a_profile_that_changes_often_gets_a_snapshot_and_stays_right() {
+    let service = Service::connect().await;
+    let id = fresh_key();
+    let path = format!("/api/v1/customers/{id}");
+    for version in 1..=105 {
+        let profile = json!({"first_name": "Anna", "last_name": version.to_string(), "email": "anna@example.com"});
+        assert_eq!(service.put("staff-1", &path, &profile).await.body["version"], version);
+    }
+    let stream = format!("customer#{id}");
+    let started = Instant::now();
+    while !service.scan("SNAPSHOTS_TABLE").await.iter().any(|item| item["stream"].as_s() == Ok(&stream)) {
+        assert!(started.elapsed() < DEADLINE, "there is no snapshot of {stream}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let seen = service.get("staff-1", &path).await.expect(200).body;
+    assert_eq!((&seen["last_name"], &seen["version"]), (&json!("105"), &json!(105)));
 }

@@ -70,6 +70,7 @@ async fn health_tells_of_every_component() {
         "order_view",
         "payments",
         "shipping",
+        "snapshots",
     ];
     assert_eq!(names, expected);
     assert!(components.iter().all(|component| component["status"] == "up" && component["response_time_ms"].is_u64()));

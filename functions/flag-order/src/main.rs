@@ -12,7 +12,8 @@ use serde::Deserialize;
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let client = Client::new(&aws::config().await);
-    let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);
+    let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?)
+        .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
     lambda::run_step(async |Stuck { input, failed }, now| {
         // Said first: if it cannot be recorded, the alarm rings all the same.
         lambda::order_needs_attention(input.order_id, &failed);

@@ -18,7 +18,8 @@ use serde_json::json;
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let client = Client::new(&aws::config().await);
-    let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);
+    let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?)
+        .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
     http::run(|request| handle(&store, request)).await
 }
 

@@ -17,9 +17,11 @@ use application::{
 };
 use aws_sdk_dynamodb::Client;
 use chrono::{DateTime, Utc};
-use domain::ids::OrderId;
+use domain::{ids::OrderId, order::OrderEvent};
 use lambda_http::{Body, Response};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
@@ -49,7 +51,7 @@ fn until(at: Option<&str>) -> Result<Until, Problem> {
 fn respond(id: OrderId, history: Result<Option<OrderHistory>, LoadError>) -> Result<Response<Body>, Problem> {
     match history {
         Ok(Some(OrderHistory { events, order })) => {
-            let events: Vec<Value> = events.iter().map(told).collect();
+            let events: Vec<Told> = events.iter().map(Told::from).collect();
             http::json(200, &json!({"order_id": id, "version": order.version, "events": events, "order": order}))
         }
         Ok(None) => Err(Problem::not_found("order")),
@@ -57,24 +59,40 @@ fn respond(id: OrderId, history: Result<Option<OrderHistory>, LoadError>) -> Res
     }
 }
 
-fn told(PastEvent { version, event, metadata }: &PastEvent) -> Value {
-    json!({
-        "version": version,
-        "type": event.event_type,
-        "data": event.data,
-        "occurred_at": metadata.occurred_at,
-        "actor": metadata.actor,
-        "command_id": metadata.command_id,
-        "correlation_id": metadata.correlation_id,
-        "causation_id": metadata.causation_id,
-        "traceparent": metadata.traceparent,
-    })
+/// One event as staff see it: in the newest schema of its type, whichever it was stored with.
+#[derive(Serialize)]
+struct Told<'e> {
+    version: u64,
+    #[serde(flatten)]
+    event: &'e OrderEvent,
+    occurred_at: DateTime<Utc>,
+    actor: &'e str,
+    command_id: Uuid,
+    correlation_id: &'e str,
+    causation_id: &'e str,
+    traceparent: Option<&'e str>,
+}
+
+impl<'e> From<&'e PastEvent> for Told<'e> {
+    fn from(PastEvent { version, event, metadata }: &'e PastEvent) -> Self {
+        Self {
+            version: *version,
+            event,
+            occurred_at: metadata.occurred_at,
+            actor: &metadata.actor,
+            command_id: metadata.command_id,
+            correlation_id: &metadata.correlation_id,
+            causation_id: &metadata.causation_id,
+            traceparent: metadata.traceparent.as_deref(),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use adapters::lambda::read_batch;
     use application::memory::MemoryEventStore;
+    use serde_json::Value;
 
     use super::*;
 
@@ -110,6 +128,21 @@ mod tests {
         assert_eq!((&created["type"], &created["actor"]), (&json!("OrderCreated"), &json!("customer:customer-1")));
         assert_eq!((&flagged["type"], &flagged["version"]), (&json!("OrderFlagged"), &json!(2)));
         assert_eq!((&body["version"], &body["order"]["status"]), (&json!(2), &json!("needs_attention")));
+    }
+
+    #[tokio::test]
+    async fn an_event_is_told_in_the_newest_schema_of_its_type() {
+        let store = store().await;
+        let mut resumed = store.all()[1].clone();
+        resumed.version = 3;
+        resumed.events[0].event_type = "FulfilmentResumed".to_owned();
+        resumed.events[0].data = json!({"reason": "the provider is back", "undo": false});
+        store.append(&resumed).await.unwrap();
+        let body = ask(&store, "3").await.unwrap();
+        assert_eq!(
+            body["events"][2]["data"],
+            json!({"reason": "the provider is back", "undo": false, "refund": false})
+        );
     }
 
     #[tokio::test]

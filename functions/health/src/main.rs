@@ -22,8 +22,9 @@ use tracing::{Instrument, warn};
 /// A component that takes longer counts as down.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-const TABLES: [(&str, &str); 6] = [
+const TABLES: [(&str, &str); 7] = [
     ("event_store", "EVENTS_TABLE"),
+    ("snapshots", "SNAPSHOTS_TABLE"),
     ("order_view", "ORDERS_TABLE"),
     ("inventory", "INVENTORY_TABLE"),
     ("payments", "PAYMENTS_TABLE"),

@@ -22,7 +22,8 @@ use tracing::info;
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let client = Client::new(&aws::config().await);
-    let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
+    let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
+        .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
     let model = ReadModel::new(client, lambda::variable("ORDERS_TABLE")?);
     lambda::run_queue(async |event| handle(&store, &model.written().await?, event).await).await
 }

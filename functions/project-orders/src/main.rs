@@ -22,7 +22,8 @@ use tracing::{info, warn};
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let client = Client::new(&aws::config().await);
-    let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
+    let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
+        .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
     let model = ReadModel::new(client, lambda::variable("ORDERS_TABLE")?);
     lambda::run_stream(async |commits| match model.written().await {
         Ok(generations) => handle(&store, &generations, &commits).await,

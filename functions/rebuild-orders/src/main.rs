@@ -38,7 +38,8 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let client = Client::new(&aws::config().await);
     let events_table = lambda::variable("EVENTS_TABLE")?;
-    let store = DynamoEventStore::new(client.clone(), events_table.clone());
+    let store = DynamoEventStore::new(client.clone(), events_table.clone())
+        .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
     let model = ReadModel::new(client, lambda::variable("ORDERS_TABLE")?);
     let rebuild = Rebuild { store, model, events_table };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Action>| {

@@ -26,7 +26,8 @@ use serde_json::json;
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let client = Client::new(&aws::config().await);
-    let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
+    let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
+        .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
     let shipping = DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?);
     http::run(|request| handle(&store, &shipping, request)).await
 }

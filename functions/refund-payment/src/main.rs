@@ -14,7 +14,8 @@ use aws_sdk_dynamodb::Client;
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let client = Client::new(&aws::config().await);
-    let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
+    let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
+        .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
     let payments = DynamoPayments::new(client, lambda::variable("PAYMENTS_TABLE")?);
     lambda::run_step(async |input, now| refund_payment(&store, &payments, &input, now).await).await
 }

@@ -14,7 +14,8 @@ use aws_sdk_dynamodb::Client;
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let client = Client::new(&aws::config().await);
-    let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
+    let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
+        .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
     let notifications = DynamoNotifications::new(client, lambda::variable("NOTIFICATIONS_TABLE")?);
     lambda::run_step(async |input, now| send_confirmation(&store, &notifications, &input, now).await).await
 }

@@ -7,11 +7,11 @@
 
 use adapters::{aws, event_bridge::Detail, lambda, step_functions::StateMachine};
 use application::{
-    event_store::Unavailable,
+    event_store::{RecordedEvent, Unavailable},
     ports::{Cause, Fulfilment, FulfilmentInput},
 };
 use aws_sdk_sfn::Client;
-use domain::ids::OrderId;
+use domain::{ids::OrderId, stored_event::UnreadableEvent};
 use tracing::{info, warn};
 
 #[tokio::main(flavor = "current_thread")]
@@ -24,8 +24,8 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 /// Why a message did not start anything.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
-    #[error("the event's data cannot be read")]
-    Unreadable(#[from] serde_json::Error),
+    #[error("the event cannot be read")]
+    Unreadable(#[from] UnreadableEvent),
     #[error("the event is not an order's")]
     NotAnOrder,
     #[error("nothing starts on an event of type {0}")]
@@ -36,19 +36,19 @@ enum StartError {
 
 async fn start(fulfilment: &impl Fulfilment, Detail { metadata, data }: Detail) -> Result<(), StartError> {
     let order_id = OrderId::parse(&metadata.aggregate_id).ok_or(StartError::NotAnOrder)?;
+    let event = RecordedEvent { event_type: metadata.event_type, schema: metadata.schema, data };
     let cause = Cause {
         order_id,
         version: metadata.sequence,
-        event_type: &metadata.event_type,
-        data: &data,
+        event: &event,
         correlation_id: &metadata.correlation_id,
         traceparent: metadata.traceparent.as_deref(),
     };
     let input = match FulfilmentInput::started_by(cause)? {
         Some(input) => input,
         // Not every step that is skipped leaves something to go on with, and the bus's rule cannot tell.
-        None if metadata.event_type == "StepSkipped" => return Ok(()),
-        None => return Err(StartError::UnexpectedType(metadata.event_type)),
+        None if event.event_type == "StepSkipped" => return Ok(()),
+        None => return Err(StartError::UnexpectedType(event.event_type)),
     };
     let correlation_id = &input.correlation_id;
     let now = fulfilment
@@ -117,6 +117,34 @@ mod tests {
         }
         let other = handle(&fulfilment, batch(&SAMPLE.replace("OrderCreated", "OrderRejected"))).await;
         assert_eq!(other.batch_item_failures.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_message_is_read_by_the_schema_that_it_says() {
+        let fulfilment = MemoryFulfilment::default();
+        let resumed = |event: u64, schema: &str, data: &str| {
+            SAMPLE
+                .replace("OrderCreated", "FulfilmentResumed")
+                .replace(r#"\"sequence\":1"#, &format!(r#"\"sequence\":{event}"#))
+                .replace(r#"\"schema\":1,"#, schema)
+                .replace(r#"\"data\":{"#, &format!(r#"\"data\":{{\"reason\":\"mended\",\"undo\":true,{data}"#))
+        };
+        let messages = [
+            // As the bus's first messages were.
+            resumed(2, "", ""),
+            resumed(3, r#"\"schema\":1,"#, ""),
+            resumed(4, r#"\"schema\":2,"#, r#"\"refund\":true,"#),
+        ];
+        for message in messages {
+            assert!(handle(&fulfilment, batch(&message)).await.batch_item_failures.is_empty(), "{message}");
+        }
+        let names: Vec<String> = fulfilment.started().iter().map(FulfilmentInput::execution_name).collect();
+        assert_eq!(names.len(), 3);
+        for end in ["-resumed-2", "-resumed-3", "-refund-4"] {
+            assert!(names.iter().any(|name| name.ends_with(end)), "{names:?}");
+        }
+        let newer = resumed(5, r#"\"schema\":3,"#, "");
+        assert_eq!(handle(&fulfilment, batch(&newer)).await.batch_item_failures.len(), 1);
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ mod order_views;
 mod payments;
 mod read_model;
 mod shipping;
+mod snapshots;
 
 pub use event_store::{DynamoEventStore, UnreadableCommit, commit_from_image};
 pub use inventory::DynamoInventory;
@@ -16,6 +17,7 @@ pub use order_views::DynamoOrderViews;
 pub use payments::DynamoPayments;
 pub use read_model::{Building, Generations, KNOWN_FOR, ReadModel};
 pub use shipping::DynamoShipping;
+pub use snapshots::DynamoSnapshots;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -23,7 +25,9 @@ use application::event_store::{BoxError, Unavailable};
 use aws_sdk_dynamodb::{
     Client,
     error::BuildError,
-    operation::{put_item::PutItemError, transact_write_items::TransactWriteItemsError},
+    operation::{
+        put_item::PutItemError, query::builders::QueryFluentBuilder, transact_write_items::TransactWriteItemsError,
+    },
     types::{
         AttributeValue, CancellationReason, DeleteRequest, KeysAndAttributes, ReturnValuesOnConditionCheckFailure,
         TransactWriteItem, WriteRequest,
@@ -109,20 +113,36 @@ impl Table {
         Ok(rows)
     }
 
+    /// A strongly consistent query for a partition, in the order of its sort keys.
+    fn partition(&self, partition: &str) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.name)
+            .consistent_read(true)
+            .key_condition_expression("#partition = :partition")
+            .expression_attribute_names("#partition", self.partition_key)
+            .expression_attribute_values(":partition", text(partition))
+    }
+
+    /// The first rows of a partition, in one call: up to `limit` of them, and whether there may be more.
+    async fn first_rows<R: DeserializeOwned>(
+        &self,
+        partition: &str,
+        limit: u32,
+    ) -> Result<(Vec<R>, bool), Unavailable> {
+        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        let page = self.partition(partition).limit(limit).send().await.map_err(|error| self.unavailable(error))?;
+        let rows = page.items.unwrap_or_default().into_iter().map(|item| self.row(item)).collect::<Result<_, _>>()?;
+        Ok((rows, page.last_evaluated_key.is_some()))
+    }
+
     /// The rows of a partition whose sort key comes after `after`, in the order of their sort keys, all of them.
     async fn rows<R: DeserializeOwned>(
         &self,
         partition: &str,
         after: Option<AttributeValue>,
     ) -> Result<Vec<R>, Unavailable> {
-        let mut query = self
-            .client
-            .query()
-            .table_name(&self.name)
-            .consistent_read(true)
-            .key_condition_expression("#partition = :partition")
-            .expression_attribute_names("#partition", self.partition_key)
-            .expression_attribute_values(":partition", text(partition));
+        let mut query = self.partition(partition);
         if let (Some(after), Some(sort_key)) = (after, self.sort_key) {
             query = query
                 .key_condition_expression("#partition = :partition AND #sort > :after")

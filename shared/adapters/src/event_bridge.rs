@@ -1,4 +1,4 @@
-//! Publishes events to an `EventBridge` bus.
+//! Publishes events to an `EventBridge` bus, and says what becomes of them there.
 
 use std::time::Duration;
 
@@ -25,6 +25,12 @@ const REQUEST_BYTES_MAX: usize = 256 * 1024;
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// An event as the bus hands it to a rule's targets.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct BusEvent {
+    pub detail: Detail,
+}
+
 /// The `detail` of an event on the bus.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Detail {
@@ -40,6 +46,9 @@ pub struct DetailMetadata {
     /// `<order id>/<sequence>`: the same however often the event is delivered.
     pub event_id: String,
     pub event_type: String,
+    /// The schema version of `data`, which each type counts for itself. The bus's first messages did not say it.
+    #[serde(default = "first_schema")]
+    pub schema: u32,
     pub aggregate_type: String,
     pub aggregate_id: String,
     /// The event's number in its stream, from 1.
@@ -54,6 +63,10 @@ pub struct DetailMetadata {
     pub data_omitted: bool,
 }
 
+fn first_schema() -> u32 {
+    1
+}
+
 impl Detail {
     pub fn of(published: &PublishedEvent) -> Self {
         let PublishedEvent { stream, version, event, metadata } = published;
@@ -62,6 +75,7 @@ impl Detail {
             metadata: DetailMetadata {
                 event_id: format!("{aggregate_id}/{version}"),
                 event_type: event.event_type.clone(),
+                schema: event.schema,
                 aggregate_type: aggregate_type.to_owned(),
                 aggregate_id: aggregate_id.to_owned(),
                 sequence: *version,
@@ -203,7 +217,7 @@ mod tests {
         PublishedEvent {
             stream: StreamId::new("order#1".to_owned()),
             version: 2,
-            event: RecordedEvent { event_type: "InventoryReserved".to_owned(), schema: 1, data },
+            event: RecordedEvent { event_type: "InventoryReserved".to_owned(), schema: 2, data },
             metadata: Metadata {
                 command_id: Uuid::nil(),
                 fingerprint: String::new(),
@@ -229,6 +243,7 @@ mod tests {
         assert!(!small.metadata.data_omitted && !small.data.is_null());
         let large = detail(Value::String("x".repeat(300 * 1024)));
         assert!(large.metadata.data_omitted && large.data.is_null());
+        assert_eq!((large.metadata.event_type.as_str(), large.metadata.schema), ("InventoryReserved", 2));
         assert_eq!((large.metadata.event_id.as_str(), large.metadata.sequence), ("1/2", 2));
     }
 

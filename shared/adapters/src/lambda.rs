@@ -13,11 +13,14 @@ use aws_lambda_events::event::{
 use chrono::{DateTime, Utc};
 use domain::{ids::OrderId, order::Attention};
 use lambda_runtime::{Context, Diagnostic, Error, LambdaEvent, service_fn};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use tracing::{Instrument, Span, info, warn};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::{dynamodb::commit_from_image, event_bridge::Detail};
+use crate::{
+    dynamodb::commit_from_image,
+    event_bridge::{BusEvent, Detail},
+};
 
 /// A setting that the template should have made is not there.
 #[derive(Debug, thiserror::Error)]
@@ -167,12 +170,6 @@ pub async fn consume_messages<E: StdError + 'static>(
     batch: SqsEvent,
     consume: impl AsyncFn(Detail) -> Result<(), E>,
 ) -> SqsBatchResponse {
-    /// An event as `EventBridge` puts it into a queue.
-    #[derive(Deserialize)]
-    struct BusEvent {
-        detail: Detail,
-    }
-
     let mut response = SqsBatchResponse::default();
     for message in batch.records {
         let read = serde_json::from_str(message.body.as_deref().unwrap_or_default()).map_err(UnreadableMessage);

@@ -17,6 +17,7 @@ pub mod notifications;
 pub mod order_views;
 pub mod payments;
 pub mod shipping;
+pub mod snapshots;
 
 use std::{
     future::{Future, poll_fn},

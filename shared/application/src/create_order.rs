@@ -51,7 +51,7 @@ pub async fn create_order(
     let event = match create(command) {
         Ok(event) => event,
         Err(rejection) => {
-            return match store.read(&stream, 0).await?.first() {
+            return match store.read_first(&stream, 1).await?.commits.first() {
                 Some(earlier) => replay(order_id, earlier, metadata),
                 None => Err(CreateOrderError::Rejected(rejection)),
             };

@@ -13,6 +13,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::ports::Snapshot;
+
 /// The cause of a failure at a port, of whatever type the thing behind it has.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -117,7 +119,7 @@ impl Commit {
 
 impl RecordedEvent {
     pub fn record(event: &OrderEvent) -> Result<Self, serde_json::Error> {
-        Ok(Self { event_type: event.event_type().to_owned(), schema: OrderEvent::SCHEMA, data: event.data()? })
+        Ok(Self { event_type: event.event_type().to_owned(), schema: event.schema(), data: event.data()? })
     }
 
     pub fn read(&self) -> Result<OrderEvent, UnreadableEvent> {
@@ -147,8 +149,23 @@ pub enum AppendError {
     Unavailable(#[from] Unavailable),
 }
 
+/// How a stream begins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Beginning {
+    pub commits: Vec<Commit>,
+    /// Whether there may be more.
+    pub more: bool,
+}
+
 /// The event table.
 pub trait EventStore: Send + Sync {
+    /// The stream's first commits in order, `limit` of them at most. MUST be one remote call, and MUST see every append that
+    /// was answered before it.
+    ///
+    /// May leave out some of those when they are large. MUST say that there is more when there is, and MUST NOT say so of a
+    /// stream of a few small commits.
+    fn read_first(&self, stream: &StreamId, limit: u32) -> impl Future<Output = Result<Beginning, Unavailable>> + Send;
+
     /// Commits whose events come after number `after`, in order; all of them for 0; none for an unknown stream.
     ///
     /// MUST see every append that was answered before the call, and MUST return the whole rest of the stream,
@@ -163,6 +180,10 @@ pub trait EventStore: Send + Sync {
     /// command wrote it: then it answers [`Appended::Before`], or [`AppendError::CommandReused`] when the fingerprint
     /// differs. MUST write nothing whenever it answers with an error other than [`AppendError::Unavailable`].
     fn append(&self, commit: &Commit) -> impl Future<Output = Result<Appended, AppendError>> + Send;
+
+    /// What the [`Snapshots`](crate::ports::Snapshots) that the store goes with have of the stream; `None` when it goes with
+    /// none. Whoever loads long streams asks for it, and needs nothing beside the store.
+    fn snapshot(&self, stream: &StreamId) -> impl Future<Output = Option<Snapshot>> + Send;
 }
 
 /// A part of the event table, as it is read from one end to the other.

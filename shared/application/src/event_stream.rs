@@ -1,4 +1,6 @@
 //! The loop behind every command: load, fold, decide, append; again when somebody else was faster.
+//!
+//! A long stream is loaded from its newest snapshot on. Nothing but the number of events to read rests on that.
 
 use domain::{
     customer::{Customer, CustomerEvent},
@@ -6,9 +8,15 @@ use domain::{
     order::{Order, OrderEvent},
     stored_event::UnreadableEvent,
 };
-use uuid::Uuid;
+use serde::{Serialize, de::DeserializeOwned};
 
-use crate::event_store::{AppendError, Appended, Commit, EventStore, Metadata, RecordedEvent, StreamId, Unavailable};
+use crate::{
+    event_store::{AppendError, Appended, Commit, EventStore, Metadata, RecordedEvent, StreamId, Unavailable},
+    ports::{PastCommand, Snapshot},
+};
+
+/// A stream of this many commits or fewer is loaded in one call. One of more is worth asking for a snapshot.
+const SHORT: u32 = 100;
 
 /// How often a command decides anew because other commits came first.
 const MAX_ATTEMPTS: u32 = 5;
@@ -49,9 +57,12 @@ pub struct Committed {
 }
 
 /// What has a stream of events of its own: how its events make its state, and how they are stored.
-pub trait Aggregate: Default {
+pub trait Aggregate: Default + Serialize + DeserializeOwned {
     type Id;
     type Event;
+
+    /// Snapshots with another number are not read.
+    const SNAPSHOT_SCHEMA: u32;
 
     fn stream_id(id: &Self::Id) -> StreamId;
 
@@ -67,6 +78,8 @@ pub trait Aggregate: Default {
 impl Aggregate for Order {
     type Id = OrderId;
     type Event = OrderEvent;
+
+    const SNAPSHOT_SCHEMA: u32 = Self::SNAPSHOT_SCHEMA;
 
     fn stream_id(id: &OrderId) -> StreamId {
         StreamId::order(*id)
@@ -89,6 +102,8 @@ impl Aggregate for Customer {
     type Id = CustomerId;
     type Event = CustomerEvent;
 
+    const SNAPSHOT_SCHEMA: u32 = Self::SNAPSHOT_SCHEMA;
+
     fn stream_id(id: &CustomerId) -> StreamId {
         StreamId::customer(id)
     }
@@ -98,8 +113,7 @@ impl Aggregate for Customer {
     }
 
     fn record(event: &CustomerEvent) -> Result<RecordedEvent, serde_json::Error> {
-        let (event_type, schema) = (event.event_type().to_owned(), CustomerEvent::SCHEMA);
-        Ok(RecordedEvent { event_type, schema, data: event.data()? })
+        Ok(RecordedEvent { event_type: event.event_type().to_owned(), schema: event.schema(), data: event.data()? })
     }
 
     fn read(recorded: &RecordedEvent) -> Result<CustomerEvent, UnreadableEvent> {
@@ -116,11 +130,11 @@ pub struct EventStream<'s, S, A: Aggregate> {
     commands: Vec<PastCommand>,
 }
 
-/// A command that is in the stream.
-struct PastCommand {
-    id: Uuid,
-    fingerprint: String,
-    version: u64,
+impl PastCommand {
+    fn of(commit: &Commit) -> Self {
+        let Metadata { command_id: id, fingerprint, .. } = commit.metadata.clone();
+        Self { id, fingerprint, version: commit.last_version() }
+    }
 }
 
 pub type OrderStream<'s, S> = EventStream<'s, S, Order>;
@@ -138,13 +152,63 @@ impl<S> CustomerStream<'_, S> {
     }
 }
 
+impl Snapshot {
+    /// The state; `None` when it was written under another schema, or cannot be read: both are as good as no snapshot.
+    pub(crate) fn state<A: Aggregate>(&self) -> Option<A> {
+        if self.schema == A::SNAPSHOT_SCHEMA { A::deserialize(&self.state).ok() } else { None }
+    }
+}
+
 impl<'s, S: EventStore, A: Aggregate> EventStream<'s, S, A> {
-    /// One read.
+    /// One read, unless the stream is long.
     pub async fn open(store: &'s S, id: A::Id) -> Result<Self, LoadError> {
         let id = A::stream_id(&id);
+        let beginning = store.read_first(&id, SHORT).await?;
+        if beginning.more
+            && let Some(snapshot) = store.snapshot(&id).await
+            && let Some(stream) = Self::open_from(store, snapshot).await?
+        {
+            return Ok(stream);
+        }
         let mut stream = Self { store, id, state: A::default(), version: 0, commands: Vec::new() };
-        stream.catch_up().await?;
+        for commit in &beginning.commits {
+            stream.apply(commit)?;
+        }
+        if beginning.more {
+            stream.catch_up().await?;
+        }
         Ok(stream)
+    }
+
+    /// `None` when the snapshot is not of this stream as it is stored now.
+    ///
+    /// Its last commit is read once more, because the event table may have been restored to a time before it.
+    async fn open_from(store: &'s S, snapshot: Snapshot) -> Result<Option<Self>, LoadError> {
+        let Some(state) = snapshot.state() else { return Ok(None) };
+        let Some((last, earlier)) = snapshot.commands.split_last() else { return Ok(None) };
+        let before = earlier.last().map_or(0, |command| command.version);
+        let commits = store.read(&snapshot.stream, before).await?;
+        let Some((first, newer)) = commits.split_first() else { return Ok(None) };
+        if PastCommand::of(first) != *last || last.version != snapshot.version {
+            return Ok(None);
+        }
+        let Snapshot { stream: id, version, commands, .. } = snapshot;
+        let mut stream = Self { store, id, state, version, commands };
+        for commit in newer {
+            stream.apply(commit)?;
+        }
+        Ok(Some(stream))
+    }
+
+    /// The stream as it is loaded.
+    pub fn snapshot(&self) -> Result<Snapshot, serde_json::Error> {
+        Ok(Snapshot {
+            stream: self.id.clone(),
+            version: self.version,
+            schema: A::SNAPSHOT_SCHEMA,
+            state: serde_json::to_value(&self.state)?,
+            commands: self.commands.clone(),
+        })
     }
 
     /// Number of the last event; 0 when there is none.
@@ -206,8 +270,7 @@ impl<'s, S: EventStore, A: Aggregate> EventStream<'s, S, A> {
             self.state = std::mem::take(&mut self.state).evolve(&A::read(event)?);
         }
         self.version = commit.last_version();
-        let Metadata { command_id: id, fingerprint, .. } = commit.metadata.clone();
-        self.commands.push(PastCommand { id, fingerprint, version: self.version });
+        self.commands.push(PastCommand::of(commit));
         Ok(())
     }
 }

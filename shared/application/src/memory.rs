@@ -25,12 +25,14 @@ use tokio::task::yield_now;
 use uuid::Uuid;
 
 use crate::{
-    event_store::{AppendError, Appended, Commit, EventLog, EventStore, LogPage, Segment, StreamId, Unavailable},
+    event_store::{
+        AppendError, Appended, Beginning, Commit, EventLog, EventStore, LogPage, Segment, StreamId, Unavailable,
+    },
     ports::{
         Catalogue, ChargeCancellation, ChargeError, ChargeRequest, CustomerOrders, DeliveryError, EventBus,
         ExecutionState, Fulfilment, FulfilmentInput, Inventory, LedgerEntry, Notification, Notifications, OpenOrders,
         OrderViews, Payments, PublishError, PublishedEvent, RefundError, RefundRequest, ReserveError, SaveError,
-        ShipmentError, ShipmentRequest, Shipping, StockLine, TakeBackError,
+        ShipmentError, ShipmentRequest, Shipping, Snapshot, Snapshots, StockLine, TakeBackError,
     },
     sandbox,
 };
@@ -100,6 +102,7 @@ const COMMIT_BYTES_MAX: usize = 400 * 1024;
 #[derive(Default)]
 pub struct MemoryEventStore {
     streams: Mutex<BTreeMap<StreamId, Vec<Commit>>>,
+    pub snapshots: MemorySnapshots,
     pub faults: Faults,
 }
 
@@ -135,6 +138,14 @@ impl MemoryEventStore {
 }
 
 impl EventStore for MemoryEventStore {
+    async fn read_first(&self, stream: &StreamId, limit: u32) -> Result<Beginning, Unavailable> {
+        let mut commits = self.read(stream, 0).await?;
+        let limit = usize::try_from(limit).unwrap();
+        let more = commits.len() > limit;
+        commits.truncate(limit);
+        Ok(Beginning { commits, more })
+    }
+
     async fn read(&self, stream: &StreamId, after: u64) -> Result<Vec<Commit>, Unavailable> {
         yield_now().await;
         let streams = self.streams.lock().unwrap();
@@ -144,6 +155,29 @@ impl EventStore for MemoryEventStore {
 
     async fn append(&self, commit: &Commit) -> Result<Appended, AppendError> {
         self.faults.around("the event store", || self.try_append(commit)).await?
+    }
+
+    async fn snapshot(&self, stream: &StreamId) -> Option<Snapshot> {
+        self.snapshots.load(stream).await
+    }
+}
+
+#[derive(Default)]
+pub struct MemorySnapshots(Mutex<BTreeMap<StreamId, Snapshot>>);
+
+impl Snapshots for MemorySnapshots {
+    async fn load(&self, stream: &StreamId) -> Option<Snapshot> {
+        yield_now().await;
+        self.0.lock().unwrap().get(stream).cloned()
+    }
+
+    async fn save(&self, snapshot: &Snapshot) -> Result<(), Unavailable> {
+        yield_now().await;
+        let mut snapshots = self.0.lock().unwrap();
+        if snapshots.get(&snapshot.stream).is_none_or(|there| there.version < snapshot.version) {
+            snapshots.insert(snapshot.stream.clone(), snapshot.clone());
+        }
+        Ok(())
     }
 }
 

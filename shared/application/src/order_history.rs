@@ -1,10 +1,10 @@
 //! An order's audit trail, and the order as it was at any point of it.
 
 use chrono::{DateTime, Utc};
-use domain::{ids::OrderId, order_view::OrderView};
+use domain::{ids::OrderId, order::OrderEvent, order_view::OrderView};
 
 use crate::{
-    event_store::{EventStore, Metadata, RecordedEvent, StreamId},
+    event_store::{EventStore, Metadata, StreamId},
     event_stream::LoadError,
 };
 
@@ -30,7 +30,7 @@ pub struct OrderHistory {
 #[derive(Debug, Clone, PartialEq)]
 pub struct PastEvent {
     pub version: u64,
-    pub event: RecordedEvent,
+    pub event: OrderEvent,
     pub metadata: Metadata,
 }
 
@@ -52,8 +52,9 @@ pub async fn order_history(
         Until::Now => true,
     });
     for (commit, version, event) in told {
-        view = OrderView::evolve(view, id, &event.read()?, version, commit.metadata.occurred_at);
-        events.push(PastEvent { version, event: event.clone(), metadata: commit.metadata.clone() });
+        let event = event.read()?;
+        view = OrderView::evolve(view, id, &event, version, commit.metadata.occurred_at);
+        events.push(PastEvent { version, event, metadata: commit.metadata.clone() });
     }
     Ok(view.map(|order| OrderHistory { events, order }))
 }

@@ -11,9 +11,10 @@ use domain::{
     books::ShipmentBook,
     ids::{CustomerId, NotificationId, OrderId, PaymentMethod, ProductId, TransactionId},
     money::{Money, Quantity},
-    order::{OrderStatus, Payment, Refund, Reservation, Resumption, Shipment, Shortage, SkippedStep},
+    order::{OrderEvent, OrderStatus, Payment, Refund, Reservation, Resumption, Shipment, Shortage, SkippedStep},
     order_view::OrderView,
     product::Product,
+    stored_event::UnreadableEvent,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -317,6 +318,55 @@ pub struct OpenOrders {
     pub more: bool,
 }
 
+/// What a stream had come to after one of its commits, so that a long stream need not be read from its start. The events say
+/// all of it once more.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    pub stream: StreamId,
+    /// Number of the last event that is in it.
+    pub version: u64,
+    /// What the state's JSON is to be read as; see [`Aggregate::SNAPSHOT_SCHEMA`](crate::event_stream::Aggregate).
+    pub schema: u32,
+    pub state: Value,
+    /// Every command up to it, in order, because a repeated one has to be recognised however old it is.
+    pub commands: Vec<PastCommand>,
+}
+
+/// A command that is in a stream. Written as an array: a snapshot has thousands of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(Uuid, String, u64)", into = "(Uuid, String, u64)")]
+pub struct PastCommand {
+    pub id: Uuid,
+    pub fingerprint: String,
+    /// Number of the last event that it caused.
+    pub version: u64,
+}
+
+impl From<(Uuid, String, u64)> for PastCommand {
+    fn from((id, fingerprint, version): (Uuid, String, u64)) -> Self {
+        Self { id, fingerprint, version }
+    }
+}
+
+impl From<PastCommand> for (Uuid, String, u64) {
+    fn from(PastCommand { id, fingerprint, version }: PastCommand) -> Self {
+        (id, fingerprint, version)
+    }
+}
+
+/// The most that a snapshot's state and commands may be as JSON: an item of 400 KB, less its keys. About 3,500 commands.
+pub const SNAPSHOT_BYTES_MAX: usize = 390 * 1024;
+
+/// The newest snapshot of each stream. Nothing may depend on one being there, or on how new it is.
+pub trait Snapshots: Send + Sync {
+    /// MUST answer `None` when the snapshot cannot be had, for whatever reason: the events are read instead.
+    fn load(&self, stream: &StreamId) -> impl Future<Output = Option<Snapshot>> + Send;
+
+    /// MUST take what is not larger than [`SNAPSHOT_BYTES_MAX`], in place of an older snapshot and never of a newer one; that
+    /// one stays, and all is well.
+    fn save(&self, snapshot: &Snapshot) -> impl Future<Output = Result<(), Unavailable>> + Send;
+}
+
 /// One event on its way to whoever subscribed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PublishedEvent {
@@ -374,26 +424,26 @@ pub struct Cause<'c> {
     pub order_id: OrderId,
     /// The event's number in its stream.
     pub version: u64,
-    pub event_type: &'c str,
-    pub data: &'c Value,
+    pub event: &'c RecordedEvent,
     pub correlation_id: &'c str,
     pub traceparent: Option<&'c str>,
 }
 
 impl FulfilmentInput {
-    /// The execution that this event starts; `None` for an event that starts none. An error when its data cannot be read.
-    pub fn started_by(cause: Cause<'_>) -> Result<Option<Self>, serde_json::Error> {
+    /// The execution that this event starts; `None` for an event that starts none. Its data are read only where they say
+    /// which: a large event goes over the bus without them.
+    pub fn started_by(cause: Cause<'_>) -> Result<Option<Self>, UnreadableEvent> {
         let version = Some(cause.version);
-        let (undo, refund, started_by) = match cause.event_type {
+        let (undo, refund, started_by) = match cause.event.event_type.as_str() {
             "OrderCreated" => (false, false, None),
             "OrderCancelRequested" => (true, false, None),
             "RefundRequested" => (false, true, version),
-            "FulfilmentResumed" => {
-                let Resumption { undo, refund, .. } = Resumption::deserialize(cause.data)?;
-                (undo && !refund, refund, version)
-            }
-            // A refund or a message that is skipped leaves nothing to go on with.
-            "StepSkipped" if SkippedStep::deserialize(cause.data)?.step.is_undo() => (true, false, version),
+            "FulfilmentResumed" | "StepSkipped" => match cause.event.read()? {
+                OrderEvent::FulfilmentResumed(Resumption { undo, refund, .. }) => (undo && !refund, refund, version),
+                OrderEvent::StepSkipped(SkippedStep { step, .. }) if step.is_undo() => (true, false, version),
+                // A refund or a message that is skipped leaves nothing to go on with.
+                _ => return Ok(None),
+            },
             _ => return Ok(None),
         };
         Ok(Some(Self {

@@ -229,8 +229,7 @@ impl History {
         let cause = Cause {
             order_id: self.id,
             version,
-            event_type: &recorded.event_type,
-            data: &recorded.data,
+            event: recorded,
             correlation_id: &commit.metadata.correlation_id,
             traceparent: commit.metadata.traceparent.as_deref(),
         };

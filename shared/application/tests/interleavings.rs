@@ -148,8 +148,7 @@ impl World {
                 let cause = Cause {
                     order_id: self.id,
                     version,
-                    event_type: &event.event_type,
-                    data: &event.data,
+                    event,
                     correlation_id: &commit.metadata.correlation_id,
                     traceparent: None,
                 };

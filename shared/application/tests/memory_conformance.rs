@@ -4,6 +4,7 @@ use std::future::ready;
 
 use application::memory::{
     MemoryEventStore, MemoryInventory, MemoryNotifications, MemoryOrderViews, MemoryPayments, MemoryShipping,
+    MemorySnapshots,
 };
 
 mod event_store {
@@ -30,6 +31,10 @@ mod order_views {
     application::order_views_conformance!(super::ready(super::MemoryOrderViews::default()));
 }
 
+mod snapshots {
+    application::snapshots_conformance!(super::ready(super::MemorySnapshots::default()));
+}
+
 #[test]
 fn every_law_has_its_test() {
     let suites = [
@@ -39,6 +44,7 @@ fn every_law_has_its_test() {
         include_str!("../src/conformance/shipping.rs"),
         include_str!("../src/conformance/notifications.rs"),
         include_str!("../src/conformance/order_views.rs"),
+        include_str!("../src/conformance/snapshots.rs"),
     ];
     for suite in suites {
         let laws: Vec<&str> = suite

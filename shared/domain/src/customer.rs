@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    stored_event::{self, UnreadableEvent},
+    stored_event::{self, UnreadableEvent, Upcaster},
     text::{Invalid, Text},
 };
 
@@ -52,9 +52,6 @@ impl Email {
 }
 
 impl CustomerEvent {
-    /// The schema version that new events are written with.
-    pub const SCHEMA: u32 = 1;
-
     const TYPES: [&str; 1] = ["CustomerProfileUpdated"];
 
     pub fn event_type(&self) -> &'static str {
@@ -63,23 +60,34 @@ impl CustomerEvent {
         }
     }
 
+    /// From each schema version to the next; the one type's fields have never changed.
+    const UPCASTERS: [Upcaster; 0] = [];
+
+    /// The schema version that events of this type are written with.
+    pub fn schema(&self) -> u32 {
+        stored_event::newest_schema(&Self::UPCASTERS)
+    }
+
     /// The fields of the event, without its type.
     pub fn data(&self) -> Result<Value, serde_json::Error> {
         stored_event::data(self)
     }
 
     pub fn read(event_type: &str, schema: u32, data: &Value) -> Result<Self, UnreadableEvent> {
-        stored_event::read(&Self::TYPES, Self::SCHEMA, event_type, schema, data)
+        stored_event::read(&Self::TYPES, &Self::UPCASTERS, event_type, schema, data)
     }
 }
 
 /// The state of a customer.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Customer {
     pub profile: Option<Profile>,
 }
 
 impl Customer {
+    /// Of snapshots, as [`crate::order::Order::SNAPSHOT_SCHEMA`] is.
+    pub const SNAPSHOT_SCHEMA: u32 = 1;
+
     #[must_use]
     pub fn evolve(self, event: &CustomerEvent) -> Self {
         match event {
@@ -121,12 +129,24 @@ mod tests {
 
     #[test]
     fn stored_events_stay_readable() {
-        let golden = r#"{"type":"CustomerProfileUpdated","schema":1,"data":{"first_name":"Anna","last_name":"王","email":"anna@example.com"}}"#;
-        let stored: Value = serde_json::from_str(golden).unwrap();
-        let read = CustomerEvent::read("CustomerProfileUpdated", 1, &stored["data"]).unwrap();
-        assert_eq!(read, CustomerEvent::CustomerProfileUpdated(profile("Anna")));
-        assert_eq!(read.data().unwrap(), stored["data"], "what is written has changed");
-        assert_eq!(read.event_type(), CustomerEvent::TYPES[0]);
+        let known = CustomerEvent::CustomerProfileUpdated(profile("Anna"));
+        assert_eq!(CustomerEvent::TYPES, [known.event_type()]);
+        stored_event::golden::assert_readable(
+            include_str!("customer/events.golden.jsonl"),
+            &[known],
+            |event| (event.event_type(), event.schema()),
+            CustomerEvent::read,
+        );
+    }
+
+    #[test]
+    fn snapshots_are_what_their_schema_says() {
+        let anna = Customer::default().evolve(&CustomerEvent::CustomerProfileUpdated(profile("Anna")));
+        stored_event::golden::assert_snapshots(
+            include_str!("customer/snapshots.golden.jsonl"),
+            Customer::SNAPSHOT_SCHEMA,
+            &[Customer::default(), anna],
+        );
     }
 
     #[test]

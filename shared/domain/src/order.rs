@@ -28,14 +28,15 @@ use crate::{
     address::ShippingAddress,
     ids::{CustomerId, NotificationId, PaymentMethod, ProductId, RefundId, ReservationId, ShipmentId, TransactionId},
     money::{Money, MoneyError, Quantity},
-    stored_event::{self, UnreadableEvent},
+    stored_event::{self, UnreadableEvent, Upcaster, with_field},
     text::Text,
 };
 
 /// What has happened to an order.
 ///
-/// Names and fields are the storage format: what was written once is read for ever. Add variants and optional fields,
-/// never rename or remove one; the golden file `order/events.golden.jsonl` holds this still.
+/// Names and fields are the storage format: what was written once is read for ever. A variant may be added. One whose
+/// fields change gets a new schema version and an [upcaster](OrderEvent::upcasters) from the one before; its name stays.
+/// The golden file `order/events.golden.jsonl` holds this still: it is added to, and no line of it ever changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data")]
 pub enum OrderEvent {
@@ -58,7 +59,8 @@ pub enum OrderEvent {
     },
     OrderRejected {
         reason: RejectionReason,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        // Named, because serde takes an option that is missing for one that is null.
+        #[serde(deserialize_with = "Option::deserialize")]
         notification_id: Option<NotificationId>,
     },
     ShipmentFailed {
@@ -71,7 +73,7 @@ pub enum OrderEvent {
     PaymentRefunded(Refund),
     OrderCancelled {
         reason: CancelReason,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(deserialize_with = "Option::deserialize")]
         notification_id: Option<NotificationId>,
     },
     OrderFlagged(Attention),
@@ -187,7 +189,6 @@ pub struct Resumption {
     /// The order was being undone, so it goes on with the undoing.
     pub undo: bool,
     /// It was a refund that was stuck, and that goes on.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub refund: bool,
 }
 
@@ -345,9 +346,6 @@ impl OrderStatus {
 }
 
 impl OrderEvent {
-    /// The schema version that new events are written with.
-    pub const SCHEMA: u32 = 1;
-
     const TYPES: [&str; 22] = [
         "OrderCreated",
         "ValidationFailed",
@@ -400,6 +398,22 @@ impl OrderEvent {
         }
     }
 
+    /// From each schema version of a type to the next; none for a type whose fields have never changed.
+    fn upcasters(event_type: &str) -> &'static [Upcaster] {
+        match event_type {
+            // Customers were not told of these ends before.
+            "OrderRejected" | "OrderCancelled" => &[|data| with_field(data, "notification_id", Value::Null)],
+            // Only an order as a whole could be stuck before.
+            "FulfilmentResumed" => &[|data| with_field(data, "refund", false)],
+            _ => &[],
+        }
+    }
+
+    /// The schema version that events of this type are written with.
+    pub fn schema(&self) -> u32 {
+        stored_event::newest_schema(Self::upcasters(self.event_type()))
+    }
+
     /// Whether this is what becomes of a refund that staff have requested.
     pub fn is_of_a_refund(&self) -> bool {
         matches!(self, Self::RefundRequested(_) | Self::RefundCompleted(_) | Self::RefundFailed(_))
@@ -412,12 +426,14 @@ impl OrderEvent {
 
     /// Reads an event back. Fails rather than skip one: a history with a hole in it is not the order's history.
     pub fn read(event_type: &str, schema: u32, data: &Value) -> Result<Self, UnreadableEvent> {
-        stored_event::read(&Self::TYPES, Self::SCHEMA, event_type, schema, data)
+        stored_event::read(&Self::TYPES, Self::upcasters(event_type), event_type, schema, data)
     }
 }
 
 /// The state of an order: where it stands, whether it asks for a person there, and what staff have given back of it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+///
+/// It is stored only in snapshots, which are thrown away when it changes: see [`Order::SNAPSHOT_SCHEMA`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Order {
     pub course: Course,
     /// What did not get done; until anything else happens to the order.
@@ -427,7 +443,7 @@ pub struct Order {
 }
 
 /// A refund that staff have requested, and what became of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StaffRefund {
     pub requested: RequestedRefund,
     pub state: RefundState,
@@ -443,7 +459,7 @@ pub enum RefundState {
 }
 
 /// Where an order stands. Each variant holds only what is true in it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Course {
     /// No event yet.
     #[default]
@@ -462,7 +478,7 @@ pub enum Course {
 }
 
 /// What is recorded as done for an order and not yet as undone.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Held {
     pub reservation: Option<Reservation>,
     pub payment: Option<Payment>,
@@ -488,7 +504,7 @@ impl Held {
 }
 
 /// How an order ends that is not to be delivered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ending {
     Rejected(RejectionReason),
     Cancelled(CancelReason),
@@ -505,6 +521,10 @@ impl fmt::Display for Ending {
 }
 
 impl Order {
+    /// To be raised whenever the same events make another state than before, or the state is written in another way.
+    /// Snapshots of another number are then as good as none, so nothing has to be migrated.
+    pub const SNAPSHOT_SCHEMA: u32 = 1;
+
     pub fn from_events<'e>(events: impl IntoIterator<Item = &'e OrderEvent>) -> Self {
         events.into_iter().fold(Self::default(), Self::evolve)
     }
@@ -742,27 +762,57 @@ pub enum UndoRejection {
 mod tests {
     use super::*;
     use crate::spec::{
-        any_history, cancel_requested, created, flagged_at, one_event_of_each_type, paid, refund_completed,
-        refund_requested, reserved,
+        any_history, cancel_requested, cancelled, confirmed, created, delivered, flagged_at, one_event_of_each_type,
+        paid, refund_completed, refund_failed, refund_requested, refunded, rejected, reservation_failed, reserved,
+        shipped, skipped,
     };
     use proptest::prelude::*;
+    use serde_json::json;
 
     #[test]
     fn stored_events_stay_readable() {
-        let golden = include_str!("order/events.golden.jsonl");
-        let read: Vec<OrderEvent> = golden
-            .lines()
-            .map(|line| {
-                let stored: Value = serde_json::from_str(line).unwrap();
-                let schema = u32::try_from(stored["schema"].as_u64().unwrap()).unwrap();
-                OrderEvent::read(stored["type"].as_str().unwrap(), schema, &stored["data"]).unwrap()
-            })
-            .collect();
-        assert_eq!(read, one_event_of_each_type());
-        for (line, event) in golden.lines().zip(&read) {
-            let written = serde_json::json!({"type": event.event_type(), "schema": OrderEvent::SCHEMA, "data": event.data().unwrap()});
-            assert_eq!(serde_json::from_str::<Value>(line).unwrap(), written, "what is written has changed");
-        }
+        stored_event::golden::assert_readable(
+            include_str!("order/events.golden.jsonl"),
+            &one_event_of_each_type(),
+            |event| (event.event_type(), event.schema()),
+            OrderEvent::read,
+        );
+    }
+
+    #[test]
+    fn an_event_that_had_a_field_before_its_schema_said_so_keeps_it() {
+        let told = json!({"reason": "changed my mind", "notification_id": "n-1"});
+        let read = OrderEvent::read("OrderCancelled", 1, &told).unwrap();
+        assert_eq!(read.data().unwrap(), told);
+        let resumed = json!({"reason": "the provider is back", "undo": false, "refund": true});
+        let read = OrderEvent::read("FulfilmentResumed", 1, &resumed).unwrap();
+        assert_eq!(read.data().unwrap(), resumed);
+    }
+
+    #[test]
+    fn snapshots_are_what_their_schema_says() {
+        let shipped = [created(), reserved(), paid(), shipped()];
+        let undone = [cancel_requested(), skipped(SkippableStep::CancelShipment)];
+        let confirmed = [&shipped[..], &[confirmed(), refund_requested(100)]].concat();
+        let histories = [
+            vec![],
+            vec![created(), flagged_at("validate-order")],
+            shipped[..2].to_vec(),
+            shipped[..3].to_vec(),
+            shipped.to_vec(),
+            confirmed.clone(),
+            [&confirmed[..], &[refund_completed(100), delivered()]].concat(),
+            [&confirmed[..], &[refund_failed(100)], &undone[..]].concat(),
+            [&shipped[..], &undone[..], &[refunded()]].concat(),
+            vec![created(), cancel_requested(), cancelled()],
+            vec![created(), reservation_failed(), rejected()],
+        ];
+        let states = histories.iter().map(Order::from_events);
+        stored_event::golden::assert_snapshots(
+            include_str!("order/snapshots.golden.jsonl"),
+            Order::SNAPSHOT_SCHEMA,
+            &states.collect::<Vec<_>>(),
+        );
     }
 
     #[test]
@@ -779,14 +829,27 @@ mod tests {
 
     #[test]
     fn an_event_of_a_newer_schema_is_not_read_with_an_older_meaning() {
-        let error = OrderEvent::read("InventoryReleased", 2, &serde_json::json!({})).unwrap_err();
+        let error = OrderEvent::read("InventoryReleased", 2, &json!({})).unwrap_err();
         assert_eq!(error.to_string(), "event of type InventoryReleased was written by a newer version, with schema 2");
+        let error = OrderEvent::read("OrderRejected", 3, &json!({})).unwrap_err();
+        assert_eq!(error.to_string(), "event of type OrderRejected was written by a newer version, with schema 3");
     }
 
     #[test]
     fn data_of_the_wrong_shape_is_an_error() {
-        let error = OrderEvent::read("PaymentCompleted", 1, &serde_json::json!({"amount": 3})).unwrap_err();
+        let error = OrderEvent::read("PaymentCompleted", 1, &json!({"amount": 3})).unwrap_err();
         assert_eq!(error.to_string(), "event of type PaymentCompleted and schema 1 has unreadable data");
+        let error = OrderEvent::read("OrderRejected", 1, &json!("no fields")).unwrap_err();
+        assert_eq!(error.to_string(), "event of type OrderRejected and schema 1 has unreadable data");
+        // What the first schema lacks, the second has to bring along.
+        for (event_type, data) in [
+            ("OrderRejected", json!({"reason": {"code": "expired"}})),
+            ("OrderCancelled", json!({"reason": "changed my mind"})),
+            ("FulfilmentResumed", json!({"reason": "the provider is back", "undo": true})),
+        ] {
+            assert!(OrderEvent::read(event_type, 1, &data).is_ok(), "{event_type}");
+            assert!(OrderEvent::read(event_type, 2, &data).is_err(), "{event_type}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! How the events of every aggregate are stored and read back: a type, the schema version, and the fields as JSON.
+//! How the events of every aggregate are stored and read back: a type, the type's schema version, and the fields as JSON.
 
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 /// An event whose type this version does not know, or whose data it cannot read.
 #[derive(Debug, thiserror::Error)]
@@ -19,16 +19,33 @@ pub enum UnreadableEvent {
     },
 }
 
+/// Lifts the data of one type of event from one schema version to the next. It knows JSON only, because the types of the
+/// code are those of the newest version; and what it does not understand it leaves, for the types to refuse.
+pub(crate) type Upcaster = fn(Value) -> Value;
+
+/// The schema version that a type of event has by now. Its upcasters say so: one lies between every two versions.
+pub(crate) fn newest_schema(upcasters: &[Upcaster]) -> u32 {
+    u32::try_from(upcasters.len()).map_or(u32::MAX, |lifts| lifts.saturating_add(1))
+}
+
+/// An upcaster's work where a version has added a field: events that were stored before it have this value.
+pub(crate) fn with_field(mut data: Value, name: &str, value: impl Into<Value>) -> Value {
+    if let Some(fields) = data.as_object_mut() {
+        fields.entry(name).or_insert_with(|| value.into());
+    }
+    data
+}
+
 /// The fields of an event that is tagged with `type` and `data`, without its type.
 pub(crate) fn data(event: &impl Serialize) -> Result<Value, serde_json::Error> {
     let mut tagged = serde_json::to_value(event)?;
     Ok(tagged.get_mut("data").map(Value::take).unwrap_or_default())
 }
 
-/// Reads an event of one of these types back, with the newest schema that is known.
+/// Reads an event of one of these types back, lifted from the schema that it was stored with to the newest.
 pub(crate) fn read<E: DeserializeOwned>(
     types: &[&str],
-    newest: u32,
+    upcasters: &[Upcaster],
     event_type: &str,
     schema: u32,
     data: &Value,
@@ -36,12 +53,81 @@ pub(crate) fn read<E: DeserializeOwned>(
     if !types.contains(&event_type) {
         return Err(UnreadableEvent::UnknownType(event_type.to_owned()));
     }
-    if schema > newest {
+    let lifted_before = usize::try_from(schema.saturating_sub(1)).unwrap_or(usize::MAX);
+    let Some(upcasters) = upcasters.get(lifted_before..) else {
         return Err(UnreadableEvent::NewerSchema { event_type: event_type.to_owned(), schema });
-    }
-    serde_json::from_value(json!({"type": event_type, "data": data})).map_err(|source| UnreadableEvent::BadData {
+    };
+    let data = upcasters.iter().fold(data.clone(), |data, upcast| upcast(data));
+    let tagged = Map::from_iter([("type".to_owned(), event_type.into()), ("data".to_owned(), data)]);
+    serde_json::from_value(tagged.into()).map_err(|source| UnreadableEvent::BadData {
         event_type: event_type.to_owned(),
         schema,
         source,
     })
+}
+
+#[cfg(test)]
+pub(crate) mod golden {
+    use std::{collections::BTreeMap, fmt::Debug};
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Stored {
+        #[serde(rename = "type")]
+        event_type: String,
+        schema: u32,
+        data: Value,
+    }
+
+    /// Holds the storage format still: `lines` has one event of each type as each schema version has stored it, and all
+    /// lines of a type mean the one event of that type in `known`.
+    pub(crate) fn assert_readable<E: Serialize + PartialEq + Debug>(
+        lines: &str,
+        known: &[E],
+        type_and_schema: impl Fn(&E) -> (&'static str, u32),
+        read: impl Fn(&str, u32, &Value) -> Result<E, UnreadableEvent>,
+    ) {
+        let mut types: BTreeMap<String, Vec<(&str, Stored)>> = BTreeMap::new();
+        for line in lines.lines() {
+            let stored: Stored = serde_json::from_str(line).unwrap();
+            types.entry(stored.event_type.clone()).or_default().push((line, stored));
+        }
+        for event in known {
+            let (event_type, newest) = type_and_schema(event);
+            let stored = types.remove(event_type).unwrap_or_default();
+            let versions: Vec<u32> = stored.iter().map(|(_, stored)| stored.schema).collect();
+            assert_eq!(versions, (1..=newest).collect::<Vec<_>>(), "the versions of {event_type} that have a line");
+            for (line, Stored { schema, data, .. }) in &stored {
+                let read = read(event_type, *schema, data).unwrap();
+                assert_eq!(read, *event, "this line no longer means what it did: {line}");
+            }
+            for pair in stored.windows(2) {
+                assert_ne!(pair[0].1.data, pair[1].1.data, "a version of {event_type} that changes nothing");
+            }
+            let written = serde_json::to_string(event).unwrap();
+            let written = written.replacen(",\"data\":", &format!(",\"schema\":{newest},\"data\":"), 1);
+            assert_eq!(stored.last().map(|(line, _)| *line), Some(written.as_str()), "what is written has changed");
+        }
+        assert!(types.is_empty(), "these types have lines, but no event: {:?}", types.keys());
+    }
+
+    /// Holds what a snapshot's schema number stands for: what these states are written as, and read back from.
+    pub(crate) fn assert_snapshots<S>(lines: &str, schema: u32, states: &[S])
+    where
+        S: Serialize + DeserializeOwned + PartialEq + Debug,
+    {
+        let written = states.iter().map(|state| {
+            let state = serde_json::to_string(state).unwrap();
+            format!("{{\"schema\":{schema},\"state\":{state}}}")
+        });
+        let golden: Vec<&str> = lines.lines().collect();
+        assert_eq!(written.collect::<Vec<_>>(), golden, "raise SNAPSHOT_SCHEMA, then write the golden file anew");
+        for (line, state) in golden.iter().zip(states) {
+            let stored: Value = serde_json::from_str(line).unwrap();
+            assert_eq!(&serde_json::from_value::<S>(stored["state"].clone()).unwrap(), state);
+        }
+    }
 }

@@ -1,8 +1,11 @@
 //! The event table. One item is one commit, so that many events are atomic and one conditional write is an append.
 
-use application::event_store::{
-    AppendError, Appended, Commit, EventLog, EventStore, LogPage, Metadata, RecordedEvent, Segment, StreamId,
-    Unavailable,
+use application::{
+    event_store::{
+        AppendError, Appended, Beginning, Commit, EventLog, EventStore, LogPage, Metadata, RecordedEvent, Segment,
+        StreamId, Unavailable,
+    },
+    ports::{Snapshot, Snapshots},
 };
 use aws_sdk_dynamodb::{
     Client,
@@ -14,21 +17,34 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Table, json_text, number};
+use super::{DynamoSnapshots, Table, json_text, number};
 
 pub struct DynamoEventStore {
     table: Table,
+    snapshots: Option<DynamoSnapshots>,
 }
 
 impl DynamoEventStore {
     pub fn new(client: Client, table: String) -> Self {
         let table =
             Table { client, name: table, partition_key: "stream", sort_key: Some("version"), what: "the event table" };
-        Self { table }
+        Self { table, snapshots: None }
+    }
+
+    /// For whoever loads streams that may be long.
+    #[must_use]
+    pub fn with_snapshots(self, table: String) -> Self {
+        let snapshots = Some(DynamoSnapshots::new(self.table.client.clone(), table));
+        Self { snapshots, ..self }
     }
 }
 
 impl EventStore for DynamoEventStore {
+    async fn read_first(&self, stream: &StreamId, limit: u32) -> Result<Beginning, Unavailable> {
+        let (rows, more): (Vec<CommitRow>, bool) = self.table.first_rows(stream.as_str(), limit).await?;
+        Ok(Beginning { commits: rows.into_iter().map(Commit::from).collect(), more })
+    }
+
     async fn read(&self, stream: &StreamId, after: u64) -> Result<Vec<Commit>, Unavailable> {
         let rows: Vec<CommitRow> = self.table.rows(stream.as_str(), Some(number(after))).await?;
         Ok(rows.into_iter().map(Commit::from).collect())
@@ -48,6 +64,10 @@ impl EventStore for DynamoEventStore {
         } else {
             Ok(Appended::Before(there))
         }
+    }
+
+    async fn snapshot(&self, stream: &StreamId) -> Option<Snapshot> {
+        self.snapshots.as_ref()?.load(stream).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 use adapters::dynamodb::{
     DynamoEventStore, DynamoInventory, DynamoNotifications, DynamoOrderViews, DynamoPayments, DynamoShipping,
+    DynamoSnapshots,
 };
 use aws_sdk_dynamodb::Client;
 
@@ -39,4 +40,9 @@ mod notifications {
 mod order_views {
     use super::{DynamoOrderViews, adapter, support::ORDERS};
     application::order_views_conformance!(adapter(|client, table| DynamoOrderViews::new(client, table, 1), ORDERS));
+}
+
+mod snapshots {
+    use super::{DynamoSnapshots, adapter, support::SNAPSHOTS};
+    application::snapshots_conformance!(adapter(DynamoSnapshots::new, SNAPSHOTS));
 }

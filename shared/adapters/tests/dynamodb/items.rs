@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use adapters::dynamodb::{
-    DynamoEventStore, DynamoInventory, DynamoNotifications, DynamoPayments, DynamoShipping, commit_from_image,
+    DynamoEventStore, DynamoInventory, DynamoNotifications, DynamoPayments, DynamoShipping, DynamoSnapshots,
+    commit_from_image,
 };
 use application::{
     event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId},
     ports::{
-        Catalogue, ChargeCancellation, ChargeRequest, Inventory, Notification, Notifications, Payments, RefundRequest,
-        ShipmentRequest, Shipping, StockLine,
+        Catalogue, ChargeCancellation, ChargeRequest, Inventory, Notification, Notifications, PastCommand, Payments,
+        RefundRequest, ShipmentRequest, Shipping, Snapshot, Snapshots, StockLine,
     },
 };
 use aws_lambda_events::event::dynamodb::Event;
@@ -27,7 +28,7 @@ use iso_currency::Currency;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{self, EVENTS, INVENTORY, NOTIFICATIONS, PAYMENTS, SHIPMENTS};
+use crate::support::{self, EVENTS, INVENTORY, NOTIFICATIONS, PAYMENTS, SHIPMENTS, SNAPSHOTS};
 
 const ORDER: &str = "5ec7b1f6-7d5e-4c6f-9f1b-0e6b5f6d7a10";
 const COMMAND: &str = "0a4c4b2e-52a5-4d0c-8b83-7d7d3c3f3c11";
@@ -133,6 +134,23 @@ async fn an_attribute_without_a_value_is_left_out() {
     commit.metadata.traceparent = None;
     DynamoEventStore::new(client.clone(), EVENTS.to_owned()).append(&commit).await.unwrap();
     assert_eq!(item(&client, EVENTS).await.get("traceparent"), None);
+}
+
+#[tokio::test]
+async fn a_snapshot_is_one_item() {
+    let client = Client::from_conf(support::database().await);
+    let command = PastCommand { id: COMMAND.parse().unwrap(), fingerprint: "f00".to_owned(), version: 100 };
+    let (stream, state) = (StreamId::order(order()), json!({"course": "NotCreated"}));
+    let snapshot = Snapshot { stream, version: 100, schema: 1, state, commands: vec![command] };
+    DynamoSnapshots::new(client.clone(), SNAPSHOTS.to_owned()).save(&snapshot).await.unwrap();
+    let expected = json!({
+        "stream": {"S": format!("order#{ORDER}")},
+        "version": {"N": "100"},
+        "schema": {"N": "1"},
+        "state": {"S": "{\"course\":\"NotCreated\"}"},
+        "commands": {"S": format!("[[\"{COMMAND}\",\"f00\",100]]")},
+    });
+    assert_eq!(item(&client, SNAPSHOTS).await, expected);
 }
 
 fn stream_record(image: &Value) -> serde_dynamo::Item {

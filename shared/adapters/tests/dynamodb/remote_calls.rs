@@ -1,16 +1,22 @@
 //! How many remote calls a piece of work costs, and which. A change of these numbers is a change of price and latency.
 
-use adapters::dynamodb::{DynamoEventStore, DynamoInventory, DynamoOrderViews, DynamoPayments, DynamoShipping};
+use adapters::dynamodb::{
+    DynamoEventStore, DynamoInventory, DynamoOrderViews, DynamoPayments, DynamoShipping, DynamoSnapshots,
+};
 use application::{
     create_order::{OrderPlaced, create_order},
     event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId, fingerprint},
+    event_stream::CustomerStream,
     ports::{
         Catalogue, ChargeCancellation, ChargeRequest, Inventory, OrderViews, Payments, RefundRequest, ShipmentRequest,
         Shipping, StockLine,
     },
+    take_snapshot::{Taken, take_snapshot},
 };
+use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::{DateTime, Utc};
 use domain::{
+    customer::Customer,
     ids::{CustomerId, OrderId, PaymentMethod, ProductId},
     money::{Money, Quantity},
     order::create::{CreateOrder, RequestedItem, RequestedItems},
@@ -18,10 +24,10 @@ use domain::{
     text::Text,
 };
 use iso_currency::Currency;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{EVENTS, INVENTORY, ORDERS, PAYMENTS, SHIPMENTS, watched};
+use crate::support::{EVENTS, Fault, INVENTORY, ORDERS, PAYMENTS, SHIPMENTS, SNAPSHOTS, watched};
 
 fn order_id() -> OrderId {
     OrderId::new(Uuid::new_v4())
@@ -261,27 +267,31 @@ async fn a_shipment_costs_one_write_and_its_cancellation_one_or_two() {
     assert_eq!(wire.calls(), ["UpdateItem"]);
 }
 
+/// A commit of one event.
+fn commit(stream: &StreamId, version: u64, event_type: &str, data: Value) -> Commit {
+    Commit {
+        stream: stream.clone(),
+        version,
+        events: vec![RecordedEvent { event_type: event_type.to_owned(), schema: 1, data }],
+        metadata: Metadata {
+            command_id: Uuid::new_v4(),
+            fingerprint: String::new(),
+            actor: String::new(),
+            correlation_id: String::new(),
+            causation_id: String::new(),
+            traceparent: None,
+            occurred_at: DateTime::UNIX_EPOCH,
+        },
+    }
+}
+
 #[tokio::test]
 async fn a_stream_costs_one_query_per_megabyte() {
     let (client, wire) = watched().await;
     let store = DynamoEventStore::new(client, EVENTS.to_owned());
     let stream = StreamId::order(order_id());
     for version in 1..=4 {
-        let data = json!({"padding": "x".repeat(300 * 1024)});
-        let commit = Commit {
-            stream: stream.clone(),
-            version,
-            events: vec![RecordedEvent { event_type: "Large".to_owned(), schema: 1, data }],
-            metadata: Metadata {
-                command_id: Uuid::new_v4(),
-                fingerprint: String::new(),
-                actor: String::new(),
-                correlation_id: String::new(),
-                causation_id: String::new(),
-                traceparent: None,
-                occurred_at: DateTime::UNIX_EPOCH,
-            },
-        };
+        let commit = commit(&stream, version, "Large", json!({"padding": "x".repeat(300 * 1024)}));
         store.append(&commit).await.unwrap();
     }
     wire.calls();
@@ -289,4 +299,67 @@ async fn a_stream_costs_one_query_per_megabyte() {
     assert_eq!(wire.calls(), ["Query", "Query"]);
     assert_eq!(store.read(&stream, 3).await.unwrap().len(), 1);
     assert_eq!(wire.calls(), ["Query"]);
+}
+
+#[tokio::test]
+async fn a_short_stream_is_loaded_in_one_call_and_a_long_one_from_its_snapshot_in_three() {
+    let (client, wire) = watched().await;
+    let snapshots = DynamoSnapshots::new(client.clone(), SNAPSHOTS.to_owned());
+    let store = DynamoEventStore::new(client.clone(), EVENTS.to_owned()).with_snapshots(SNAPSHOTS.to_owned());
+    let anna = CustomerId::parse("anna").unwrap();
+    let stream = StreamId::customer(&anna);
+    let open = async |version: u64| {
+        wire.calls();
+        assert_eq!(CustomerStream::open(&store, anna.clone()).await.unwrap().version(), version);
+        wire.calls()
+    };
+    let take = async |version: u64| {
+        wire.calls();
+        let taken = take_snapshot::<Customer>(&store, &snapshots, anna.clone(), version).await.unwrap();
+        (taken, wire.calls())
+    };
+    assert_eq!(open(0).await, ["Query"]);
+    for version in 1..=1_000 {
+        let data = json!({"first_name": "Anna", "last_name": version.to_string(), "email": "anna@example.com"});
+        store.append(&commit(&stream, version, "CustomerProfileUpdated", data)).await.unwrap();
+        match version {
+            99 => assert_eq!(open(99).await, ["Query"]),
+            101 => assert_eq!(open(101).await, ["Query", "GetItem", "Query"]),
+            950 => {
+                let (taken, calls) = take(950).await;
+                assert_eq!(taken, Taken::Now);
+                assert_eq!(calls, ["GetItem", "Query", "GetItem", "Query", "PutItem"]);
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(open(1_000).await, ["Query", "GetItem", "Query"]);
+    assert_eq!(take(1_000).await, (Taken::NotDue, vec!["GetItem".to_owned()]));
+    let without = DynamoEventStore::new(client, EVENTS.to_owned());
+    wire.calls();
+    let told = CustomerStream::open(&without, anna.clone()).await.unwrap().snapshot().unwrap();
+    assert_eq!(wire.calls(), ["Query", "Query"]);
+    assert_eq!(CustomerStream::open(&store, anna).await.unwrap().snapshot().unwrap(), told);
+}
+
+#[tokio::test]
+async fn a_snapshot_that_cannot_be_had_or_read_costs_a_call_and_nothing_else() {
+    let (client, wire) = watched().await;
+    let store = DynamoEventStore::new(client.clone(), EVENTS.to_owned()).with_snapshots(SNAPSHOTS.to_owned());
+    let anna = CustomerId::parse("anna").unwrap();
+    for version in 1..=101 {
+        let data = json!({"first_name": "Anna", "last_name": "Wang", "email": "anna@example.com"});
+        let commit = commit(&StreamId::customer(&anna), version, "CustomerProfileUpdated", data);
+        store.append(&commit).await.unwrap();
+    }
+    let put = client.put_item().table_name(SNAPSHOTS).item("stream", AttributeValue::S("customer#anna".to_owned()));
+    put.item("version", AttributeValue::N("101".to_owned())).send().await.unwrap();
+    for fault in [None, Some(Fault::NotSent)] {
+        wire.calls();
+        if let Some(fault) = fault {
+            wire.fail(1, fault);
+        }
+        assert_eq!(CustomerStream::open(&store, anna.clone()).await.unwrap().version(), 101);
+        assert_eq!(wire.calls(), ["Query", "GetItem", "Query"]);
+    }
 }

@@ -27,6 +27,7 @@ pub(crate) const INVENTORY: &str = "inventory";
 pub(crate) const PAYMENTS: &str = "payments";
 pub(crate) const SHIPMENTS: &str = "shipments";
 pub(crate) const NOTIFICATIONS: &str = "notifications";
+pub(crate) const SNAPSHOTS: &str = "snapshots";
 
 /// A database that lives as long as the test, and the settings of a client for it.
 pub(crate) async fn database() -> Config {
@@ -37,6 +38,7 @@ pub(crate) async fn database() -> Config {
     create_table(&database, PAYMENTS, "order_id", Some(("entry", "S")));
     create_table(&database, SHIPMENTS, "idempotency_key", None);
     create_table(&database, NOTIFICATIONS, "idempotency_key", None);
+    create_table(&database, SNAPSHOTS, "stream", None);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(dynoxide::server::serve_on(listener, database));

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{at_once, moment, order_id};
 use crate::event_store::{
-    AppendError, Appended, Commit, EventLog, EventStore, LogPage, Metadata, RecordedEvent, Segment, StreamId,
+    AppendError, Appended, Beginning, Commit, EventLog, EventStore, LogPage, Metadata, RecordedEvent, Segment, StreamId,
 };
 
 /// One test per law; `make` is a future of the store.
@@ -19,6 +19,8 @@ macro_rules! event_store_conformance {
             a_commit_of_several_events_takes_as_many_numbers
             a_read_sees_every_append_before_it
             reading_after_an_event_leaves_out_what_came_before
+            the_first_commits_are_as_many_as_asked_for_and_tell_whether_there_are_more
+            the_beginning_of_a_stream_of_several_megabytes_tells_that_there_is_more
             streams_do_not_see_each_other
             of_twenty_commands_at_one_version_exactly_one_wins
             a_repeated_command_is_answered_with_its_first_commit
@@ -121,6 +123,30 @@ pub async fn reading_after_an_event_leaves_out_what_came_before(store: &impl Eve
     assert_eq!(store.read(&stream, 2).await.unwrap(), rest);
     assert_eq!(store.read(&stream, 3).await.unwrap(), rest[1..]);
     assert_eq!(store.read(&stream, 4).await.unwrap(), []);
+}
+
+pub async fn the_first_commits_are_as_many_as_asked_for_and_tell_whether_there_are_more(store: &impl EventStore) {
+    let stream = stream();
+    assert_eq!(store.read_first(&stream, 5).await.unwrap(), Beginning { commits: vec![], more: false });
+    let commits: Vec<Commit> = (1..=12).map(|version| commit(&stream, version)).collect();
+    for commit in &commits {
+        append_new(store, commit).await;
+    }
+    let beginning = store.read_first(&stream, 5).await.unwrap();
+    assert_eq!(beginning, Beginning { commits: commits[..5].to_vec(), more: true });
+    assert_eq!(store.read_first(&stream, 100).await.unwrap(), Beginning { commits, more: false });
+}
+
+pub async fn the_beginning_of_a_stream_of_several_megabytes_tells_that_there_is_more(store: &impl EventStore) {
+    let stream = stream();
+    let commits: Vec<Commit> = (1..=12).map(|version| commit_of_bytes(&stream, version, 150 * 1024)).collect();
+    for commit in &commits {
+        append_new(store, commit).await;
+    }
+    let beginning = store.read_first(&stream, 100).await.unwrap();
+    let (first, rest) = commits.split_at(beginning.commits.len());
+    assert!(!first.is_empty() && beginning.commits == first, "not what was appended first");
+    assert_eq!(beginning.more, !rest.is_empty());
 }
 
 pub async fn streams_do_not_see_each_other(store: &impl EventStore) {
