@@ -2,6 +2,7 @@
 
 mod customer_orders;
 mod event_store;
+mod index;
 mod inventory;
 mod notifications;
 mod order_views;
@@ -11,6 +12,7 @@ mod shipping;
 mod snapshots;
 
 pub use event_store::{DynamoEventStore, UnreadableCommit, commit_from_image};
+pub use index::DynamoIndex;
 pub use inventory::DynamoInventory;
 pub use notifications::DynamoNotifications;
 pub use order_views::DynamoOrderViews;

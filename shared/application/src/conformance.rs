@@ -12,6 +12,7 @@
 )]
 
 pub mod event_store;
+pub mod index;
 pub mod inventory;
 pub mod notifications;
 pub mod order_views;

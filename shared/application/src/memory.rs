@@ -8,7 +8,8 @@
 )]
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, VecDeque, btree_map},
+    ops::Bound,
     sync::Mutex,
 };
 
@@ -29,10 +30,11 @@ use crate::{
         AppendError, Appended, Beginning, Commit, EventLog, EventStore, LogPage, Segment, StreamId, Unavailable,
     },
     ports::{
-        Catalogue, ChargeCancellation, ChargeError, ChargeRequest, CustomerOrders, DeliveryError, EventBus,
-        ExecutionState, Fulfilment, FulfilmentInput, Inventory, LedgerEntry, Notification, Notifications, OpenOrders,
-        OrderViews, Payments, PublishError, PublishedEvent, RefundError, RefundRequest, ReserveError, SaveError,
-        ShipmentError, ShipmentRequest, Shipping, Snapshot, Snapshots, StockLine, TakeBackError,
+        Catalogue, ChargeCancellation, ChargeError, ChargeRequest, CustomerOrders, DeliveryError, Entry, EventBus,
+        ExecutionState, Fulfilment, FulfilmentInput, Index, Inventory, LedgerEntry, Notification, Notifications,
+        OpenOrders, OrderViews, Payments, Position, Posting, PublishError, PublishedEvent, RefundError, RefundRequest,
+        ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping, Snapshot, Snapshots, StockLine,
+        TakeBackError,
     },
     sandbox,
 };
@@ -587,8 +589,8 @@ impl OrderViews for MemoryOrderViews {
 
     async fn place(&self, view: &OrderView) -> Result<(), SaveError> {
         let place = || match self.views.lock().unwrap().entry(view.id) {
-            Entry::Occupied(_) => Err(SaveError::Superseded),
-            Entry::Vacant(place) => {
+            btree_map::Entry::Occupied(_) => Err(SaveError::Superseded),
+            btree_map::Entry::Vacant(place) => {
                 place.insert(view.clone());
                 Ok(())
             }
@@ -644,6 +646,69 @@ impl OrderViews for MemoryOrderViews {
         open.sort_by_key(|view| (view.attention.is_some(), view.created_at));
         let ids = open.iter().take(limit).map(|view| view.id).collect();
         Ok(OpenOrders { ids, more: open.len() > limit })
+    }
+}
+
+/// The postings of one term, with their texts.
+type Postings = BTreeMap<Position, String>;
+
+#[derive(Default)]
+pub struct MemoryIndex {
+    lists: Mutex<BTreeMap<String, Postings>>,
+    /// How many postings each read has answered since this was last asked for.
+    reads: Mutex<Vec<usize>>,
+    pub faults: Faults,
+}
+
+impl MemoryIndex {
+    /// How many postings each call of `newest` has answered since this was last asked.
+    pub fn reads(&self) -> Vec<usize> {
+        std::mem::take(&mut *self.reads.lock().unwrap())
+    }
+}
+
+impl Index for MemoryIndex {
+    async fn add(&self, entries: &[Entry]) -> Result<(), Unavailable> {
+        let add = || {
+            let mut lists = self.lists.lock().unwrap();
+            for Entry { term, posting } in entries {
+                lists.entry(term.clone()).or_default().insert(posting.position(), posting.text.clone());
+            }
+        };
+        self.faults.around("the index", add).await
+    }
+
+    async fn remove(&self, entries: &[Entry]) -> Result<(), Unavailable> {
+        let remove = || {
+            let mut lists = self.lists.lock().unwrap();
+            for Entry { term, posting } in entries {
+                lists.entry(term.clone()).or_default().remove(&posting.position());
+            }
+        };
+        self.faults.around("the index", remove).await
+    }
+
+    async fn newest(
+        &self,
+        term: &str,
+        not_after: Option<&Position>,
+        not_before: Option<DateTime<Utc>>,
+        limit: usize,
+    ) -> Result<Vec<Posting>, Unavailable> {
+        let lists = self.lists.lock().unwrap();
+        let up_to = not_after.map_or(Bound::Unbounded, Bound::Included);
+        let from = not_before.map(Position::start_of);
+        let list = lists.get(term).into_iter().flat_map(|list| list.range((Bound::Unbounded, up_to)).rev());
+        let wanted = list.take_while(|(position, _)| from.as_ref().is_none_or(|from| *position >= from)).take(limit);
+        let postings: Vec<Posting> = wanted
+            .map(|(position, text)| Posting {
+                at: DateTime::from_timestamp_millis(position.millis()).unwrap(),
+                id: position.id().to_owned(),
+                text: text.clone(),
+            })
+            .collect();
+        self.reads.lock().unwrap().push(postings.len());
+        Ok(postings)
     }
 }
 

@@ -367,6 +367,77 @@ pub trait Snapshots: Send + Sync {
     fn save(&self, snapshot: &Snapshot) -> impl Future<Output = Result<(), Unavailable>> + Send;
 }
 
+/// Where a posting stands among those of its term: by time, in milliseconds, then by id. The newest is the greatest.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    millis: i64,
+    id: String,
+}
+
+impl Position {
+    pub fn new(at: DateTime<Utc>, id: impl Into<String>) -> Self {
+        Self { millis: at.timestamp_millis(), id: id.into() }
+    }
+
+    /// Before everything that happened at this time, and after whatever happened earlier: no posting has an empty id.
+    pub fn start_of(at: DateTime<Utc>) -> Self {
+        Self::new(at, "")
+    }
+
+    pub fn millis(&self) -> i64 {
+        self.millis
+    }
+
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+/// Something that is found under a term.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Posting {
+    /// Counted in milliseconds.
+    pub at: DateTime<Utc>,
+    /// Never empty.
+    pub id: String,
+    /// What the reader of a list has to know of it without reading more; may be empty.
+    pub text: String,
+}
+
+impl Posting {
+    pub fn position(&self) -> Position {
+        Position::new(self.at, self.id.as_str())
+    }
+}
+
+/// A posting and the term that it stands under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub term: String,
+    pub posting: Posting,
+}
+
+/// Lists of postings, one for each term. At most one posting of a term stands at a position.
+pub trait Index: Send + Sync {
+    /// Any number of entries, in any order. One whose term and position are taken replaces what is there; of several such
+    /// in one call, the last one counts. Some may be there also after an error.
+    fn add(&self, entries: &[Entry]) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// Takes out what stands at the entries' terms and positions, whatever its text. MUST also be an answer where nothing
+    /// stands. Some may be gone also after an error.
+    fn remove(&self, entries: &[Entry]) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// The term's postings at or before `not_after` and not earlier than `not_before`, newest first: all of them, or the
+    /// newest `limit`. MUST see every call that was answered before. MUST NOT cost more the more postings there are besides.
+    fn newest(
+        &self,
+        term: &str,
+        not_after: Option<&Position>,
+        not_before: Option<DateTime<Utc>>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Posting>, Unavailable>> + Send;
+}
+
 /// One event on its way to whoever subscribed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PublishedEvent {

@@ -3,8 +3,7 @@
 use std::future::ready;
 
 use application::memory::{
-    MemoryEventStore, MemoryInventory, MemoryNotifications, MemoryOrderViews, MemoryPayments, MemoryShipping,
-    MemorySnapshots,
+        MemoryEventStore, MemoryIndex, MemoryInventory, MemoryNotifications, MemoryOrderViews, MemoryPayments, MemoryShipping, MemorySnapshots,
 };
 
 mod event_store {
@@ -33,6 +32,8 @@ mod order_views {
 
 mod snapshots {
     application::snapshots_conformance!(super::ready(super::MemorySnapshots::default()));
+mod index {
+    application::index_conformance!(super::ready(super::MemoryIndex::default()));
 }
 
 #[test]
@@ -45,6 +46,7 @@ fn every_law_has_its_test() {
         include_str!("../src/conformance/notifications.rs"),
         include_str!("../src/conformance/order_views.rs"),
         include_str!("../src/conformance/snapshots.rs"),
+        include_str!("../src/conformance/index.rs"),
     ];
     for suite in suites {
         let laws: Vec<&str> = suite

@@ -1,8 +1,8 @@
 //! The `DynamoDB` adapters obey the laws of their ports.
 
 use adapters::dynamodb::{
-    DynamoEventStore, DynamoInventory, DynamoNotifications, DynamoOrderViews, DynamoPayments, DynamoShipping,
-    DynamoSnapshots,
+    DynamoEventStore, DynamoIndex, DynamoInventory, DynamoNotifications, DynamoOrderViews, DynamoPayments,
+    DynamoShipping, DynamoSnapshots,
 };
 use aws_sdk_dynamodb::Client;
 
@@ -45,4 +45,15 @@ mod order_views {
 mod snapshots {
     use super::{DynamoSnapshots, adapter, support::SNAPSHOTS};
     application::snapshots_conformance!(adapter(DynamoSnapshots::new, SNAPSHOTS));
+}
+
+mod index {
+    use super::{Client, DynamoIndex, support};
+    use crate::support::INDEX;
+
+    async fn index() -> DynamoIndex {
+        DynamoIndex::new(Client::from_conf(support::database().await), INDEX.to_owned(), "1/".to_owned())
+    }
+
+    application::index_conformance!(index());
 }

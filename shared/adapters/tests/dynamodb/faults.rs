@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use adapters::dynamodb::{DynamoEventStore, DynamoInventory, DynamoPayments, DynamoShipping};
+use adapters::dynamodb::{DynamoEventStore, DynamoIndex, DynamoInventory, DynamoPayments, DynamoShipping};
 use application::{
     event_store::{AppendError, Appended, Commit, EventStore, Metadata, RecordedEvent, StreamId},
     ports::{
-        Catalogue, ChargeCancellation, ChargeError, ChargeRequest, Inventory, LedgerEntry, Payments, RefundError,
-        RefundRequest, ReserveError, ShipmentError, ShipmentRequest, Shipping, StockLine,
+        Catalogue, ChargeCancellation, ChargeError, ChargeRequest, Entry, Index, Inventory, LedgerEntry, Payments,
+        Posting, RefundError, RefundRequest, ReserveError, ShipmentError, ShipmentRequest, Shipping, StockLine,
     },
 };
 use aws_sdk_dynamodb::config::retry::RetryConfig;
@@ -22,7 +22,7 @@ use iso_currency::Currency;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{EVENTS, Fault, INVENTORY, PAYMENTS, SHIPMENTS, Wire, watched, watched_with};
+use crate::support::{EVENTS, Fault, INDEX, INVENTORY, PAYMENTS, SHIPMENTS, Wire, watched, watched_with};
 
 /// Runs `round` once for each way a call can be lost and each call that may be: until a round says that nothing was lost.
 async fn at_each_call(mut round: impl AsyncFnMut(usize, Fault) -> bool) {
@@ -270,6 +270,42 @@ async fn products_that_a_batch_left_out_are_asked_for_again() {
     wire.fail(0, Fault::Instead(200, nothing.to_string()));
     assert_eq!(inventory.products(&ids).await.unwrap().len(), 2);
     assert_eq!(wire.calls(), ["BatchGetItem", "BatchGetItem"]);
+}
+
+/// An answer of `BatchWriteItem` that has written nothing.
+fn nothing_written(entry: &Entry) -> Fault {
+    let item = json!({
+        "term": {"S": entry.term}, "place": {"S": format!("0000000000000000/{}", entry.posting.id)}, "text": {"S": "x"}
+    });
+    let unprocessed = json!({"UnprocessedItems": {INDEX: [{"PutRequest": {"Item": item}}]}});
+    Fault::Instead(200, unprocessed.to_string())
+}
+
+fn entry() -> Entry {
+    let posting = Posting { at: DateTime::UNIX_EPOCH, id: "a".to_owned(), text: "x".to_owned() };
+    Entry { term: "tea".to_owned(), posting }
+}
+
+#[tokio::test]
+async fn entries_that_a_batch_left_out_are_written_again() {
+    let (client, wire) = watched().await;
+    let index = DynamoIndex::new(client, INDEX.to_owned(), String::new());
+    wire.fail(0, nothing_written(&entry()));
+    wire.fail(1, nothing_written(&entry()));
+    index.add(&[entry()]).await.unwrap();
+    assert_eq!(wire.calls(), ["BatchWriteItem"; 3]);
+    assert_eq!(index.newest("tea", None, None, 2).await.unwrap(), [entry().posting]);
+}
+
+#[tokio::test]
+async fn entries_that_every_batch_leaves_out_are_given_up() {
+    let (client, wire) = watched().await;
+    let index = DynamoIndex::new(client, INDEX.to_owned(), String::new());
+    for number in 0..50 {
+        wire.fail(number, nothing_written(&entry()));
+    }
+    index.add(&[entry()]).await.unwrap_err();
+    assert!(wire.calls().len() < 50);
 }
 
 fn charge() -> ChargeRequest {

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use adapters::dynamodb::{
-    DynamoEventStore, DynamoInventory, DynamoNotifications, DynamoPayments, DynamoShipping, DynamoSnapshots,
-    commit_from_image,
+    DynamoEventStore, DynamoIndex, DynamoInventory, DynamoNotifications, DynamoPayments, DynamoShipping,
+    DynamoSnapshots, commit_from_image,
 };
 use application::{
     event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId},
     ports::{
-        Catalogue, ChargeCancellation, ChargeRequest, Inventory, Notification, Notifications, PastCommand, Payments,
-        RefundRequest, ShipmentRequest, Shipping, Snapshot, Snapshots, StockLine,
+        Catalogue, ChargeCancellation, ChargeRequest, Entry, Index, Inventory, Notification, Notifications,
+        PastCommand, Payments, Posting, RefundRequest, ShipmentRequest, Shipping, Snapshot, Snapshots, StockLine,
     },
 };
 use aws_lambda_events::event::dynamodb::Event;
@@ -28,7 +28,7 @@ use iso_currency::Currency;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{self, EVENTS, INVENTORY, NOTIFICATIONS, PAYMENTS, SHIPMENTS, SNAPSHOTS};
+use crate::support::{self, EVENTS, INDEX, INVENTORY, NOTIFICATIONS, PAYMENTS, SHIPMENTS, SNAPSHOTS};
 
 const ORDER: &str = "5ec7b1f6-7d5e-4c6f-9f1b-0e6b5f6d7a10";
 const COMMAND: &str = "0a4c4b2e-52a5-4d0c-8b83-7d7d3c3f3c11";
@@ -407,4 +407,22 @@ async fn a_notification_says_no_more_of_the_customer_than_the_id() {
         "template": {"S": "order-confirmed"},
     });
     assert_eq!(without_time(item(&client, NOTIFICATIONS).await, "sent_at"), expected);
+}
+
+#[tokio::test]
+async fn a_posting_is_an_item_in_its_terms_list() {
+    let client = Client::from_conf(support::database().await);
+    let index = DynamoIndex::new(client.clone(), INDEX.to_owned(), "2/".to_owned());
+    let at = "2026-01-02T03:04:05.678901234Z".parse().unwrap();
+    let posting = Posting { at, id: ORDER.to_owned(), text: "王".to_owned() };
+    let mut entry = Entry { term: "search/王".to_owned(), posting };
+    index.add(std::slice::from_ref(&entry)).await.unwrap();
+    let place = format!("0001767323045678/{ORDER}");
+    let stored = json!({"term": {"S": "2/search/王"}, "place": {"S": place}, "text": {"S": "王"}});
+    assert_eq!(item(&client, INDEX).await, stored);
+    entry.posting.text.clear();
+    index.add(std::slice::from_ref(&entry)).await.unwrap();
+    assert_eq!(item(&client, INDEX).await, json!({"term": {"S": "2/search/王"}, "place": {"S": place}}));
+    let other = DynamoIndex::new(client, INDEX.to_owned(), "3/".to_owned());
+    assert_eq!(other.newest(&entry.term, None, None, 1).await.unwrap(), []);
 }

@@ -1,15 +1,15 @@
 //! How many remote calls a piece of work costs, and which. A change of these numbers is a change of price and latency.
 
 use adapters::dynamodb::{
-    DynamoEventStore, DynamoInventory, DynamoOrderViews, DynamoPayments, DynamoShipping, DynamoSnapshots,
+    DynamoEventStore, DynamoIndex, DynamoInventory, DynamoOrderViews, DynamoPayments, DynamoShipping, DynamoSnapshots,
 };
 use application::{
     create_order::{OrderPlaced, create_order},
     event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId, fingerprint},
     event_stream::CustomerStream,
     ports::{
-        Catalogue, ChargeCancellation, ChargeRequest, Inventory, OrderViews, Payments, RefundRequest, ShipmentRequest,
-        Shipping, StockLine,
+        Catalogue, ChargeCancellation, ChargeRequest, Entry, Index, Inventory, OrderViews, Payments, Posting,
+        RefundRequest, ShipmentRequest, Shipping, StockLine,
     },
     take_snapshot::{Taken, take_snapshot},
 };
@@ -27,7 +27,7 @@ use iso_currency::Currency;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{EVENTS, Fault, INVENTORY, ORDERS, PAYMENTS, SHIPMENTS, SNAPSHOTS, watched};
+use crate::support::{EVENTS, Fault, INDEX, INVENTORY, ORDERS, PAYMENTS, SHIPMENTS, SNAPSHOTS, watched};
 
 fn order_id() -> OrderId {
     OrderId::new(Uuid::new_v4())
@@ -362,4 +362,24 @@ async fn a_snapshot_that_cannot_be_had_or_read_costs_a_call_and_nothing_else() {
         assert_eq!(CustomerStream::open(&store, anna.clone()).await.unwrap().version(), 101);
         assert_eq!(wire.calls(), ["Query", "GetItem", "Query"]);
     }
+}
+
+#[tokio::test]
+async fn entries_cost_one_write_for_each_twenty_five_and_a_page_of_a_list_one_query() {
+    let (client, wire) = watched().await;
+    let index = DynamoIndex::new(client, INDEX.to_owned(), String::new());
+    let at = DateTime::UNIX_EPOCH;
+    let posting = |number: usize| Posting { at, id: number.to_string(), text: String::new() };
+    let entries: Vec<Entry> = (0..51).map(|n| Entry { term: "tea".to_owned(), posting: posting(n) }).collect();
+    let twice = [entries.as_slice(), &entries].concat();
+    index.add(&twice).await.unwrap();
+    assert_eq!(wire.calls(), ["BatchWriteItem"; 3]);
+    for (limit, calls) in [(0, 0), (1, 1), (51, 1), (1_000, 1)] {
+        index.newest("tea", None, None, limit).await.unwrap();
+        assert_eq!(wire.calls(), vec!["Query"; calls], "{limit}");
+    }
+    index.remove(&twice).await.unwrap();
+    assert_eq!(wire.calls(), ["BatchWriteItem"; 3]);
+    index.add(&[]).await.unwrap();
+    assert_eq!(wire.calls().len(), 0);
 }

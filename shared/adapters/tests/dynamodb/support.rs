@@ -28,6 +28,7 @@ pub(crate) const PAYMENTS: &str = "payments";
 pub(crate) const SHIPMENTS: &str = "shipments";
 pub(crate) const NOTIFICATIONS: &str = "notifications";
 pub(crate) const SNAPSHOTS: &str = "snapshots";
+pub(crate) const INDEX: &str = "index";
 
 /// A database that lives as long as the test, and the settings of a client for it.
 pub(crate) async fn database() -> Config {
@@ -39,6 +40,7 @@ pub(crate) async fn database() -> Config {
     create_table(&database, SHIPMENTS, "idempotency_key", None);
     create_table(&database, NOTIFICATIONS, "idempotency_key", None);
     create_table(&database, SNAPSHOTS, "stream", None);
+    create_table(&database, INDEX, "term", Some(("place", "S")));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(dynoxide::server::serve_on(listener, database));
