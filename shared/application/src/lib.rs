@@ -14,6 +14,7 @@ pub mod rebuild_orders;
 pub mod reconcile;
 pub mod record_delivery;
 pub mod sandbox;
+pub mod search_orders;
 pub mod take_snapshot;
 
 #[cfg(feature = "testing")]

@@ -3,7 +3,8 @@
 use std::future::ready;
 
 use application::memory::{
-        MemoryEventStore, MemoryIndex, MemoryInventory, MemoryNotifications, MemoryOrderViews, MemoryPayments, MemoryShipping, MemorySnapshots,
+    MemoryEventStore, MemoryIndex, MemoryInventory, MemoryNotifications, MemoryOrderViews, MemoryPayments,
+    MemoryShipping, MemorySnapshots,
 };
 
 mod event_store {
@@ -32,6 +33,8 @@ mod order_views {
 
 mod snapshots {
     application::snapshots_conformance!(super::ready(super::MemorySnapshots::default()));
+}
+
 mod index {
     application::index_conformance!(super::ready(super::MemoryIndex::default()));
 }
