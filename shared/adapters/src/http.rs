@@ -2,6 +2,7 @@
 
 mod body;
 mod problem;
+mod query;
 
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use uuid::Uuid;
 
 pub use body::{FieldErrors, MoneyBody};
 pub use problem::{FieldError, Problem};
+pub use query::{Query, link};
 
 use crate::lambda::invocation_span;
 
@@ -141,6 +143,13 @@ impl ApiRequest {
 
     pub fn query_parameter(&self, name: &str) -> Option<String> {
         self.request.query_string_parameters_ref().and_then(|parameters| parameters.first(name)).map(str::to_owned)
+    }
+
+    /// The parameters of the query, which may have these names and no others.
+    pub fn query(&self, names: &[&str]) -> Query {
+        let parameters = self.request.query_string_parameters_ref();
+        let pairs = parameters.into_iter().flat_map(|parameters| parameters.iter());
+        Query::new(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())), names)
     }
 
     /// The value of a header; `None` when it is absent, or not text in visible ASCII.

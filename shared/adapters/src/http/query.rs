@@ -1,0 +1,198 @@
+//! Reads the parameters of a query so that one answer names every one that is wrong, and writes links to other pages.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use domain::text::Invalid;
+
+use super::{FieldError, Problem};
+
+/// A page of a list, when the client asks for none in particular.
+const PAGE_SIZE: usize = 20;
+const PAGE_SIZE_MAX: usize = 100;
+
+/// The parameters of a query, and what is wrong with them.
+#[derive(Debug)]
+pub struct Query {
+    values: BTreeMap<String, String>,
+    errors: Vec<FieldError>,
+}
+
+impl Query {
+    pub(super) fn new(pairs: impl Iterator<Item = (String, String)>, names: &[&str]) -> Self {
+        let mut query = Self { values: BTreeMap::new(), errors: Vec::new() };
+        for (name, value) in pairs {
+            if !names.contains(&name.as_str()) {
+                query.wrong(&name, format!("is not a known parameter; known are {}", names.join(", ")));
+            } else if query.values.insert(name.clone(), value).is_some() {
+                query.wrong(&name, "must stand there once only");
+            }
+        }
+        query
+    }
+
+    /// Says of a parameter that it is wrong.
+    pub fn wrong(&mut self, name: &str, detail: impl Into<String>) {
+        let name: String = name.chars().take(64).collect();
+        let error = FieldError { pointer: format!("?{name}"), detail: detail.into() };
+        if !self.errors.contains(&error) {
+            self.errors.push(error);
+        }
+    }
+
+    /// A parameter that may be left out; `None` within when it is, and `None` when it is wrong.
+    pub fn optional<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, Invalid>) -> Option<Option<T>> {
+        match self.values.get(name).map(|value| parse(value)).transpose() {
+            Ok(value) => Some(value),
+            Err(invalid) => {
+                self.wrong(name, invalid.to_string());
+                None
+            }
+        }
+    }
+
+    /// A parameter that has to be there; `None` when it is not, or wrong.
+    pub fn required<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, Invalid>) -> Option<T> {
+        let value = self.optional(name, parse)?;
+        if value.is_none() {
+            self.wrong(name, "is required");
+        }
+        value
+    }
+
+    /// `page_size`, 1 to 100.
+    pub fn page_size(&mut self) -> Option<usize> {
+        let size = self.optional("page_size", |text| match text.parse() {
+            Ok(size @ 1..=PAGE_SIZE_MAX) => Ok(size),
+            _ => Err(Invalid::new(format!("must be a whole number from 1 to {PAGE_SIZE_MAX}"))),
+        });
+        size.map(|size| size.unwrap_or(PAGE_SIZE))
+    }
+
+    /// `page`, from 1, and `page_size`. Pages reach to row number `rows_max`.
+    pub fn page(&mut self, rows_max: usize) -> Option<(usize, usize)> {
+        let page = self.optional("page", |text| match text.parse::<usize>() {
+            Ok(page @ 1..) => Ok(page),
+            _ => Err(Invalid::new("must be a whole number from 1")),
+        });
+        let (page, size) = page.map(|page| page.unwrap_or(1)).zip(self.page_size())?;
+        if page.saturating_mul(size) > rows_max {
+            self.wrong("page", format!("only the first {rows_max} can be paged through; ask for something narrower"));
+            return None;
+        }
+        Some((page, size))
+    }
+
+    /// What was read, if nothing is wrong with any parameter.
+    pub fn finish<T>(self, read: Option<T>) -> Result<T, Problem> {
+        match read {
+            Some(read) if self.errors.is_empty() => Ok(read),
+            _ => Err(Problem::invalid(self.errors)),
+        }
+    }
+}
+
+/// A relative URL with these parameters.
+pub fn link(path: &str, parameters: &[(&str, &str)]) -> String {
+    let mut link = path.to_owned();
+    for (number, (name, value)) in parameters.iter().enumerate() {
+        link.push(if number == 0 { '?' } else { '&' });
+        link.push_str(name);
+        link.push('=');
+        for byte in value.bytes() {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => link.push(char::from(byte)),
+                _ => {
+                    // Writing to a string cannot fail.
+                    let _ = write!(link, "%{byte:02X}");
+                }
+            }
+        }
+    }
+    link
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn query(pairs: &[(&str, &str)]) -> Query {
+        let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Query::new(pairs, &["q", "page", "page_size"])
+    }
+
+    fn text(value: &str) -> Result<String, Invalid> {
+        if value.is_empty() { Err(Invalid::new("must not be empty")) } else { Ok(value.to_owned()) }
+    }
+
+    /// The pointers of what is wrong.
+    fn pointers(problem: &Problem) -> Vec<String> {
+        let body = problem.body("/", "c");
+        let errors = body["errors"].as_array().unwrap();
+        errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_page_is_the_first_twenty_unless_another_is_asked_for() {
+        for (pairs, expected) in [
+            (&[][..], (1, 20)),
+            (&[("page", "50")], (50, 20)),
+            (&[("page_size", "100"), ("page", "10")], (10, 100)),
+            (&[("page_size", "1"), ("page", "1000")], (1_000, 1)),
+        ] {
+            let mut query = query(pairs);
+            let page = query.page(1_000);
+            assert_eq!(query.finish(page), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn pages_that_are_none_are_refused() {
+        for bad in ["0", "-1", "", "one", "1.5", "18446744073709551616"] {
+            let mut query = query(&[("page", bad), ("q", "x"), ("page_size", "0")]);
+            let read = query.page(1_000);
+            assert_eq!(pointers(&query.finish(read).unwrap_err()), ["?page", "?page_size"], "{bad}");
+        }
+        for (page, size, pointer) in [
+            ("1", "0", "?page_size"),
+            ("1", "101", "?page_size"),
+            ("51", "20", "?page"),
+            (&u64::MAX.to_string(), "2", "?page"),
+        ] {
+            let mut query = query(&[("page", page), ("page_size", size)]);
+            let read = query.page(1_000);
+            assert_eq!(pointers(&query.finish(read).unwrap_err()), [pointer], "{page} {size}");
+        }
+    }
+
+    #[test]
+    fn every_wrong_parameter_is_named_at_once() {
+        let mut query = query(&[("colour", "red"), ("page", "x"), ("page", "1"), ("q", ""), ("colour", "blue")]);
+        let q = query.required("q", text);
+        let page = query.page(1_000);
+        let problem = query.finish(q.zip(page)).unwrap_err();
+        assert_eq!((problem.status, pointers(&problem)), (400, vec!["?colour".into(), "?page".into(), "?q".into()]));
+    }
+
+    #[test]
+    fn what_is_required_has_to_be_there_and_what_is_unknown_must_not() {
+        let mut missing = query(&[]);
+        let q = missing.required("q", text);
+        assert_eq!(pointers(&missing.finish(q).unwrap_err()), ["?q"]);
+        let mut unknown = query(&[("q", "x"), (&"n".repeat(100), "")]);
+        let q = unknown.required("q", text);
+        assert_eq!(q.as_deref(), Some("x"));
+        let problem = unknown.finish(q).unwrap_err();
+        assert_eq!(pointers(&problem), [format!("?{}", "n".repeat(64))]);
+        let detail = json!("is not a known parameter; known are q, page, page_size");
+        assert_eq!(problem.body("/", "c")["errors"][0]["detail"], detail);
+    }
+
+    #[test]
+    fn a_link_says_its_parameters_so_that_they_come_back() {
+        let link = link("/x", &[("q", "王 a&b=c+%"), ("page", "2")]);
+        assert_eq!(link, "/x?q=%E7%8E%8B%20a%26b%3Dc%2B%25&page=2");
+        assert_eq!(super::link("/x", &[]), "/x");
+    }
+}
