@@ -28,3 +28,4 @@ mod readme;
 mod reads;
 mod refunds;
 mod sandbox;
+mod search;

@@ -1,5 +1,7 @@
 //! How many remote calls a piece of work costs, and which. A change of these numbers is a change of price and latency.
 
+use std::collections::HashMap;
+
 use adapters::dynamodb::{
     DynamoEventStore, DynamoIndex, DynamoInventory, DynamoOrderViews, DynamoPayments, DynamoShipping, DynamoSnapshots,
 };
@@ -11,6 +13,7 @@ use application::{
         Catalogue, ChargeCancellation, ChargeRequest, Entry, Index, Inventory, OrderViews, Payments, Posting,
         RefundRequest, ShipmentRequest, Shipping, StockLine,
     },
+    search_orders::{entries_of, search_orders},
     take_snapshot::{Taken, take_snapshot},
 };
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -19,8 +22,13 @@ use domain::{
     customer::Customer,
     ids::{CustomerId, OrderId, PaymentMethod, ProductId},
     money::{Money, Quantity},
-    order::create::{CreateOrder, RequestedItem, RequestedItems},
+    order::{
+        OrderEvent,
+        create::{CreateOrder, RequestedItem, RequestedItems},
+    },
+    order_view::OrderView,
     product::Product,
+    search::SearchQuery,
     text::Text,
 };
 use iso_currency::Currency;
@@ -382,4 +390,71 @@ async fn entries_cost_one_write_for_each_twenty_five_and_a_page_of_a_list_one_qu
     assert_eq!(wire.calls(), ["BatchWriteItem"; 3]);
     index.add(&[]).await.unwrap();
     assert_eq!(wire.calls().len(), 0);
+}
+
+#[tokio::test]
+async fn a_page_of_a_search_costs_one_query_and_one_read_of_views_whatever_the_number_of_orders() {
+    let (client, wire) = watched().await;
+    let index = DynamoIndex::new(client.clone(), INDEX.to_owned(), String::new());
+    let views = DynamoOrderViews::new(client, ORDERS.to_owned());
+    let query = SearchQuery::parse("anna").unwrap();
+    let mut placed = 0;
+    for count in [30, 300] {
+        while placed < count {
+            let view = view_of_anna(placed);
+            views.save(&view, 0).await.unwrap();
+            let mut entries = entries_of(&view);
+            entries.retain(|entry| query.terms().iter().any(|term| entry.term.ends_with(term)));
+            index.add(&entries).await.unwrap();
+            placed += 1;
+        }
+        wire.calls();
+        let found = search_orders(&index, &views, &query, 1, 20).await.unwrap();
+        assert_eq!(
+            (found.orders.len(), found.more, wire.calls()),
+            (20, true, vec!["Query".into(), "BatchGetItem".into()])
+        );
+    }
+    let nobody = SearchQuery::parse("nobody").unwrap();
+    search_orders(&index, &views, &nobody, 1, 20).await.unwrap();
+    assert_eq!(wire.calls(), ["Query"]);
+}
+
+/// The order of this number, by Anna.
+fn view_of_anna(number: i64) -> OrderView {
+    let created_at = DateTime::from_timestamp_millis(number).unwrap();
+    let created = serde_json::from_value(json!({
+        "customer_id": "anna",
+        "items": [],
+        "shipping_address": {"street": "s", "city": "c", "state": "s", "country": "CN", "postal_code": "1"},
+        "payment_method": "pm_card_visa",
+        "total_amount": {"amount": 1, "currency": "CNY"},
+        "created_at": created_at,
+    }));
+    let created = OrderEvent::OrderCreated(created.unwrap());
+    let mut view = OrderView::evolve(None, order_id(), &created, 1, created_at).unwrap();
+    view.customer.first_name = Some("Anna".to_owned());
+    view
+}
+
+/// The figures of docs/adr/0015. The customer has an address of 20 characters and two short names.
+#[tokio::test]
+async fn an_order_costs_one_write_unit_in_the_index_for_each_of_its_terms() {
+    let (client, wire) = watched().await;
+    let index = DynamoIndex::new(client.clone(), INDEX.to_owned(), String::new());
+    let mut view = view_of_anna(1);
+    view.id = OrderId::derive("customer-1", "first");
+    view.customer.last_name = Some("Liu".to_owned());
+    view.customer.email = Some("anna.liu@example.com".to_owned());
+    let entries = entries_of(&view);
+    index.add(&entries).await.unwrap();
+    assert_eq!((entries.len(), wire.calls()), (74, vec!["BatchWriteItem".into(); 3]));
+    // A write unit is a kilobyte, and every item is smaller.
+    let scan = client.scan().table_name(INDEX).send().await.unwrap();
+    let bytes = |item: &HashMap<String, AttributeValue>| -> usize {
+        item.iter().map(|(name, value)| name.len() + value.as_s().unwrap().len()).sum()
+    };
+    let sizes: Vec<usize> = scan.items().iter().map(bytes).collect();
+    assert_eq!(sizes.len(), entries.len());
+    assert!(sizes.iter().all(|size| *size <= 128), "{sizes:?}");
 }

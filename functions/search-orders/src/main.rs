@@ -1,0 +1,194 @@
+//! `GET /api/v1/orders/search`: staff find orders by any part of the id, the customer's e-mail address or a name.
+//!
+//! `?q=`, and `?page=` and `?page_size=` as in every list. 200, also for a page past the end; 400; 403 for customers.
+
+use adapters::{
+    aws,
+    dynamodb::{DynamoIndex, DynamoOrderViews},
+    http::{self, ApiRequest, Problem, link},
+    lambda,
+};
+use application::{
+    event_store::Unavailable,
+    ports::{Index, OrderViews},
+    search_orders::{FoundOrders, ROWS_MAX, search_orders},
+};
+use aws_sdk_dynamodb::Client;
+use domain::{order_view::OrderView, search::SearchQuery};
+use lambda_http::{Body, Response};
+use serde_json::{Value, json};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    lambda::init_logs();
+    let client = Client::new(&aws::config().await);
+    let index = DynamoIndex::new(client.clone(), lambda::variable("INDEX_TABLE")?, String::new());
+    let views = DynamoOrderViews::new(client, lambda::variable("ORDERS_TABLE")?);
+    http::run(|request| handle(&index, &views, request)).await
+}
+
+async fn handle(index: &impl Index, views: &impl OrderViews, request: ApiRequest) -> Result<Response<Body>, Problem> {
+    request.staff()?;
+    let mut parameters = request.query(&["q", "page", "page_size"]);
+    let query = parameters.required("q", SearchQuery::parse);
+    let page = parameters.page(ROWS_MAX);
+    let (query, (page, page_size)) = parameters.finish(query.zip(page))?;
+    respond(&query, page, page_size, search_orders(index, views, &query, page, page_size).await)
+}
+
+fn respond(
+    query: &SearchQuery,
+    page: usize,
+    page_size: usize,
+    found: Result<FoundOrders, Unavailable>,
+) -> Result<Response<Body>, Problem> {
+    let found = found.map_err(|error| Problem::unavailable(&error))?;
+    let page_at = |page: usize| {
+        let (page, page_size) = (page.to_string(), page_size.to_string());
+        let parameters = [("q", query.as_str()), ("page", &page), ("page_size", &page_size)];
+        link("/api/v1/orders/search", &parameters)
+    };
+    let next = Some(page.saturating_add(1)).filter(|next| found.more && next.saturating_mul(page_size) <= ROWS_MAX);
+    let previous = page.checked_sub(1).filter(|previous| *previous > 0);
+    let body = json!({
+        "query": query.as_str(),
+        "orders": found.orders.iter().map(row).collect::<Vec<_>>(),
+        "page": page,
+        "page_size": page_size,
+        "total_count": found.total_count,
+        "total_pages": found.total_count.div_ceil(page_size),
+        "total_is_exact": found.total_is_exact,
+        "next": next.map(page_at),
+        "previous": previous.map(page_at),
+    });
+    http::json(200, &body)
+}
+
+fn row(order: &OrderView) -> Value {
+    json!({
+        "id": order.id,
+        "status": order.status,
+        "total_amount": order.total_amount,
+        "item_count": order.items.len(),
+        "created_at": order.created_at,
+        "customer": order.customer,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use adapters::lambda::read_batch;
+    use application::{
+        memory::{MemoryIndex, MemoryOrderViews},
+        search_orders::entries_of,
+    };
+    use chrono::{TimeDelta, Utc};
+    use domain::ids::OrderId;
+
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../../events/search-orders.json");
+
+    /// The order that the sample event of `project-orders` creates, five times over, with names.
+    async fn shop() -> (MemoryIndex, MemoryOrderViews) {
+        let (commits, _) =
+            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
+        let (index, views) = (MemoryIndex::default(), MemoryOrderViews::default());
+        let created = commits[0].events[0].read().unwrap();
+        for number in 0..5_u8 {
+            let id = OrderId::derive("customer-1", &number.to_string());
+            let mut view = OrderView::evolve(None, id, &created, 1, Utc::now()).unwrap();
+            view.created_at = view.created_at.checked_add_signed(TimeDelta::seconds(number.into())).unwrap();
+            view.customer.last_name = Some("Wang & 王".to_owned());
+            views.save(&view, 0).await.unwrap();
+            index.add(&entries_of(&view)).await.unwrap();
+        }
+        (index, views)
+    }
+
+    async fn ask(query: &str) -> Result<Value, Problem> {
+        let event = SAMPLE.replace("q=Wang&page=1&page_size=2", query);
+        let (index, views) = shop().await;
+        let answer = handle(&index, &views, ApiRequest::from_event(&event, Utc::now()).unwrap()).await?;
+        assert_eq!(answer.status(), 200);
+        Ok(serde_json::from_slice(answer.body()).unwrap())
+    }
+
+    async fn pointers(query: &str) -> Vec<String> {
+        let problem = ask(query).await.unwrap_err();
+        assert_eq!(problem.status, 400);
+        let body = problem.body("/", "c");
+        let errors = body["errors"].as_array().unwrap();
+        errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn the_pages_lead_from_one_to_the_next_and_back() {
+        let id = |number: u8| json!(OrderId::derive("customer-1", &number.to_string()));
+        let mut body = ask("q=WANG+%26&page=1&page_size=2").await.unwrap();
+        let first = body.clone();
+        assert_eq!((&body["query"], &body["orders"][0]["id"]), (&json!("WANG &"), &id(4)));
+        assert_eq!(
+            (&body["total_count"], &body["total_pages"], &body["total_is_exact"]),
+            (&json!(5), &json!(3), &json!(true))
+        );
+        assert_eq!(body["previous"], Value::Null);
+        for (page, count) in [(2, 2), (3, 1)] {
+            let next = body["next"].as_str().unwrap().to_owned();
+            assert_eq!(next, format!("/api/v1/orders/search?q=WANG%20%26&page={page}&page_size=2"));
+            body = ask(next.split_once('?').unwrap().1).await.unwrap();
+            assert_eq!((&body["page"], body["orders"].as_array().unwrap().len()), (&json!(page), count));
+        }
+        assert_eq!((&body["orders"][0]["id"], &body["next"]), (&id(0), &Value::Null));
+        for _ in 0..2 {
+            body = ask(body["previous"].as_str().unwrap().split_once('?').unwrap().1).await.unwrap();
+        }
+        assert_eq!(body, first);
+    }
+
+    #[tokio::test]
+    async fn a_row_shows_the_order_and_its_customer() {
+        let body = ask("q=王").await.unwrap();
+        let row = &body["orders"][0];
+        assert_eq!(
+            (&row["status"], &row["item_count"], &row["total_amount"]["amount"]),
+            (&json!("created"), &json!(1), &json!(3998))
+        );
+        let customer = json!({"id": "customer-1", "first_name": null, "last_name": "Wang & 王", "email": null});
+        assert_eq!(row["customer"], customer);
+        assert_eq!((&body["page"], &body["page_size"]), (&json!(1), &json!(20)));
+    }
+
+    #[tokio::test]
+    async fn a_page_past_the_end_is_empty() {
+        let body = ask("q=Wang&page=9").await.unwrap();
+        assert_eq!((&body["orders"], &body["total_count"], &body["next"]), (&json!([]), &json!(5), &Value::Null));
+        let nobody = ask("q=Nobody").await.unwrap();
+        assert_eq!((&nobody["total_count"], &nobody["total_pages"]), (&json!(0), &json!(0)));
+    }
+
+    #[tokio::test]
+    async fn the_last_page_that_can_be_asked_for_leads_no_further() {
+        let body = ask("q=Wang&page=1000&page_size=1").await.unwrap();
+        assert_eq!((&body["orders"], &body["next"]), (&json!([]), &Value::Null));
+        assert_eq!(pointers("q=Wang&page=1001&page_size=1").await, ["?page"]);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_searched_for_is_refused() {
+        for bad in ["", "q=", "q=wa", "q=%20wa%20", "page=1"] {
+            assert_eq!(pointers(bad).await, ["?q"], "{bad}");
+        }
+        let all = pointers("q=x&page=0&page_size=101&sort=newest").await;
+        assert_eq!(all, ["?sort", "?q", "?page", "?page_size"]);
+        assert_eq!(pointers("q=Wang&page=two&page_size=-1").await, ["?page", "?page_size"]);
+    }
+
+    #[tokio::test]
+    async fn search_is_for_staff() {
+        let (index, views) = shop().await;
+        let customer = SAMPLE.replace("[staff]", "[]");
+        let answer = handle(&index, &views, ApiRequest::from_event(&customer, Utc::now()).unwrap()).await;
+        assert_eq!(answer.unwrap_err().status, 403);
+    }
+}
