@@ -19,6 +19,7 @@ async fn every_route_but_health_needs_a_token() {
         (Method::POST, "/api/v1/orders/x/delivery"),
         (Method::POST, "/api/v1/orders/x/refunds"),
         (Method::GET, "/api/v1/orders/x/events"),
+        (Method::GET, "/api/v1/events"),
         (Method::GET, "/api/v1/customers/x"),
         (Method::PUT, "/api/v1/customers/x"),
         (Method::GET, "/api/v1/products/x"),

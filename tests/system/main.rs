@@ -17,6 +17,7 @@ mod bad_input;
 mod cancel;
 mod chaos;
 mod customers;
+mod events;
 mod events_out;
 mod failure_matrix;
 mod fulfilment;

@@ -13,15 +13,13 @@ use adapters::{
 use application::{
     event_store::EventStore,
     event_stream::LoadError,
-    order_history::{OrderHistory, PastEvent, Until, order_history},
+    order_history::{OrderHistory, Until, order_history},
 };
 use aws_sdk_dynamodb::Client;
 use chrono::{DateTime, Utc};
-use domain::{ids::OrderId, order::OrderEvent};
+use domain::ids::OrderId;
 use lambda_http::{Body, Response};
-use serde::Serialize;
 use serde_json::json;
-use uuid::Uuid;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
@@ -51,40 +49,11 @@ fn until(at: Option<&str>) -> Result<Until, Problem> {
 fn respond(id: OrderId, history: Result<Option<OrderHistory>, LoadError>) -> Result<Response<Body>, Problem> {
     match history {
         Ok(Some(OrderHistory { events, order })) => {
-            let events: Vec<Told> = events.iter().map(Told::from).collect();
+            let events: Vec<http::PastEventBody> = events.iter().map(Into::into).collect();
             http::json(200, &json!({"order_id": id, "version": order.version, "events": events, "order": order}))
         }
         Ok(None) => Err(Problem::not_found("order")),
         Err(error) => Err(Problem::not_loaded(&error)),
-    }
-}
-
-/// One event as staff see it: in the newest schema of its type, whichever it was stored with.
-#[derive(Serialize)]
-struct Told<'e> {
-    version: u64,
-    #[serde(flatten)]
-    event: &'e OrderEvent,
-    occurred_at: DateTime<Utc>,
-    actor: &'e str,
-    command_id: Uuid,
-    correlation_id: &'e str,
-    causation_id: &'e str,
-    traceparent: Option<&'e str>,
-}
-
-impl<'e> From<&'e PastEvent> for Told<'e> {
-    fn from(PastEvent { version, event, metadata }: &'e PastEvent) -> Self {
-        Self {
-            version: *version,
-            event,
-            occurred_at: metadata.occurred_at,
-            actor: &metadata.actor,
-            command_id: metadata.command_id,
-            correlation_id: &metadata.correlation_id,
-            causation_id: &metadata.causation_id,
-            traceparent: metadata.traceparent.as_deref(),
-        }
     }
 }
 

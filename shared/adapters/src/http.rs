@@ -6,7 +6,11 @@ mod query;
 
 use std::time::Instant;
 
-use application::{event_store::Metadata, event_stream::Committed};
+use application::{
+    event_store::Metadata,
+    event_stream::Committed,
+    order_history::{EventOfAny, PastEvent},
+};
 use chrono::{DateTime, Utc};
 use domain::ids::{CustomerId, OrderId};
 use lambda_http::{Body, Error, Request, RequestExt, Response, request::RequestContext, service_fn};
@@ -233,6 +237,35 @@ fn is_in(group: &str, cognito_groups: &str, groups: &str) -> bool {
 pub fn json(status: u16, body: &impl Serialize) -> Result<Response<Body>, Problem> {
     let text = serde_json::to_string(body).map_err(|error| Problem::internal(&error))?;
     response(status, "application/json", text)
+}
+
+/// An event as every answer tells it: what happened, in the newest schema of its type, and who did it, why and when.
+#[derive(Serialize)]
+pub struct PastEventBody<'e> {
+    version: u64,
+    #[serde(flatten)]
+    event: &'e EventOfAny,
+    occurred_at: DateTime<Utc>,
+    actor: &'e str,
+    command_id: Uuid,
+    correlation_id: &'e str,
+    causation_id: &'e str,
+    traceparent: Option<&'e str>,
+}
+
+impl<'e> From<&'e PastEvent> for PastEventBody<'e> {
+    fn from(PastEvent { version, event, metadata }: &'e PastEvent) -> Self {
+        Self {
+            version: *version,
+            event,
+            occurred_at: metadata.occurred_at,
+            actor: &metadata.actor,
+            command_id: metadata.command_id,
+            correlation_id: &metadata.correlation_id,
+            causation_id: &metadata.causation_id,
+            traceparent: metadata.traceparent.as_deref(),
+        }
+    }
 }
 
 /// The answer to a command that others finish: 202. A replayed one says so.

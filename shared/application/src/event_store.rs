@@ -172,6 +172,11 @@ pub trait EventStore: Send + Sync {
     /// however many pages that takes.
     fn read(&self, stream: &StreamId, after: u64) -> impl Future<Output = Result<Vec<Commit>, Unavailable>> + Send;
 
+    /// Those of up to 100 commits that exist, each named by its stream and the number of its first event, in any order.
+    ///
+    /// MUST see every append that was answered before the call, and MUST be one remote call.
+    fn read_each(&self, commits: &[(StreamId, u64)]) -> impl Future<Output = Result<Vec<Commit>, Unavailable>> + Send;
+
     /// Writes the commit as one whole.
     ///
     /// Callers MUST append right after the last commit that they have read; then commits never overlap.

@@ -7,6 +7,7 @@ pub mod event_store;
 pub mod event_stream;
 pub mod fulfilment;
 pub mod ledger;
+pub mod list_events;
 pub mod order_history;
 pub mod ports;
 pub mod project_orders;

@@ -155,6 +155,15 @@ impl EventStore for MemoryEventStore {
         Ok(commits.filter(|commit| commit.version > after).cloned().collect())
     }
 
+    async fn read_each(&self, commits: &[(StreamId, u64)]) -> Result<Vec<Commit>, Unavailable> {
+        let streams = self.streams.lock().unwrap();
+        let distinct: BTreeSet<&(StreamId, u64)> = commits.iter().collect();
+        let find = |(stream, version): &(StreamId, u64)| {
+            streams.get(stream).and_then(|commits| commits.iter().find(|commit| commit.version == *version)).cloned()
+        };
+        Ok(distinct.into_iter().filter_map(find).collect())
+    }
+
     async fn append(&self, commit: &Commit) -> Result<Appended, AppendError> {
         self.faults.around("the event store", || self.try_append(commit)).await?
     }

@@ -1,11 +1,18 @@
 //! An order's audit trail, and the order as it was at any point of it.
 
 use chrono::{DateTime, Utc};
-use domain::{ids::OrderId, order::OrderEvent, order_view::OrderView};
+use domain::{
+    customer::{Customer, CustomerEvent},
+    ids::OrderId,
+    order::{Order, OrderEvent},
+    order_view::OrderView,
+    stored_event::UnreadableEvent,
+};
+use serde::Serialize;
 
 use crate::{
-    event_store::{EventStore, Metadata, StreamId},
-    event_stream::LoadError,
+    event_store::{EventStore, Metadata, RecordedEvent, StreamId},
+    event_stream::{Aggregate, LoadError},
 };
 
 /// Up to where the history is told.
@@ -30,8 +37,26 @@ pub struct OrderHistory {
 #[derive(Debug, Clone, PartialEq)]
 pub struct PastEvent {
     pub version: u64,
-    pub event: OrderEvent,
+    pub event: EventOfAny,
     pub metadata: Metadata,
+}
+
+/// An event of whichever aggregate, in the newest schema of its type.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum EventOfAny {
+    Order(OrderEvent),
+    Customer(CustomerEvent),
+}
+
+impl EventOfAny {
+    pub fn read(recorded: &RecordedEvent) -> Result<Self, UnreadableEvent> {
+        if CustomerEvent::TYPES.contains(&recorded.event_type.as_str()) {
+            Customer::read(recorded).map(Self::Customer)
+        } else {
+            Order::read(recorded).map(Self::Order)
+        }
+    }
 }
 
 /// `None` when there was no such order by then. One read of its stream.
@@ -54,7 +79,7 @@ pub async fn order_history(
     for (commit, version, event) in told {
         let event = event.read()?;
         view = OrderView::evolve(view, id, &event, version, commit.metadata.occurred_at);
-        events.push(PastEvent { version, event, metadata: commit.metadata.clone() });
+        events.push(PastEvent { version, event: EventOfAny::Order(event), metadata: commit.metadata.clone() });
     }
     Ok(view.map(|order| OrderHistory { events, order }))
 }

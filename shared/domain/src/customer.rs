@@ -52,7 +52,7 @@ impl Email {
 }
 
 impl CustomerEvent {
-    const TYPES: [&str; 1] = ["CustomerProfileUpdated"];
+    pub const TYPES: [&str; 1] = ["CustomerProfileUpdated"];
 
     pub fn event_type(&self) -> &'static str {
         match self {

@@ -346,7 +346,7 @@ impl OrderStatus {
 }
 
 impl OrderEvent {
-    const TYPES: [&str; 22] = [
+    pub const TYPES: [&str; 22] = [
         "OrderCreated",
         "ValidationFailed",
         "InventoryReserved",

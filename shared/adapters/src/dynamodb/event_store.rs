@@ -1,5 +1,7 @@
 //! The event table. One item is one commit, so that many events are atomic and one conditional write is an append.
 
+use std::collections::{BTreeSet, HashMap};
+
 use application::{
     event_store::{
         AppendError, Appended, Beginning, Commit, EventLog, EventStore, LogPage, Metadata, RecordedEvent, Segment,
@@ -17,7 +19,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{DynamoSnapshots, Table, json_text, number};
+use super::{DynamoSnapshots, Table, json_text, number, text};
 
 pub struct DynamoEventStore {
     table: Table,
@@ -47,6 +49,16 @@ impl EventStore for DynamoEventStore {
 
     async fn read(&self, stream: &StreamId, after: u64) -> Result<Vec<Commit>, Unavailable> {
         let rows: Vec<CommitRow> = self.table.rows(stream.as_str(), Some(number(after))).await?;
+        Ok(rows.into_iter().map(Commit::from).collect())
+    }
+
+    async fn read_each(&self, commits: &[(StreamId, u64)]) -> Result<Vec<Commit>, Unavailable> {
+        // The same commit twice in one request is an error to DynamoDB.
+        let distinct: BTreeSet<&(StreamId, u64)> = commits.iter().collect();
+        let key = |(stream, version): &(StreamId, u64)| {
+            HashMap::from([("stream".to_owned(), text(stream.as_str())), ("version".to_owned(), number(*version))])
+        };
+        let rows: Vec<CommitRow> = self.table.get_many(distinct.into_iter().map(key).collect()).await?;
         Ok(rows.into_iter().map(Commit::from).collect())
     }
 

@@ -9,6 +9,7 @@ use application::{
     create_order::{OrderPlaced, create_order},
     event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId, fingerprint},
     event_stream::CustomerStream,
+    list_events::{self, EventsWanted, list_events},
     ports::{
         Catalogue, ChargeCancellation, ChargeRequest, Entry, Index, Inventory, OrderViews, Payments, Posting,
         RefundRequest, ShipmentRequest, Shipping, StockLine,
@@ -457,4 +458,36 @@ async fn an_order_costs_one_write_unit_in_the_index_for_each_of_its_terms() {
     let sizes: Vec<usize> = scan.items().iter().map(bytes).collect();
     assert_eq!(sizes.len(), entries.len());
     assert!(sizes.iter().all(|size| *size <= 128), "{sizes:?}");
+}
+
+#[tokio::test]
+async fn a_page_of_events_costs_one_query_for_each_day_and_one_read_of_commits() {
+    let (client, wire) = watched().await;
+    let store = DynamoEventStore::new(client.clone(), EVENTS.to_owned());
+    let catalogue = DynamoInventory::new(client.clone(), INVENTORY.to_owned());
+    let index = DynamoIndex::new(client, INDEX.to_owned(), String::new());
+    let products = stocked(&catalogue, 1).await;
+    for _ in 0..30 {
+        let id = order_id();
+        place(&store, &catalogue, id, &products).await;
+        for commit in store.read(&StreamId::order(id), 0).await.unwrap() {
+            let entries = list_events::entries_of(&commit);
+            wire.calls();
+            index.add(&entries).await.unwrap();
+            assert_eq!((entries.len(), wire.calls()), (1, vec!["BatchWriteItem".into()]));
+        }
+    }
+    let from = DateTime::UNIX_EPOCH;
+    let wanted = |days| {
+        let (event_type, to) = ("OrderCreated".to_owned(), from + chrono::TimeDelta::days(days));
+        EventsWanted { event_type, from, to, after: None }
+    };
+    for days in [1, 3] {
+        wire.calls();
+        let page = list_events(&index, &store, &wanted(days), 20).await.unwrap();
+        assert_eq!((page.events.len(), page.next.is_some()), (20, true));
+        let mut calls = vec!["Query"; usize::try_from(days).unwrap()];
+        calls.push("BatchGetItem");
+        assert_eq!(wire.calls(), calls);
+    }
 }

@@ -22,6 +22,7 @@ macro_rules! event_store_conformance {
             the_first_commits_are_as_many_as_asked_for_and_tell_whether_there_are_more
             the_beginning_of_a_stream_of_several_megabytes_tells_that_there_is_more
             streams_do_not_see_each_other
+            of_many_commits_those_that_exist_are_read_at_once
             of_twenty_commands_at_one_version_exactly_one_wins
             a_repeated_command_is_answered_with_its_first_commit
             a_command_that_comes_twenty_times_at_once_is_appended_once
@@ -154,6 +155,29 @@ pub async fn streams_do_not_see_each_other(store: &impl EventStore) {
     append_new(store, &commit(&one, 1)).await;
     assert_eq!(store.read(&other, 0).await.unwrap(), []);
     append_new(store, &commit(&other, 1)).await;
+}
+
+pub async fn of_many_commits_those_that_exist_are_read_at_once(store: &impl EventStore) {
+    let mut appended = Vec::new();
+    for _ in 0..20 {
+        let stream = stream();
+        let mut first = commit(&stream, 1);
+        first.events.push(event(json!({})));
+        for commit in [first, commit(&stream, 3)] {
+            append_new(store, &commit).await;
+            appended.push(commit);
+        }
+    }
+    let there = appended.iter().map(|commit| (commit.stream.clone(), commit.version));
+    // The number of an event that is not its commit's first names nothing.
+    let not_there = appended.iter().map(|commit| (commit.stream.clone(), 2)).chain([(stream(), 1)]);
+    let asked: Vec<(StreamId, u64)> = there.clone().take(3).chain(not_there).chain(there).collect();
+    let mut read = store.read_each(&asked).await.unwrap();
+    let by_place = |commit: &Commit| (commit.stream.clone(), commit.version);
+    read.sort_by_key(by_place);
+    appended.sort_by_key(by_place);
+    assert_eq!(read, appended);
+    assert_eq!(store.read_each(&[]).await.unwrap(), []);
 }
 
 pub async fn of_twenty_commands_at_one_version_exactly_one_wins(store: &impl EventStore) {

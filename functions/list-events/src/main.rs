@@ -1,0 +1,234 @@
+//! `GET /api/v1/events`: staff see the events of one type in a window of time, whatever order they happened to.
+//!
+//! `?type=`, `?from=` and `?to=`, `?page_size=`; `next` leads on by `?after=`. 200, 400, 403 for customers.
+
+use adapters::{
+    aws,
+    dynamodb::{DynamoEventStore, DynamoIndex},
+    http::{self, ApiRequest, Problem, link},
+    lambda,
+};
+use application::{
+    event_store::EventStore,
+    event_stream::LoadError,
+    list_events::{EventPage, EventsWanted, ListedEvent, WINDOW_MAX, list_events},
+    ports::{Index, Position},
+};
+use aws_sdk_dynamodb::Client;
+use chrono::{DateTime, SecondsFormat, Utc};
+use domain::{customer::CustomerEvent, ids::OrderId, order::OrderEvent, text::Invalid};
+use lambda_http::{Body, Response};
+use serde::Serialize;
+use serde_json::json;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    lambda::init_logs();
+    let client = Client::new(&aws::config().await);
+    let index = DynamoIndex::new(client.clone(), lambda::variable("INDEX_TABLE")?, String::new());
+    let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);
+    http::run(|request| handle(&index, &store, request)).await
+}
+
+async fn handle(index: &impl Index, store: &impl EventStore, request: ApiRequest) -> Result<Response<Body>, Problem> {
+    request.staff()?;
+    let (wanted, page_size) = wanted(&request)?;
+    respond(&wanted, page_size, list_events(index, store, &wanted, page_size).await)
+}
+
+fn wanted(request: &ApiRequest) -> Result<(EventsWanted, usize), Problem> {
+    let mut query = request.query(&["type", "from", "to", "page_size", "after"]);
+    let event_type = query.required("type", event_type);
+    let window = query.required("from", time).zip(query.required("to", time));
+    let page_size = query.page_size();
+    let after = query.optional("after", cursor);
+    if let Some((from, to)) = window {
+        let length = to.signed_duration_since(from);
+        if from >= to {
+            query.wrong("to", "must be later than from");
+        } else if length > WINDOW_MAX {
+            query.wrong("to", format!("must be at most {} days later than from", WINDOW_MAX.num_days()));
+        }
+    }
+    let read = event_type.zip(window).zip(page_size.zip(after));
+    let ((event_type, (from, to)), (page_size, after)) = query.finish(read)?;
+    Ok((EventsWanted { event_type, from, to, after }, page_size))
+}
+
+fn event_type(text: &str) -> Result<String, Invalid> {
+    let mut known = OrderEvent::TYPES.into_iter().chain(CustomerEvent::TYPES);
+    if known.any(|known| known == text) {
+        return Ok(text.to_owned());
+    }
+    let known: Vec<&str> = OrderEvent::TYPES.into_iter().chain(CustomerEvent::TYPES).collect();
+    Err(Invalid::new(format!("must be one of {}", known.join(", "))))
+}
+
+fn time(text: &str) -> Result<DateTime<Utc>, Invalid> {
+    let time = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
+    time.map_err(|_| Invalid::new("must be a time such as 2026-01-01T00:00:00Z"))
+}
+
+/// A position as links carry it, for no client to read or make.
+fn cursor(text: &str) -> Result<Position, Invalid> {
+    let position = text.split_once('/').filter(|(_, id)| (1..=256).contains(&id.len())).and_then(|(millis, id)| {
+        let at = DateTime::from_timestamp_millis(millis.parse().ok()?)?;
+        Some(Position::new(at, id))
+    });
+    position.ok_or_else(|| Invalid::new("must be as it came in the link to this page"))
+}
+
+fn respond(
+    wanted: &EventsWanted,
+    page_size: usize,
+    page: Result<EventPage, LoadError>,
+) -> Result<Response<Body>, Problem> {
+    let EventPage { events, next } = page.map_err(|error| Problem::not_loaded(&error))?;
+    let EventsWanted { event_type, from, to, .. } = wanted;
+    let next = next.map(|end| {
+        let time = |time: &DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+        let (from, to, page_size) = (time(from), time(to), page_size.to_string());
+        let after = format!("{}/{}", end.millis(), end.id());
+        let parameters =
+            [("type", event_type.as_str()), ("from", &from), ("to", &to), ("page_size", &page_size), ("after", &after)];
+        link("/api/v1/events", &parameters)
+    });
+    let events: Vec<ToldEvent> = events.iter().map(ToldEvent::from).collect();
+    http::json(200, &json!({"type": event_type, "from": from, "to": to, "events": events, "next": next}))
+}
+
+/// As in the history of an order, and beside it what it happened to.
+#[derive(Serialize)]
+struct ToldEvent<'e> {
+    stream: &'e str,
+    order_id: Option<OrderId>,
+    #[serde(flatten)]
+    event: http::PastEventBody<'e>,
+}
+
+impl<'e> From<&'e ListedEvent> for ToldEvent<'e> {
+    fn from(ListedEvent { stream, event }: &'e ListedEvent) -> Self {
+        Self { stream: stream.as_str(), order_id: stream.order_id(), event: event.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use adapters::lambda::read_batch;
+    use application::{
+        event_store::StreamId,
+        list_events::entries_of,
+        memory::{MemoryEventStore, MemoryIndex},
+    };
+    use chrono::TimeDelta;
+    use domain::ids::OrderId;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../../events/list-events.json");
+    const SAMPLE_QUERY: &str = "type=OrderCreated&from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z&page_size=2";
+
+    /// The order that the sample event of `project-orders` creates, five times over, one each minute from the first on.
+    async fn stored() -> (MemoryIndex, MemoryEventStore) {
+        let (commits, _) =
+            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
+        let (index, store) = (MemoryIndex::default(), MemoryEventStore::default());
+        for number in 0..5_u8 {
+            let mut commit = commits[0].clone();
+            commit.stream = StreamId::order(order(number));
+            let noon: DateTime<Utc> = "2026-01-01T12:00:00Z".parse().unwrap();
+            commit.metadata.occurred_at = noon.checked_add_signed(TimeDelta::minutes(number.into())).unwrap();
+            store.append(&commit).await.unwrap();
+            index.add(&entries_of(&commit)).await.unwrap();
+        }
+        (index, store)
+    }
+
+    fn order(number: u8) -> OrderId {
+        OrderId::derive("customer-1", &number.to_string())
+    }
+
+    async fn ask(query: &str) -> Result<Value, Problem> {
+        let event = SAMPLE.replace(SAMPLE_QUERY, query);
+        let (index, store) = stored().await;
+        let answer = handle(&index, &store, ApiRequest::from_event(&event, Utc::now()).unwrap()).await?;
+        assert_eq!(answer.status(), 200);
+        Ok(serde_json::from_slice(answer.body()).unwrap())
+    }
+
+    async fn pointers(query: &str) -> Vec<String> {
+        let problem = ask(query).await.unwrap_err();
+        assert_eq!(problem.status, 400);
+        let body = problem.body("/", "c");
+        let errors = body["errors"].as_array().unwrap();
+        errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn the_pages_lead_from_the_newest_event_to_the_oldest() {
+        let mut body = ask(SAMPLE_QUERY).await.unwrap();
+        let mut told = Vec::new();
+        for count in [2, 2, 1] {
+            let events = body["events"].as_array().unwrap().clone();
+            assert_eq!(events.len(), count);
+            told.extend(events.iter().map(|event| event["order_id"].clone()));
+            let Some(next) = body["next"].as_str().map(str::to_owned) else { break };
+            assert!(next.starts_with(&format!("/api/v1/events?{}", SAMPLE_QUERY.replace(':', "%3A"))), "{next}");
+            body = ask(next.split_once('?').unwrap().1).await.unwrap();
+        }
+        assert_eq!((told, &body["next"]), ((0..5).rev().map(|n| json!(order(n))).collect(), &Value::Null));
+    }
+
+    #[tokio::test]
+    async fn an_event_is_told_as_in_its_orders_history() {
+        let body = ask(SAMPLE_QUERY).await.unwrap();
+        let event = &body["events"][0];
+        assert_eq!((&event["type"], &event["version"]), (&json!("OrderCreated"), &json!(1)));
+        assert_eq!(
+            (&event["actor"], &event["data"]["customer_id"]),
+            (&json!("customer:customer-1"), &json!("customer-1"))
+        );
+        assert_eq!(event["occurred_at"], "2026-01-01T12:04:00Z");
+        assert_eq!(event["stream"], json!(format!("order#{}", order(4))));
+        assert_eq!((&body["type"], &body["from"]), (&json!("OrderCreated"), &json!("2026-01-01T00:00:00Z")));
+    }
+
+    #[tokio::test]
+    async fn the_window_has_its_first_moment_and_not_its_last() {
+        let window = "type=OrderCreated&from=2026-01-01T12:01:00Z&to=2026-01-01T14:03:00%2B02:00";
+        let body = ask(window).await.unwrap();
+        let told: Vec<&Value> = body["events"].as_array().unwrap().iter().map(|event| &event["order_id"]).collect();
+        assert_eq!(told, [&json!(order(2)), &json!(order(1))]);
+        let others = ask(&window.replace("OrderCreated", "CustomerProfileUpdated")).await.unwrap();
+        assert_eq!((&others["events"], &others["next"]), (&json!([]), &Value::Null));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_question_is_refused() {
+        assert_eq!(pointers("").await, ["?type", "?from", "?to"]);
+        let all = "type=OrderTeleported&from=yesterday&to=2026-01-01&page_size=101&after=x&order=1";
+        assert_eq!(pointers(all).await, ["?order", "?type", "?from", "?to", "?page_size", "?after"]);
+        let window = |from: &str, to: &str| format!("type=OrderCreated&from={from}T00:00:00Z&to={to}T00:00:00Z");
+        assert!(ask(&window("2026-01-01", "2026-02-01")).await.is_ok());
+        for (from, to) in [("2026-01-01", "2026-01-01"), ("2026-01-02", "2026-01-01"), ("2026-01-01", "2026-02-02")] {
+            assert_eq!(pointers(&window(from, to)).await, ["?to"], "{from} {to}");
+        }
+        for after in ["/", "1/", "x/y", "99999999999999999999/y", &format!("1/{}", "y".repeat(257))] {
+            let query = format!("{}&after={after}", window("2026-01-01", "2026-01-02"));
+            assert_eq!(pointers(&query).await, ["?after"], "{after}");
+        }
+        let unknown = ask("type=Nothing&from=x&to=y").await.unwrap_err().body("/", "c");
+        let detail = unknown["errors"][0]["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains("OrderCreated") && detail.contains("CustomerProfileUpdated"), "{detail}");
+    }
+
+    #[tokio::test]
+    async fn the_audit_is_for_staff() {
+        let (index, store) = stored().await;
+        let customer = SAMPLE.replace("[staff]", "[]");
+        let answer = handle(&index, &store, ApiRequest::from_event(&customer, Utc::now()).unwrap()).await;
+        assert_eq!(answer.unwrap_err().status, 403);
+    }
+}
