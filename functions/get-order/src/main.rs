@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use adapters::{
     aws,
-    dynamodb::ReadModel,
+    dynamodb::DynamoReadModel,
     http::{self, ApiRequest, Problem},
     lambda,
 };
@@ -25,10 +25,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let client = Client::new(&aws::config().await);
-    let model = ReadModel::new(client, lambda::variable("ORDERS_TABLE")?);
+    let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
     http::run(async |request| {
-        let views = model.live().await.map_err(|error| Problem::unavailable(&error))?;
-        handle(&views, request).await
+        let live = model.live().await.map_err(|error| Problem::unavailable(&error))?;
+        handle(&live.views, request).await
     })
     .await
 }

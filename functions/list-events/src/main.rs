@@ -4,7 +4,7 @@
 
 use adapters::{
     aws,
-    dynamodb::{DynamoEventStore, DynamoIndex},
+    dynamodb::{DynamoEventStore, DynamoReadModel},
     http::{self, ApiRequest, Problem, link},
     lambda,
 };
@@ -25,9 +25,13 @@ use serde_json::json;
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let client = Client::new(&aws::config().await);
-    let index = DynamoIndex::new(client.clone(), lambda::variable("INDEX_TABLE")?, String::new());
-    let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);
-    http::run(|request| handle(&index, &store, request)).await
+    let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
+    let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
+    http::run(async |request| {
+        let live = model.live().await.map_err(|error| Problem::unavailable(&error))?;
+        handle(&live.index, &store, request).await
+    })
+    .await
 }
 
 async fn handle(index: &impl Index, store: &impl EventStore, request: ApiRequest) -> Result<Response<Body>, Problem> {

@@ -5,13 +5,13 @@
 
 use adapters::{
     aws,
-    dynamodb::{DynamoEventStore, ReadModel},
+    dynamodb::{DynamoEventStore, DynamoReadModel},
     event_bridge::Detail,
     lambda,
 };
 use application::{
     event_store::{EventStore, Unavailable},
-    ports::OrderViews,
+    ports::{Index, OrderViews, ReadModel},
     project_orders::{ProjectError, project_customer},
 };
 use aws_sdk_dynamodb::Client;
@@ -24,7 +24,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let client = Client::new(&aws::config().await);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
-    let model = ReadModel::new(client, lambda::variable("ORDERS_TABLE")?);
+    let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
     lambda::run_queue(async |event| handle(&store, &model.written().await?, event).await).await
 }
 
@@ -41,13 +41,13 @@ enum HandleError {
 
 async fn handle(
     store: &impl EventStore,
-    generations: &[impl OrderViews],
+    generations: &[ReadModel<impl OrderViews, impl Index>],
     Detail { metadata, .. }: Detail,
 ) -> Result<(), HandleError> {
     let customer = Some(&metadata.aggregate_id).filter(|_| metadata.aggregate_type == "customer");
     let customer = customer.and_then(|id| CustomerId::parse(id).ok()).ok_or(HandleError::NotACustomer)?;
-    for views in generations {
-        let orders = project_customer(store, views, &customer).await?;
+    for model in generations {
+        let orders = project_customer(store, model, &customer).await?;
         info!(orders, correlation_id = metadata.correlation_id, "customer projected");
     }
     Ok(())
@@ -58,27 +58,29 @@ mod tests {
     use adapters::lambda::{consume_messages, read_batch};
     use application::{
         event_store::{Commit, Metadata, RecordedEvent, StreamId},
-        memory::{Fault, MemoryEventStore, MemoryOrderViews},
+        memory::{Fault, MemoryEventStore, MemoryIndex, MemoryOrderViews},
         project_orders::project,
     };
     use aws_lambda_events::event::sqs::SqsEvent;
 
     use super::*;
 
+    type Model = ReadModel<MemoryOrderViews, MemoryIndex>;
+
     const SAMPLE: &str = include_str!("../../../events/project-customers.json");
 
-    async fn consume(store: &MemoryEventStore, views: &[MemoryOrderViews; 1], text: &str) -> usize {
+    async fn consume(store: &MemoryEventStore, models: &[Model; 1], text: &str) -> usize {
         let batch: SqsEvent = serde_json::from_str(text).unwrap();
-        let response = consume_messages(batch, async |event| handle(store, views, event).await).await;
+        let response = consume_messages(batch, async |event| handle(store, models, event).await).await;
         response.batch_item_failures.len()
     }
 
     #[tokio::test]
     async fn a_changed_profile_reaches_the_orders_of_the_customer() {
-        let (store, views) = (MemoryEventStore::default(), [MemoryOrderViews::default()]);
+        let (store, models) = (MemoryEventStore::default(), [Model::default()]);
         let (commits, _) =
             read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
-        project(&store, &views[0], &commits).await.unwrap();
+        project(&store, &models[0], &commits).await.unwrap();
         let id = commits[0].stream.order_id().unwrap();
         let data = serde_json::json!({"first_name": "Anna", "last_name": "Wang", "email": "anna@example.com"});
         let event = RecordedEvent { event_type: "CustomerProfileUpdated".to_owned(), schema: 1, data };
@@ -89,17 +91,17 @@ mod tests {
             metadata: Metadata { ..commits[0].metadata.clone() },
         };
         store.append(&commit).await.unwrap();
-        views[0].faults.push(Fault::BeforeEffect);
-        assert_eq!(consume(&store, &views, SAMPLE).await, 1, "what did not get done comes again");
-        assert_eq!(consume(&store, &views, SAMPLE).await, 0);
-        let customer = views[0].load(id).await.unwrap().unwrap().customer;
+        models[0].views.faults.push(Fault::BeforeEffect);
+        assert_eq!(consume(&store, &models, SAMPLE).await, 1, "what did not get done comes again");
+        assert_eq!(consume(&store, &models, SAMPLE).await, 0);
+        let customer = models[0].views.load(id).await.unwrap().unwrap().customer;
         assert_eq!((customer.first_name.as_deref(), customer.version), (Some("Anna"), 1));
     }
 
     #[tokio::test]
     async fn an_event_that_is_not_a_customers_is_not_consumed() {
-        let (store, views) = (MemoryEventStore::default(), [MemoryOrderViews::default()]);
+        let (store, models) = (MemoryEventStore::default(), [Model::default()]);
         let order = SAMPLE.replace(r#"aggregate_type\":\"customer"#, r#"aggregate_type\":\"order"#);
-        assert_eq!(consume(&store, &views, &order).await, 1);
+        assert_eq!(consume(&store, &models, &order).await, 1);
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use adapters::{
     aws,
-    dynamodb::{Building, DynamoEventStore, Generations, ReadModel},
+    dynamodb::{Building, DynamoEventStore, DynamoReadModel, Generations},
     lambda,
 };
 use application::{
@@ -40,7 +40,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let events_table = lambda::variable("EVENTS_TABLE")?;
     let store = DynamoEventStore::new(client.clone(), events_table.clone())
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
-    let model = ReadModel::new(client, lambda::variable("ORDERS_TABLE")?);
+    let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
     let rebuild = Rebuild { store, model, events_table };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Action>| {
         let span = lambda::invocation_span(&event.context);
@@ -124,7 +124,7 @@ impl RebuildError {
 
 struct Rebuild {
     store: DynamoEventStore,
-    model: ReadModel,
+    model: DynamoReadModel,
     events_table: String,
 }
 
@@ -204,11 +204,11 @@ impl Rebuild {
         let index = usize::try_from(number).map_err(|_| RebuildError::BadSegments)?;
         let progress = self.model.progress(building).await?;
         let mut progress = progress.into_iter().nth(index).ok_or(RebuildError::BadSegments)?;
-        let views = self.model.generation(building.generation);
+        let model = self.model.generation(building.generation);
         let segment = Segment { number, of: building.segments };
         let started = Instant::now();
         while !progress.done && started.elapsed() < SLICE {
-            progress = rebuild_page(&self.store, &views, segment, progress, PAGE).await?;
+            progress = rebuild_page(&self.store, &model, segment, progress, PAGE).await?;
             self.model.save_progress(building, number, &progress).await?;
         }
         info!(number, events = progress.events, done = progress.done, "segment read on");

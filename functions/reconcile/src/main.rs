@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use adapters::{
     aws,
-    dynamodb::{DynamoEventStore, DynamoInventory, DynamoPayments, DynamoShipping, ReadModel},
+    dynamodb::{DynamoEventStore, DynamoInventory, DynamoPayments, DynamoReadModel, DynamoShipping},
     lambda,
     step_functions::StateMachine,
 };
@@ -32,7 +32,8 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let settings = aws::config().await;
     let client = Client::new(&settings);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
-    let model = ReadModel::new(client.clone(), lambda::variable("ORDERS_TABLE")?);
+    let model =
+        DynamoReadModel::new(client.clone(), lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
     let payments = DynamoPayments::new(client.clone(), lambda::variable("PAYMENTS_TABLE")?);
     let inventory = DynamoInventory::new(client.clone(), lambda::variable("INVENTORY_TABLE")?);
     let shipping = DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?);
@@ -43,8 +44,8 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Reconcile>| {
         let span = lambda::invocation_span(&event.context);
         async {
-            let views = model.live().await?;
-            Box::pin(handle(&views, look_after, event.payload, &event.context)).await
+            let live = model.live().await?;
+            Box::pin(handle(&live.views, look_after, event.payload, &event.context)).await
         }
         .instrument(span)
         .await

@@ -4,13 +4,13 @@
 
 use adapters::{
     aws,
-    dynamodb::{DynamoIndex, DynamoOrderViews},
+    dynamodb::DynamoReadModel,
     http::{self, ApiRequest, Problem, link},
     lambda,
 };
 use application::{
     event_store::Unavailable,
-    ports::{Index, OrderViews},
+    ports::{Index, OrderViews, ReadModel},
     search_orders::{FoundOrders, ROWS_MAX, search_orders},
 };
 use aws_sdk_dynamodb::Client;
@@ -22,9 +22,12 @@ use serde_json::{Value, json};
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let client = Client::new(&aws::config().await);
-    let index = DynamoIndex::new(client.clone(), lambda::variable("INDEX_TABLE")?, String::new());
-    let views = DynamoOrderViews::new(client, lambda::variable("ORDERS_TABLE")?);
-    http::run(|request| handle(&index, &views, request)).await
+    let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
+    http::run(async |request| {
+        let ReadModel { views, index } = model.live().await.map_err(|error| Problem::unavailable(&error))?;
+        handle(&index, &views, request).await
+    })
+    .await
 }
 
 async fn handle(index: &impl Index, views: &impl OrderViews, request: ApiRequest) -> Result<Response<Body>, Problem> {
@@ -100,7 +103,7 @@ mod tests {
             let mut view = OrderView::evolve(None, id, &created, 1, Utc::now()).unwrap();
             view.created_at = view.created_at.checked_add_signed(TimeDelta::seconds(number.into())).unwrap();
             view.customer.last_name = Some("Wang & 王".to_owned());
-            views.save(&view, 0).await.unwrap();
+            views.place(&view).await.unwrap();
             index.add(&entries_of(&view)).await.unwrap();
         }
         (index, views)

@@ -17,7 +17,7 @@ pub use inventory::DynamoInventory;
 pub use notifications::DynamoNotifications;
 pub use order_views::DynamoOrderViews;
 pub use payments::DynamoPayments;
-pub use read_model::{Building, Generations, KNOWN_FOR, ReadModel};
+pub use read_model::{Building, DynamoReadModel, Generation, Generations, KNOWN_FOR};
 pub use shipping::DynamoShipping;
 pub use snapshots::DynamoSnapshots;
 
@@ -26,7 +26,6 @@ use std::{collections::HashMap, time::Duration};
 use application::event_store::{BoxError, Unavailable};
 use aws_sdk_dynamodb::{
     Client,
-    error::BuildError,
     operation::{
         put_item::PutItemError, query::builders::QueryFluentBuilder, transact_write_items::TransactWriteItemsError,
     },
@@ -192,24 +191,25 @@ impl Table {
 
     /// Removes the items under any number of distinct keys.
     async fn delete(&self, keys: Vec<Item>) -> Result<(), Unavailable> {
-        for keys in keys.chunks(BATCH_MAX) {
-            let delete = |key: &Item| DeleteRequest::builder().set_key(Some(key.clone())).build();
-            let requests = keys.iter().map(|key| Ok(WriteRequest::builder().delete_request(delete(key)?).build()));
-            let requests = requests.collect::<Result<_, BuildError>>().map_err(|error| self.unavailable(error))?;
-            self.write(requests).await?;
-        }
-        Ok(())
+        let delete = |key| {
+            let delete = DeleteRequest::builder().set_key(Some(key)).build();
+            Ok(WriteRequest::builder().delete_request(delete.map_err(|error| self.unavailable(error))?).build())
+        };
+        self.write(keys.into_iter().map(delete).collect::<Result<_, Unavailable>>()?).await
     }
 
-    /// Writes up to 25 items under distinct keys, each for itself.
-    async fn write(&self, mut requests: Vec<WriteRequest>) -> Result<(), Unavailable> {
-        let mut backoff = Backoff::new();
-        while !requests.is_empty() {
-            let answer = self.client.batch_write_item().request_items(&self.name, requests).send().await;
-            let unprocessed = answer.map_err(|error| self.unavailable(error))?.unprocessed_items;
-            requests = unprocessed.into_iter().flat_map(HashMap::into_values).flatten().collect();
-            if !requests.is_empty() {
-                backoff.pause().await.map_err(|error| self.unavailable(error))?;
+    /// Writes any number of items under distinct keys, each for itself.
+    async fn write(&self, requests: Vec<WriteRequest>) -> Result<(), Unavailable> {
+        for batch in requests.chunks(BATCH_MAX) {
+            let mut batch = batch.to_vec();
+            let mut backoff = Backoff::new();
+            while !batch.is_empty() {
+                let answer = self.client.batch_write_item().request_items(&self.name, batch).send().await;
+                let unprocessed = answer.map_err(|error| self.unavailable(error))?.unprocessed_items;
+                batch = unprocessed.into_iter().flat_map(HashMap::into_values).flatten().collect();
+                if !batch.is_empty() {
+                    backoff.pause().await.map_err(|error| self.unavailable(error))?;
+                }
             }
         }
         Ok(())

@@ -57,6 +57,13 @@ impl EventOfAny {
             Order::read(recorded).map(Self::Order)
         }
     }
+
+    pub fn event_type(&self) -> &'static str {
+        match self {
+            Self::Order(event) => event.event_type(),
+            Self::Customer(event) => event.event_type(),
+        }
+    }
 }
 
 /// `None` when there was no such order by then. One read of its stream.

@@ -557,3 +557,10 @@ pub trait Fulfilment: Send + Sync {
     /// What has become of the execution under this input's name.
     fn state(&self, input: &FulfilmentInput) -> impl Future<Output = Result<ExecutionState, Unavailable>> + Send;
 }
+
+/// One generation of what is read: the orders' views, and the index that finds orders and events.
+#[derive(Debug, Default)]
+pub struct ReadModel<V, I> {
+    pub views: V,
+    pub index: I,
+}

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     event_store::{Commit, EventLog, EventStore, LogPage, Segment},
-    ports::OrderViews,
+    ports::{Index, OrderViews, ReadModel},
     project_orders::{ProjectError, project},
 };
 
@@ -34,10 +34,10 @@ pub struct Progress {
     pub read_units: f64,
 }
 
-/// Takes the next page of a segment, up to `limit` commits, into the views, and answers how far that is.
+/// Takes the next page of a segment, up to `limit` commits, into the read model, and answers how far that is.
 pub async fn rebuild_page<S: EventStore + EventLog>(
     store: &S,
-    views: &impl OrderViews,
+    model: &ReadModel<impl OrderViews, impl Index>,
     segment: Segment,
     progress: Progress,
     limit: usize,
@@ -48,7 +48,7 @@ pub async fn rebuild_page<S: EventStore + EventLog>(
     let LogPage { commits, next, read_units } = store.page(segment, progress.next.as_deref(), limit).await?;
     let streams: Vec<&[Commit]> = commits.chunk_by(|one, next| one.stream == next.stream).collect();
     let count = u64::try_from(streams.len()).unwrap_or(u64::MAX);
-    let projected = streams.into_iter().map(|commits| project(store, views, commits));
+    let projected = streams.into_iter().map(|commits| project(store, model, commits));
     stream::iter(projected).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
     let events: usize = commits.iter().map(|commit| commit.events.len()).sum();
     Ok(Progress {

@@ -121,7 +121,7 @@ proptest! {
         });
         for ListedEvent { stream, event } in &told {
             let commit = commits.iter().find(|commit| commit.metadata == event.metadata).unwrap();
-            prop_assert_eq!((stream, event_type), (&commit.stream, event.event.event_type.as_str()));
+            prop_assert_eq!((stream, event_type), (&commit.stream, event.event.event_type()));
         }
         let told: Vec<(String, u64)> =
             told.into_iter().map(|listed| (listed.stream.as_str().to_owned(), listed.event.version)).collect();

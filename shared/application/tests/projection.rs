@@ -19,8 +19,8 @@ use std::{
 use application::{
     event_store::{Commit, EventStore, Metadata, RecordedEvent, Segment, StreamId},
     event_stream::CustomerStream,
-    memory::{Fault, MemoryEventStore, MemoryOrderViews},
-    ports::OrderViews,
+    memory::{Fault, MemoryEventStore, MemoryIndex, MemoryOrderViews},
+    ports::{Index, OrderViews, ReadModel},
     project_orders::{project, project_customer},
     rebuild_orders::{Progress, rebuild_page},
 };
@@ -107,8 +107,8 @@ fn fold(id: OrderId, commits: &[Commit]) -> Option<OrderView> {
 struct Plumbing {
     store: MemoryEventStore,
     /// The generation that is read, and one that is being built at some time.
-    views: MemoryOrderViews,
-    next: MemoryOrderViews,
+    live: ReadModel<MemoryOrderViews, MemoryIndex>,
+    next: ReadModel<MemoryOrderViews, MemoryIndex>,
     /// Whether projections know of the one that is being built.
     building: Cell<bool>,
     committed: RefCell<Vec<Commit>>,
@@ -131,7 +131,7 @@ impl Plumbing {
     async fn deliver(&self, commit: &Commit) {
         let commits = std::slice::from_ref(commit);
         let next = !self.building.get() || project(&self.store, &self.next, commits).await.is_ok();
-        let live = project(&self.store, &self.views, commits).await.is_ok();
+        let live = project(&self.store, &self.live, commits).await.is_ok();
         if next && live && commit.stream.order_id().is_some() {
             self.taken_in.borrow_mut().insert((commit.stream.clone(), commit.version));
         }
@@ -139,7 +139,7 @@ impl Plumbing {
 
     async fn deliver_profile(&self, customer: &CustomerId, commit: &Commit) {
         let next = !self.building.get() || project_customer(&self.store, &self.next, customer).await.is_ok();
-        let live = project_customer(&self.store, &self.views, customer).await.is_ok();
+        let live = project_customer(&self.store, &self.live, customer).await.is_ok();
         if next && live {
             self.taken_in.borrow_mut().insert((commit.stream.clone(), commit.version));
         }
@@ -218,15 +218,17 @@ async fn run(streams: &[Vec<Commit>], moments: &[Moment], rebuild_from: usize) {
                 yield_now().await;
             }
             if let Some(fault) = fault {
-                plumbing.views.faults.push(*fault);
-                plumbing.next.faults.push(*fault);
+                for model in [&plumbing.live, &plumbing.next] {
+                    model.views.faults.push(*fault);
+                    model.index.faults.push(*fault);
+                }
             }
             plumbing.happen(streams, &customer, happening).await;
         }))
         .await;
         for commits in streams.iter().filter(|commits| commits[0].stream.order_id().is_some()) {
             let id = commits[0].stream.order_id().unwrap();
-            let Some(mut view) = plumbing.views.load(id).await.unwrap() else { continue };
+            let Some(mut view) = plumbing.live.views.load(id).await.unwrap() else { continue };
             view.customer = fold(id, commits).unwrap().customer;
             let version = view.version;
             let done = commits.iter().position(|commit| commit.last_version() == version);
@@ -242,8 +244,8 @@ async fn run(streams: &[Vec<Commit>], moments: &[Moment], rebuild_from: usize) {
         let Some(id) = commits[0].stream.order_id() else { continue };
         let stored = plumbing.store.read(&commits[0].stream, 0).await.unwrap();
         let expected = fold(id, &stored).map(|view| view.with_customer(profile.customer(), profile.version()));
-        assert_eq!(plumbing.views.load(id).await.unwrap(), expected);
-        assert_eq!(plumbing.next.load(id).await.unwrap(), expected, "in the generation that was built");
+        assert_eq!(plumbing.live.views.load(id).await.unwrap(), expected);
+        assert_eq!(plumbing.next.views.load(id).await.unwrap(), expected, "in the generation that was built");
     }
 }
 

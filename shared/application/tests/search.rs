@@ -59,7 +59,7 @@ impl Shop {
         let terms: BTreeSet<String> =
             queries.iter().flat_map(|query| query.terms()).map(|term| format!("search/{term}")).collect();
         for view in orders {
-            shop.views.save(view, 0).await.unwrap();
+            shop.views.place(view).await.unwrap();
             let mut entries = entries_of(view);
             entries.retain(|entry| terms.is_empty() || terms.contains(&entry.term));
             shop.index.add(&entries).await.unwrap();

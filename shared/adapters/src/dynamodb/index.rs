@@ -1,6 +1,6 @@
 //! The index of terms: one item per posting, smaller than a write unit, in lists that are sorted by time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use application::{
     event_store::Unavailable,
@@ -8,15 +8,12 @@ use application::{
 };
 use aws_sdk_dynamodb::{
     Client,
-    types::{DeleteRequest, PutRequest, WriteRequest},
+    types::{PutRequest, WriteRequest},
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Backoff, Item, PAGES_MAX, Table, text};
-
-/// What `BatchWriteItem` takes.
-const BATCH_MAX: usize = 25;
+use super::{Item, PAGES_MAX, Table, text};
 
 pub struct DynamoIndex {
     table: Table,
@@ -43,23 +40,6 @@ impl DynamoIndex {
     fn key(&self, term: &str) -> String {
         format!("{}{term}", self.prefix)
     }
-
-    async fn write(&self, requests: &[WriteRequest]) -> Result<(), Unavailable> {
-        for batch in requests.chunks(BATCH_MAX) {
-            let mut batch = batch.to_vec();
-            let mut backoff = Backoff::new();
-            loop {
-                let write = self.table.client.batch_write_item().request_items(&self.table.name, batch);
-                let answer = write.send().await.map_err(|error| self.table.unavailable(error))?;
-                batch = answer.unprocessed_items.into_iter().flat_map(HashMap::into_values).flatten().collect();
-                if batch.is_empty() {
-                    break;
-                }
-                backoff.pause().await.map_err(|error| self.table.unavailable(error))?;
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Index for DynamoIndex {
@@ -70,18 +50,14 @@ impl Index for DynamoIndex {
             let put = put.map_err(|error| self.table.unavailable(error))?;
             requests.push(WriteRequest::builder().put_request(put).build());
         }
-        self.write(&requests).await
+        self.table.write(requests).await
     }
 
     async fn remove(&self, entries: &[Entry]) -> Result<(), Unavailable> {
-        let mut requests = Vec::with_capacity(entries.len());
-        for PostingRow { term, place, .. } in self.rows(entries) {
-            let key: Item = HashMap::from([("term".to_owned(), text(term)), ("place".to_owned(), text(place))]);
-            let delete = DeleteRequest::builder().set_key(Some(key)).build();
-            let delete = delete.map_err(|error| self.table.unavailable(error))?;
-            requests.push(WriteRequest::builder().delete_request(delete).build());
-        }
-        self.write(&requests).await
+        let key = |PostingRow { term, place, .. }| {
+            Item::from([("term".to_owned(), text(term)), ("place".to_owned(), text(place))])
+        };
+        self.table.delete(self.rows(entries).map(key).collect()).await
     }
 
     async fn newest(

@@ -5,12 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use application::{event_store::Unavailable, rebuild_orders::Progress};
+use application::{event_store::Unavailable, ports::ReadModel, rebuild_orders::Progress};
 use aws_sdk_dynamodb::{Client, operation::put_item::PutItemError};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{DynamoOrderViews, Item, Table, json_text, text};
+use super::{DynamoIndex, DynamoOrderViews, Item, Table, json_text, text};
+
+pub type Generation = ReadModel<DynamoOrderViews, DynamoIndex>;
 
 /// How long a function goes on with what it knows of the generations. A rebuild waits for longer after each change.
 pub const KNOWN_FOR: Duration = Duration::from_secs(5);
@@ -48,29 +50,33 @@ impl Generations {
 }
 
 /// The read model, whichever of its generations is read at the moment.
-pub struct ReadModel {
+pub struct DynamoReadModel {
     client: Client,
     orders_table: String,
+    index_table: String,
     known: Mutex<Option<(Instant, Generations)>>,
 }
 
-impl ReadModel {
-    pub fn new(client: Client, orders_table: String) -> Self {
-        Self { client, orders_table, known: Mutex::default() }
+impl DynamoReadModel {
+    pub fn new(client: Client, orders_table: String, index_table: String) -> Self {
+        Self { client, orders_table, index_table, known: Mutex::default() }
     }
 
     /// To read from.
-    pub async fn live(&self) -> Result<DynamoOrderViews, Unavailable> {
+    pub async fn live(&self) -> Result<Generation, Unavailable> {
         Ok(self.generation(self.generations().await?.live))
     }
 
     /// To keep up to date.
-    pub async fn written(&self) -> Result<Vec<DynamoOrderViews>, Unavailable> {
+    pub async fn written(&self) -> Result<Vec<Generation>, Unavailable> {
         Ok(self.generations().await?.written().map(|generation| self.generation(generation)).collect())
     }
 
-    pub fn generation(&self, generation: u32) -> DynamoOrderViews {
-        DynamoOrderViews::new(self.client.clone(), self.orders_table.clone(), generation)
+    pub fn generation(&self, generation: u32) -> Generation {
+        ReadModel {
+            views: DynamoOrderViews::new(self.client.clone(), self.orders_table.clone(), generation),
+            index: DynamoIndex::new(self.client.clone(), self.index_table.clone(), format!("{generation}/")),
+        }
     }
 
     async fn generations(&self) -> Result<Generations, Unavailable> {
@@ -137,25 +143,36 @@ impl ReadModel {
         Ok(())
     }
 
-    /// Removes what there is of a generation on the page of the table that begins `after` another one, and answers how much
-    /// that was and where the next page begins.
+    /// Removes what there is of a generation on the page that begins `after` another one, first of the views' table, then of
+    /// the index's; answers how much that was, and where the next page begins.
     pub async fn clear(
         &self,
         generation: u32,
         after: Option<String>,
         limit: usize,
     ) -> Result<(usize, Option<String>), Unavailable> {
-        let table = self.table();
+        let after: ClearedUpTo = match after {
+            Some(after) => serde_json::from_str(&after).map_err(|error| self.table().unavailable(error))?,
+            None => ClearedUpTo::Views(None),
+        };
+        let (table, from) = match after.clone() {
+            ClearedUpTo::Views(place) => (self.table(), place.map(|place| self.table().item(&place)).transpose()?),
+            ClearedUpTo::Index(place) => {
+                (self.index_table(), place.map(|place| self.table().item(&place)).transpose()?)
+            }
+        };
+        let sort_key = table.sort_key.unwrap_or(table.partition_key);
         let page = self
             .client
             .scan()
-            .table_name(&self.orders_table)
+            .table_name(&table.name)
             .consistent_read(true)
             .limit(i32::try_from(limit).unwrap_or(i32::MAX))
-            .set_exclusive_start_key(after.map(key))
-            .projection_expression("#key")
-            .filter_expression("begins_with(#key, :generation)")
-            .expression_attribute_names("#key", "key")
+            .set_exclusive_start_key(from)
+            .projection_expression("#partition, #sort")
+            .filter_expression("begins_with(#partition, :generation)")
+            .expression_attribute_names("#partition", table.partition_key)
+            .expression_attribute_names("#sort", sort_key)
             .expression_attribute_values(":generation", text(format!("{generation}/")))
             .send()
             .await
@@ -163,8 +180,14 @@ impl ReadModel {
         let keys = page.items.unwrap_or_default();
         let count = keys.len();
         table.delete(keys).await?;
-        let next: Option<KeyRow> = page.last_evaluated_key.map(|key| table.row(key)).transpose()?;
-        Ok((count, next.map(|row| row.key)))
+        let next = match (after, page.last_evaluated_key) {
+            (ClearedUpTo::Views(_), Some(key)) => Some(ClearedUpTo::Views(Some(table.row(key)?))),
+            (ClearedUpTo::Views(_), None) => Some(ClearedUpTo::Index(None)),
+            (ClearedUpTo::Index(_), Some(key)) => Some(ClearedUpTo::Index(Some(table.row(key)?))),
+            (ClearedUpTo::Index(_), None) => None,
+        };
+        let next = next.map(|next| serde_json::to_string(&next)).transpose();
+        Ok((count, next.map_err(|error| table.unavailable(error))?))
     }
 
     /// How many items, and bytes, the table of events has: what a rebuild has to read. About, and hours old.
@@ -178,6 +201,11 @@ impl ReadModel {
             count(described.and_then(|table| table.item_count)),
             count(described.and_then(|table| table.table_size_bytes)),
         ))
+    }
+
+    fn index_table(&self) -> Table {
+        let (client, name) = (self.client.clone(), self.index_table.clone());
+        Table { client, name, partition_key: "term", sort_key: Some("place"), what: "the read model" }
     }
 
     fn table(&self) -> Table {
@@ -216,7 +244,21 @@ struct ProgressRow {
     progress: Progress,
 }
 
-#[derive(Debug, Deserialize)]
-struct KeyRow {
+/// Where the clearing of a generation goes on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ClearedUpTo {
+    Views(Option<ViewsKey>),
+    Index(Option<IndexKey>),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct ViewsKey {
     key: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct IndexKey {
+    term: String,
+    place: String,
 }

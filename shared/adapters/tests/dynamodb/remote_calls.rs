@@ -397,13 +397,13 @@ async fn entries_cost_one_write_for_each_twenty_five_and_a_page_of_a_list_one_qu
 async fn a_page_of_a_search_costs_one_query_and_one_read_of_views_whatever_the_number_of_orders() {
     let (client, wire) = watched().await;
     let index = DynamoIndex::new(client.clone(), INDEX.to_owned(), String::new());
-    let views = DynamoOrderViews::new(client, ORDERS.to_owned());
+    let views = DynamoOrderViews::new(client, ORDERS.to_owned(), 1);
     let query = SearchQuery::parse("anna").unwrap();
     let mut placed = 0;
     for count in [30, 300] {
         while placed < count {
             let view = view_of_anna(placed);
-            views.save(&view, 0).await.unwrap();
+            views.place(&view).await.unwrap();
             let mut entries = entries_of(&view);
             entries.retain(|entry| query.terms().iter().any(|term| entry.term.ends_with(term)));
             index.add(&entries).await.unwrap();
