@@ -65,6 +65,7 @@ async fn health_tells_of_every_component() {
         "event_store",
         "fulfilment",
         "fulfilment_queue",
+        "index",
         "inventory",
         "notifications",
         "order_view",

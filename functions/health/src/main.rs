@@ -26,6 +26,7 @@ const TABLES: [(&str, &str); 7] = [
     ("event_store", "EVENTS_TABLE"),
     ("snapshots", "SNAPSHOTS_TABLE"),
     ("order_view", "ORDERS_TABLE"),
+    ("index", "INDEX_TABLE"),
     ("inventory", "INVENTORY_TABLE"),
     ("payments", "PAYMENTS_TABLE"),
     ("shipping", "SHIPMENTS_TABLE"),
