@@ -4,7 +4,7 @@ STACK  := $(PYTHON) infra/local/stack.py
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status token demo watch logs reconcile rebuild test chaos deploy
+.PHONY: help up down status token demo watch logs reconcile rebuild test bench chaos deploy
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,11 @@ rebuild: ## Rebuild a read model from the events while orders go on (VIEW=orders
 
 test: ## Run everything that CI runs
 	@infra/local/test.sh
+
+# A workspace of its own, with a target folder of its own: what it links must never be what the functions link.
+bench: ## Print how fast the service is beside named baselines (ONLY=commands)
+	@cargo run --release --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench -- \
+		$(ONLY)
 
 chaos: ## Kill functions at random while 200 orders are placed, then compare the books (SEED=1 asks for the same orders again)
 	@$(STACK) status >/dev/null && set -a && . .local/stack.env && cargo test --workspace --locked --test system -- --ignored --nocapture chaos

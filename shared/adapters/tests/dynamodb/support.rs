@@ -33,14 +33,7 @@ pub(crate) const INDEX: &str = "index";
 /// A database that lives as long as the test, and the settings of a client for it.
 pub(crate) async fn database() -> Config {
     let database = Database::memory().unwrap();
-    create_table(&database, EVENTS, "stream", Some(("version", "N")));
-    create_orders_table(&database);
-    create_table(&database, INVENTORY, "id", None);
-    create_table(&database, PAYMENTS, "order_id", Some(("entry", "S")));
-    create_table(&database, SHIPMENTS, "idempotency_key", None);
-    create_table(&database, NOTIFICATIONS, "idempotency_key", None);
-    create_table(&database, SNAPSHOTS, "stream", None);
-    create_table(&database, INDEX, "term", Some(("place", "S")));
+    create_tables(&database);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(dynoxide::server::serve_on(listener, database));
@@ -55,7 +48,19 @@ pub(crate) async fn database() -> Config {
         .build()
 }
 
-fn create_table(database: &Database, name: &str, partition_key: &str, sort_key: Option<(&str, &str)>) {
+/// Also the benchmark's (`tests/bench`), which includes this file.
+pub(crate) fn create_tables(database: &Database) {
+    create_table(database, EVENTS, "stream", Some(("version", "N")));
+    create_orders_table(database);
+    create_table(database, INVENTORY, "id", None);
+    create_table(database, PAYMENTS, "order_id", Some(("entry", "S")));
+    create_table(database, SHIPMENTS, "idempotency_key", None);
+    create_table(database, NOTIFICATIONS, "idempotency_key", None);
+    create_table(database, SNAPSHOTS, "stream", None);
+    create_table(database, INDEX, "term", Some(("place", "S")));
+}
+
+pub(crate) fn create_table(database: &Database, name: &str, partition_key: &str, sort_key: Option<(&str, &str)>) {
     let mut keys = vec![serde_json::json!({"AttributeName": partition_key, "KeyType": "HASH"})];
     let mut attributes = vec![serde_json::json!({"AttributeName": partition_key, "AttributeType": "S"})];
     if let Some((sort_key, attribute_type)) = sort_key {
@@ -69,7 +74,7 @@ fn create_table(database: &Database, name: &str, partition_key: &str, sort_key: 
 }
 
 /// The orders table with its two indexes.
-fn create_orders_table(database: &Database) {
+pub(crate) fn create_orders_table(database: &Database) {
     let index = |name: &str| {
         let partition_key = name.split('-').next().unwrap();
         serde_json::json!({

@@ -1,0 +1,208 @@
+//! `DynamoDB` in this process, and the ways to it: over HTTP as on AWS, with or without a meter, and straight into it to
+//! bring much data there.
+
+use std::{
+    mem,
+    sync::{Arc, Mutex},
+};
+
+use aws_sdk_dynamodb::{
+    Client,
+    config::{
+        BehaviorVersion, Builder, Config, ConfigBag, Credentials, Intercept, Region, RuntimeComponents,
+        http::{HttpRequest, HttpResponse},
+        interceptors::{AfterDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut},
+        retry::RetryConfig,
+    },
+    error::BoxError,
+};
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
+use aws_smithy_types::{
+    body::SdkBody,
+    config_bag::{Storable, StoreReplace},
+};
+use dynoxide::{Database, DynoxideError};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+/// The tables are those of the adapters' tests, so that there is one list of them beside the template.
+#[path = "../../../shared/adapters/tests/dynamodb/support.rs"]
+#[expect(dead_code, reason = "the adapters' tests need more of it")]
+mod support;
+
+pub(crate) use support::{EVENTS, create_table};
+
+/// A database with the service's tables, and its server.
+pub(crate) struct LocalDynamo {
+    pub(crate) database: Database,
+    endpoint: String,
+    server: JoinHandle<()>,
+}
+
+impl LocalDynamo {
+    pub(crate) async fn start() -> Self {
+        let database = Database::memory().unwrap();
+        support::create_tables(&database);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let server = tokio::spawn(dynoxide::server::serve_on(listener, database.clone()));
+        Self { database, endpoint, server }
+    }
+
+    fn config(&self) -> Builder {
+        Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .endpoint_url(&self.endpoint)
+            .region(Region::from_static("us-east-1"))
+            .credentials_provider(Credentials::for_tests())
+            // A repeated call would be counted as two, and take the time of two.
+            .retry_config(RetryConfig::disabled())
+    }
+
+    /// The SDK over HTTP: what is timed.
+    pub(crate) fn client(&self) -> Client {
+        Client::from_conf(self.config().build())
+    }
+
+    /// The same, and what its calls consume.
+    pub(crate) fn metered_client(&self) -> (Client, Meter) {
+        let meter = Meter::default();
+        (Client::from_conf(self.config().interceptor(meter.clone()).build()), meter)
+    }
+
+    /// The SDK without HTTP, for loading: the product's own code writes the items, whatever they look like this week, and
+    /// only the way is shorter.
+    pub(crate) fn loading_client(&self) -> Client {
+        let connector = SharedHttpConnector::new(InProcess(self.database.clone()));
+        let http_client = http_client_fn(move |_, _| connector.clone());
+        Client::from_conf(self.config().http_client(http_client).build())
+    }
+}
+
+impl Drop for LocalDynamo {
+    fn drop(&mut self) {
+        // Else the server would keep the data of every database until the end.
+        self.server.abort();
+    }
+}
+
+/// Calls, and what they consumed.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Usage {
+    pub(crate) calls: u32,
+    pub(crate) read_units: f64,
+    pub(crate) write_units: f64,
+}
+
+/// Has every call say what it consumes, and adds that up.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Meter(Arc<Mutex<Usage>>);
+
+impl Meter {
+    /// Since this was last asked.
+    pub(crate) fn read(&self) -> Usage {
+        mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+/// Which units a call consumes: kept with the call, because answers do not say.
+#[derive(Debug)]
+enum Kind {
+    Read,
+    Write,
+}
+
+impl Storable for Kind {
+    type Storer = StoreReplace<Self>;
+}
+
+impl Intercept for Meter {
+    fn name(&self) -> &'static str {
+        "Meter"
+    }
+
+    /// Before the signature, which covers the body and its length.
+    fn modify_before_signing(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        call: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let request = context.request_mut();
+        let target = request.headers().get("x-amz-target").unwrap_or_default();
+        let kind =
+            if ["Get", "Query", "Scan"].iter().any(|read| target.contains(read)) { Kind::Read } else { Kind::Write };
+        call.interceptor_state().store_put(kind);
+        let mut body: Value = serde_json::from_slice(request.body().bytes().unwrap_or_default())?;
+        body["ReturnConsumedCapacity"] = json!("TOTAL");
+        let body = serde_json::to_vec(&body)?;
+        request.headers_mut().insert("content-length", body.len().to_string());
+        *request.body_mut() = SdkBody::from(body);
+        Ok(())
+    }
+
+    /// Only here has the whole answer been read.
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        call: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let answer: Value = serde_json::from_slice(context.response().body().bytes().unwrap_or_default())?;
+        // One per table for the operations on several items, else one.
+        let consumed = match &answer["ConsumedCapacity"] {
+            Value::Array(tables) => tables.iter().filter_map(|table| table["CapacityUnits"].as_f64()).sum(),
+            one => one["CapacityUnits"].as_f64().unwrap_or_default(),
+        };
+        let mut usage = self.0.lock().unwrap();
+        usage.calls += 1;
+        match call.load::<Kind>() {
+            Some(Kind::Read) => usage.read_units += consumed,
+            Some(Kind::Write) | None => usage.write_units += consumed,
+        }
+        Ok(())
+    }
+}
+
+/// Answers the SDK's requests from the database itself.
+struct InProcess(Database);
+
+impl std::fmt::Debug for InProcess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("InProcess")
+    }
+}
+
+impl HttpConnector for InProcess {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let target = request.headers().get("x-amz-target").unwrap_or_default();
+        let operation = target.rsplit('.').next().unwrap_or_default();
+        let (status, answer) = match self.answer(operation, request.body().bytes().unwrap_or_default()) {
+            Ok(answer) => (200, answer),
+            Err(error) => (error.status_code(), error.to_json().into_bytes()),
+        };
+        HttpConnectorFuture::ready(Ok(HttpResponse::new(status.try_into().unwrap(), SdkBody::from(answer))))
+    }
+}
+
+impl InProcess {
+    fn answer(&self, operation: &str, body: &[u8]) -> Result<Vec<u8>, DynoxideError> {
+        macro_rules! answer {
+            ($method:ident) => {
+                serde_json::to_vec(&self.0.$method(serde_json::from_slice(body).unwrap())?).unwrap()
+            };
+        }
+        Ok(match operation {
+            "BatchGetItem" => answer!(batch_get_item),
+            "BatchWriteItem" => answer!(batch_write_item),
+            "DeleteItem" => answer!(delete_item),
+            "GetItem" => answer!(get_item),
+            "PutItem" => answer!(put_item),
+            "Query" => answer!(query),
+            "Scan" => answer!(scan),
+            "TransactWriteItems" => answer!(transact_write_items),
+            "UpdateItem" => answer!(update_item),
+            _ => return Err(DynoxideError::ValidationException(format!("{operation} is not needed for loading"))),
+        })
+    }
+}
