@@ -40,9 +40,9 @@ test: ## Run everything that CI runs
 	@infra/local/test.sh
 
 # A workspace of its own, with a target folder of its own: what it links must never be what the functions link.
-bench: ## Print how fast the service is beside named baselines (ONLY=commands)
+bench: ## Print how fast the service is beside named baselines (ONLY=commands or reads; ORDERS=1000,10000)
 	@cargo run --release --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench -- \
-		$(ONLY)
+		$(ONLY) $(if $(ORDERS),--orders=$(ORDERS))
 
 chaos: ## Kill functions at random while 200 orders are placed, then compare the books (SEED=1 asks for the same orders again)
 	@$(STACK) status >/dev/null && set -a && . .local/stack.env && cargo test --workspace --locked --test system -- --ignored --nocapture chaos

@@ -6,36 +6,47 @@ mod commands;
 mod contest;
 mod database;
 mod orders;
+mod reads;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: bench [commands]...";
+const USAGE: &str = "usage: bench [commands|reads]... [--orders=1000,10000,100000]";
 
 /// What the command line asks for.
 struct Asked {
     sections: Vec<Section>,
+    /// How many orders there are, one measurement for each.
+    orders: Vec<usize>,
 }
 
 #[derive(Clone, Copy)]
 enum Section {
     Commands,
+    Reads,
 }
 
 impl Section {
-    const ALL: [Self; 1] = [Self::Commands];
+    const ALL: [Self; 2] = [Self::Commands, Self::Reads];
 
     fn name(self) -> &'static str {
         match self {
             Self::Commands => "commands",
+            Self::Reads => "reads",
         }
     }
 }
 
 impl Asked {
     fn parse(arguments: impl Iterator<Item = String>) -> Option<Self> {
-        let mut asked = Self { sections: Vec::new() };
+        let mut asked = Self { sections: Vec::new(), orders: vec![1_000, 10_000, 100_000] };
         for argument in arguments {
-            asked.sections.push(Section::ALL.into_iter().find(|section| section.name() == argument)?);
+            match argument.strip_prefix("--orders=") {
+                Some(numbers) => {
+                    let numbers = numbers.split(',').map(|number| number.trim().parse().ok().filter(|&many| many > 0));
+                    asked.orders = numbers.collect::<Option<_>>()?;
+                }
+                None => asked.sections.push(Section::ALL.into_iter().find(|section| section.name() == argument)?),
+            }
         }
         if asked.sections.is_empty() {
             asked.sections.extend(Section::ALL);
@@ -53,6 +64,7 @@ async fn main() -> ExitCode {
     for section in asked.sections {
         match section {
             Section::Commands => commands::run().await,
+            Section::Reads => reads::run(&asked.orders).await,
         }
     }
     ExitCode::SUCCESS
