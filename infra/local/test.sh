@@ -57,6 +57,7 @@ system_tests() (
 
 step "tools" stack tools
 step "format" cargo fmt --check
+step "format of the benchmark" cargo fmt --check --manifest-path tests/bench/Cargo.toml
 step "templates" templates
 step "second interpreter" .local/tools/second-interpreter/bin/python tests/second_interpreter.py
 step "lints" cargo clippy --workspace --all-targets --locked -- -D warnings

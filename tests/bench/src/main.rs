@@ -1,16 +1,17 @@
 //! Measures the service on `DynamoDB` in this process, against a named baseline that is measured in the same run.
 //!
-//! `make bench` runs every section.
+//! `make bench` runs every section; `docs/benchmarks.md` says what they measure and what came out.
 
 mod commands;
 mod contest;
 mod database;
 mod orders;
+mod projection;
 mod reads;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: bench [commands|reads]... [--orders=1000,10000,100000]";
+const USAGE: &str = "usage: bench [commands|reads|projection]... [--orders=1000,10000,100000]";
 
 /// What the command line asks for.
 struct Asked {
@@ -23,15 +24,17 @@ struct Asked {
 enum Section {
     Commands,
     Reads,
+    Projection,
 }
 
 impl Section {
-    const ALL: [Self; 2] = [Self::Commands, Self::Reads];
+    const ALL: [Self; 3] = [Self::Commands, Self::Reads, Self::Projection];
 
     fn name(self) -> &'static str {
         match self {
             Self::Commands => "commands",
             Self::Reads => "reads",
+            Self::Projection => "projection",
         }
     }
 }
@@ -65,6 +68,7 @@ async fn main() -> ExitCode {
         match section {
             Section::Commands => commands::run().await,
             Section::Reads => reads::run(&asked.orders).await,
+            Section::Projection => projection::run(asked.orders[0]).await,
         }
     }
     ExitCode::SUCCESS

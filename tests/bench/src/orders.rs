@@ -127,16 +127,23 @@ pub(crate) fn small_order() -> CreateOrder {
 }
 
 /// The streams of this many orders and of their customers, or one part of so many of them.
-fn streams(orders: usize, part: usize, parts: usize) -> impl Iterator<Item = Vec<Commit>> {
+pub(crate) fn streams(orders: usize, part: usize, parts: usize) -> impl Iterator<Item = Vec<Commit>> {
     let profiles = (part..=customers(orders)).step_by(parts).map(|number| vec![profile(number)]);
     profiles.chain((part..orders).step_by(parts).map(move |number| order(number, orders).commits))
+}
+
+/// What of the orders is to be there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Load {
+    Events,
+    EventsAndViews,
 }
 
 /// Brings this many orders and their customers there, and answers how many commits that took.
 ///
 /// Commits go past the SDK, which would take most of the time, and are checked against what it writes. There are fewer
 /// views, and more ways to keep them: they are made by the product's own projection.
-pub(crate) async fn load(dynamo: &LocalDynamo, orders: usize) -> usize {
+pub(crate) async fn load(dynamo: &LocalDynamo, orders: usize, what: Load) -> usize {
     let client = dynamo.loading_client();
     let store = DynamoEventStore::new(client.clone(), EVENTS.to_owned());
     check_item(&dynamo.database, &store).await;
@@ -155,7 +162,7 @@ pub(crate) async fn load(dynamo: &LocalDynamo, orders: usize) -> usize {
                 let items: Vec<_> = streams.iter().flatten().map(item).collect();
                 count += items.len();
                 database.import_items(EVENTS, items, ImportOptions::default()).unwrap();
-                for stream in &streams {
+                for stream in streams.iter().filter(|_| what == Load::EventsAndViews) {
                     project(&*views, stream).await;
                 }
                 // An import does not wait for anything, and would let nobody else run.

@@ -14,7 +14,7 @@ use chrono::Utc;
 use crate::{
     contest::{Contest, Outcome, print, ratio},
     database::{EVENTS, LocalDynamo, ORDERS, Usage},
-    orders::{self, PastOrder},
+    orders::{self, Load, PastOrder},
 };
 
 const ROUNDS: usize = 25;
@@ -140,7 +140,7 @@ async fn measure(orders: usize) -> Vec<[String; 6]> {
 
 async fn load(dynamo: &LocalDynamo, orders: usize) {
     let begin = Instant::now();
-    let commits = orders::load(dynamo, orders).await;
+    let commits = orders::load(dynamo, orders, Load::EventsAndViews).await;
     let taken = begin.elapsed().as_secs_f64();
     let rate = f64::from(u32::try_from(orders).unwrap()) / taken;
     println!("loaded {orders} orders, {commits} commits, in {taken:.1} s: {rate:.0} orders/s");
