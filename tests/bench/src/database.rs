@@ -2,6 +2,7 @@
 //! bring much data there.
 
 use std::{
+    collections::HashMap,
     mem,
     sync::{Arc, Mutex},
 };
@@ -21,7 +22,7 @@ use aws_smithy_types::{
     body::SdkBody,
     config_bag::{Storable, StoreReplace},
 };
-use dynoxide::{Database, DynoxideError};
+use dynoxide::{Database, DynoxideError, ImportOptions, Item, actions::put_item::PutItemRequest};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
@@ -73,7 +74,19 @@ impl LocalDynamo {
     /// The SDK without HTTP, for loading: the product's own code writes the items, whatever they look like this week, and
     /// only the way is shorter.
     pub(crate) fn loading_client(&self) -> Client {
-        let connector = SharedHttpConnector::new(InProcess(self.database.clone()));
+        self.client_over(InProcess { database: self.database.clone(), collected: None })
+    }
+
+    /// The same, but an item that is put is there only after the next [`Collected::import`], together with many others,
+    /// and no condition is looked at: for what is put where nothing was.
+    pub(crate) fn collecting_client(&self) -> (Client, Collected) {
+        let collected = Collected::default();
+        let connector = InProcess { database: self.database.clone(), collected: Some(collected.clone()) };
+        (self.client_over(connector), collected)
+    }
+
+    fn client_over(&self, connector: InProcess) -> Client {
+        let connector = SharedHttpConnector::new(connector);
         let http_client = http_client_fn(move |_, _| connector.clone());
         Client::from_conf(self.config().http_client(http_client).build())
     }
@@ -164,8 +177,29 @@ impl Intercept for Meter {
     }
 }
 
+/// Items that are on their way to their tables.
+#[derive(Clone, Default)]
+pub(crate) struct Collected(Arc<Mutex<HashMap<String, Vec<Item>>>>);
+
+impl Collected {
+    fn put(&self, table: String, item: Item) {
+        self.0.lock().unwrap().entry(table).or_default().push(item);
+    }
+
+    /// Each table's items in one transaction.
+    pub(crate) fn import(&self, database: &Database) {
+        let tables = mem::take(&mut *self.0.lock().unwrap());
+        for (table, items) in tables {
+            database.import_items(&table, items, ImportOptions::default()).unwrap();
+        }
+    }
+}
+
 /// Answers the SDK's requests from the database itself.
-struct InProcess(Database);
+struct InProcess {
+    database: Database,
+    collected: Option<Collected>,
+}
 
 impl std::fmt::Debug for InProcess {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -189,8 +223,13 @@ impl InProcess {
     fn answer(&self, operation: &str, body: &[u8]) -> Result<Vec<u8>, DynoxideError> {
         macro_rules! answer {
             ($method:ident) => {
-                serde_json::to_vec(&self.0.$method(serde_json::from_slice(body).unwrap())?).unwrap()
+                serde_json::to_vec(&self.database.$method(serde_json::from_slice(body).unwrap())?).unwrap()
             };
+        }
+        if let (Some(collected), "PutItem") = (&self.collected, operation) {
+            let put: PutItemRequest = serde_json::from_slice(body).unwrap();
+            collected.put(put.table_name, put.item);
+            return Ok(b"{}".to_vec());
         }
         Ok(match operation {
             "BatchGetItem" => answer!(batch_get_item),

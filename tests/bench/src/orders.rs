@@ -31,7 +31,7 @@ use domain::{
     product::Product,
     text::Text,
 };
-use dynoxide::{AttributeValue, Database, ImportOptions, Item};
+use dynoxide::{AttributeValue, ImportOptions, Item};
 use serde_json::json;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -144,13 +144,12 @@ pub(crate) enum Load {
 /// Commits go past the SDK, which would take most of the time, and are checked against what it writes. There are fewer
 /// views, and more ways to keep them: they are made by the product's own projection.
 pub(crate) async fn load(dynamo: &LocalDynamo, orders: usize, what: Load) -> usize {
-    let client = dynamo.loading_client();
-    let store = DynamoEventStore::new(client.clone(), EVENTS.to_owned());
-    check_item(&dynamo.database, &store).await;
+    check_item(dynamo).await;
+    let (client, collected) = dynamo.collecting_client();
     let views = Arc::new(DynamoOrderViews::new(client, ORDERS.to_owned()));
     let mut loaders = JoinSet::new();
     for loader in 0..LOADERS {
-        let (database, views) = (dynamo.database.clone(), Arc::clone(&views));
+        let (database, views, collected) = (dynamo.database.clone(), Arc::clone(&views), collected.clone());
         loaders.spawn(async move {
             let mut count = 0;
             let mut streams = streams(orders, loader, LOADERS);
@@ -165,6 +164,7 @@ pub(crate) async fn load(dynamo: &LocalDynamo, orders: usize, what: Load) -> usi
                 for stream in streams.iter().filter(|_| what == Load::EventsAndViews) {
                     project(&*views, stream).await;
                 }
+                collected.import(&database);
                 // An import does not wait for anything, and would let nobody else run.
                 tokio::task::yield_now().await;
             }
@@ -205,13 +205,14 @@ fn item(commit: &Commit) -> Item {
 }
 
 /// Holds [`item`] to what the product writes, with a commit that is loaded later in any case.
-async fn check_item(database: &Database, store: &DynamoEventStore) {
+async fn check_item(dynamo: &LocalDynamo) {
+    let store = DynamoEventStore::new(dynamo.loading_client(), EVENTS.to_owned());
     let commit = order(0, 1).commits.swap_remove(0);
     store.append(&commit).await.unwrap();
     let ours = item(&commit);
     let key = json!({"stream": ours["stream"], "version": ours["version"]});
     let get = serde_json::from_value(json!({"TableName": EVENTS, "Key": key})).unwrap();
-    let theirs = database.get_item(get).unwrap().item;
+    let theirs = dynamo.database.get_item(get).unwrap().item;
     assert_eq!(Some(ours), theirs, "the product writes its commits in another way than the loader does");
 }
 
