@@ -11,6 +11,7 @@ async fn every_route_but_health_needs_a_token() {
     let routes = [
         (Method::POST, "/api/v1/orders"),
         (Method::GET, "/api/v1/orders/x"),
+        (Method::GET, "/api/v1/orders/customer/customer-1"),
         (Method::GET, "/api/v1/orders/search"),
         (Method::POST, "/api/v1/orders/x/cancel"),
         (Method::GET, "/api/v1/orders/x/ledger"),

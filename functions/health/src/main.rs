@@ -22,7 +22,7 @@ use tracing::{Instrument, warn};
 /// A component that takes longer counts as down.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-const TABLES: [(&str, &str); 7] = [
+const TABLES: [(&str, &str); 8] = [
     ("event_store", "EVENTS_TABLE"),
     ("snapshots", "SNAPSHOTS_TABLE"),
     ("order_view", "ORDERS_TABLE"),

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 pub use body::{FieldErrors, MoneyBody};
 pub use problem::{FieldError, Problem};
-pub use query::{Query, link};
+pub use query::{Query, encoded, link};
 
 use crate::lambda::invocation_span;
 

@@ -98,17 +98,23 @@ pub fn link(path: &str, parameters: &[(&str, &str)]) -> String {
         link.push(if number == 0 { '?' } else { '&' });
         link.push_str(name);
         link.push('=');
-        for byte in value.bytes() {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => link.push(char::from(byte)),
-                _ => {
-                    // Writing to a string cannot fail.
-                    let _ = write!(link, "%{byte:02X}");
-                }
-            }
-        }
+        link.push_str(&encoded(value));
     }
     link
+}
+
+/// A text as a part of a URL: whatever is not unreserved is percent-encoded (RFC 3986, section 2).
+pub fn encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            _ => {
+                // Writing to a string cannot fail.
+                let _ = write!(encoded, "%{byte:02X}");
+            }
+        }
+        encoded
+    })
 }
 
 #[cfg(test)]
