@@ -37,12 +37,18 @@ class Rebuild:
         answer = self.functions.invoke(FunctionName=self.function, Payload=payload)
         standing = json.loads(answer["Payload"].read())
         if "FunctionError" in answer:
-            raise Refused(f"{action}: {standing.get('errorMessage', standing)}")
+            raise Refused(f"{action}: {standing.get('errorMessage', standing)}", standing.get("errorType"))
         return standing
 
 
 class Refused(Exception):
-    pass
+    def __init__(self, message: str, error_type: str | None):
+        super().__init__(message)
+        self.error_type = error_type
+
+
+# Errors of a slice of work that may be gone at the next try, and how often in a row they are met.
+PASSING, TRIES = ["Unavailable", "Contended", "Sandbox.Timedout"], 5
 
 
 def seconds(count: float) -> str:
@@ -106,10 +112,17 @@ def build(rebuild: Rebuild, standing: dict):
 
     def work(number: int):
         nonlocal latest
-        part = standing["segments"][number]
+        part, tries_left = standing["segments"][number], TRIES
         while not part["done"] and not stopped.is_set():
-            latest = rebuild.ask("work", segment=number)
-            part = latest["segments"][number]
+            try:
+                latest = rebuild.ask("work", segment=number)
+            except Refused as error:  # what is not there for a moment is there again
+                tries_left -= 1
+                if error.error_type not in PASSING or not tries_left:
+                    raise
+                time.sleep(2)
+                continue
+            part, tries_left = latest["segments"][number], TRIES
             show(progress(latest, since, before), end="")
 
     with concurrent.futures.ThreadPoolExecutor(len(standing["segments"])) as pool:

@@ -251,7 +251,7 @@ async fn a_row_whose_view_does_not_match_any_more_is_left_out() {
     let shop = Shop::with(&orders, &[]).await;
     let mut renamed = orders[1].clone();
     (renamed.version, renamed.customer.first_name) = (2, Some("Berta".to_owned()));
-    shop.views.save(&renamed, 1).await.unwrap();
+    shop.views.save(&renamed, &orders[1]).await.unwrap();
     let found = shop.page(&query("anna"), 1, 20).await;
     assert_eq!(found.orders, [orders[2].clone(), orders[0].clone()]);
     assert_eq!((found.total_count, found.total_is_exact), (2, false));

@@ -161,18 +161,17 @@ impl DynamoReadModel {
                 (self.index_table(), place.map(|place| self.table().item(&place)).transpose()?)
             }
         };
-        let sort_key = table.sort_key.unwrap_or(table.partition_key);
-        let page = self
-            .client
-            .scan()
+        let mut scan = self.client.scan().projection_expression("#partition");
+        if let Some(sort_key) = table.sort_key {
+            scan = scan.projection_expression("#partition, #sort").expression_attribute_names("#sort", sort_key);
+        }
+        let page = scan
             .table_name(&table.name)
             .consistent_read(true)
             .limit(i32::try_from(limit).unwrap_or(i32::MAX))
             .set_exclusive_start_key(from)
-            .projection_expression("#partition, #sort")
             .filter_expression("begins_with(#partition, :generation)")
             .expression_attribute_names("#partition", table.partition_key)
-            .expression_attribute_names("#sort", sort_key)
             .expression_attribute_values(":generation", text(format!("{generation}/")))
             .send()
             .await

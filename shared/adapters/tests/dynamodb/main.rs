@@ -11,5 +11,6 @@
 mod conformance;
 mod faults;
 mod items;
+mod read_model;
 mod remote_calls;
 mod support;

@@ -1,0 +1,87 @@
+//! The generations of the read model lie side by side in the same tables.
+
+use adapters::dynamodb::{Building, DynamoReadModel, Generations};
+use application::{
+    ports::{Entry, Index, OrderViews, Posting},
+    rebuild_orders::Progress,
+};
+use aws_sdk_dynamodb::Client;
+use chrono::{DateTime, TimeDelta};
+use domain::{ids::OrderId, order::OrderEvent, order_view::OrderView};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::support::{self, INDEX, ORDERS};
+
+async fn model() -> (Client, DynamoReadModel) {
+    let client = Client::from_conf(support::database().await);
+    (client.clone(), DynamoReadModel::new(client, ORDERS.to_owned(), INDEX.to_owned()))
+}
+
+fn view(id: OrderId) -> OrderView {
+    let address = json!({"street": "s", "city": "c", "state": "s", "country": "CN", "postal_code": "1"});
+    let created = json!({
+        "customer_id": "anna", "items": [], "shipping_address": address, "payment_method": "pm_card_visa",
+        "total_amount": {"amount": 1, "currency": "CNY"}, "created_at": DateTime::UNIX_EPOCH,
+    });
+    let created = OrderEvent::OrderCreated(serde_json::from_value(created).unwrap());
+    OrderView::evolve(None, id, &created, 1, DateTime::UNIX_EPOCH).unwrap()
+}
+
+#[tokio::test]
+async fn a_change_of_the_generations_is_made_once_and_known_to_whoever_asks_now() {
+    let (_, model) = model().await;
+    assert_eq!(model.generations_now().await.unwrap(), Generations::FIRST);
+    let building = Some(Building { generation: 2, segments: 3 });
+    let began =
+        Generations { building, changed_at: DateTime::UNIX_EPOCH + TimeDelta::seconds(1), ..Generations::FIRST };
+    assert!(model.change(Generations::FIRST, began).await.unwrap());
+    assert!(!model.change(Generations::FIRST, began).await.unwrap(), "somebody else was faster");
+    assert_eq!(model.generations_now().await.unwrap(), began);
+    assert_eq!(began.written().collect::<Vec<_>>(), [2, 1]);
+    let switched = Generations {
+        live: 2,
+        building: None,
+        outgoing: Some(1),
+        changed_at: DateTime::UNIX_EPOCH + TimeDelta::seconds(2),
+    };
+    assert!(model.change(began, switched).await.unwrap());
+    assert_eq!(model.generations_now().await.unwrap(), switched);
+    assert_eq!(switched.written().collect::<Vec<_>>(), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_generation_is_cleared_to_its_last_item_and_no_other_loses_any() {
+    let (client, model) = model().await;
+    let building = Building { generation: 1, segments: 2 };
+    let progress = Progress { events: 7, ..Progress::default() };
+    model.save_progress(building, 1, &progress).await.unwrap();
+    assert_eq!(model.progress(building).await.unwrap(), [Progress::default(), progress]);
+    let ids: Vec<OrderId> = (0..30).map(|_| OrderId::new(Uuid::new_v4())).collect();
+    // Number 11 begins as number 1 does.
+    for generation in [1, 2, 11] {
+        let generation = model.generation(generation);
+        for id in &ids {
+            generation.views.place(&view(*id)).await.unwrap();
+            let posting = Posting { at: DateTime::UNIX_EPOCH, id: id.to_string(), text: String::new() };
+            generation.index.add(&[Entry { term: "tea".to_owned(), posting }]).await.unwrap();
+        }
+    }
+    let (mut cleared, mut after) = (0, None);
+    for _ in 0..100 {
+        let (count, next) = model.clear(1, after, 20).await.unwrap();
+        (cleared, after) = (cleared + count, next);
+        if after.is_none() {
+            break;
+        }
+    }
+    // The views, the customer's root and leaf, the progress, and the postings; the counts have nothing yet.
+    assert_eq!((cleared, after), (30 + 2 + 1 + 30, None));
+    for (generation, there) in [(1, 0), (2, 30), (11, 30)] {
+        let generation = model.generation(generation);
+        assert_eq!(generation.views.load_many(&ids).await.unwrap().len(), there);
+        assert_eq!(generation.index.newest("tea", None, None, 100).await.unwrap().len(), there);
+    }
+    let left = client.scan().table_name(ORDERS).consistent_read(true).send().await.unwrap().items.unwrap();
+    assert!(left.iter().all(|item| !item["key"].as_s().unwrap().starts_with("1/")));
+}
