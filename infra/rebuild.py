@@ -63,6 +63,17 @@ def show(line: str, end="\n"):
         print(line, flush=True)
 
 
+shown_at = 0.0
+
+
+def show_now_and_then(line: str):
+    """A line that others follow: in a log, one of them in five seconds is enough."""
+    global shown_at
+    if sys.stdout.isatty() or time.monotonic() - shown_at > 5:
+        shown_at = time.monotonic()
+        show(line, end="")
+
+
 def wait(standing: dict, why: str):
     until = time.monotonic() + standing["wait_seconds"]
     if sys.stdout.isatty():
@@ -94,14 +105,17 @@ def progress(standing: dict, since: float, before: int) -> str:
 
 
 def clear(rebuild: Rebuild, standing: dict):
-    wait(standing, f"Waiting until nobody writes generation {standing['outgoing']} any more")
-    after, cleared = None, 0
-    while True:
-        standing = rebuild.ask("clear", after=after)
-        cleared, after = cleared + standing["cleared"], standing["clear_after"]
-        show(f"Clearing the old generation: {cleared:,} items", end="" if after else "\n")
-        if after is None:
-            return
+    if standing["outgoing"]:
+        wait(standing, f"Waiting until nobody reads generation {standing['outgoing']} any more")
+        standing = rebuild.ask("retire")
+    if standing["clearing"]:
+        wait(standing, f"Waiting until nobody writes generation {standing['clearing']} any more")
+        after, cleared = None, 0
+        while standing["clearing"]:
+            standing = rebuild.ask("clear", after=after)
+            cleared, after = cleared + standing["cleared"], standing["clear_after"]
+            show_now_and_then(f"Clearing the old generation: {cleared:,} items")
+        show(f"The old generation is cleared: {cleared:,} items")
 
 
 def build(rebuild: Rebuild, standing: dict):
@@ -123,7 +137,7 @@ def build(rebuild: Rebuild, standing: dict):
                 time.sleep(2)
                 continue
             part, tries_left = latest["segments"][number], TRIES
-            show(progress(latest, since, before), end="")
+            show_now_and_then(progress(latest, since, before))
 
     with concurrent.futures.ThreadPoolExecutor(len(standing["segments"])) as pool:
         try:
@@ -141,12 +155,10 @@ def run(rebuild: Rebuild, segments: int, abandon: bool):
     if abandon:
         if standing["building"]:
             standing = rebuild.ask("abandon")
-            show(f"Generation {standing['outgoing']} is given up")
-        if standing["outgoing"]:
-            clear(rebuild, standing)
-        return
-    if standing["outgoing"]:
+            show(f"Generation {standing['clearing']} is given up")
         clear(rebuild, standing)
+        return
+    clear(rebuild, standing)
     if not standing["building"]:
         show(f"To read: {standing['commits']:,} commits, {standing['bytes'] / 1e6:,.1f} MB; {price(standing)}")
         standing = rebuild.ask("begin", segments=segments)

@@ -14,7 +14,7 @@ use adapters::{
 use application::{
     event_store::{Segment, Unavailable},
     project_orders::ProjectError,
-    rebuild_orders::{Progress, UNTIL_ALL_KNOW, rebuild_page},
+    rebuild_orders::{Progress, UNTIL_READERS_KNOW, UNTIL_WRITERS_KNOW, rebuild_page},
 };
 use aws_sdk_dynamodb::Client;
 use chrono::{DateTime, Utc};
@@ -65,7 +65,9 @@ enum Action {
     Switch {},
     /// The new generation is given up.
     Abandon {},
-    /// Removes what there is of the outgoing generation on one page of the table; after the last page there is none.
+    /// From now on, projections leave the outgoing generation as it is.
+    Retire {},
+    /// Removes what there is of that generation on one page of a table; after the last page there is none.
     Clear { after: Option<String> },
 }
 
@@ -75,6 +77,7 @@ struct Standing {
     live: u32,
     building: Option<u32>,
     outgoing: Option<u32>,
+    clearing: Option<u32>,
     /// How long the next action has to wait, so that every function knows of the last change.
     wait_seconds: u64,
     segments: Vec<Progress>,
@@ -142,24 +145,26 @@ impl Rebuild {
                     return Err(RebuildError::NotDone);
                 }
                 let (live, outgoing) = (building.generation, Some(generations.live));
-                self.change(generations, Generations { live, building: None, outgoing, changed_at: now }).await?;
+                self.change(generations, Generations { live, building: None, outgoing, ..generations }, now).await?;
                 info!(live, "switched to a new generation of the read model");
             }
             Action::Abandon {} => {
                 let building = generations.building.ok_or(RebuildError::NotBuilding)?;
-                let outgoing = Some(building.generation);
-                self.change(generations, Generations { building: None, outgoing, changed_at: now, ..generations })
-                    .await?;
+                let clearing = Some(building.generation);
+                self.change(generations, Generations { building: None, clearing, ..generations }, now).await?;
+            }
+            Action::Retire {} if generations.outgoing.is_none() => {}
+            Action::Retire {} => {
+                due(generations, now)?;
+                let clearing = generations.outgoing;
+                self.change(generations, Generations { outgoing: None, clearing, ..generations }, now).await?;
             }
             Action::Clear { after } => {
-                if let Some(outgoing) = generations.outgoing {
-                    if wait(generations, now) > Duration::ZERO {
-                        return Err(RebuildError::TooEarly);
-                    }
-                    (cleared, clear_after) = self.model.clear(outgoing, after, CLEAR_PAGE).await?;
+                if let Some(clearing) = generations.clearing {
+                    due(generations, now)?;
+                    (cleared, clear_after) = self.model.clear(clearing, after, CLEAR_PAGE).await?;
                     if clear_after.is_none() {
-                        let without = Generations { outgoing: None, changed_at: now, ..generations };
-                        self.change(generations, without).await?;
+                        self.change(generations, Generations { clearing: None, ..generations }, now).await?;
                     }
                 }
             }
@@ -174,6 +179,7 @@ impl Rebuild {
             live: generations.live,
             building: generations.building.map(|building| building.generation),
             outgoing: generations.outgoing,
+            clearing: generations.clearing,
             wait_seconds: wait(generations, now).as_secs(),
             segments,
             commits,
@@ -185,22 +191,20 @@ impl Rebuild {
 
     /// One that is under way goes on.
     async fn begin(&self, generations: Generations, segments: u32, now: DateTime<Utc>) -> Result<(), RebuildError> {
-        match (generations.building, generations.outgoing) {
+        match (generations.building, generations.outgoing.or(generations.clearing)) {
             (Some(_), _) => Ok(()),
             (None, Some(_)) => Err(RebuildError::NotCleared),
             (None, None) if !(1..=SEGMENTS_MAX).contains(&segments) => Err(RebuildError::BadSegments),
             (None, None) => {
                 let building = Some(Building { generation: generations.live.saturating_add(1), segments });
-                self.change(generations, Generations { building, changed_at: now, ..generations }).await
+                self.change(generations, Generations { building, ..generations }, now).await
             }
         }
     }
 
     async fn work(&self, generations: Generations, number: u32, now: DateTime<Utc>) -> Result<(), RebuildError> {
         let building = generations.building.ok_or(RebuildError::NotBuilding)?;
-        if wait(generations, now) > Duration::ZERO {
-            return Err(RebuildError::TooEarly);
-        }
+        due(generations, now)?;
         let index = usize::try_from(number).map_err(|_| RebuildError::BadSegments)?;
         let progress = self.model.progress(building).await?;
         let mut progress = progress.into_iter().nth(index).ok_or(RebuildError::BadSegments)?;
@@ -215,15 +219,21 @@ impl Rebuild {
         Ok(())
     }
 
-    async fn change(&self, from: Generations, to: Generations) -> Result<(), RebuildError> {
+    async fn change(&self, from: Generations, to: Generations, now: DateTime<Utc>) -> Result<(), RebuildError> {
+        let to = Generations { changed_at: now, ..to };
         if self.model.change(from, to).await? { Ok(()) } else { Err(RebuildError::Overtaken) }
     }
+}
+
+fn due(generations: Generations, now: DateTime<Utc>) -> Result<(), RebuildError> {
+    if wait(generations, now) > Duration::ZERO { Err(RebuildError::TooEarly) } else { Ok(()) }
 }
 
 /// How long it takes until nobody acts on what was before the last change.
 fn wait(generations: Generations, now: DateTime<Utc>) -> Duration {
     let since = now.signed_duration_since(generations.changed_at).to_std().unwrap_or_default();
-    UNTIL_ALL_KNOW.saturating_sub(since)
+    let until = if generations.outgoing.is_some() { UNTIL_READERS_KNOW } else { UNTIL_WRITERS_KNOW };
+    until.saturating_sub(since)
 }
 
 #[cfg(test)]
@@ -242,8 +252,9 @@ mod tests {
         let now = DateTime::UNIX_EPOCH;
         let after = |seconds| now + chrono::TimeDelta::seconds(seconds);
         let changed = Generations { changed_at: now, ..Generations::FIRST };
-        assert_eq!(wait(changed, now), UNTIL_ALL_KNOW);
+        assert_eq!(wait(changed, now), UNTIL_WRITERS_KNOW);
         assert_eq!(wait(changed, after(39)), Duration::from_secs(1));
         assert_eq!(wait(changed, after(40)), Duration::ZERO);
+        assert_eq!(wait(Generations { outgoing: Some(1), ..changed }, after(19)), Duration::from_secs(1));
     }
 }

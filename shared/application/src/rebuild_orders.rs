@@ -17,10 +17,13 @@ use crate::{
 /// The streams of how many customers are projected at the same time.
 const AT_ONCE: usize = 16;
 
-/// How long a rebuild waits between its beginning and its first page: until no projection is at work any more that knows
-/// nothing of the new generation. That is the time for which functions rely on what they know of the generations (5 s), and
-/// the longest time that a projection takes afterwards (30 s).
-pub const UNTIL_ALL_KNOW: Duration = Duration::from_secs(40);
+/// How long it takes, after a change of the generations, until no projection is at work any more that knows nothing of it:
+/// the time for which functions rely on what they know of the generations (5 s), and the longest that a projection takes
+/// (30 s). Before that, a rebuild neither reads its first page nor removes anything.
+pub const UNTIL_WRITERS_KNOW: Duration = Duration::from_secs(40);
+
+/// The same until nobody reads any more what is read no longer: a read takes 10 s at most.
+pub const UNTIL_READERS_KNOW: Duration = Duration::from_secs(20);
 
 /// How far one segment has come.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

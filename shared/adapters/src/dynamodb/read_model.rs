@@ -25,9 +25,12 @@ pub struct Generations {
     /// The one that is being built, and kept up to date from its first moment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub building: Option<Building>,
-    /// One that is not to be read any more, kept up to date until everybody knows.
+    /// One that is not to be read any more, kept up to date until every reader knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outgoing: Option<u32>,
+    /// One that nobody reads, and that is to be removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clearing: Option<u32>,
     pub changed_at: DateTime<Utc>,
 }
 
@@ -41,7 +44,8 @@ pub struct Building {
 
 impl Generations {
     /// What holds for a table in which nothing was ever rebuilt.
-    pub const FIRST: Self = Self { live: 1, building: None, outgoing: None, changed_at: DateTime::UNIX_EPOCH };
+    pub const FIRST: Self =
+        Self { live: 1, building: None, outgoing: None, clearing: None, changed_at: DateTime::UNIX_EPOCH };
 
     /// All that are to be kept up to date. The one that is read comes last: what is in it is in the others too.
     pub fn written(self) -> impl Iterator<Item = u32> {

@@ -43,6 +43,7 @@ async fn a_change_of_the_generations_is_made_once_and_known_to_whoever_asks_now(
         live: 2,
         building: None,
         outgoing: Some(1),
+        clearing: None,
         changed_at: DateTime::UNIX_EPOCH + TimeDelta::seconds(2),
     };
     assert!(model.change(began, switched).await.unwrap());
