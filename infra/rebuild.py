@@ -32,6 +32,17 @@ class Rebuild:
         self.functions = botocore.session.get_session().create_client("lambda", config=config)
         self.function = f"{stack}-rebuild-{view}"
 
+    def ask_again(self, action: str, **more) -> dict:
+        """What is not there for a moment is there again."""
+        for _ in range(TRIES - 1):
+            try:
+                return self.ask(action, **more)
+            except Refused as error:
+                if error.error_type not in PASSING:
+                    raise
+                time.sleep(2)
+        return self.ask(action, **more)
+
     def ask(self, action: str, **more) -> dict:
         payload = json.dumps({"action": action, **more}).encode()
         answer = self.functions.invoke(FunctionName=self.function, Payload=payload)
@@ -48,7 +59,7 @@ class Refused(Exception):
 
 
 # Errors of a slice of work that may be gone at the next try, and how often in a row they are met.
-PASSING, TRIES = ["Unavailable", "Contended", "Sandbox.Timedout"], 5
+PASSING, TRIES = ["Unavailable", "Contended", "TooEarly", "Sandbox.Timedout"], 5
 
 
 def seconds(count: float) -> str:
@@ -107,12 +118,12 @@ def progress(standing: dict, since: float, before: int) -> str:
 def clear(rebuild: Rebuild, standing: dict):
     if standing["outgoing"]:
         wait(standing, f"Waiting until nobody reads generation {standing['outgoing']} any more")
-        standing = rebuild.ask("retire")
+        standing = rebuild.ask_again("retire")
     if standing["clearing"]:
         wait(standing, f"Waiting until nobody writes generation {standing['clearing']} any more")
         after, cleared = None, 0
         while standing["clearing"]:
-            standing = rebuild.ask("clear", after=after)
+            standing = rebuild.ask_again("clear", after=after)
             cleared, after = cleared + standing["cleared"], standing["clear_after"]
             show_now_and_then(f"Clearing the old generation: {cleared:,} items")
         show(f"The old generation is cleared: {cleared:,} items")
@@ -126,17 +137,10 @@ def build(rebuild: Rebuild, standing: dict):
 
     def work(number: int):
         nonlocal latest
-        part, tries_left = standing["segments"][number], TRIES
+        part = standing["segments"][number]
         while not part["done"] and not stopped.is_set():
-            try:
-                latest = rebuild.ask("work", segment=number)
-            except Refused as error:  # what is not there for a moment is there again
-                tries_left -= 1
-                if error.error_type not in PASSING or not tries_left:
-                    raise
-                time.sleep(2)
-                continue
-            part, tries_left = latest["segments"][number], TRIES
+            latest = rebuild.ask_again("work", segment=number)
+            part = latest["segments"][number]
             show_now_and_then(progress(latest, since, before))
 
     with concurrent.futures.ThreadPoolExecutor(len(standing["segments"])) as pool:
@@ -158,7 +162,10 @@ def run(rebuild: Rebuild, segments: int, abandon: bool):
             show(f"Generation {standing['clearing']} is given up")
         clear(rebuild, standing)
         return
-    clear(rebuild, standing)
+    if left := standing["outgoing"] or standing["clearing"]:
+        clear(rebuild, standing)
+        if left < standing["live"]:  # the rest of a rebuild that has switched; a higher number is of one that was given up
+            return
     if not standing["building"]:
         show(f"To read: {standing['commits']:,} commits, {standing['bytes'] / 1e6:,.1f} MB; {price(standing)}")
         standing = rebuild.ask("begin", segments=segments)

@@ -77,7 +77,9 @@ async fn list(views: &impl OrderViews, customer: &CustomerId, wanted: &Wanted) -
         None => views.customer_orders(customer, skip, wanted.page_size).await?,
     };
     let loaded = if ids.is_empty() { Vec::new() } else { views.load_many(&ids).await? };
-    let mut by_id: BTreeMap<OrderId, OrderView> = loaded.into_iter().map(|view| (view.id, view)).collect();
+    // The index of the statuses may be a moment behind the views.
+    let matching = loaded.into_iter().filter(|view| wanted.status.is_none_or(|status| view.status == status));
+    let mut by_id: BTreeMap<OrderId, OrderView> = matching.map(|view| (view.id, view)).collect();
     Ok(Listed { orders: ids.iter().filter_map(|id| by_id.remove(id)).collect(), total })
 }
 

@@ -46,11 +46,15 @@ async fn handle(
 ) -> Result<(), HandleError> {
     let customer = Some(&metadata.aggregate_id).filter(|_| metadata.aggregate_type == "customer");
     let customer = customer.and_then(|id| CustomerId::parse(id).ok()).ok_or(HandleError::NotACustomer)?;
+    let mut outcome = Ok(());
     for model in generations {
-        let orders = project_customer(store, model, &customer).await?;
-        info!(orders, correlation_id = metadata.correlation_id, "customer projected");
+        match project_customer(store, model, &customer).await {
+            Ok(orders) => info!(orders, correlation_id = metadata.correlation_id, "customer projected"),
+            // One generation that fails keeps nothing from the others.
+            Err(error) => outcome = Err(error.into()),
+        }
     }
-    Ok(())
+    outcome
 }
 
 #[cfg(test)]

@@ -31,7 +31,8 @@ const PAGE: usize = 200;
 /// How many items of the table one call looks through for what is to be cleared.
 const CLEAR_PAGE: usize = 2_000;
 
-const SEGMENTS_MAX: u32 = 100;
+/// More would only be in each other's way at the counts and at the customers' lists.
+const SEGMENTS_MAX: u32 = 16;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
@@ -137,7 +138,7 @@ impl Rebuild {
         let (mut cleared, mut clear_after) = (0, None);
         match action {
             Action::Status {} => {}
-            Action::Begin { segments } => self.begin(generations, segments, now).await?,
+            Action::Begin { segments } => self.begin(generations, segments).await?,
             Action::Work { segment } => self.work(generations, segment, now).await?,
             Action::Switch {} => {
                 let building = generations.building.ok_or(RebuildError::NotBuilding)?;
@@ -145,26 +146,26 @@ impl Rebuild {
                     return Err(RebuildError::NotDone);
                 }
                 let (live, outgoing) = (building.generation, Some(generations.live));
-                self.change(generations, Generations { live, building: None, outgoing, ..generations }, now).await?;
+                self.change(generations, Generations { live, building: None, outgoing, ..generations }).await?;
                 info!(live, "switched to a new generation of the read model");
             }
             Action::Abandon {} => {
                 let building = generations.building.ok_or(RebuildError::NotBuilding)?;
                 let clearing = Some(building.generation);
-                self.change(generations, Generations { building: None, clearing, ..generations }, now).await?;
+                self.change(generations, Generations { building: None, clearing, ..generations }).await?;
             }
             Action::Retire {} if generations.outgoing.is_none() => {}
             Action::Retire {} => {
                 due(generations, now)?;
                 let clearing = generations.outgoing;
-                self.change(generations, Generations { outgoing: None, clearing, ..generations }, now).await?;
+                self.change(generations, Generations { outgoing: None, clearing, ..generations }).await?;
             }
             Action::Clear { after } => {
                 if let Some(clearing) = generations.clearing {
                     due(generations, now)?;
                     (cleared, clear_after) = self.model.clear(clearing, after, CLEAR_PAGE).await?;
                     if clear_after.is_none() {
-                        self.change(generations, Generations { clearing: None, ..generations }, now).await?;
+                        self.change(generations, Generations { clearing: None, ..generations }).await?;
                     }
                 }
             }
@@ -180,7 +181,8 @@ impl Rebuild {
             building: generations.building.map(|building| building.generation),
             outgoing: generations.outgoing,
             clearing: generations.clearing,
-            wait_seconds: wait(generations, now).as_secs(),
+            // Rounded up: a second too early is too early.
+            wait_seconds: wait(generations, Utc::now()).as_secs().saturating_add(1),
             segments,
             commits,
             bytes,
@@ -190,14 +192,15 @@ impl Rebuild {
     }
 
     /// One that is under way goes on.
-    async fn begin(&self, generations: Generations, segments: u32, now: DateTime<Utc>) -> Result<(), RebuildError> {
+    async fn begin(&self, generations: Generations, segments: u32) -> Result<(), RebuildError> {
         match (generations.building, generations.outgoing.or(generations.clearing)) {
             (Some(_), _) => Ok(()),
             (None, Some(_)) => Err(RebuildError::NotCleared),
             (None, None) if !(1..=SEGMENTS_MAX).contains(&segments) => Err(RebuildError::BadSegments),
             (None, None) => {
-                let building = Some(Building { generation: generations.live.saturating_add(1), segments });
-                self.change(generations, Generations { building, ..generations }, now).await
+                let last = generations.last.saturating_add(1);
+                let building = Some(Building { generation: last, segments });
+                self.change(generations, Generations { building, last, ..generations }).await
             }
         }
     }
@@ -212,6 +215,10 @@ impl Rebuild {
         let segment = Segment { number, of: building.segments };
         let started = Instant::now();
         while !progress.done && started.elapsed() < SLICE {
+            // Somebody may have given the rebuild up.
+            if self.model.generations_now().await?.building != Some(building) {
+                return Err(RebuildError::NotBuilding);
+            }
             progress = rebuild_page(&self.store, &model, segment, progress, PAGE).await?;
             self.model.save_progress(building, number, &progress).await?;
         }
@@ -219,8 +226,9 @@ impl Rebuild {
         Ok(())
     }
 
-    async fn change(&self, from: Generations, to: Generations, now: DateTime<Utc>) -> Result<(), RebuildError> {
-        let to = Generations { changed_at: now, ..to };
+    async fn change(&self, from: Generations, to: Generations) -> Result<(), RebuildError> {
+        // As late as can be, because others wait from then on. Equal to no other change's.
+        let to = Generations { changed_at: Utc::now(), ..to };
         if self.model.change(from, to).await? { Ok(()) } else { Err(RebuildError::Overtaken) }
     }
 }

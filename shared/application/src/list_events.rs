@@ -97,7 +97,8 @@ pub async fn list_events(
     let commits = if keys.is_empty() { Vec::new() } else { store.read_each(&keys).await? };
     let mut events: BTreeMap<(&StreamId, u64), ListedEvent> = BTreeMap::new();
     for commit in &commits {
-        for (version, event) in commit.numbered() {
+        let listed = |version| places.iter().any(|place| place.stream == commit.stream && place.version == version);
+        for (version, event) in commit.numbered().filter(|(version, _)| listed(*version)) {
             let event = EventOfAny::read(event)?;
             let event = PastEvent { version, event, metadata: commit.metadata.clone() };
             events.insert((&commit.stream, version), ListedEvent { stream: commit.stream.clone(), event });

@@ -5,7 +5,7 @@ use domain::{
     order_view::OrderView,
     stored_event::UnreadableEvent,
 };
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 
 use crate::{
     event_store::{Commit, EventStore, Unavailable},
@@ -126,48 +126,55 @@ async fn customer_of<'s, S: EventStore>(store: &'s S, view: &OrderView) -> Resul
     CustomerStream::open(store, view.customer.id.clone()).await
 }
 
-/// Puts the customer, as loaded, into an order's view, unless that knows the customer better already.
+/// Puts the customer, as loaded, into an order's view, unless that knows the customer better already, and into the index.
 ///
-/// Two of them at the same order may take out of the index what the other needs: so whoever takes something out looks at
-/// the view again, and whoever finds nothing to do may come after one that was cut short there.
+/// Two of them at the same order may take out of the index what the other needs, or put back what the other has replaced: so
+/// each looks at the view again after its last change of the index, until that is what the view says. One that was cut short
+/// comes again, and does not rely on what it finds.
 async fn refresh_customer<S: EventStore>(
     model: &ReadModel<impl OrderViews, impl Index>,
     view: OrderView,
     customer: &CustomerStream<'_, S>,
 ) -> Result<(), ProjectError> {
     let ReadModel { views, index } = model;
-    let mut view = Some(view);
+    let mut stored = view;
     for _ in 0..MAX_ATTEMPTS {
-        let Some(stored) = view else { return Ok(()) };
         let refreshed = stored.clone().with_customer(customer.customer(), customer.version());
-        let (before, after) = (search_orders::entries_of(&stored), search_orders::entries_of(&refreshed));
-        if refreshed == stored {
-            return Ok(index.add(&after).await?);
-        }
-        index.add(&without(&after, &before)).await?;
-        match views.save(&refreshed, &stored).await {
-            Ok(()) => {
-                let gone = without(&before, &after);
-                index.remove(&gone).await?;
-                let now = views.load(stored.id).await?.map(|view| search_orders::entries_of(&view));
-                let wanted = now.unwrap_or_default().into_iter().filter(|entry| has(&gone, entry));
-                return Ok(index.add(&wanted.collect::<Vec<_>>()).await?);
+        index.add(&entries_of_the_customer(&refreshed)).await?;
+        if refreshed != stored {
+            match views.save(&refreshed, &stored).await {
+                Ok(()) => index.remove(&gone(&stored, &refreshed)).await?,
+                Err(SaveError::Superseded) => {}
+                Err(SaveError::Unavailable(error)) => return Err(error.into()),
             }
-            Err(SaveError::Superseded) => view = views.load(stored.id).await?,
-            Err(SaveError::Unavailable(error)) => return Err(error.into()),
         }
+        let Some(now) = views.load(stored.id).await? else { return Ok(()) };
+        if now.customer == refreshed.customer {
+            return Ok(());
+        }
+        stored = now;
     }
     Err(ProjectError::Contended)
+}
+
+/// What the index has of an order because of its customer's profile.
+fn entries_of_the_customer(view: &OrderView) -> Vec<Entry> {
+    let mut without_profile = view.clone();
+    let customer = &mut without_profile.customer;
+    (customer.first_name, customer.last_name, customer.email) = (None, None, None);
+    without(&search_orders::entries_of(view), &search_orders::entries_of(&without_profile))
+}
+
+/// What the index has of the one and not of the other.
+fn gone(before: &OrderView, after: &OrderView) -> Vec<Entry> {
+    let after = search_orders::entries_of(after);
+    let stays = |entry: &Entry| after.iter().any(|there| there.term == entry.term);
+    search_orders::entries_of(before).into_iter().filter(|entry| !stays(entry)).collect()
 }
 
 /// Those entries that are not among the others, or have another text there.
 fn without(entries: &[Entry], others: &[Entry]) -> Vec<Entry> {
     entries.iter().filter(|entry| !others.contains(entry)).cloned().collect()
-}
-
-/// Whether one of these stands where this one does.
-fn has(entries: &[Entry], wanted: &Entry) -> bool {
-    entries.iter().any(|entry| entry.term == wanted.term && entry.posting.position() == wanted.posting.position())
 }
 
 /// Brings the customer up to date in all their orders, and answers how many these are.
@@ -186,6 +193,8 @@ pub async fn project_customer(
             None => Ok(()),
         }
     };
-    stream::iter(orders.ids).map(refresh).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+    // All of them, also after one that failed: none is to be left half done.
+    let outcomes: Vec<_> = stream::iter(orders.ids).map(refresh).buffer_unordered(AT_ONCE).collect().await;
+    outcomes.into_iter().collect::<Result<(), _>>()?;
     Ok(orders.total)
 }

@@ -1,7 +1,7 @@
 //! How the events of every aggregate are stored and read back: a type, the type's schema version, and the fields as JSON.
 
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, error::Category};
 
 /// An event whose type this version does not know, or whose data it cannot read.
 #[derive(Debug, thiserror::Error)]
@@ -10,13 +10,9 @@ pub enum UnreadableEvent {
     UnknownType(String),
     #[error("event of type {event_type} was written by a newer version, with schema {schema}")]
     NewerSchema { event_type: String, schema: u32 },
-    #[error("event of type {event_type} and schema {schema} has unreadable data")]
-    BadData {
-        event_type: String,
-        schema: u32,
-        #[source]
-        source: serde_json::Error,
-    },
+    /// Without the JSON error's own words: they may quote the data, and this is logged.
+    #[error("event of type {event_type} and schema {schema} has unreadable data ({category:?} error)")]
+    BadData { event_type: String, schema: u32, category: Category },
 }
 
 /// Lifts the data of one type of event from one schema version to the next. It knows JSON only, because the types of the
@@ -59,10 +55,10 @@ pub(crate) fn read<E: DeserializeOwned>(
     };
     let data = upcasters.iter().fold(data.clone(), |data, upcast| upcast(data));
     let tagged = Map::from_iter([("type".to_owned(), event_type.into()), ("data".to_owned(), data)]);
-    serde_json::from_value(tagged.into()).map_err(|source| UnreadableEvent::BadData {
+    serde_json::from_value(tagged.into()).map_err(|error| UnreadableEvent::BadData {
         event_type: event_type.to_owned(),
         schema,
-        source,
+        category: error.classify(),
     })
 }
 

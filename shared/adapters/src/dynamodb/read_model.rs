@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, SystemTime},
 };
 
 use application::{event_store::Unavailable, ports::ReadModel, rebuild_orders::Progress};
@@ -31,6 +31,8 @@ pub struct Generations {
     /// One that nobody reads, and that is to be removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clearing: Option<u32>,
+    /// The highest number that was ever given: none is given twice, because somebody may still write under an old one.
+    pub last: u32,
     pub changed_at: DateTime<Utc>,
 }
 
@@ -45,7 +47,7 @@ pub struct Building {
 impl Generations {
     /// What holds for a table in which nothing was ever rebuilt.
     pub const FIRST: Self =
-        Self { live: 1, building: None, outgoing: None, clearing: None, changed_at: DateTime::UNIX_EPOCH };
+        Self { live: 1, building: None, outgoing: None, clearing: None, last: 1, changed_at: DateTime::UNIX_EPOCH };
 
     /// All that are to be kept up to date. The one that is read comes last: what is in it is in the others too.
     pub fn written(self) -> impl Iterator<Item = u32> {
@@ -58,7 +60,7 @@ pub struct DynamoReadModel {
     client: Client,
     orders_table: String,
     index_table: String,
-    known: Mutex<Option<(Instant, Generations)>>,
+    known: Mutex<Option<(SystemTime, Generations)>>,
 }
 
 impl DynamoReadModel {
@@ -85,13 +87,14 @@ impl DynamoReadModel {
 
     async fn generations(&self) -> Result<Generations, Unavailable> {
         let known = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // By the clock on the wall: the other one may stand still while Lambda keeps the function frozen.
         if let Some((since, generations)) = known
-            && since.elapsed() < KNOWN_FOR
+            && since.elapsed().is_ok_and(|age| age < KNOWN_FOR)
         {
             return Ok(generations);
         }
         // Old from the moment of asking, not of the answer.
-        let asked = Instant::now();
+        let asked = SystemTime::now();
         let generations = self.generations_now().await?;
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((asked, generations));
         Ok(generations)
@@ -103,7 +106,8 @@ impl DynamoReadModel {
         Ok(row.map_or(Generations::FIRST, |row| row.generations))
     }
 
-    /// Answers false, and changes nothing, when the generations are not `from` any more.
+    /// Answers false, and changes nothing, when the generations are not `from` any more, unless they are `to` already: then
+    /// it was this very change, whose answer was lost.
     pub async fn change(&self, from: Generations, to: Generations) -> Result<bool, Unavailable> {
         let table = self.table();
         let row = GenerationsRow { key: KEY.to_owned(), generations: to };
@@ -119,7 +123,7 @@ impl DynamoReadModel {
             Err(error)
                 if matches!(error.as_service_error(), Some(PutItemError::ConditionalCheckFailedException(_))) =>
             {
-                Ok(false)
+                Ok(self.generations_now().await? == to)
             }
             Err(error) => Err(table.unavailable(error)),
         }

@@ -36,7 +36,9 @@ async fn a_change_of_the_generations_is_made_once_and_known_to_whoever_asks_now(
     let began =
         Generations { building, changed_at: DateTime::UNIX_EPOCH + TimeDelta::seconds(1), ..Generations::FIRST };
     assert!(model.change(Generations::FIRST, began).await.unwrap());
-    assert!(!model.change(Generations::FIRST, began).await.unwrap(), "somebody else was faster");
+    assert!(model.change(Generations::FIRST, began).await.unwrap(), "the same again is the same");
+    let other = Generations { changed_at: DateTime::UNIX_EPOCH + TimeDelta::seconds(9), ..began };
+    assert!(!model.change(Generations::FIRST, other).await.unwrap(), "somebody else was faster");
     assert_eq!(model.generations_now().await.unwrap(), began);
     assert_eq!(began.written().collect::<Vec<_>>(), [2, 1]);
     let switched = Generations {
@@ -44,6 +46,7 @@ async fn a_change_of_the_generations_is_made_once_and_known_to_whoever_asks_now(
         building: None,
         outgoing: Some(1),
         clearing: None,
+        last: 2,
         changed_at: DateTime::UNIX_EPOCH + TimeDelta::seconds(2),
     };
     assert!(model.change(began, switched).await.unwrap());
