@@ -11,8 +11,9 @@ use domain::{
 use serde::Serialize;
 
 use crate::{
-    event_store::{EventStore, Metadata, RecordedEvent, StreamId},
+    event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId},
     event_stream::{Aggregate, LoadError},
+    past_commits::PastCommits,
 };
 
 /// Up to where the history is told.
@@ -66,15 +67,50 @@ impl EventOfAny {
     }
 }
 
+impl Until {
+    /// Whether what is told up to there is all in these commits, the first ones of a stream.
+    fn is_told_by(self, commits: &[Commit]) -> bool {
+        match self {
+            Self::Version(last) => commits.last().is_some_and(|commit| commit.last_version() >= last),
+            Self::Time(last) => commits.iter().any(|commit| commit.metadata.occurred_at > last),
+            Self::Now => false,
+        }
+    }
+}
+
 /// `None` when there was no such order by then. One read of its stream.
 pub async fn order_history(
     store: &impl EventStore,
     id: OrderId,
     until: Until,
 ) -> Result<Option<OrderHistory>, LoadError> {
+    Ok(told(&store.read(&StreamId::order(id), 0).await?, id, until)?)
+}
+
+/// The same, where `past` may have what is told of the order, or its beginning: only the rest is read. Answers also whether
+/// nothing was.
+pub async fn order_history_since(
+    past: &PastCommits,
+    store: &impl EventStore,
+    id: OrderId,
+    until: Until,
+) -> Result<(Option<OrderHistory>, bool), LoadError> {
+    let stream = StreamId::order(id);
+    let mut commits = past.of(&stream);
+    let is_known = until.is_told_by(&commits);
+    if !is_known {
+        let newer = store.read(&stream, commits.last().map_or(0, Commit::last_version)).await?;
+        if !newer.is_empty() {
+            commits = [commits.as_ref(), newer.as_slice()].concat().into();
+            past.keep(stream, &commits);
+        }
+    }
+    Ok((told(&commits, id, until)?, is_known))
+}
+
+fn told(commits: &[Commit], id: OrderId, until: Until) -> Result<Option<OrderHistory>, UnreadableEvent> {
     let mut events = Vec::new();
     let mut view = None;
-    let commits = store.read(&StreamId::order(id), 0).await?;
     // The events of two commits may bear times in the wrong order; what was there is what came before the first too late.
     let told =
         commits.iter().flat_map(|commit| commit.numbered().map(move |(version, event)| (commit, version, event)));
