@@ -1,5 +1,6 @@
 //! The ports on `DynamoDB`, one file per table, and what these files share.
 
+mod counters;
 mod customer_orders;
 mod event_store;
 mod index;
@@ -11,6 +12,7 @@ mod read_model;
 mod shipping;
 mod snapshots;
 
+pub use counters::DynamoCounters;
 pub use event_store::{DynamoEventStore, UnreadableCommit, commit_from_image};
 pub use index::DynamoIndex;
 pub use inventory::DynamoInventory;

@@ -6,3 +6,4 @@ pub mod event_bridge;
 pub mod http;
 pub mod lambda;
 pub mod step_functions;
+pub mod tally;

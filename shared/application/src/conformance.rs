@@ -11,6 +11,7 @@
     reason = "test equipment: a panic is how a broken law is told"
 )]
 
+pub mod counters;
 pub mod event_store;
 pub mod index;
 pub mod inventory;

@@ -30,11 +30,11 @@ use crate::{
         AppendError, Appended, Beginning, Commit, EventLog, EventStore, LogPage, Segment, StreamId, Unavailable,
     },
     ports::{
-        Catalogue, ChargeCancellation, ChargeError, ChargeRequest, CustomerOrders, DeliveryError, Entry, EventBus,
-        ExecutionState, Fulfilment, FulfilmentInput, Index, Inventory, LedgerEntry, Notification, Notifications,
-        OpenOrders, OrderViews, Payments, Position, Posting, PublishError, PublishedEvent, RefundError, RefundRequest,
-        ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping, Snapshot, Snapshots, StockLine,
-        TakeBackError,
+        Catalogue, ChargeCancellation, ChargeError, ChargeRequest, Counters, CustomerOrders, DeliveryError, Entry,
+        EventBus, ExecutionState, Fulfilment, FulfilmentInput, Index, Inventory, LedgerEntry, Notification,
+        Notifications, OpenOrders, OrderViews, Payments, Position, Posting, PublishError, PublishedEvent, RefundError,
+        RefundRequest, ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping, Snapshot, Snapshots,
+        StockLine, TakeBackError,
     },
     sandbox,
 };
@@ -718,6 +718,29 @@ impl Index for MemoryIndex {
             .collect();
         self.reads.lock().unwrap().push(postings.len());
         Ok(postings)
+    }
+}
+
+#[derive(Default)]
+pub struct MemoryCounters {
+    counts: Mutex<BTreeMap<String, u64>>,
+    pub faults: Faults,
+}
+
+impl Counters for MemoryCounters {
+    async fn add(&self, amounts: &[(String, u64)]) -> Result<(), Unavailable> {
+        let add = || {
+            let mut counts = self.counts.lock().unwrap();
+            for (name, amount) in amounts {
+                *counts.entry(name.clone()).or_default() += amount;
+            }
+        };
+        self.faults.around("the counters", add).await
+    }
+
+    async fn read(&self) -> Result<BTreeMap<String, u64>, Unavailable> {
+        yield_now().await;
+        Ok(self.counts.lock().unwrap().clone())
     }
 }
 

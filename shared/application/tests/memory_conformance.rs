@@ -3,8 +3,8 @@
 use std::future::ready;
 
 use application::memory::{
-    MemoryEventStore, MemoryIndex, MemoryInventory, MemoryNotifications, MemoryOrderViews, MemoryPayments,
-    MemoryShipping, MemorySnapshots,
+    MemoryCounters, MemoryEventStore, MemoryIndex, MemoryInventory, MemoryNotifications, MemoryOrderViews,
+    MemoryPayments, MemoryShipping, MemorySnapshots,
 };
 
 mod event_store {
@@ -39,6 +39,10 @@ mod index {
     application::index_conformance!(super::ready(super::MemoryIndex::default()));
 }
 
+mod counters {
+    application::counters_conformance!(super::ready(super::MemoryCounters::default()));
+}
+
 #[test]
 fn every_law_has_its_test() {
     let suites = [
@@ -50,6 +54,7 @@ fn every_law_has_its_test() {
         include_str!("../src/conformance/order_views.rs"),
         include_str!("../src/conformance/snapshots.rs"),
         include_str!("../src/conformance/index.rs"),
+        include_str!("../src/conformance/counters.rs"),
     ];
     for suite in suites {
         let laws: Vec<&str> = suite

@@ -1,16 +1,21 @@
 //! The generations of the read model: one that is read, and others beside it while it is being rebuilt.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use application::{event_store::Unavailable, ports::ReadModel, rebuild_orders::Progress};
+use application::{
+    event_store::Unavailable,
+    ports::{Cache, ReadModel},
+    rebuild_orders::Progress,
+};
 use aws_sdk_dynamodb::{Client, operation::put_item::PutItemError};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{DynamoIndex, DynamoOrderViews, Item, Table, json_text, text};
+use crate::tally::Tally;
 
 pub type Generation = ReadModel<DynamoOrderViews, DynamoIndex>;
 
@@ -61,11 +66,18 @@ pub struct DynamoReadModel {
     orders_table: String,
     index_table: String,
     known: Mutex<Option<(SystemTime, Generations)>>,
+    tally: Arc<Tally>,
 }
 
 impl DynamoReadModel {
     pub fn new(client: Client, orders_table: String, index_table: String) -> Self {
-        Self { client, orders_table, index_table, known: Mutex::default() }
+        Self { client, orders_table, index_table, known: Mutex::default(), tally: Arc::default() }
+    }
+
+    /// For whoever hands on how often what is known of the generations has been enough.
+    #[must_use]
+    pub fn with_tally(self, tally: Arc<Tally>) -> Self {
+        Self { tally, ..self }
     }
 
     /// To read from.
@@ -88,9 +100,9 @@ impl DynamoReadModel {
     async fn generations(&self) -> Result<Generations, Unavailable> {
         let known = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
         // By the clock on the wall: the other one may stand still while Lambda keeps the function frozen.
-        if let Some((since, generations)) = known
-            && since.elapsed().is_ok_and(|age| age < KNOWN_FOR)
-        {
+        let known = known.filter(|(since, _)| since.elapsed().is_ok_and(|age| age < KNOWN_FOR));
+        self.tally.look(Cache::Generations, known.is_some());
+        if let Some((_, generations)) = known {
             return Ok(generations);
         }
         // Old from the moment of asking, not of the answer.

@@ -1,8 +1,8 @@
 //! The `DynamoDB` adapters obey the laws of their ports.
 
 use adapters::dynamodb::{
-    DynamoEventStore, DynamoIndex, DynamoInventory, DynamoNotifications, DynamoOrderViews, DynamoPayments,
-    DynamoShipping, DynamoSnapshots,
+    DynamoCounters, DynamoEventStore, DynamoIndex, DynamoInventory, DynamoNotifications, DynamoOrderViews,
+    DynamoPayments, DynamoShipping, DynamoSnapshots,
 };
 use aws_sdk_dynamodb::Client;
 
@@ -56,4 +56,12 @@ mod index {
     }
 
     application::index_conformance!(index());
+}
+
+mod counters {
+    use super::{DynamoCounters, adapter, support::COUNTERS};
+    application::counters_conformance!(adapter(
+        |client, table| DynamoCounters::new(client, table, "get-order"),
+        COUNTERS
+    ));
 }

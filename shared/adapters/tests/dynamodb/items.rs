@@ -1,15 +1,15 @@
 //! What the items look like. They outlive every version of the code, and operators read them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use adapters::dynamodb::{
-    DynamoEventStore, DynamoIndex, DynamoInventory, DynamoNotifications, DynamoPayments, DynamoShipping,
-    DynamoSnapshots, commit_from_image,
+    DynamoCounters, DynamoEventStore, DynamoIndex, DynamoInventory, DynamoNotifications, DynamoPayments,
+    DynamoShipping, DynamoSnapshots, commit_from_image,
 };
 use application::{
     event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId},
     ports::{
-        Catalogue, ChargeCancellation, ChargeRequest, Entry, Index, Inventory, Notification, Notifications,
+        Catalogue, ChargeCancellation, ChargeRequest, Counters, Entry, Index, Inventory, Notification, Notifications,
         PastCommand, Payments, Posting, RefundRequest, ShipmentRequest, Shipping, Snapshot, Snapshots, StockLine,
     },
 };
@@ -28,7 +28,7 @@ use iso_currency::Currency;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{self, EVENTS, INDEX, INVENTORY, NOTIFICATIONS, PAYMENTS, SHIPMENTS, SNAPSHOTS};
+use crate::support::{self, COUNTERS, EVENTS, INDEX, INVENTORY, NOTIFICATIONS, PAYMENTS, SHIPMENTS, SNAPSHOTS};
 
 const ORDER: &str = "5ec7b1f6-7d5e-4c6f-9f1b-0e6b5f6d7a10";
 const COMMAND: &str = "0a4c4b2e-52a5-4d0c-8b83-7d7d3c3f3c11";
@@ -425,4 +425,21 @@ async fn a_posting_is_an_item_in_its_terms_list() {
     assert_eq!(item(&client, INDEX).await, json!({"term": {"S": "2/search/王"}, "place": {"S": place}}));
     let other = DynamoIndex::new(client, INDEX.to_owned(), "3/".to_owned());
     assert_eq!(other.newest(&entry.term, None, None, 1).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn the_counts_of_a_function_are_one_item_and_those_of_several_add_up() {
+    let client = Client::from_conf(support::database().await);
+    let of = |function| DynamoCounters::new(client.clone(), COUNTERS.to_owned(), function);
+    let amounts = [("cache_hits_etag".to_owned(), 2), ("cache_misses_etag".to_owned(), 3)];
+    of("get-order").add(&amounts).await.unwrap();
+    assert_eq!(
+        item(&client, COUNTERS).await,
+        json!({"name": {"S": "get-order"}, "cache_hits_etag": {"N": "2"}, "cache_misses_etag": {"N": "3"}})
+    );
+    of("project-orders").add(&[("commits_projected".to_owned(), 5), ("cache_hits_etag".to_owned(), 7)]).await.unwrap();
+    assert_eq!(items(&client, COUNTERS).await.len(), 2);
+    let sums = [("cache_hits_etag", 9), ("cache_misses_etag", 3), ("commits_projected", 5)];
+    let sums: BTreeMap<String, u64> = sums.map(|(name, sum)| (name.to_owned(), sum)).into();
+    assert_eq!(of("metrics").read().await.unwrap(), sums);
 }

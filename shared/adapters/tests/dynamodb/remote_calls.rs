@@ -1,17 +1,23 @@
 //! How many remote calls a piece of work costs, and which. A change of these numbers is a change of price and latency.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use adapters::dynamodb::{
-    DynamoEventStore, DynamoIndex, DynamoInventory, DynamoOrderViews, DynamoPayments, DynamoShipping, DynamoSnapshots,
+use adapters::{
+    dynamodb::{
+        DynamoCounters, DynamoEventStore, DynamoIndex, DynamoInventory, DynamoOrderViews, DynamoPayments,
+        DynamoReadModel, DynamoShipping, DynamoSnapshots,
+    },
+    tally::Tally,
 };
 use application::{
     create_order::{OrderPlaced, create_order},
     event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId, fingerprint},
     event_stream::CustomerStream,
     list_events::{self, EventsWanted, list_events},
+    order_history::{Until, order_history_since},
+    past_commits::PastCommits,
     ports::{
-        Catalogue, ChargeCancellation, ChargeRequest, Entry, Index, Inventory, OrderViews, Payments, Posting,
+        Catalogue, ChargeCancellation, ChargeRequest, Counters, Entry, Index, Inventory, OrderViews, Payments, Posting,
         RefundRequest, ShipmentRequest, Shipping, StockLine,
     },
     search_orders::{entries_of, search_orders},
@@ -36,7 +42,7 @@ use iso_currency::Currency;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{EVENTS, Fault, INDEX, INVENTORY, ORDERS, PAYMENTS, SHIPMENTS, SNAPSHOTS, watched};
+use crate::support::{COUNTERS, EVENTS, Fault, INDEX, INVENTORY, ORDERS, PAYMENTS, SHIPMENTS, SNAPSHOTS, watched};
 
 fn order_id() -> OrderId {
     OrderId::new(Uuid::new_v4())
@@ -490,4 +496,39 @@ async fn a_page_of_events_costs_one_query_for_each_day_and_one_read_of_commits()
         calls.push("BatchGetItem");
         assert_eq!(wire.calls(), calls);
     }
+}
+
+#[tokio::test]
+async fn a_past_version_that_was_read_before_costs_no_call_and_anything_newer_one() {
+    let (client, wire) = watched().await;
+    let store = DynamoEventStore::new(client.clone(), EVENTS.to_owned());
+    let catalogue = DynamoInventory::new(client, INVENTORY.to_owned());
+    let (past, id) = (PastCommits::new(100_000), order_id());
+    place(&store, &catalogue, id, &stocked(&catalogue, 1).await).await;
+    for (until, known) in [(Until::Version(1), false), (Until::Version(1), true), (Until::Now, false)] {
+        wire.calls();
+        let (history, is_known) = order_history_since(&past, &store, id, until).await.unwrap();
+        assert_eq!((history.unwrap().events.len(), is_known), (1, known));
+        assert_eq!(wire.calls().len(), usize::from(!known));
+    }
+}
+
+#[tokio::test]
+async fn the_generations_cost_one_read_for_all_that_ask_in_a_while_and_how_often_is_counted_in_one_write() {
+    let (client, wire) = watched().await;
+    let tally = Arc::<Tally>::default();
+    let model = DynamoReadModel::new(client.clone(), ORDERS.to_owned(), INDEX.to_owned()).with_tally(tally.clone());
+    for _ in 0..3 {
+        model.live().await.unwrap();
+    }
+    assert_eq!(wire.calls(), ["GetItem"]);
+    let counters = DynamoCounters::new(client, COUNTERS.to_owned(), "get-order");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(5)).await;
+    tokio::time::resume();
+    tally.beside(&counters, async {}).await;
+    assert_eq!(wire.calls(), ["UpdateItem"]);
+    let counts = [("cache_hits_generations".to_owned(), 2), ("cache_misses_generations".to_owned(), 1)];
+    assert_eq!(counters.read().await.unwrap(), counts.into());
+    assert_eq!(wire.calls(), ["Scan"]);
 }
