@@ -61,6 +61,7 @@ async fn health_tells_of_every_component() {
     let mut names: Vec<_> = components.iter().map(|component| component["name"].as_str().unwrap()).collect();
     names.sort_unstable();
     let expected = [
+        "counters",
         "event_bus",
         "event_store",
         "fulfilment",

@@ -3,17 +3,22 @@
 //!
 //! `?at=` tells it up to a version or a time. 200, 400 for an `at` that is neither, 403 for customers, 404 also when there
 //! was no such order yet.
+//!
+//! The events that it has read it keeps for the next time: they do not change.
 
 use adapters::{
     aws,
-    dynamodb::DynamoEventStore,
+    dynamodb::{DynamoCounters, DynamoEventStore},
     http::{self, ApiRequest, Problem},
     lambda,
+    tally::Tally,
 };
 use application::{
     event_store::EventStore,
     event_stream::LoadError,
-    order_history::{OrderHistory, Until, order_history},
+    order_history::{OrderHistory, Until, order_history_since},
+    past_commits::PastCommits,
+    ports::Cache,
 };
 use aws_sdk_dynamodb::Client;
 use chrono::{DateTime, Utc};
@@ -21,19 +26,36 @@ use domain::ids::OrderId;
 use lambda_http::{Body, Response};
 use serde_json::json;
 
+/// About five hundred orders. What it takes in memory is a few times as much at most, of the 256 MB that the function has.
+const PAST_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let client = Client::new(&aws::config().await);
+    let counters = DynamoCounters::new(client.clone(), lambda::variable("COUNTERS_TABLE")?, "get-order-events");
     let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);
-    http::run(|request| handle(&store, request)).await
+    let (past, tally) = (PastCommits::new(PAST_BYTES_MAX), Tally::default());
+    http::run(|request| tally.beside(&counters, handle(&store, &past, &tally, request))).await
 }
 
-async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response<Body>, Problem> {
+async fn handle(
+    store: &impl EventStore,
+    past: &PastCommits,
+    tally: &Tally,
+    request: ApiRequest,
+) -> Result<Response<Body>, Problem> {
     request.staff()?;
     let until = until(request.query_parameter("at").as_deref())?;
     let id = request.order_id()?;
-    respond(id, order_history(store, id, until).await)
+    let history = order_history_since(past, store, id, until).await;
+    // What has happened up to now is always asked for.
+    if let Ok((_, is_known)) = history
+        && until != Until::Now
+    {
+        tally.look(Cache::Events, is_known);
+    }
+    respond(id, history.map(|(history, _)| history))
 }
 
 fn until(at: Option<&str>) -> Result<Until, Problem> {
@@ -59,8 +81,11 @@ fn respond(id: OrderId, history: Result<Option<OrderHistory>, LoadError>) -> Res
 
 #[cfg(test)]
 mod tests {
-    use adapters::lambda::read_batch;
-    use application::memory::MemoryEventStore;
+    use adapters::{lambda::read_batch, tally::HAND_ON_AFTER};
+    use application::{
+        memory::{MemoryCounters, MemoryEventStore},
+        ports::{Counter, Counters},
+    };
     use serde_json::Value;
 
     use super::*;
@@ -86,7 +111,11 @@ mod tests {
 
     async fn ask(store: &MemoryEventStore, at: &str) -> Result<Value, Problem> {
         let event = SAMPLE.replace("\"at=1\"", &format!("\"at={}\"", at.replace('+', "%2B")));
-        let answer = handle(store, ApiRequest::from_event(&event, Utc::now()).unwrap()).await?;
+        send(store, &PastCommits::new(PAST_BYTES_MAX), &Tally::default(), &event).await
+    }
+
+    async fn send(store: &MemoryEventStore, past: &PastCommits, tally: &Tally, event: &str) -> Result<Value, Problem> {
+        let answer = handle(store, past, tally, ApiRequest::from_event(event, Utc::now()).unwrap()).await?;
         Ok(serde_json::from_slice(answer.body()).unwrap())
     }
 
@@ -129,6 +158,33 @@ mod tests {
         assert_eq!(ask(&store, &earlier.to_rfc3339()).await.unwrap_err().status, 404);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_once_is_told_without_a_read_and_to_staff_only() {
+        let (store, past, tally) = (store().await, PastCommits::new(PAST_BYTES_MAX), Tally::default());
+        let told = send(&store, &past, &tally, SAMPLE).await.unwrap();
+        let empty = MemoryEventStore::default();
+        assert_eq!(send(&empty, &past, &tally, SAMPLE).await.unwrap(), told);
+        let customer = SAMPLE.replace("[staff]", "[]");
+        assert_eq!(send(&empty, &past, &tally, &customer).await.unwrap_err().status, 403);
+
+        let counters = MemoryCounters::default();
+        tokio::time::advance(HAND_ON_AFTER).await;
+        tally.hand_on(&counters).await;
+        let counts = [(Counter::Hits(Cache::Events), 1), (Counter::Misses(Cache::Events), 1)];
+        assert_eq!(counters.read().await.unwrap(), counts.map(|(counter, count)| (counter.name(), count)).into());
+    }
+
+    #[tokio::test]
+    async fn what_has_happened_since_is_always_told() {
+        let (all, past) = (store().await, PastCommits::new(PAST_BYTES_MAX));
+        let (first, now) = (MemoryEventStore::default(), SAMPLE.replace("\"at=1\"", "\"\""));
+        first.append(&all.all()[0]).await.unwrap();
+        for (store, version) in [(&first, 1), (&all, 2)] {
+            let told = send(store, &past, &Tally::default(), &now).await.unwrap();
+            assert_eq!((&told["version"], told["events"].as_array().unwrap().len()), (&json!(version), version));
+        }
+    }
+
     #[tokio::test]
     async fn what_is_neither_a_version_nor_a_time_is_invalid() {
         let store = store().await;
@@ -136,7 +192,7 @@ mod tests {
             assert_eq!(ask(&store, bad).await.unwrap_err().status, 400, "{bad}");
         }
         let customer = SAMPLE.replace("[staff]", "[]");
-        let answer = handle(&store, ApiRequest::from_event(&customer, Utc::now()).unwrap()).await;
+        let answer = send(&store, &PastCommits::new(PAST_BYTES_MAX), &Tally::default(), &customer).await;
         assert_eq!(answer.unwrap_err().status, 403);
         assert_eq!(ask(&MemoryEventStore::default(), "1").await.unwrap_err().status, 404);
     }

@@ -3,15 +3,16 @@
 //! 200 with an `ETag`, 304 for `If-None-Match`, 404 also for somebody else's order. `?min_version=N` waits a little for
 //! the view to have event N, then answers 503 with `Retry-After`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use adapters::{
     aws,
-    dynamodb::DynamoReadModel,
+    dynamodb::{DynamoCounters, DynamoReadModel},
     http::{self, ApiRequest, Problem},
     lambda,
+    tally::Tally,
 };
-use application::ports::OrderViews;
+use application::ports::{Cache, OrderViews};
 use aws_sdk_dynamodb::Client;
 use domain::order_view::OrderView;
 use lambda_http::{Body, Response};
@@ -25,15 +26,22 @@ const PAUSE: Duration = Duration::from_millis(100);
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let client = Client::new(&aws::config().await);
-    let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
+    let counters = DynamoCounters::new(client.clone(), lambda::variable("COUNTERS_TABLE")?, "get-order");
+    let tally = Arc::<Tally>::default();
+    let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?)
+        .with_tally(tally.clone());
     http::run(async |request| {
-        let live = model.live().await.map_err(|error| Problem::unavailable(&error))?;
-        handle(&live.views, request).await
+        // Boxed, as in `http::run`.
+        let answer = Box::pin(async {
+            let live = model.live().await.map_err(|error| Problem::unavailable(&error))?;
+            handle(&live.views, &tally, request).await
+        });
+        tally.beside(&counters, answer).await
     })
     .await
 }
 
-async fn handle(views: &impl OrderViews, request: ApiRequest) -> Result<Response<Body>, Problem> {
+async fn handle(views: &impl OrderViews, tally: &Tally, request: ApiRequest) -> Result<Response<Body>, Problem> {
     let caller = request.caller()?;
     let min_version = min_version(&request)?;
     let id = request.order_id()?;
@@ -47,20 +55,23 @@ async fn handle(views: &impl OrderViews, request: ApiRequest) -> Result<Response
             "the order is at version {}; version {min_version} is not there yet",
             view.version
         ))),
-        Some(view) => respond(&view, request.header("if-none-match")),
+        Some(view) => respond(&view, tally, request.header("if-none-match")),
         // The order may have been placed a moment ago: whoever knows a version of it is told to come back.
         None if min_version > 0 => Err(Problem::retry_later("the order is not there yet")),
         None => Err(Problem::not_found("order")),
     }
 }
 
-fn respond(view: &OrderView, if_none_match: Option<&str>) -> Result<Response<Body>, Problem> {
+fn respond(view: &OrderView, tally: &Tally, if_none_match: Option<&str>) -> Result<Response<Body>, Problem> {
     // The customer changes without an event of the order.
     let etag = format!("\"{}-{}\"", view.version, view.customer.version);
-    let known = if_none_match.is_some_and(|tags| {
-        tags.split(',').map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
-    });
-    let answer = if known { not_modified()? } else { http::json(200, view)? };
+    let known = if_none_match
+        .map(|tags| tags.split(',').map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag));
+    // Without the header, the client has no copy that could be looked at.
+    if let Some(known) = known {
+        tally.look(Cache::Etag, known);
+    }
+    let answer = if known == Some(true) { not_modified()? } else { http::json(200, view)? };
     Ok(http::with_header(http::with_header(answer, "etag", &etag), "cache-control", "private, no-cache"))
 }
 
@@ -94,8 +105,12 @@ fn min_version(request: &ApiRequest) -> Result<u64, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use adapters::lambda::read_batch;
-    use application::{event_store::Commit, memory::MemoryOrderViews};
+    use adapters::{lambda::read_batch, tally::HAND_ON_AFTER};
+    use application::{
+        event_store::Commit,
+        memory::{MemoryCounters, MemoryOrderViews},
+        ports::{Counter, Counters},
+    };
     use serde_json::{Value, json};
 
     use super::*;
@@ -116,9 +131,13 @@ mod tests {
     }
 
     async fn send(change: impl FnOnce(&mut Value)) -> Result<Response<Body>, Problem> {
+        send_counting(&Tally::default(), change).await
+    }
+
+    async fn send_counting(tally: &Tally, change: impl FnOnce(&mut Value)) -> Result<Response<Body>, Problem> {
         let mut event: Value = serde_json::from_str(SAMPLE).unwrap();
         change(&mut event);
-        handle(&views().await, ApiRequest::from_event(&event.to_string(), chrono::Utc::now()).unwrap()).await
+        handle(&views().await, tally, ApiRequest::from_event(&event.to_string(), chrono::Utc::now()).unwrap()).await
     }
 
     #[tokio::test]
@@ -135,6 +154,19 @@ mod tests {
         let answer = send(|event| event["headers"]["if-none-match"] = json!("\"1-1\", W/\"1-0\"")).await.unwrap();
         assert_eq!(answer.status(), 304);
         assert!(answer.body().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_copy_that_the_client_has_is_a_hit_or_a_miss() {
+        let (tally, counters) = (Tally::default(), MemoryCounters::default());
+        for tag in ["\"1-0\"", "\"0-0\"", "*"] {
+            send_counting(&tally, |event| event["headers"]["if-none-match"] = json!(tag)).await.unwrap();
+        }
+        send_counting(&tally, |_| {}).await.unwrap();
+        tokio::time::advance(HAND_ON_AFTER).await;
+        tally.hand_on(&counters).await;
+        let counts = [(Counter::Hits(Cache::Etag), 2), (Counter::Misses(Cache::Etag), 1)];
+        assert_eq!(counters.read().await.unwrap(), counts.map(|(counter, count)| (counter.name(), count)).into());
     }
 
     #[tokio::test]

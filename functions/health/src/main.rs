@@ -22,11 +22,12 @@ use tracing::{Instrument, warn};
 /// A component that takes longer counts as down.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-const TABLES: [(&str, &str); 8] = [
+const TABLES: [(&str, &str); 9] = [
     ("event_store", "EVENTS_TABLE"),
     ("snapshots", "SNAPSHOTS_TABLE"),
     ("order_view", "ORDERS_TABLE"),
     ("index", "INDEX_TABLE"),
+    ("counters", "COUNTERS_TABLE"),
     ("inventory", "INVENTORY_TABLE"),
     ("payments", "PAYMENTS_TABLE"),
     ("shipping", "SHIPMENTS_TABLE"),

@@ -13,7 +13,7 @@ use tracing::debug;
 use crate::lambda::chain;
 
 /// How long is counted before it is handed on. What a process has counted since is lost when Lambda ends it.
-const HAND_ON_AFTER: Duration = Duration::from_secs(5);
+pub const HAND_ON_AFTER: Duration = Duration::from_secs(5);
 
 /// How long handing on may take. `DynamoDB` takes a few milliseconds; who waits longer would keep a client waiting.
 const PATIENCE: Duration = Duration::from_millis(250);
