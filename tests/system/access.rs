@@ -25,6 +25,7 @@ async fn every_route_but_health_needs_a_token() {
         (Method::PUT, "/api/v1/customers/x"),
         (Method::GET, "/api/v1/products/x"),
         (Method::PUT, "/api/v1/products/x"),
+        (Method::GET, "/metrics"),
     ];
     let good = token("customer-1").await;
     let (head, tail) = good.rsplit_once('.').unwrap();

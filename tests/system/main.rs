@@ -25,6 +25,7 @@ mod history;
 mod idempotency;
 mod lists;
 mod load;
+mod metrics;
 mod products;
 mod readme;
 mod reads;

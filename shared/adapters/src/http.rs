@@ -274,7 +274,8 @@ pub fn accepted(committed: Committed, body: &impl Serialize) -> Result<Response<
     Ok(if committed.replayed { with_header(answer, "idempotent-replayed", "true") } else { answer })
 }
 
-fn response(status: u16, content_type: &str, text: String) -> Result<Response<Body>, Problem> {
+/// An answer with a body of this type.
+pub fn response(status: u16, content_type: &str, text: String) -> Result<Response<Body>, Problem> {
     Response::builder()
         .status(status)
         .header("content-type", content_type)
