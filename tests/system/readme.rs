@@ -12,7 +12,7 @@ async fn the_readmes_lines_work_when_pasted() {
     let (_, rest) = readme.split_once("## Try it").unwrap();
     let (section, _) = rest.split_once("\n## ").unwrap();
     let blocks: Vec<&str> = section.split("```").filter_map(|block| block.strip_prefix("sh\n")).collect();
-    assert_eq!(blocks.len(), 3);
+    assert_eq!(blocks.len(), 4);
 
     let pasted = Command::new("bash").args(["-euc", &blocks.join("\n")]).current_dir(root).output().await.unwrap();
     let printed = String::from_utf8_lossy(&pasted.stdout);
@@ -30,6 +30,12 @@ async fn the_readmes_lines_work_when_pasted() {
         r#""status":"confirmed""#,
         r#""status":"cancelling""#,
         r#""status":"cancelled""#,
+        r#""last_name":"王""#,
+        r#""total_count":"#,
+        r#""total_is_exact":true"#,
+        r#""type":"OrderCreated""#,
+        r#""type":"OrderCancelled""#,
+        "order_service_orders{status=",
     ];
     let mut rest = printed.as_ref();
     for answer in answers {

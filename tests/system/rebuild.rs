@@ -12,7 +12,8 @@ async fn a_rebuild_switches_to_new_views_and_no_read_is_wrong_meanwhile() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let product = service.product(1_000).await;
     let profile = serde_json::json!({"first_name": "Re", "last_name": "Builder", "email": "re@example.com"});
-    service.put("staff-1", &format!("/api/v1/customers/{}", id_of("customer-1")), &profile).await;
+    let put = service.put("staff-1", &format!("/api/v1/customers/{}", id_of("customer-1")), &profile).await;
+    let profile_version = put.body["version"].as_u64().unwrap();
     let mut rebuild = Command::new("make").args(["-s", "rebuild", "VIEW=orders"]).current_dir(root).spawn().unwrap();
     let mut seen: Vec<(String, u64)> = Vec::new();
     let finished = loop {
@@ -38,7 +39,8 @@ async fn a_rebuild_switches_to_new_views_and_no_read_is_wrong_meanwhile() {
     assert!(finished.success(), "the rebuild failed");
     for (id, _) in &seen {
         let read = service.await_status("customer-1", id, &["confirmed"]).await;
-        assert_eq!(read.body["customer"]["last_name"], "Builder");
+        // Others may have changed it since.
+        assert!(read.body["customer"]["version"].as_u64().unwrap() >= profile_version);
         assert_eq!(read.body["version"], 5);
     }
     // The list, the index and the counts were rebuilt too.

@@ -34,14 +34,19 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         // Boxed, as in `http::run`.
         let answer = Box::pin(async {
             let live = model.live().await.map_err(|error| Problem::unavailable(&error))?;
-            handle(&live.views, &tally, request).await
+            handle(&live.views, live.generation, &tally, request).await
         });
         tally.beside(&counters, answer).await
     })
     .await
 }
 
-async fn handle(views: &impl OrderViews, tally: &Tally, request: ApiRequest) -> Result<Response<Body>, Problem> {
+async fn handle(
+    views: &impl OrderViews,
+    generation: u32,
+    tally: &Tally,
+    request: ApiRequest,
+) -> Result<Response<Body>, Problem> {
     let caller = request.caller()?;
     let min_version = min_version(&request)?;
     let id = request.order_id()?;
@@ -55,16 +60,21 @@ async fn handle(views: &impl OrderViews, tally: &Tally, request: ApiRequest) -> 
             "the order is at version {}; version {min_version} is not there yet",
             view.version
         ))),
-        Some(view) => respond(&view, tally, request.header("if-none-match")),
+        Some(view) => respond(&view, generation, tally, request.header("if-none-match")),
         // The order may have been placed a moment ago: whoever knows a version of it is told to come back.
         None if min_version > 0 => Err(Problem::retry_later("the order is not there yet")),
         None => Err(Problem::not_found("order")),
     }
 }
 
-fn respond(view: &OrderView, tally: &Tally, if_none_match: Option<&str>) -> Result<Response<Body>, Problem> {
-    // The customer changes without an event of the order.
-    let etag = format!("\"{}-{}\"", view.version, view.customer.version);
+fn respond(
+    view: &OrderView,
+    generation: u32,
+    tally: &Tally,
+    if_none_match: Option<&str>,
+) -> Result<Response<Body>, Problem> {
+    // The customer changes without an event of the order, and what is shown of either changes with a rebuild.
+    let etag = format!("\"{}-{}-{generation}\"", view.version, view.customer.version);
     let known = if_none_match
         .map(|tags| tags.split(',').map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag));
     // Without the header, the client has no copy that could be looked at.
@@ -137,13 +147,13 @@ mod tests {
     async fn send_counting(tally: &Tally, change: impl FnOnce(&mut Value)) -> Result<Response<Body>, Problem> {
         let mut event: Value = serde_json::from_str(SAMPLE).unwrap();
         change(&mut event);
-        handle(&views().await, tally, ApiRequest::from_event(&event.to_string(), chrono::Utc::now()).unwrap()).await
+        handle(&views().await, 7, tally, ApiRequest::from_event(&event.to_string(), chrono::Utc::now()).unwrap()).await
     }
 
     #[tokio::test]
     async fn the_sample_reads_the_order() {
         let answer = send(|_| {}).await.unwrap();
-        assert_eq!((answer.status().as_u16(), answer.headers()["etag"].to_str().unwrap()), (200, "\"1-0\""));
+        assert_eq!((answer.status().as_u16(), answer.headers()["etag"].to_str().unwrap()), (200, "\"1-0-7\""));
         let body: Value = serde_json::from_slice(answer.body()).unwrap();
         assert_eq!(body["status"], "created");
         assert_eq!(body["total_amount"]["amount"], 3998);
@@ -151,7 +161,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_client_has_is_not_sent_again() {
-        let answer = send(|event| event["headers"]["if-none-match"] = json!("\"1-1\", W/\"1-0\"")).await.unwrap();
+        let answer = send(|event| event["headers"]["if-none-match"] = json!("\"1-0-6\", W/\"1-0-7\"")).await.unwrap();
         assert_eq!(answer.status(), 304);
         assert!(answer.body().is_empty());
     }
@@ -159,7 +169,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_a_copy_that_the_client_has_is_a_hit_or_a_miss() {
         let (tally, counters) = (Tally::default(), MemoryCounters::default());
-        for tag in ["\"1-0\"", "\"0-0\"", "*"] {
+        for tag in ["\"1-0-7\"", "\"0-0\"", "*"] {
             send_counting(&tally, |event| event["headers"]["if-none-match"] = json!(tag)).await.unwrap();
         }
         send_counting(&tally, |_| {}).await.unwrap();

@@ -24,7 +24,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let client = Client::new(&aws::config().await);
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
     http::run(async |request| {
-        let ReadModel { views, index } = model.live().await.map_err(|error| Problem::unavailable(&error))?;
+        let ReadModel { views, index, .. } = model.live().await.map_err(|error| Problem::unavailable(&error))?;
         handle(&index, &views, request).await
     })
     .await

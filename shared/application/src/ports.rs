@@ -618,6 +618,8 @@ pub trait Counters: Send + Sync {
 /// One generation of what is read: the orders' views, and the index that finds orders and events.
 #[derive(Debug, Default)]
 pub struct ReadModel<V, I> {
+    /// Its number.
+    pub generation: u32,
     pub views: V,
     pub index: I,
 }

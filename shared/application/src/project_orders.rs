@@ -136,7 +136,7 @@ async fn refresh_customer<S: EventStore>(
     view: OrderView,
     customer: &CustomerStream<'_, S>,
 ) -> Result<(), ProjectError> {
-    let ReadModel { views, index } = model;
+    let ReadModel { views, index, .. } = model;
     let mut stored = view;
     for _ in 0..MAX_ATTEMPTS {
         let refreshed = stored.clone().with_customer(customer.customer(), customer.version());

@@ -92,6 +92,7 @@ impl DynamoReadModel {
 
     pub fn generation(&self, generation: u32) -> Generation {
         ReadModel {
+            generation,
             views: DynamoOrderViews::new(self.client.clone(), self.orders_table.clone(), generation),
             index: DynamoIndex::new(self.client.clone(), self.index_table.clone(), format!("{generation}/")),
         }
