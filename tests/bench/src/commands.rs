@@ -246,6 +246,8 @@ impl event_stream::Aggregate for Notes {
     type Id = Uuid;
     type Event = Noted;
 
+    const SNAPSHOT_SCHEMA: u32 = 1;
+
     fn stream_id(id: &Uuid) -> StreamId {
         StreamId::new(stream_name(*id))
     }

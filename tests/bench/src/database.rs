@@ -22,7 +22,8 @@ use aws_smithy_types::{
     body::SdkBody,
     config_bag::{Storable, StoreReplace},
 };
-use dynoxide::{Database, DynoxideError, ImportOptions, Item, actions::put_item::PutItemRequest};
+use dynoxide::{AttributeValue, Database, DynoxideError, ImportOptions, Item};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
@@ -31,7 +32,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 #[expect(dead_code, reason = "the adapters' tests need more of it")]
 mod support;
 
-pub(crate) use support::{EVENTS, ORDERS, create_orders_table, create_table};
+pub(crate) use support::{EVENTS, INDEX, ORDERS, create_table};
 
 /// A database with the service's tables, and its server.
 pub(crate) struct LocalDynamo {
@@ -74,18 +75,17 @@ impl LocalDynamo {
     /// The SDK without HTTP, for loading: the product's own code writes the items, whatever they look like this week, and
     /// only the way is shorter.
     pub(crate) fn loading_client(&self) -> Client {
-        self.client_over(InProcess { database: self.database.clone(), collected: None })
+        self.client_over(InProcess { database: self.database.clone() })
     }
 
-    /// The same, but an item that is put is there only after the next [`Collected::import`], together with many others,
-    /// and no condition is looked at: for what is put where nothing was.
+    /// The SDK without HTTP and without the database, for loading the views: a transaction for each of them costs the database
+    /// the more, the more it has.
     pub(crate) fn collecting_client(&self) -> (Client, Collected) {
         let collected = Collected::default();
-        let connector = InProcess { database: self.database.clone(), collected: Some(collected.clone()) };
-        (self.client_over(connector), collected)
+        (self.client_over(collected.clone()), collected)
     }
 
-    fn client_over(&self, connector: InProcess) -> Client {
+    fn client_over(&self, connector: impl HttpConnector + 'static) -> Client {
         let connector = SharedHttpConnector::new(connector);
         let http_client = http_client_fn(move |_, _| connector.clone());
         Client::from_conf(self.config().http_client(http_client).build())
@@ -177,28 +177,79 @@ impl Intercept for Meter {
     }
 }
 
-/// Items that are on their way to their tables.
-#[derive(Clone, Default)]
-pub(crate) struct Collected(Arc<Mutex<HashMap<String, Vec<Item>>>>);
+/// The items of one table before they are in the database: those of the views, by their key.
+///
+/// Knows what the projection of new orders asks for, and no more. Looks at no condition: nothing of what is loaded may be
+/// there already, and nobody else may write the same customer's orders.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Collected(Arc<Mutex<HashMap<String, Item>>>);
+
+/// How many items come into the database in one transaction.
+const ITEMS_PER_IMPORT: usize = 10_000;
 
 impl Collected {
-    fn put(&self, table: String, item: Item) {
-        self.0.lock().unwrap().entry(table).or_default().push(item);
-    }
-
-    /// Each table's items in one transaction.
-    pub(crate) fn import(&self, database: &Database) {
-        let tables = mem::take(&mut *self.0.lock().unwrap());
-        for (table, items) in tables {
-            database.import_items(&table, items, ImportOptions::default()).unwrap();
+    pub(crate) fn import(&self, database: &Database, table: &str) {
+        let mut items = mem::take(&mut *self.0.lock().unwrap()).into_values().peekable();
+        while items.peek().is_some() {
+            let some = items.by_ref().take(ITEMS_PER_IMPORT).collect();
+            database.import_items(table, some, ImportOptions::default()).unwrap();
         }
     }
+
+    fn answer(&self, operation: &str, request: &Value) -> Value {
+        let mut items = self.0.lock().unwrap();
+        match operation {
+            "GetItem" => items.get(key_of(&request["Key"])).map_or_else(|| json!({}), |item| json!({"Item": item})),
+            "TransactWriteItems" => {
+                for action in request["TransactItems"].as_array().unwrap() {
+                    let (put, update) = (&action["Put"]["Item"], &action["Update"]);
+                    if put.is_object() {
+                        items.insert(key_of(put).to_owned(), Item::deserialize(put).unwrap());
+                    } else {
+                        let key = Item::deserialize(&update["Key"]).unwrap();
+                        add(items.entry(key_of(&update["Key"]).to_owned()).or_insert(key), update);
+                    }
+                }
+                json!({})
+            }
+            _ => panic!("{operation} is not needed for the views of new orders"),
+        }
+    }
+}
+
+fn key_of(item: &Value) -> &str {
+    item["key"]["S"].as_str().unwrap()
+}
+
+/// Does what `ADD #name :value` says.
+fn add(item: &mut Item, update: &Value) {
+    let expression = update["UpdateExpression"].as_str().unwrap();
+    let (name, value) = expression.strip_prefix("ADD ").and_then(|rest| rest.split_once(' ')).unwrap();
+    let number = |number: &str| number.parse::<i64>().unwrap();
+    let more = number(update["ExpressionAttributeValues"][value]["N"].as_str().unwrap());
+    let name = update["ExpressionAttributeNames"][name].as_str().unwrap();
+    let so_far = match item.get(name) {
+        Some(AttributeValue::N(so_far)) => number(so_far),
+        _ => 0,
+    };
+    item.insert(name.to_owned(), AttributeValue::N((so_far + more).to_string()));
+}
+
+impl HttpConnector for Collected {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let body = serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap();
+        let answer = self.answer(operation(&request), &body).to_string().into_bytes();
+        HttpConnectorFuture::ready(Ok(HttpResponse::new(200.try_into().unwrap(), SdkBody::from(answer))))
+    }
+}
+
+fn operation(request: &HttpRequest) -> &str {
+    request.headers().get("x-amz-target").and_then(|target| target.rsplit('.').next()).unwrap_or_default()
 }
 
 /// Answers the SDK's requests from the database itself.
 struct InProcess {
     database: Database,
-    collected: Option<Collected>,
 }
 
 impl std::fmt::Debug for InProcess {
@@ -209,9 +260,8 @@ impl std::fmt::Debug for InProcess {
 
 impl HttpConnector for InProcess {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let target = request.headers().get("x-amz-target").unwrap_or_default();
-        let operation = target.rsplit('.').next().unwrap_or_default();
-        let (status, answer) = match self.answer(operation, request.body().bytes().unwrap_or_default()) {
+        let body = request.body().bytes().unwrap_or_default();
+        let (status, answer) = match self.answer(operation(&request), body) {
             Ok(answer) => (200, answer),
             Err(error) => (error.status_code(), error.to_json().into_bytes()),
         };
@@ -225,11 +275,6 @@ impl InProcess {
             ($method:ident) => {
                 serde_json::to_vec(&self.database.$method(serde_json::from_slice(body).unwrap())?).unwrap()
             };
-        }
-        if let (Some(collected), "PutItem") = (&self.collected, operation) {
-            let put: PutItemRequest = serde_json::from_slice(body).unwrap();
-            collected.put(put.table_name, put.item);
-            return Ok(b"{}".to_vec());
         }
         Ok(match operation {
             "BatchGetItem" => answer!(batch_get_item),

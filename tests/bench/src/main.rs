@@ -6,12 +6,11 @@ mod commands;
 mod contest;
 mod database;
 mod orders;
-mod projection;
 mod reads;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: bench [commands|reads|projection]... [--orders=1000,10000,100000]";
+const USAGE: &str = "usage: bench [commands|reads]... [--orders=1000,10000,100000]";
 
 /// What the command line asks for.
 struct Asked {
@@ -24,17 +23,15 @@ struct Asked {
 enum Section {
     Commands,
     Reads,
-    Projection,
 }
 
 impl Section {
-    const ALL: [Self; 3] = [Self::Commands, Self::Reads, Self::Projection];
+    const ALL: [Self; 2] = [Self::Commands, Self::Reads];
 
     fn name(self) -> &'static str {
         match self {
             Self::Commands => "commands",
             Self::Reads => "reads",
-            Self::Projection => "projection",
         }
     }
 }
@@ -68,7 +65,6 @@ async fn main() -> ExitCode {
         match section {
             Section::Commands => commands::run().await,
             Section::Reads => reads::run(&asked.orders).await,
-            Section::Projection => projection::run(asked.orders[0]).await,
         }
     }
     ExitCode::SUCCESS

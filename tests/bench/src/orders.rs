@@ -3,17 +3,22 @@
 //! One order in ten is the wholesaler's; the others are spread over as many customers as a tenth of the orders. Most go
 //! well, some are cancelled, declined, refunded, stuck, or still under way.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    mem,
+    sync::{Arc, Mutex},
+};
 
-use adapters::dynamodb::{DynamoEventStore, DynamoOrderViews};
+use adapters::dynamodb::{DynamoEventStore, DynamoOrderViews, DynamoReadModel, Generation};
 use application::{
     create_order,
-    event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId},
+    event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId, Unavailable},
     event_stream::Aggregate,
-    memory::MemoryEventStore,
-    ports::OrderViews,
-    project_orders,
+    memory::{MemoryEventStore, MemoryOrderViews},
+    ports::{Entry, Index, Position, Posting, ReadModel},
+    project_orders::project,
 };
+use aws_sdk_dynamodb::Client;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use domain::{
     address::{CountryCode, ShippingAddress},
@@ -36,13 +41,13 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::database::{EVENTS, LocalDynamo, ORDERS};
+use crate::database::{EVENTS, INDEX, LocalDynamo, ORDERS};
 
 /// How many tasks load at once.
 const LOADERS: usize = 4;
 
 /// How many streams come into the database in one transaction.
-const STREAMS_PER_IMPORT: usize = 200;
+const STREAMS_PER_IMPORT: usize = 500;
 
 /// Every so many orders one is the wholesaler's, and every so many orders there is one more customer.
 const ORDERS_PER_CUSTOMER: usize = 10;
@@ -91,22 +96,50 @@ pub(crate) struct PastOrder {
     pub(crate) commits: Vec<Commit>,
 }
 
+/// The generation of the read model that is loaded.
+pub(crate) const GENERATION: u32 = 1;
+
 /// The customer with the most orders.
 pub(crate) fn wholesaler() -> CustomerId {
     customer_id(0)
 }
 
+/// How many orders the wholesaler has of this many.
+pub(crate) fn orders_of_wholesaler(of: usize) -> usize {
+    of.div_ceil(ORDERS_PER_CUSTOMER)
+}
+
+/// Of this many orders, a customer who has exactly so many, and their e-mail address.
+pub(crate) fn customer_with(wanted: usize, of: usize) -> (CustomerId, String) {
+    let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+    for number in 0..of {
+        *counts.entry(customer_of(&mut Dice::new(number), number, of)).or_default() += 1;
+    }
+    let customer = counts.into_iter().find(|(customer, count)| *customer > 0 && *count == wanted);
+    let (number, _) = customer.expect("no customer has so many orders");
+    (customer_id(number), email(number))
+}
+
 /// Of this many orders, the one with this number.
 pub(crate) fn order(number: usize, of: usize) -> PastOrder {
     let mut dice = Dice::new(number);
-    let customer = match number % ORDERS_PER_CUSTOMER {
-        0 => wholesaler(),
-        _ => customer_id(1 + dice.below(customers(of))),
-    };
+    let customer = customer_id(customer_of(&mut dice, number, of));
+    past_order(&mut dice, number, &customer)
+}
+
+/// The customer who places an order, as their number.
+fn customer_of(dice: &mut Dice, order: usize, of: usize) -> usize {
+    match order % ORDERS_PER_CUSTOMER {
+        0 => 0,
+        _ => 1 + dice.below(customers(of)),
+    }
+}
+
+fn past_order(dice: &mut Dice, number: usize, customer: &CustomerId) -> PastOrder {
     let placed_at = first_of_january() + TimeDelta::seconds(i64::try_from(number).unwrap() * 37);
     let id = OrderId::derive(customer.as_str(), &format!("order-{number}"));
-    let created = created(&mut dice, &customer, placed_at);
-    let events = what_happened(&mut dice, id, created, placed_at);
+    let created = created(dice, customer, placed_at);
+    let events = what_happened(dice, id, created, placed_at);
     let commits = (1..).zip(&events).map(|(version, event)| {
         let work = event.event_type();
         let command_id = if version == 1 { create_order::command_id(id) } else { id.work_id(work) };
@@ -126,33 +159,33 @@ pub(crate) fn small_order() -> CreateOrder {
     order_of(&mut Dice::new(0), &wholesaler(), 1, Utc::now())
 }
 
-/// The streams of this many orders and of their customers, or one part of so many of them.
-pub(crate) fn streams(orders: usize, part: usize, parts: usize) -> impl Iterator<Item = Vec<Commit>> {
-    let profiles = (part..=customers(orders)).step_by(parts).map(|number| vec![profile(number)]);
-    profiles.chain((part..orders).step_by(parts).map(move |number| order(number, orders).commits))
-}
-
 /// What of the orders is to be there.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Load {
     Events,
-    EventsAndViews,
+    EventsAndReadModel,
 }
 
 /// Brings this many orders and their customers there, and answers how many commits that took.
 ///
-/// Commits go past the SDK, which would take most of the time, and are checked against what it writes. There are fewer
-/// views, and more ways to keep them: they are made by the product's own projection.
+/// The read model is made by the product's own projection, from whole streams: views, trees, counts and entries are those
+/// that it writes. Only the way into the database is shorter, because ours to it would take most of the time: everything is
+/// imported in batches, commits and entries past the SDK, after they were checked against what the product writes.
 pub(crate) async fn load(dynamo: &LocalDynamo, orders: usize, what: Load) -> usize {
-    check_item(dynamo).await;
-    let (client, collected) = dynamo.collecting_client();
-    let views = Arc::new(DynamoOrderViews::new(client, ORDERS.to_owned()));
+    check_items(dynamo).await;
+    // All that the projection reads of other streams.
+    let profiles = MemoryEventStore::default();
+    for number in 0..=customers(orders) {
+        profiles.append(&profile(number)).await.unwrap();
+    }
+    let (profiles, (client, collected)) = (Arc::new(profiles), dynamo.collecting_client());
     let mut loaders = JoinSet::new();
     for loader in 0..LOADERS {
-        let (database, views, collected) = (dynamo.database.clone(), Arc::clone(&views), collected.clone());
+        let (database, profiles) = (dynamo.database.clone(), Arc::clone(&profiles));
+        let model = model_without_index(client.clone());
         loaders.spawn(async move {
             let mut count = 0;
-            let mut streams = streams(orders, loader, LOADERS);
+            let mut streams = streams(orders, loader);
             loop {
                 let streams: Vec<_> = streams.by_ref().take(STREAMS_PER_IMPORT).collect();
                 if streams.is_empty() {
@@ -161,25 +194,67 @@ pub(crate) async fn load(dynamo: &LocalDynamo, orders: usize, what: Load) -> usi
                 let items: Vec<_> = streams.iter().flatten().map(item).collect();
                 count += items.len();
                 database.import_items(EVENTS, items, ImportOptions::default()).unwrap();
-                for stream in streams.iter().filter(|_| what == Load::EventsAndViews) {
-                    project(&*views, stream).await;
+                for stream in streams.iter().filter(|_| what == Load::EventsAndReadModel) {
+                    project(&*profiles, &model, stream).await.unwrap();
                 }
-                collected.import(&database);
+                let items = model.index.take().iter().map(index_item).collect();
+                database.import_items(INDEX, items, ImportOptions::default()).unwrap();
                 // An import does not wait for anything, and would let nobody else run.
                 tokio::task::yield_now().await;
             }
         });
     }
-    loaders.join_all().await.into_iter().sum()
+    let count = loaders.join_all().await.into_iter().sum();
+    collected.import(&dynamo.database, ORDERS);
+    count
 }
 
-/// Makes the view of a stream in one go: the projection is told the last commit, and reads the ones before.
-async fn project(views: &impl OrderViews, stream: &[Commit]) {
-    let past = MemoryEventStore::default();
-    for commit in stream {
-        past.append(commit).await.unwrap();
+/// The generation that is loaded, as the product reaches it.
+pub(crate) fn read_model(client: Client) -> Generation {
+    DynamoReadModel::new(client, ORDERS.to_owned(), INDEX.to_owned()).generation(GENERATION)
+}
+
+/// The same, without entries in the index: they are only collected.
+fn model_without_index(client: Client) -> ReadModel<DynamoOrderViews, CollectedEntries> {
+    ReadModel { views: read_model(client).views, index: CollectedEntries::default() }
+}
+
+/// What one loader loads: all that there is of some of the customers, because a customer's orders must not be placed by two.
+fn streams(orders: usize, loader: usize) -> impl Iterator<Item = Vec<Commit>> {
+    let profiles = (loader..=customers(orders)).step_by(LOADERS).map(|number| vec![profile(number)]);
+    let is_mine = move |number: &usize| customer_of(&mut Dice::new(*number), *number, orders) % LOADERS == loader;
+    profiles.chain((0..orders).filter(is_mine).map(move |number| order(number, orders).commits))
+}
+
+/// What an index is asked to add.
+#[derive(Default)]
+struct CollectedEntries(Mutex<Vec<Entry>>);
+
+impl CollectedEntries {
+    fn take(&self) -> Vec<Entry> {
+        mem::take(&mut self.0.lock().unwrap())
     }
-    project_orders::project(&past, views, stream.last().unwrap()).await.unwrap();
+}
+
+impl Index for CollectedEntries {
+    async fn add(&self, entries: &[Entry]) -> Result<(), Unavailable> {
+        self.0.lock().unwrap().extend_from_slice(entries);
+        Ok(())
+    }
+
+    async fn remove(&self, _: &[Entry]) -> Result<(), Unavailable> {
+        unreachable!("no profile changes while it is loaded")
+    }
+
+    async fn newest(
+        &self,
+        _: &str,
+        _: Option<&Position>,
+        _: Option<DateTime<Utc>>,
+        _: usize,
+    ) -> Result<Vec<Posting>, Unavailable> {
+        unreachable!("a projection does not read the index")
+    }
 }
 
 /// A commit as an item of the event table.
@@ -204,18 +279,47 @@ fn item(commit: &Commit) -> Item {
     item
 }
 
-/// Holds [`item`] to what the product writes, with a commit that is loaded later in any case.
-async fn check_item(dynamo: &LocalDynamo) {
-    let store = DynamoEventStore::new(dynamo.loading_client(), EVENTS.to_owned());
-    let commit = order(0, 1).commits.swap_remove(0);
-    store.append(&commit).await.unwrap();
-    let ours = item(&commit);
-    let key = json!({"stream": ours["stream"], "version": ours["version"]});
-    let get = serde_json::from_value(json!({"TableName": EVENTS, "Key": key})).unwrap();
-    let theirs = dynamo.database.get_item(get).unwrap().item;
-    assert_eq!(Some(ours), theirs, "the product writes its commits in another way than the loader does");
+/// An entry as an item of the index.
+fn index_item(Entry { term, posting: Posting { at, id, text } }: &Entry) -> Item {
+    let mut item = Item::from([
+        ("term".to_owned(), AttributeValue::S(format!("{GENERATION}/{term}"))),
+        ("place".to_owned(), AttributeValue::S(format!("{:016}/{id}", at.timestamp_millis()))),
+    ]);
+    if !text.is_empty() {
+        item.insert("text".to_owned(), AttributeValue::S(text.clone()));
+    }
+    item
 }
 
+/// Holds [`item`] and [`index_item`] to what the product writes, with an order that is loaded later in any case.
+async fn check_items(dynamo: &LocalDynamo) {
+    let stored = |table: &str, keys: [&str; 2], ours: &Item| {
+        let key: Item = keys.iter().map(|key| ((*key).to_owned(), ours[*key].clone())).collect();
+        let get = serde_json::from_value(json!({"TableName": table, "Key": key})).unwrap();
+        dynamo.database.get_item(get).unwrap().item
+    };
+    let store = DynamoEventStore::new(dynamo.loading_client(), EVENTS.to_owned());
+    let [order, profile] = [order(0, 1).commits, vec![profile(0)]];
+    for commit in profile.iter().chain(&order) {
+        store.append(commit).await.unwrap();
+        let ours = item(commit);
+        let theirs = stored(EVENTS, ["stream", "version"], &ours);
+        assert_eq!(Some(ours), theirs, "the product writes its commits in another way than the loader does");
+    }
+    let product = ReadModel { views: MemoryOrderViews::default(), index: read_model(dynamo.loading_client()).index };
+    let ours = ReadModel { views: MemoryOrderViews::default(), index: CollectedEntries::default() };
+    for stream in [&profile, &order] {
+        project(&store, &product, stream).await.unwrap();
+        project(&store, &ours, stream).await.unwrap();
+    }
+    for entry in ours.index.take() {
+        let ours = index_item(&entry);
+        let theirs = stored(INDEX, ["term", "place"], &ours);
+        assert_eq!(Some(ours), theirs, "the product writes its index in another way than the loader does");
+    }
+}
+
+/// How many customers have placed so many orders, beside the wholesaler.
 fn customers(orders: usize) -> usize {
     orders.div_ceil(ORDERS_PER_CUSTOMER)
 }
@@ -228,12 +332,11 @@ fn customer_id(number: usize) -> CustomerId {
 /// How this customer is called.
 fn profile(number: usize) -> Commit {
     let mut dice = Dice::new(number);
-    let ((family, family_in_ascii), (given, given_in_ascii)) = (dice.pick(&FAMILY_NAMES), dice.pick(&GIVEN_NAMES));
-    let domain = dice.pick(&MAIL_DOMAINS);
+    let ((family, _), (given, _)) = names(&mut dice);
     let event = CustomerEvent::CustomerProfileUpdated(Profile {
         first_name: text(given),
         last_name: text(family),
-        email: Email::parse(&format!("{given_in_ascii}.{family_in_ascii}{number}@{domain}")).unwrap(),
+        email: Email::parse(&email(number)).unwrap(),
     });
     let id = customer_id(number);
     Commit {
@@ -242,6 +345,18 @@ fn profile(number: usize) -> Commit {
         events: vec![<Customer as Aggregate>::record(&event).unwrap()],
         metadata: metadata(dice.uuid(), format!("customer:{id}"), first_of_january()),
     }
+}
+
+type Name = (&'static str, &'static str);
+
+fn names(dice: &mut Dice) -> (Name, Name) {
+    (dice.pick(&FAMILY_NAMES), dice.pick(&GIVEN_NAMES))
+}
+
+fn email(number: usize) -> String {
+    let mut dice = Dice::new(number);
+    let ((_, family), (_, given)) = names(&mut dice);
+    format!("{given}.{family}{number}@{}", dice.pick(&MAIL_DOMAINS))
 }
 
 fn metadata(command_id: Uuid, actor: String, occurred_at: DateTime<Utc>) -> Metadata {
@@ -358,7 +473,7 @@ fn what_happened(dice: &mut Dice, id: OrderId, created: OrderCreated, placed_at:
     }
 }
 
-fn first_of_january() -> DateTime<Utc> {
+pub(crate) fn first_of_january() -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::days(20_454)
 }
 
