@@ -4,11 +4,12 @@
 
 use std::time::{Duration, Instant};
 
-use adapters::dynamodb::DynamoEventStore;
+use adapters::dynamodb::{DynamoEventStore, DynamoSnapshots};
 use application::{
     create_order,
     event_store::{Metadata, RecordedEvent, StreamId},
     event_stream::{self, EventStream},
+    take_snapshot::{self, take_snapshot},
 };
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use chrono::Utc;
@@ -22,7 +23,7 @@ use uuid::Uuid;
 
 use crate::{
     contest::{Contest, Outcome, print, ratio},
-    database::{EVENTS, LocalDynamo, Meter, Usage, create_table},
+    database::{EVENTS, LocalDynamo, Meter, SNAPSHOTS, Usage, create_table},
     orders,
 };
 
@@ -33,7 +34,12 @@ const COMMANDS_PER_ROUND: u32 = 10;
 /// How long the long streams are.
 const LONG: usize = 1_000;
 
-/// How many events dynamo-es puts between two snapshots: half as many as this come after the last one of a long stream.
+/// Half as many events as are between two of our snapshots come after the last one of a long stream.
+#[expect(clippy::cast_possible_truncation, reason = "it is small")]
+const OUR_SNAPSHOT_EVERY: usize = take_snapshot::EVERY as usize;
+const OUR_FIRST_SNAPSHOT: usize = OUR_SNAPSHOT_EVERY + (LONG - OUR_SNAPSHOT_EVERY / 2) % OUR_SNAPSHOT_EVERY;
+
+/// The same for dynamo-es, which takes a snapshot whenever the stream's length is a multiple of this.
 const SNAPSHOT_EVERY: usize = 80;
 const _: () = assert!(LONG % SNAPSHOT_EVERY == SNAPSHOT_EVERY / 2);
 
@@ -85,33 +91,41 @@ async fn long_streams(dynamo: &LocalDynamo) {
     let loading = dynamo.loading_client();
     for so_far in 0..LONG {
         Ours::new(&loading).note(id, so_far).await;
+        let length = so_far + 1;
+        if length >= OUR_FIRST_SNAPSHOT && (length - OUR_FIRST_SNAPSHOT).is_multiple_of(OUR_SNAPSHOT_EVERY) {
+            Ours::with_snapshots(&loading).take_snapshot(&loading, id, length).await;
+        }
         Theirs::new(&loading).note(id, so_far).await;
         Theirs::with_snapshots(&loading).note(in_snapshots(id), so_far).await;
     }
 
     let (client, (metered, meter)) = (dynamo.client(), dynamo.metered_client());
-    let (ours, theirs, with_snapshots) = (Ours::new(&client), Theirs::new(&client), Theirs::with_snapshots(&client));
+    let (ours, ours_with_snapshots) = (Ours::new(&client), Ours::with_snapshots(&client));
+    let (theirs, theirs_with_snapshots) = (Theirs::new(&client), Theirs::with_snapshots(&client));
     // Each command leaves the streams as they were, so that the last meets as many events as the first.
     let shorten = || shorten(&dynamo.database, id);
-    // Our snapshots come in here: one more entrant, that opens its stream through them and commits; its stream is to be
-    // written above with its snapshots, and its usage belongs into the list below.
     let outcomes = Contest::default()
         .enter("one paged Query of the stream (baseline)", || repeat(COMMANDS_PER_ROUND, || bare_query(&client, id)))
         .enter("ours, no snapshot", || repeat_with(COMMANDS_PER_ROUND, || ours.note(id, LONG), shorten))
-        .enter("cqrs-es + dynamo-es", || repeat_with(COMMANDS_PER_ROUND, || theirs.note(id, LONG), shorten))
+        .enter("ours, snapshots", || repeat_with(COMMANDS_PER_ROUND, || ours_with_snapshots.note(id, LONG), shorten))
+        .enter("cqrs-es + dynamo-es, no snapshot", || {
+            repeat_with(COMMANDS_PER_ROUND, || theirs.note(id, LONG), shorten)
+        })
         .enter("cqrs-es + dynamo-es, snapshots", || {
-            repeat_with(COMMANDS_PER_ROUND, || with_snapshots.note(in_snapshots(id), LONG), shorten)
+            repeat_with(COMMANDS_PER_ROUND, || theirs_with_snapshots.note(in_snapshots(id), LONG), shorten)
         })
         .run(ROUNDS)
         .await;
 
-    let (ours, theirs, with_snapshots) = (Ours::new(&metered), Theirs::new(&metered), Theirs::with_snapshots(&metered));
-    let usages = [
-        usage(&meter, bare_query(&metered, id)).await,
-        usage(&meter, ours.note(id, LONG)).await,
-        usage(&meter, theirs.note(id, LONG)).await,
-        usage(&meter, with_snapshots.note(in_snapshots(id), LONG)).await,
-    ];
+    let (ours, ours_with_snapshots) = (Ours::new(&metered), Ours::with_snapshots(&metered));
+    let (theirs, theirs_with_snapshots) = (Theirs::new(&metered), Theirs::with_snapshots(&metered));
+    let mut usages = vec![usage(&meter, bare_query(&metered, id)).await];
+    usages.push(usage(&meter, ours.note(id, LONG)).await);
+    shorten();
+    usages.push(usage(&meter, ours_with_snapshots.note(id, LONG)).await);
+    shorten();
+    usages.push(usage(&meter, theirs.note(id, LONG)).await);
+    usages.push(usage(&meter, theirs_with_snapshots.note(in_snapshots(id), LONG)).await);
     let row = |(outcome, usage): (&Outcome, &Usage)| {
         let [calls, read_units, write_units] = cells(usage);
         let time = format!("{:.1}", outcome.time.as_secs_f64() * 1_000.0);
@@ -304,6 +318,18 @@ struct Ours(DynamoEventStore);
 impl Ours {
     fn new(client: &Client) -> Self {
         Self(DynamoEventStore::new(client.clone(), EVENTS.to_owned()))
+    }
+
+    fn with_snapshots(client: &Client) -> Self {
+        Self(Self::new(client).0.with_snapshots(SNAPSHOTS.to_owned()))
+    }
+
+    /// As the function of that name does, when it hears of this event.
+    async fn take_snapshot(&self, client: &Client, id: Uuid, version: usize) {
+        let snapshots = DynamoSnapshots::new(client.clone(), SNAPSHOTS.to_owned());
+        let version = u64::try_from(version).unwrap();
+        let taken = take_snapshot::<Notes>(&self.0, &snapshots, id, version).await.unwrap();
+        assert_eq!(taken, take_snapshot::Taken::Now);
     }
 
     async fn note(&self, id: Uuid, so_far: usize) {

@@ -32,7 +32,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 #[expect(dead_code, reason = "the adapters' tests need more of it")]
 mod support;
 
-pub(crate) use support::{EVENTS, INDEX, ORDERS, create_table};
+pub(crate) use support::{EVENTS, INDEX, ORDERS, SNAPSHOTS, create_table};
 
 /// A database with the service's tables, and its server.
 pub(crate) struct LocalDynamo {
