@@ -40,7 +40,7 @@ test: ## Run everything that CI runs
 	@infra/local/test.sh
 
 # A workspace of its own, with a target folder of its own: what it links must never be what the functions link.
-bench: ## Print how fast the service is beside named baselines (ONLY=commands, reads or projection; ORDERS=1000,10000)
+bench: ## Print how fast the service is beside named baselines (ONLY=commands, reads or rebuild; ORDERS=1000,10000)
 	@cargo run --release --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench -- \
 		$(ONLY) $(if $(ORDERS),--orders=$(ORDERS))
 

@@ -2,7 +2,7 @@
 //! bring much data there.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     mem,
     sync::{Arc, Mutex},
 };
@@ -22,7 +22,10 @@ use aws_smithy_types::{
     body::SdkBody,
     config_bag::{Storable, StoreReplace},
 };
-use dynoxide::{AttributeValue, Database, DynoxideError, ImportOptions, Item};
+use dynoxide::{
+    AttributeValue, Database, DynoxideError, ImportOptions, Item,
+    types::{TRANSACTIONAL_CAPACITY_FACTOR, item_size, write_capacity_units},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -32,7 +35,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 #[expect(dead_code, reason = "the adapters' tests need more of it")]
 mod support;
 
-pub(crate) use support::{EVENTS, INDEX, ORDERS, SNAPSHOTS, create_table};
+pub(crate) use support::{EVENTS, INDEX, ORDERS, SNAPSHOTS, create_orders_table, create_table};
 
 /// A database with the service's tables, and its server.
 pub(crate) struct LocalDynamo {
@@ -100,11 +103,26 @@ impl Drop for LocalDynamo {
 }
 
 /// Calls, and what they consumed.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Usage {
     pub(crate) calls: u32,
+    /// Those among the calls that were refused: a condition did not hold. What they consume on AWS nobody says here.
+    pub(crate) refused: u32,
     pub(crate) read_units: f64,
     pub(crate) write_units: f64,
+    /// The write units of each table, and of each of its indexes as `table/index`.
+    written: BTreeMap<String, f64>,
+    /// Those among the orders table's that were for trees of customers' orders, and for counts. Answers do not say; but both
+    /// are written in transactions only, and no tree gets smaller.
+    pub(crate) tree: f64,
+    pub(crate) counts: f64,
+}
+
+impl Usage {
+    /// The write units of a table without its indexes, or of one index.
+    pub(crate) fn written(&self, what: &str) -> f64 {
+        self.written.get(what).copied().unwrap_or_default()
+    }
 }
 
 /// Has every call say what it consumes, and adds that up.
@@ -118,11 +136,26 @@ impl Meter {
     }
 }
 
-/// Which units a call consumes: kept with the call, because answers do not say.
+/// What a call is about: kept with the call, because answers do not say.
 #[derive(Debug)]
 enum Kind {
     Read,
-    Write,
+    Write { tree: f64, counts: f64 },
+}
+
+impl Kind {
+    fn of_write(request: &Value) -> Result<Self, BoxError> {
+        let (mut tree, mut counts) = (0.0, 0.0);
+        for action in request["TransactItems"].as_array().into_iter().flatten() {
+            let item = &action["Put"]["Item"];
+            if action["Update"].is_object() {
+                counts += TRANSACTIONAL_CAPACITY_FACTOR;
+            } else if item["key"]["S"].as_str().is_some_and(|key| key.contains("/customer")) {
+                tree += write_capacity_units(item_size(&Item::deserialize(item)?)) * TRANSACTIONAL_CAPACITY_FACTOR;
+            }
+        }
+        Ok(Self::Write { tree, counts })
+    }
 }
 
 impl Storable for Kind {
@@ -143,11 +176,10 @@ impl Intercept for Meter {
     ) -> Result<(), BoxError> {
         let request = context.request_mut();
         let target = request.headers().get("x-amz-target").unwrap_or_default();
-        let kind =
-            if ["Get", "Query", "Scan"].iter().any(|read| target.contains(read)) { Kind::Read } else { Kind::Write };
-        call.interceptor_state().store_put(kind);
+        let is_read = ["Get", "Query", "Scan"].iter().any(|read| target.contains(read));
         let mut body: Value = serde_json::from_slice(request.body().bytes().unwrap_or_default())?;
-        body["ReturnConsumedCapacity"] = json!("TOTAL");
+        call.interceptor_state().store_put(if is_read { Kind::Read } else { Kind::of_write(&body)? });
+        body["ReturnConsumedCapacity"] = json!("INDEXES");
         let body = serde_json::to_vec(&body)?;
         request.headers_mut().insert("content-length", body.len().to_string());
         *request.body_mut() = SdkBody::from(body);
@@ -163,18 +195,53 @@ impl Intercept for Meter {
     ) -> Result<(), BoxError> {
         let answer: Value = serde_json::from_slice(context.response().body().bytes().unwrap_or_default())?;
         // One per table for the operations on several items, else one.
-        let consumed = match &answer["ConsumedCapacity"] {
-            Value::Array(tables) => tables.iter().filter_map(|table| table["CapacityUnits"].as_f64()).sum(),
-            one => one["CapacityUnits"].as_f64().unwrap_or_default(),
+        let tables: Vec<Consumed> = match &answer["ConsumedCapacity"] {
+            Value::Null => Vec::new(),
+            Value::Array(tables) => tables.iter().map(Consumed::deserialize).collect::<Result<_, _>>()?,
+            one => vec![Consumed::deserialize(one)?],
         };
+        let consumed: f64 = tables.iter().map(|table| table.units).sum();
         let mut usage = self.0.lock().unwrap();
         usage.calls += 1;
-        match call.load::<Kind>() {
-            Some(Kind::Read) => usage.read_units += consumed,
-            Some(Kind::Write) | None => usage.write_units += consumed,
+        usage.refused += u32::from(!context.response().status().is_success());
+        let (tree, counts) = match call.load::<Kind>() {
+            Some(Kind::Write { tree, counts }) => (*tree, *counts),
+            Some(Kind::Read) | None => {
+                usage.read_units += consumed;
+                return Ok(());
+            }
+        };
+        usage.write_units += consumed;
+        if !tables.is_empty() {
+            usage.tree += tree;
+            usage.counts += counts;
+        }
+        for Consumed { name, units, indexes } in tables {
+            let of_indexes: f64 = indexes.values().map(|index| index.units).sum();
+            for (index, Part { units }) in indexes {
+                *usage.written.entry(format!("{name}/{index}")).or_default() += units;
+            }
+            *usage.written.entry(name).or_default() += units - of_indexes;
         }
         Ok(())
     }
+}
+
+/// What one call consumed of one table, its indexes included.
+#[derive(Deserialize)]
+struct Consumed {
+    #[serde(rename = "TableName")]
+    name: String,
+    #[serde(rename = "CapacityUnits")]
+    units: f64,
+    #[serde(rename = "GlobalSecondaryIndexes", default)]
+    indexes: BTreeMap<String, Part>,
+}
+
+#[derive(Deserialize)]
+struct Part {
+    #[serde(rename = "CapacityUnits")]
+    units: f64,
 }
 
 /// The items of one table before they are in the database: those of the views, by their key.

@@ -7,10 +7,11 @@ mod contest;
 mod database;
 mod orders;
 mod reads;
+mod rebuild;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: bench [commands|reads]... [--orders=1000,10000,100000]";
+const USAGE: &str = "usage: bench [commands|reads|rebuild]... [--orders=1000,10000,100000]";
 
 /// What the command line asks for.
 struct Asked {
@@ -23,15 +24,17 @@ struct Asked {
 enum Section {
     Commands,
     Reads,
+    Rebuild,
 }
 
 impl Section {
-    const ALL: [Self; 2] = [Self::Commands, Self::Reads];
+    const ALL: [Self; 3] = [Self::Commands, Self::Reads, Self::Rebuild];
 
     fn name(self) -> &'static str {
         match self {
             Self::Commands => "commands",
             Self::Reads => "reads",
+            Self::Rebuild => "rebuild",
         }
     }
 }
@@ -65,6 +68,7 @@ async fn main() -> ExitCode {
         match section {
             Section::Commands => commands::run().await,
             Section::Reads => reads::run(&asked.orders).await,
+            Section::Rebuild => rebuild::run(asked.orders[0]).await,
         }
     }
     ExitCode::SUCCESS

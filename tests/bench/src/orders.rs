@@ -127,6 +127,11 @@ pub(crate) fn order(number: usize, of: usize) -> PastOrder {
     past_order(&mut dice, number, &customer)
 }
 
+/// The order with this number, as if this customer had placed it.
+pub(crate) fn order_of_customer(number: usize, customer: usize) -> PastOrder {
+    past_order(&mut Dice::new(number), number, &customer_id(customer))
+}
+
 /// The customer who places an order, as their number.
 fn customer_of(dice: &mut Dice, order: usize, of: usize) -> usize {
     match order % ORDERS_PER_CUSTOMER {
@@ -215,7 +220,7 @@ pub(crate) fn read_model(client: Client) -> Generation {
 }
 
 /// The same, without entries in the index: they are only collected.
-fn model_without_index(client: Client) -> ReadModel<DynamoOrderViews, CollectedEntries> {
+pub(crate) fn model_without_index(client: Client) -> ReadModel<DynamoOrderViews, CollectedEntries> {
     ReadModel { views: read_model(client).views, index: CollectedEntries::default() }
 }
 
@@ -228,7 +233,7 @@ fn streams(orders: usize, loader: usize) -> impl Iterator<Item = Vec<Commit>> {
 
 /// What an index is asked to add.
 #[derive(Default)]
-struct CollectedEntries(Mutex<Vec<Entry>>);
+pub(crate) struct CollectedEntries(Mutex<Vec<Entry>>);
 
 impl CollectedEntries {
     fn take(&self) -> Vec<Entry> {
@@ -320,7 +325,7 @@ async fn check_items(dynamo: &LocalDynamo) {
 }
 
 /// How many customers have placed so many orders, beside the wholesaler.
-fn customers(orders: usize) -> usize {
+pub(crate) fn customers(orders: usize) -> usize {
     orders.div_ceil(ORDERS_PER_CUSTOMER)
 }
 
@@ -330,7 +335,7 @@ fn customer_id(number: usize) -> CustomerId {
 }
 
 /// How this customer is called.
-fn profile(number: usize) -> Commit {
+pub(crate) fn profile(number: usize) -> Commit {
     let mut dice = Dice::new(number);
     let ((family, _), (given, _)) = names(&mut dice);
     let event = CustomerEvent::CustomerProfileUpdated(Profile {
