@@ -1,9 +1,9 @@
-//! What a warm function counts: in memory, and every few seconds of its work it hands on what has come together.
+//! What a warm function counts: in memory, and every few seconds in which it is asked for something it hands that on.
 
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use application::ports::{Cache, Counter, Counters};
@@ -23,13 +23,13 @@ pub struct Tally(Mutex<Counted>);
 
 struct Counted {
     amounts: BTreeMap<Counter, u64>,
-    /// When it was last tried.
-    handed_on: Instant,
+    /// When it was last tried, by either clock: one may stand still while Lambda keeps the function frozen, the other is set.
+    handed_on: (Instant, SystemTime),
 }
 
 impl Default for Tally {
     fn default() -> Self {
-        Self(Mutex::new(Counted { amounts: BTreeMap::new(), handed_on: Instant::now() }))
+        Self(Mutex::new(Counted { amounts: BTreeMap::new(), handed_on: now() }))
     }
 }
 
@@ -68,10 +68,13 @@ impl Tally {
 
     fn due(&self) -> Option<BTreeMap<Counter, u64>> {
         self.change(|counted| {
-            if counted.amounts.is_empty() || counted.handed_on.elapsed() < HAND_ON_AFTER {
+            let (since, on_the_wall) = counted.handed_on;
+            let is_due =
+                since.elapsed() >= HAND_ON_AFTER || on_the_wall.elapsed().is_ok_and(|elapsed| elapsed >= HAND_ON_AFTER);
+            if counted.amounts.is_empty() || !is_due {
                 return None;
             }
-            counted.handed_on = Instant::now();
+            counted.handed_on = now();
             Some(counted.amounts.clone())
         })
     }
@@ -79,6 +82,10 @@ impl Tally {
     fn change<T>(&self, change: impl FnOnce(&mut Counted) -> T) -> T {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+fn now() -> (Instant, SystemTime) {
+    (Instant::now(), SystemTime::now())
 }
 
 impl Counted {
@@ -117,6 +124,16 @@ mod tests {
             tally.hand_on(&counters).await;
             assert_eq!(commits(&counters).await, there, "after {second} s");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_stands_still_while_the_function_is_frozen_holds_nothing_up() {
+        let (tally, counters) = (Tally::default(), MemoryCounters::default());
+        tally.count(Counter::CommitsProjected, 1);
+        let earlier = SystemTime::now().checked_sub(HAND_ON_AFTER).unwrap();
+        tally.change(|counted| counted.handed_on.1 = earlier);
+        tally.hand_on(&counters).await;
+        assert_eq!(commits(&counters).await, 1);
     }
 
     #[tokio::test(start_paused = true)]
