@@ -21,8 +21,9 @@ VIEWS = ["orders"]
 # On-demand prices of DynamoDB in us-east-1 (https://aws.amazon.com/dynamodb/pricing/on-demand/), US dollars per million units.
 READ_PRICE, WRITE_PRICE = 0.125, 0.625
 
-# Write units that a commit of an order of ordinary length takes in the new generation: measured by `make bench`.
-WRITES_PER_COMMIT = 3.2
+# Units that a commit takes in the new generation, when an order has five or six of them: measured by `make bench`. Nearly all
+# of the writes are the order's entries in the index of terms, and shorter orders have as many.
+READS_PER_COMMIT, WRITES_PER_COMMIT = 1.0, 18.9
 
 
 class Rebuild:
@@ -98,8 +99,9 @@ def wait(standing: dict, why: str):
 
 
 def price(standing: dict) -> str:
-    # A strongly consistent unit reads 4 KB; most of a rebuild's reads are those of the events.
-    reads, writes = standing["bytes"] / 4096 + standing["commits"] / 2, standing["commits"] * WRITES_PER_COMMIT
+    # The events themselves are read at 4 KB a unit; what is looked at beside them, order by order, is more.
+    reads = standing["bytes"] / 4096 + standing["commits"] * READS_PER_COMMIT
+    writes = standing["commits"] * WRITES_PER_COMMIT
     dollars = (reads * READ_PRICE + writes * WRITE_PRICE) / 1e6
     return f"about {reads:,.0f} read units and {writes:,.0f} write units, ${dollars:,.4f}"
 
