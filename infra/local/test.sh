@@ -61,6 +61,8 @@ step "format of the benchmark" cargo fmt --check --manifest-path tests/bench/Car
 step "templates" templates
 step "second interpreter" .local/tools/second-interpreter/bin/python tests/second_interpreter.py
 step "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
+# Without this, a change of the product would leave the benchmark behind. It is only checked, because linking it takes minutes.
+step "lints of the benchmark" cargo clippy --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench -- -D warnings
 step "dependencies" deny
 step "unit and conformance tests" cargo test --workspace --locked
 stack status >/dev/null 2>&1 || started_here=yes
