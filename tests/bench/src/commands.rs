@@ -276,10 +276,10 @@ impl event_stream::Aggregate for Notes {
 
     fn read(recorded: &RecordedEvent) -> Result<Noted, UnreadableEvent> {
         let RecordedEvent { event_type, schema, data } = recorded;
-        Noted::deserialize(data).map_err(|source| UnreadableEvent::BadData {
+        Noted::deserialize(data).map_err(|error| UnreadableEvent::BadData {
             event_type: event_type.clone(),
             schema: *schema,
-            source,
+            category: error.classify(),
         })
     }
 }

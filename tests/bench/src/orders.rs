@@ -221,7 +221,7 @@ pub(crate) fn read_model(client: Client) -> Generation {
 
 /// The same, without entries in the index: they are only collected.
 pub(crate) fn model_without_index(client: Client) -> ReadModel<DynamoOrderViews, CollectedEntries> {
-    ReadModel { views: read_model(client).views, index: CollectedEntries::default() }
+    ReadModel { generation: 1, views: read_model(client).views, index: CollectedEntries::default() }
 }
 
 /// What one loader loads: all that there is of some of the customers, because a customer's orders must not be placed by two.
@@ -311,8 +311,12 @@ async fn check_items(dynamo: &LocalDynamo) {
         let theirs = stored(EVENTS, ["stream", "version"], &ours);
         assert_eq!(Some(ours), theirs, "the product writes its commits in another way than the loader does");
     }
-    let product = ReadModel { views: MemoryOrderViews::default(), index: read_model(dynamo.loading_client()).index };
-    let ours = ReadModel { views: MemoryOrderViews::default(), index: CollectedEntries::default() };
+    let product = ReadModel {
+        generation: 1,
+        views: MemoryOrderViews::default(),
+        index: read_model(dynamo.loading_client()).index,
+    };
+    let ours = ReadModel { generation: 1, views: MemoryOrderViews::default(), index: CollectedEntries::default() };
     for stream in [&profile, &order] {
         project(&store, &product, stream).await.unwrap();
         project(&store, &ours, stream).await.unwrap();
