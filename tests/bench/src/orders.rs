@@ -47,7 +47,7 @@ use crate::database::{EVENTS, INDEX, LocalDynamo, ORDERS};
 const LOADERS: usize = 4;
 
 /// How many streams come into the database in one transaction.
-const STREAMS_PER_IMPORT: usize = 500;
+const STREAMS_PER_IMPORT: usize = 1_000;
 
 /// Every so many orders one is the wholesaler's, and every so many orders there is one more customer.
 const ORDERS_PER_CUSTOMER: usize = 10;
@@ -202,7 +202,10 @@ pub(crate) async fn load(dynamo: &LocalDynamo, orders: usize, what: Load) -> usi
                 for stream in streams.iter().filter(|_| what == Load::EventsAndReadModel) {
                     project(&*profiles, &model, stream).await.unwrap();
                 }
-                let items = model.index.take().iter().map(index_item).collect();
+                let mut entries = model.index.take();
+                // The database finds its place faster when the next one is near.
+                entries.sort_unstable_by(|one, other| one.term.cmp(&other.term));
+                let items = entries.iter().map(index_item).collect();
                 database.import_items(INDEX, items, ImportOptions::default()).unwrap();
                 // An import does not wait for anything, and would let nobody else run.
                 tokio::task::yield_now().await;
