@@ -25,8 +25,7 @@ use super::{
     json_text, number, text,
 };
 
-/// The index of the orders that are open, by the time at which they were placed: an order enters it once and leaves it once,
-/// unless it waits for a person meanwhile.
+/// The index of the orders that are open, by the time at which they were placed, with their status.
 const OPEN_ORDERS: &str = "open-orders";
 
 /// The index of a customer's orders with their status.
