@@ -25,7 +25,7 @@ async fn the_history_tells_who_did_what_and_the_order_as_it_was() {
     let then = service.get("staff-1", &format!("{path}?at={at}")).await.expect(200).body;
     assert_eq!(then, paid);
     service.get("staff-1", &format!("{path}?at=2001-01-01T00:00:00Z")).await.expect(404);
-    assert_eq!(service.get("staff-1", &format!("{path}?at=soon")).await.expect(400).pointers(), ["/at"]);
+    assert_eq!(service.get("staff-1", &format!("{path}?at=soon")).await.expect(400).pointers(), ["?at"]);
     service.get("customer-1", &path).await.expect(403);
     service.get("staff-1", "/api/v1/orders/00000000-0000-4000-8000-000000000000/events").await.expect(404);
 }

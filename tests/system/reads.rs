@@ -42,6 +42,8 @@ async fn a_read_can_wait_for_ones_own_write() {
     assert_eq!(never.header("retry-after"), "1");
     let bad = service.get("customer-1", &format!("/api/v1/orders/{id}?min_version=soon")).await.expect(400);
     assert_eq!(bad.pointers(), ["?min_version"]);
+    let unknown = service.get("customer-1", &format!("/api/v1/orders/{id}?minversion=1")).await.expect(400);
+    assert_eq!(unknown.pointers(), ["?minversion"]);
 }
 
 #[tokio::test]

@@ -6,13 +6,12 @@
 use adapters::{
     aws,
     dynamodb::DynamoEventStore,
-    http::{self, ApiRequest, Problem},
+    http::{self, ApiRequest, Problem, ProfileBody},
     lambda,
 };
 use application::{event_store::EventStore, event_stream::CustomerStream};
 use aws_sdk_dynamodb::Client;
 use lambda_http::{Body, Response};
-use serde_json::json;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
@@ -27,14 +26,7 @@ async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response
     let id = request.customer_id()?;
     let stream = CustomerStream::open(store, id.clone()).await.map_err(|error| Problem::not_loaded(&error))?;
     let profile = stream.customer().profile.as_ref().ok_or_else(|| Problem::not_found("customer"))?;
-    let body = json!({
-        "id": id,
-        "first_name": profile.first_name,
-        "last_name": profile.last_name,
-        "email": profile.email,
-        "version": stream.version(),
-    });
-    http::json(200, &body)
+    http::json(200, &ProfileBody { id: &id, profile, version: stream.version() })
 }
 
 #[cfg(test)]
@@ -43,7 +35,7 @@ mod tests {
         event_store::{Commit, Metadata, RecordedEvent, StreamId},
         memory::MemoryEventStore,
     };
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use super::*;
 

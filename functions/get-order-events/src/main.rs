@@ -22,7 +22,7 @@ use application::{
 };
 use aws_sdk_dynamodb::Client;
 use chrono::{DateTime, Utc};
-use domain::ids::OrderId;
+use domain::{ids::OrderId, text::Invalid};
 use lambda_http::{Body, Response};
 use serde_json::json;
 
@@ -46,7 +46,7 @@ async fn handle(
     request: ApiRequest,
 ) -> Result<Response<Body>, Problem> {
     request.staff()?;
-    let until = until(request.query_parameter("at").as_deref())?;
+    let until = until(&request)?;
     let id = request.order_id()?;
     let history = order_history_since(past, store, id, until).await;
     // What has happened up to now is always asked for.
@@ -58,14 +58,16 @@ async fn handle(
     respond(id, history.map(|(history, _)| history))
 }
 
-fn until(at: Option<&str>) -> Result<Until, Problem> {
-    let Some(at) = at else { return Ok(Until::Now) };
-    if let Ok(version @ 1..) = at.parse::<u64>() {
-        return Ok(Until::Version(version));
-    }
-    at.parse::<DateTime<Utc>>()
-        .map(Until::Time)
-        .map_err(|_| Problem::invalid_field("/at", "must be a version from 1, or a time such as 2026-01-01T00:00:00Z"))
+fn until(request: &ApiRequest) -> Result<Until, Problem> {
+    let mut query = request.query(&["at"]);
+    let until = query.optional("at", |at| match at.parse::<u64>() {
+        Ok(version @ 1..) => Ok(Until::Version(version)),
+        _ => at
+            .parse::<DateTime<Utc>>()
+            .map(Until::Time)
+            .map_err(|_| Invalid::new("must be a version from 1, or a time such as 2026-01-01T00:00:00Z")),
+    });
+    Ok(query.finish(until)?.unwrap_or(Until::Now))
 }
 
 fn respond(id: OrderId, history: Result<Option<OrderHistory>, LoadError>) -> Result<Response<Body>, Problem> {

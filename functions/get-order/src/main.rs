@@ -14,7 +14,7 @@ use adapters::{
 };
 use application::ports::{Cache, OrderViews};
 use aws_sdk_dynamodb::Client;
-use domain::order_view::OrderView;
+use domain::{order_view::OrderView, text::Invalid};
 use lambda_http::{Body, Response};
 use tokio::time::Instant;
 
@@ -105,12 +105,10 @@ where
 }
 
 fn min_version(request: &ApiRequest) -> Result<u64, Problem> {
-    match request.query_parameter("min_version") {
-        None => Ok(0),
-        Some(text) => {
-            text.parse().map_err(|_| Problem::invalid_field("?min_version", "must be a whole number, not negative"))
-        }
-    }
+    let mut query = request.query(&["min_version"]);
+    let version = query
+        .optional("min_version", |text| text.parse().map_err(|_| Invalid::new("must be a whole number, not negative")));
+    Ok(query.finish(version)?.unwrap_or(0))
 }
 
 #[cfg(test)]

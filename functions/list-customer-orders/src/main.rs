@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use adapters::{
     aws,
     dynamodb::DynamoReadModel,
-    http::{self, ApiRequest, Problem, encoded, link},
+    http::{self, ApiRequest, OrderRow, PageLinks, Problem, encoded},
     lambda,
 };
 use application::{
@@ -23,7 +23,7 @@ use domain::{
     text::Invalid,
 };
 use lambda_http::{Body, Response};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
@@ -87,35 +87,29 @@ fn respond(customer: &CustomerId, wanted: &Wanted, listed: &Listed) -> Result<Re
     let Wanted { status, page, page_size } = *wanted;
     let total_pages = listed.total.div_ceil(page_size);
     let path = format!("/api/v1/orders/customer/{}", encoded(customer.as_str()));
-    let page_at = |page: usize| {
-        let (page, page_size) = (page.to_string(), page_size.to_string());
-        let mut parameters = vec![("page", page.as_str()), ("page_size", &page_size)];
-        parameters.extend(status.map(|status| ("status", status.name())));
-        link(&path, &parameters)
+    let chosen: Vec<(&str, &str)> = status.map(|status| ("status", status.name())).into_iter().collect();
+    let body = ListBody {
+        customer_id: customer,
+        orders: listed.orders.iter().map(OrderRow::from).collect(),
+        page,
+        page_size,
+        total_count: listed.total,
+        total_pages,
+        links: PageLinks::new(&path, &chosen, (page, page_size), page < total_pages),
     };
-    let next = Some(page.saturating_add(1)).filter(|next| *next <= total_pages);
-    let previous = page.checked_sub(1).filter(|previous| *previous > 0);
-    let body = json!({
-        "customer_id": customer,
-        "orders": listed.orders.iter().map(row).collect::<Vec<_>>(),
-        "page": page,
-        "page_size": page_size,
-        "total_count": listed.total,
-        "total_pages": total_pages,
-        "next": next.map(page_at),
-        "previous": previous.map(page_at),
-    });
     http::json(200, &body)
 }
 
-fn row(order: &OrderView) -> Value {
-    json!({
-        "id": order.id,
-        "status": order.status,
-        "total_amount": order.total_amount,
-        "item_count": order.items.len(),
-        "created_at": order.created_at,
-    })
+#[derive(Serialize)]
+struct ListBody<'c> {
+    customer_id: &'c CustomerId,
+    orders: Vec<OrderRow>,
+    page: usize,
+    page_size: usize,
+    total_count: usize,
+    total_pages: usize,
+    #[serde(flatten)]
+    links: PageLinks,
 }
 
 #[cfg(test)]
@@ -123,6 +117,7 @@ mod tests {
     use adapters::lambda::read_batch;
     use application::memory::MemoryOrderViews;
     use chrono::{TimeDelta, Utc};
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -195,7 +190,7 @@ mod tests {
     async fn a_status_leaves_out_the_other_orders_and_stays_in_the_links() {
         let body = ask("status=cancelled&page_size=2").await.unwrap();
         assert_eq!((ids(&body), &body["total_count"]), (vec![&json!(id(4)), &json!(id(2))], &json!(3)));
-        assert_eq!(body["next"], "/api/v1/orders/customer/customer-1?page=2&page_size=2&status=cancelled");
+        assert_eq!(body["next"], "/api/v1/orders/customer/customer-1?status=cancelled&page=2&page_size=2");
         assert_eq!(ask("status=paid").await.unwrap()["total_count"], 0);
     }
 

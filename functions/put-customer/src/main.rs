@@ -21,7 +21,6 @@ use domain::{
     text::{Invalid, Text},
 };
 use lambda_http::{Body, Response};
-use serde_json::json;
 use uuid::Uuid;
 
 #[tokio::main(flavor = "current_thread")]
@@ -45,10 +44,7 @@ async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response
     let status = if stream.customer().profile.is_none() { 201 } else { 200 };
     let outcome = stream.commit::<Infallible>(&metadata, |customer| Ok(update_profile(customer, &profile))).await;
     outcome.map_err(|error| Problem::not_done(error, |never| match *never {}))?;
-    let Profile { first_name, last_name, email } = profile;
-    let version = stream.version();
-    let body = json!({"id": id, "first_name": first_name, "last_name": last_name, "email": email, "version": version});
-    http::json(status, &body)
+    http::json(status, &http::ProfileBody { id: &id, profile: &profile, version: stream.version() })
 }
 
 #[derive(Deserr)]
@@ -65,7 +61,7 @@ struct ProfileBody {
 #[cfg(test)]
 mod tests {
     use application::memory::{Fault, MemoryEventStore};
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use super::*;
 

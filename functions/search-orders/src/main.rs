@@ -5,7 +5,7 @@
 use adapters::{
     aws,
     dynamodb::DynamoReadModel,
-    http::{self, ApiRequest, Problem, link},
+    http::{self, ApiRequest, OrderRow, PageLinks, Problem},
     lambda,
 };
 use application::{
@@ -14,9 +14,12 @@ use application::{
     search_orders::{FoundOrders, ROWS_MAX, search_orders},
 };
 use aws_sdk_dynamodb::Client;
-use domain::{order_view::OrderView, search::SearchQuery};
+use domain::{
+    order_view::{CustomerView, OrderView},
+    search::SearchQuery,
+};
 use lambda_http::{Body, Response};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
@@ -46,36 +49,45 @@ fn respond(
     found: Result<FoundOrders, Unavailable>,
 ) -> Result<Response<Body>, Problem> {
     let found = found.map_err(|error| Problem::unavailable(&error))?;
-    let page_at = |page: usize| {
-        let (page, page_size) = (page.to_string(), page_size.to_string());
-        let parameters = [("q", query.as_str()), ("page", &page), ("page_size", &page_size)];
-        link("/api/v1/orders/search", &parameters)
+    let has_next = found.more && page.saturating_add(1).saturating_mul(page_size) <= ROWS_MAX;
+    let body = SearchBody {
+        query: query.as_str(),
+        orders: found.orders.iter().map(FoundRow::from).collect(),
+        page,
+        page_size,
+        total_count: found.total_count,
+        total_pages: found.total_count.div_ceil(page_size),
+        total_is_exact: found.total_is_exact,
+        links: PageLinks::new("/api/v1/orders/search", &[("q", query.as_str())], (page, page_size), has_next),
     };
-    let next = Some(page.saturating_add(1)).filter(|next| found.more && next.saturating_mul(page_size) <= ROWS_MAX);
-    let previous = page.checked_sub(1).filter(|previous| *previous > 0);
-    let body = json!({
-        "query": query.as_str(),
-        "orders": found.orders.iter().map(row).collect::<Vec<_>>(),
-        "page": page,
-        "page_size": page_size,
-        "total_count": found.total_count,
-        "total_pages": found.total_count.div_ceil(page_size),
-        "total_is_exact": found.total_is_exact,
-        "next": next.map(page_at),
-        "previous": previous.map(page_at),
-    });
     http::json(200, &body)
 }
 
-fn row(order: &OrderView) -> Value {
-    json!({
-        "id": order.id,
-        "status": order.status,
-        "total_amount": order.total_amount,
-        "item_count": order.items.len(),
-        "created_at": order.created_at,
-        "customer": order.customer,
-    })
+#[derive(Serialize)]
+struct SearchBody<'f> {
+    query: &'f str,
+    orders: Vec<FoundRow<'f>>,
+    page: usize,
+    page_size: usize,
+    total_count: usize,
+    total_pages: usize,
+    total_is_exact: bool,
+    #[serde(flatten)]
+    links: PageLinks,
+}
+
+/// A row says also by which customer it was found.
+#[derive(Serialize)]
+struct FoundRow<'f> {
+    #[serde(flatten)]
+    order: OrderRow,
+    customer: &'f CustomerView,
+}
+
+impl<'f> From<&'f OrderView> for FoundRow<'f> {
+    fn from(order: &'f OrderView) -> Self {
+        Self { order: order.into(), customer: &order.customer }
+    }
 }
 
 #[cfg(test)]
@@ -87,6 +99,7 @@ mod tests {
     };
     use chrono::{TimeDelta, Utc};
     use domain::ids::OrderId;
+    use serde_json::{Value, json};
 
     use super::*;
 

@@ -12,7 +12,13 @@ use application::{
     order_history::{EventOfAny, PastEvent},
 };
 use chrono::{DateTime, Utc};
-use domain::ids::{CustomerId, OrderId};
+use domain::{
+    customer::Profile,
+    ids::{CustomerId, OrderId},
+    money::Money,
+    order::OrderStatus,
+    order_view::OrderView,
+};
 use lambda_http::{Body, Error, Request, RequestExt, Response, request::RequestContext, service_fn};
 use serde::Serialize;
 use tracing::{Instrument, info, warn};
@@ -20,7 +26,7 @@ use uuid::Uuid;
 
 pub use body::{FieldErrors, MoneyBody};
 pub use problem::{FieldError, Problem};
-pub use query::{Query, encoded, link};
+pub use query::{PageLinks, Query, encoded, link};
 
 use crate::lambda::invocation_span;
 
@@ -145,10 +151,6 @@ impl ApiRequest {
         self.request.path_parameters_ref().and_then(|parameters| parameters.first(name)).unwrap_or_default().to_owned()
     }
 
-    pub fn query_parameter(&self, name: &str) -> Option<String> {
-        self.request.query_string_parameters_ref().and_then(|parameters| parameters.first(name)).map(str::to_owned)
-    }
-
     /// The parameters of the query, which may have these names and no others.
     pub fn query(&self, names: &[&str]) -> Query {
         let parameters = self.request.query_string_parameters_ref();
@@ -266,6 +268,37 @@ impl<'e> From<&'e PastEvent> for PastEventBody<'e> {
             traceparent: metadata.traceparent.as_deref(),
         }
     }
+}
+
+/// An order as a row of a list.
+#[derive(Serialize)]
+pub struct OrderRow {
+    id: OrderId,
+    status: OrderStatus,
+    total_amount: Money,
+    item_count: usize,
+    created_at: DateTime<Utc>,
+}
+
+impl From<&OrderView> for OrderRow {
+    fn from(order: &OrderView) -> Self {
+        Self {
+            id: order.id,
+            status: order.status,
+            total_amount: order.total_amount,
+            item_count: order.items.len(),
+            created_at: order.created_at,
+        }
+    }
+}
+
+/// A customer's profile, as its reads and its updates answer it.
+#[derive(Serialize)]
+pub struct ProfileBody<'c> {
+    pub id: &'c CustomerId,
+    #[serde(flatten)]
+    pub profile: &'c Profile,
+    pub version: u64,
 }
 
 /// The answer to a command that others finish: 202. A replayed one says so.

@@ -1,5 +1,7 @@
 //! Keeps the order views up to date, on plumbing that repeats, delays and reorders.
 
+use std::collections::BTreeSet;
+
 use domain::{
     ids::{CustomerId, OrderId},
     order_view::OrderView,
@@ -140,7 +142,7 @@ async fn refresh_customer<S: EventStore>(
     let mut stored = view;
     for _ in 0..MAX_ATTEMPTS {
         let refreshed = stored.clone().with_customer(customer.customer(), customer.version());
-        index.add(&entries_of_the_customer(&refreshed)).await?;
+        index.add(&entries_touched(&refreshed, &stored)).await?;
         if refreshed != stored {
             match views.save(&refreshed, &stored).await {
                 Ok(()) => index.remove(&gone(&stored, &refreshed)).await?,
@@ -157,12 +159,17 @@ async fn refresh_customer<S: EventStore>(
     Err(ProjectError::Contended)
 }
 
-/// What the index has of an order because of its customer's profile.
-fn entries_of_the_customer(view: &OrderView) -> Vec<Entry> {
-    let mut without_profile = view.clone();
-    let customer = &mut without_profile.customer;
-    (customer.first_name, customer.last_name, customer.email) = (None, None, None);
-    without(&search_orders::entries_of(view), &search_orders::entries_of(&without_profile))
+/// What the index has of an order wherever its customer's profile, or the one before, makes a difference.
+fn entries_touched(view: &OrderView, before: &OrderView) -> Vec<Entry> {
+    let of_profile = |view: &OrderView| {
+        let mut without_profile = view.clone();
+        let customer = &mut without_profile.customer;
+        (customer.first_name, customer.last_name, customer.email) = (None, None, None);
+        let others = search_orders::entries_of(&without_profile);
+        search_orders::entries_of(view).into_iter().filter(move |entry| !others.contains(entry))
+    };
+    let terms: BTreeSet<String> = of_profile(view).chain(of_profile(before)).map(|entry| entry.term).collect();
+    search_orders::entries_of(view).into_iter().filter(|entry| terms.contains(&entry.term)).collect()
 }
 
 /// What the index has of the one and not of the other.
@@ -170,11 +177,6 @@ fn gone(before: &OrderView, after: &OrderView) -> Vec<Entry> {
     let after = search_orders::entries_of(after);
     let stays = |entry: &Entry| after.iter().any(|there| there.term == entry.term);
     search_orders::entries_of(before).into_iter().filter(|entry| !stays(entry)).collect()
-}
-
-/// Those entries that are not among the others, or have another text there.
-fn without(entries: &[Entry], others: &[Entry]) -> Vec<Entry> {
-    entries.iter().filter(|entry| !others.contains(entry)).cloned().collect()
 }
 
 /// Brings the customer up to date in all their orders, and answers how many these are.

@@ -21,7 +21,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::json;
 use uuid::Uuid;
 
-const TYPES: [&str; 3] = ["OrderCreated", "InventoryReserved", "CustomerProfileUpdated"];
+const TYPES: [&str; 3] = ["OrderFlagged", "InventoryReserved", "CustomerProfileUpdated"];
 
 /// So many milliseconds after an hour before midnight.
 fn time(millis: i64) -> DateTime<Utc> {
@@ -29,7 +29,14 @@ fn time(millis: i64) -> DateTime<Utc> {
 }
 
 fn commit(stream: StreamId, version: u64, types: &[&str], at: DateTime<Utc>) -> Commit {
-    let event = |event_type: &&str| RecordedEvent { event_type: (*event_type).to_owned(), schema: 1, data: json!({}) };
+    // What any of the types needs: none minds the fields of another.
+    let data = json!({
+        "step": "process-payment", "reason": "Unavailable",
+        "reservation_id": "res_1",
+        "first_name": "Anna", "last_name": "Li", "email": "anna@example.com"
+    });
+    let event =
+        |event_type: &&str| RecordedEvent { event_type: (*event_type).to_owned(), schema: 1, data: data.clone() };
     Commit {
         stream,
         version,

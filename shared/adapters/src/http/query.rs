@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use domain::text::Invalid;
+use serde::Serialize;
 
 use super::{FieldError, Problem};
 
@@ -87,6 +88,27 @@ impl Query {
         match read {
             Some(read) if self.errors.is_empty() => Ok(read),
             _ => Err(Problem::invalid(self.errors)),
+        }
+    }
+}
+
+/// The links to the page before and the page after one of a list, which these parameters have chosen.
+#[derive(Debug, Serialize)]
+pub struct PageLinks {
+    next: Option<String>,
+    previous: Option<String>,
+}
+
+impl PageLinks {
+    pub fn new(path: &str, chosen: &[(&str, &str)], (page, page_size): (usize, usize), has_next: bool) -> Self {
+        let page_at = |page: usize| {
+            let (page, page_size) = (page.to_string(), page_size.to_string());
+            let parameters = [chosen, &[("page", &page), ("page_size", &page_size)]].concat();
+            link(path, &parameters)
+        };
+        Self {
+            next: Some(page.saturating_add(1)).filter(|_| has_next).map(page_at),
+            previous: page.checked_sub(1).filter(|previous| *previous > 0).map(page_at),
         }
     }
 }
