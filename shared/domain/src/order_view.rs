@@ -420,7 +420,7 @@ mod tests {
         let answer = serde_json::to_value(view_of(&[created(), reserved(), paid(), shipped()])).unwrap();
         let expected = serde_json::json!({
             "id": order_id().to_string(), "status": "shipped", "version": 4,
-            "customer": {"id": "customer-1", "first_name": null, "last_name": null, "email": null},
+            "customer": {"id": "customer-1", "version": 0, "first_name": null, "last_name": null, "email": null},
             "items": [{"product_id": "tea", "name": "tea", "quantity": 2, "unit_price": {"amount": 1999, "currency": "CNY"}}],
             "shipping_address": {"street": "1 Nanjing Road", "city": "Shanghai", "state": "Shanghai", "country": "CN", "postal_code": "200001"},
             "payment": {"transaction_id": "tx-1", "status": "completed", "amount": {"amount": 3998, "currency": "CNY"}, "processed_at": "2026-01-01T00:00:00Z"},
