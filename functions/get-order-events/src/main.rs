@@ -16,7 +16,7 @@ use adapters::{
 use application::{
     event_store::EventStore,
     event_stream::LoadError,
-    order_history::{OrderHistory, Until, order_history_since},
+    order_history::{OrderHistory, Until, order_history},
     past_commits::PastCommits,
     ports::Cache,
 };
@@ -48,7 +48,7 @@ async fn handle(
     request.staff()?;
     let until = until(&request)?;
     let id = request.order_id()?;
-    let history = order_history_since(past, store, id, until).await;
+    let history = order_history(past, store, id, until).await;
     // What has happened up to now is always asked for.
     if let Ok((_, is_known)) = history
         && until != Until::Now

@@ -78,18 +78,9 @@ impl Until {
     }
 }
 
-/// `None` when there was no such order by then. One read of its stream.
+/// `None` when there was no such order by then. What `past` has of its stream is not read again; answers also whether that
+/// was all.
 pub async fn order_history(
-    store: &impl EventStore,
-    id: OrderId,
-    until: Until,
-) -> Result<Option<OrderHistory>, LoadError> {
-    Ok(told(&store.read(&StreamId::order(id), 0).await?, id, until)?)
-}
-
-/// The same, where `past` may have what is told of the order, or its beginning: only the rest is read. Answers also whether
-/// nothing was.
-pub async fn order_history_since(
     past: &PastCommits,
     store: &impl EventStore,
     id: OrderId,

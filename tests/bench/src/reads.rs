@@ -7,6 +7,7 @@ use application::{
     event_stream::CustomerStream,
     list_events::{EventsWanted, WINDOW_MAX, list_events},
     order_history::{Until, order_history},
+    past_commits::PastCommits,
     ports::{CustomerOrders, OrderViews},
     search_orders::{FoundOrders, search_orders},
 };
@@ -72,7 +73,9 @@ impl Service {
     }
 
     async fn order_events(&self) {
-        let history = order_history(&self.store, self.order.id, Until::Now).await.unwrap().unwrap();
+        let past = PastCommits::new(0);
+        let (history, _) = order_history(&past, &self.store, self.order.id, Until::Now).await.unwrap();
+        let history = history.unwrap();
         assert_eq!(history.events.len(), self.order.commits.len());
     }
 

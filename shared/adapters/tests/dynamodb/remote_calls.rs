@@ -14,7 +14,7 @@ use application::{
     event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId, fingerprint},
     event_stream::CustomerStream,
     list_events::{self, EventsWanted, list_events},
-    order_history::{Until, order_history_since},
+    order_history::{Until, order_history},
     past_commits::PastCommits,
     ports::{
         Catalogue, ChargeCancellation, ChargeRequest, Counters, Entry, Index, Inventory, OrderViews, Payments, Posting,
@@ -507,7 +507,7 @@ async fn a_past_version_that_was_read_before_costs_no_call_and_anything_newer_on
     place(&store, &catalogue, id, &stocked(&catalogue, 1).await).await;
     for (until, known) in [(Until::Version(1), false), (Until::Version(1), true), (Until::Now, false)] {
         wire.calls();
-        let (history, is_known) = order_history_since(&past, &store, id, until).await.unwrap();
+        let (history, is_known) = order_history(&past, &store, id, until).await.unwrap();
         assert_eq!((history.unwrap().events.len(), is_known), (1, known));
         assert_eq!(wire.calls().len(), usize::from(!known));
     }
