@@ -246,6 +246,8 @@ fn wait(generations: Generations, now: DateTime<Utc>) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use adapters::dynamodb::KNOWN_FOR;
+
     use super::*;
 
     #[test]
@@ -253,6 +255,14 @@ mod tests {
         let action: Action = serde_json::from_str(include_str!("../../../events/rebuild-orders.json")).unwrap();
         assert!(matches!(action, Action::Status {}));
         assert!(serde_json::from_str::<Action>(r#"{"action":"work"}"#).is_err());
+    }
+
+    #[test]
+    fn the_waits_outlast_what_functions_know_and_do() {
+        // The time limits of template.yaml.
+        let (a_read, a_projection) = (Duration::from_secs(10), Duration::from_secs(30));
+        assert!(UNTIL_READERS_KNOW > KNOWN_FOR + a_read);
+        assert!(UNTIL_WRITERS_KNOW > KNOWN_FOR + a_projection);
     }
 
     #[test]
