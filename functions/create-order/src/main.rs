@@ -93,7 +93,7 @@ fn rejected(rejection: &CreateRejection) -> Problem {
             lines(foreign, "product_id", "is priced in another currency than the first item")
         }
         CreateRejection::TotalOutOfRange => {
-            Problem::invalid_field("/items", format!("the order's total must be from 1 to {}", Money::MAX_AMOUNT))
+            Problem::invalid_field("/items", format!("the order's total must not be above {}", Money::MAX_AMOUNT))
         }
         CreateRejection::PricesChanged(changes) => {
             let prices: Vec<_> = changes

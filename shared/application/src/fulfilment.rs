@@ -129,15 +129,20 @@ impl<R: std::error::Error + Into<StepError> + Send + Sync + 'static> From<Comman
     }
 }
 
-/// The id of a step's work on an order: the step's command id, and the key that its provider call carries.
+/// The id of a piece of work on an order: the key that a step's provider call carries, or a command id.
 fn work_id(order_id: OrderId, step: &str) -> Uuid {
     order_id.work_id(step)
 }
 
-fn metadata(input: &FulfilmentInput, step: &str, now: DateTime<Utc>) -> Metadata {
+/// Of the commit that records what a step has come to.
+///
+/// Each outcome is a command of its own. Two attempts of one step may come to different ends, and of two commands under one
+/// id the second counts as done: what it has to say would be lost.
+fn metadata(input: &FulfilmentInput, step: &str, outcome: &str, now: DateTime<Utc>) -> Metadata {
+    let command = format!("{step} {outcome}");
     Metadata {
-        command_id: work_id(input.order_id, step),
-        fingerprint: step.to_owned(),
+        command_id: work_id(input.order_id, &command),
+        fingerprint: command,
         actor: format!("service:{step}"),
         correlation_id: input.correlation_id.clone(),
         causation_id: input.causation_id.clone(),

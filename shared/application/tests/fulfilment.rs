@@ -12,22 +12,37 @@
 
 mod support;
 
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
 use application::{
     create_order::CreateOrderError,
-    event_stream::CommandError,
-    fulfilment::{StepError, attention::flag_order, staff_refunds::is_any_made},
+    event_store::Unavailable,
+    event_stream::{CommandError, OrderStream},
+    fulfilment::{
+        StepError,
+        attention::flag_order,
+        staff_refunds::{issue_open_refunds, issue_refund},
+    },
     ledger::ledger,
-    memory::Fault,
-    ports::Payments,
+    memory::{Fault, MemoryPayments},
+    ports::{
+        Catalogue, ChargeCancellation, ChargeError, ChargeRequest, FulfilmentInput, LedgerEntry, Payments, RefundError,
+        RefundRequest,
+    },
 };
 use domain::{
     ids::OrderId,
     order::{
-        Attention, Course, OrderEvent, SkippableStep, cancel::CancelRejection, record_delivery::DeliveryRejection,
-        request_refund::RefundRejection,
+        Attention, Course, OrderEvent, Payment, Refund, SkippableStep, cancel::CancelRejection,
+        record_delivery::DeliveryRejection, request_refund::RefundRejection,
     },
+    product::Product,
+    text::Text,
 };
-use support::{FORWARD, STEPS, Shop, Step, UNDO, at, cny, input};
+use support::{FORWARD, STEPS, Shop, Step, UNDO, at, cny, input, tea};
 use uuid::Uuid;
 
 const HAPPY: [&str; 5] = ["OrderCreated", "InventoryReserved", "PaymentCompleted", "ShipmentCreated", "OrderConfirmed"];
@@ -439,25 +454,6 @@ async fn a_skipped_undo_gives_up_the_refunds_that_it_would_have_issued() {
     assert_eq!(shop.balance(id).await, cny(3998));
 }
 
-/// The provider has made the refund while staff gave it up: the undo finds nothing left, and says so where it can be skipped.
-#[tokio::test]
-async fn a_refund_that_nobody_has_recorded_stops_the_undo_at_a_step_that_can_be_skipped() {
-    let (shop, id) = confirmed("pm_card_visa", "200001").await;
-    shop.request_refund(id, "a refund", 3998).await.unwrap();
-    shop.payments.faults.push(Fault::AfterEffect);
-    shop.run(Step::IssueRefund, id).await.unwrap_err();
-    shop.flag(id, "issue-refund", "Unavailable").await.unwrap();
-    assert!(is_any_made(&shop.payments, id, &shop.order(id).await).await.unwrap(), "staff are told to resume");
-    shop.skip(id, SkippableStep::IssueRefund).await.unwrap();
-    shop.cancel(id).await.unwrap();
-    shop.run(Step::CancelShipment, id).await.unwrap();
-    assert_eq!(shop.run(Step::Refund, id).await.unwrap_err().error_type(), "StillHeld");
-    shop.flag(id, "refund-payment", "StillHeld").await.unwrap();
-    shop.skip(id, SkippableStep::RefundPayment).await.unwrap();
-    shop.undo(id, 1).await.unwrap();
-    assert_eq!((shop.balance(id).await, shop.stock().await), (cny(0), 10));
-}
-
 #[tokio::test]
 async fn stock_that_never_left_the_house_comes_back_when_the_parcel_is_skipped() {
     let (shop, id) = (Shop::with_stock(10).await, order_id());
@@ -504,6 +500,123 @@ async fn an_undo_that_is_skipped_is_left_out_and_the_others_are_done() {
         assert_eq!(shop.event_types(id).await.last().map(String::as_str), Some("OrderCancelled"));
         let books = (shop.balance(id).await, shop.stock().await, shop.shipping.shipments());
         assert_eq!(books, (cny(balance), stock, parcels), "{step:?}");
+    }
+}
+
+/// A provider that says wrongly, once, that too little is left: another attempt's refund had landed between two of its reads.
+struct Mistaken<'p> {
+    payments: &'p MemoryPayments,
+    answered: AtomicBool,
+}
+
+impl Payments for Mistaken<'_> {
+    async fn charge(&self, request: &ChargeRequest) -> Result<Payment, ChargeError> {
+        self.payments.charge(request).await
+    }
+
+    async fn cancel_charge(&self, cancellation: &ChargeCancellation) -> Result<Option<(Payment, Refund)>, Unavailable> {
+        self.payments.cancel_charge(cancellation).await
+    }
+
+    async fn refund(&self, request: &RefundRequest) -> Result<Refund, RefundError> {
+        let refund = self.payments.refund(request).await?;
+        if self.answered.swap(true, Ordering::Relaxed) { Ok(refund) } else { Err(RefundError::TooMuch) }
+    }
+
+    async fn refunded(&self, order_id: OrderId, refund_key: Uuid) -> Result<Option<Refund>, Unavailable> {
+        self.payments.refunded(order_id, refund_key).await
+    }
+
+    async fn ledger(&self, order_id: OrderId) -> Result<Vec<LedgerEntry>, Unavailable> {
+        self.payments.ledger(order_id).await
+    }
+}
+
+/// The attempt that made the refund is slower than the one that was told that it cannot be made.
+#[tokio::test]
+async fn a_refund_that_was_made_is_recorded_also_after_another_attempt_has_recorded_its_failure() {
+    let (shop, id) = confirmed("pm_card_visa", "200001").await;
+    shop.request_refund(id, "a refund", 3998).await.unwrap();
+    let mistaken = Mistaken { payments: &shop.payments, answered: AtomicBool::new(false) };
+    let input = FulfilmentInput { refund: true, ..input(id) };
+    let mut slow = OrderStream::open(&shop.store, id).await.unwrap();
+    issue_refund(&shop.store, &mistaken, &input, at()).await.unwrap();
+    assert_eq!(shop.event_types(id).await.last().map(String::as_str), Some("RefundFailed"));
+    issue_open_refunds(&mut slow, &mistaken, &input, at()).await.unwrap();
+    assert_eq!(shop.event_types(id).await.last().map(String::as_str), Some("RefundCompleted"));
+    let books = ledger(&shop.store, &shop.payments, &shop.inventory, &shop.shipping, id).await.unwrap();
+    assert!(books.order.agrees_with(&books.providers), "{books:?}");
+}
+
+/// Orders to which that has happened before it was mended, or whose attempt died before it could say what it had done.
+#[tokio::test]
+async fn an_undo_records_the_refund_that_was_given_up_and_made_all_the_same() {
+    let (shop, id) = confirmed("pm_card_visa", "200001").await;
+    shop.request_refund(id, "a refund", 3998).await.unwrap();
+    let mistaken = Mistaken { payments: &shop.payments, answered: AtomicBool::new(false) };
+    issue_refund(&shop.store, &mistaken, &FulfilmentInput { refund: true, ..input(id) }, at()).await.unwrap();
+    assert_eq!(shop.event_types(id).await.last().map(String::as_str), Some("RefundFailed"));
+    shop.cancel(id).await.unwrap();
+    shop.undo(id, 1).await.unwrap();
+    assert_undone(&shop, id).await;
+    let books = ledger(&shop.store, &shop.payments, &shop.inventory, &shop.shipping, id).await.unwrap();
+    assert!(books.order.agrees_with(&books.providers), "{books:?}");
+}
+
+/// Whatever a step comes to, it never counts as done because of what another attempt came to.
+#[tokio::test]
+async fn two_outcomes_of_one_step_never_share_a_command_id() {
+    let mut commands: BTreeMap<Uuid, Vec<String>> = BTreeMap::new();
+    let id = OrderId::new(Uuid::from_u128(9));
+    let ways = [
+        ("pm_card_visa", "200001", 10),
+        ("pm_card_declined", "200001", 10),
+        ("pm_card_visa", "SANDBOX-REFUSE", 10),
+        ("pm_card_visa", "200001", 1),
+    ];
+    for (payment_method, postal_code, stock) in ways {
+        for undone in [false, true] {
+            let shop = Shop::with_stock(10).await;
+            shop.place_to(id, payment_method, "the same body", postal_code).await.unwrap();
+            shop.set_stock(stock).await;
+            shop.fulfil(id, 1).await.unwrap();
+            for amount in [100, 200] {
+                let _refused = shop.request_refund(id, &format!("a refund of {amount}"), amount).await;
+            }
+            let mistaken = Mistaken { payments: &shop.payments, answered: AtomicBool::new(undone) };
+            issue_refund(&shop.store, &mistaken, &FulfilmentInput { refund: true, ..input(id) }, at()).await.unwrap();
+            if undone && shop.cancel(id).await.is_ok() {
+                let _delivered = shop.undo(id, 1).await;
+            }
+            for commit in shop.store.all() {
+                let types: Vec<String> = commit.events.iter().map(|event| event.event_type.clone()).collect();
+                let before = commands.entry(commit.metadata.command_id).or_insert_with(|| types.clone());
+                assert_eq!(*before, types);
+            }
+        }
+    }
+}
+
+/// A gift, a sample, an order that is discounted in full.
+#[tokio::test]
+async fn an_order_that_costs_nothing_goes_through_without_a_charge() {
+    let sample = Product { id: tea(), name: Text::parse("Sample").unwrap(), price: cny(0), stock: 10 };
+    for cancelled in [false, true] {
+        let (shop, id) = (Shop::default(), order_id());
+        shop.inventory.put_product(&sample).await.unwrap();
+        shop.place(id, "pm_card_declined").await.unwrap();
+        shop.fulfil(id, 2).await.unwrap();
+        let way = ["OrderCreated", "InventoryReserved", "PaymentNotRequired", "ShipmentCreated", "OrderConfirmed"];
+        assert_eq!(shop.event_types(id).await, way);
+        assert_eq!(shop.payments.ledger(id).await.unwrap(), []);
+        let nothing = shop.request_refund(id, "a refund", 1).await.unwrap_err();
+        assert!(matches!(nothing, CommandError::Rejected(RefundRejection::NotPaid)), "{nothing}");
+        if cancelled {
+            shop.cancel(id).await.unwrap();
+            shop.undo(id, 2).await.unwrap();
+            assert_undone(&shop, id).await;
+            assert_eq!(shop.payments.ledger(id).await.unwrap(), []);
+        }
     }
 }
 

@@ -84,7 +84,8 @@ impl Books {
                 | OrderEvent::FulfilmentResumed(_)
                 | OrderEvent::RefundRequested(_)
                 | OrderEvent::RefundFailed(_)
-                | OrderEvent::StepSkipped(_) => {}
+                | OrderEvent::StepSkipped(_)
+                | OrderEvent::PaymentNotRequired {} => {}
             }
         }
         Ok(Some(books))

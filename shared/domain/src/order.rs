@@ -85,9 +85,11 @@ pub enum OrderEvent {
     RefundCompleted(CompletedRefund),
     RefundFailed(FailedRefund),
     StepSkipped(SkippedStep),
+    /// The order costs nothing, so nobody is charged.
+    PaymentNotRequired {},
 }
 
-/// An order as it was placed. It never changes afterwards.
+/// An order as it was placed. It never changes afterwards. One whose total is 0 is a gift, a sample, or discounted in full.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderCreated {
     pub customer_id: CustomerId,
@@ -96,6 +98,12 @@ pub struct OrderCreated {
     pub payment_method: PaymentMethod,
     pub total_amount: Money,
     pub created_at: DateTime<Utc>,
+}
+
+impl OrderCreated {
+    pub fn costs_nothing(&self) -> bool {
+        self.total_amount.amount() == 0
+    }
 }
 
 /// One line of an order, with name and price as they were when it was placed.
@@ -346,7 +354,7 @@ impl OrderStatus {
 }
 
 impl OrderEvent {
-    pub const TYPES: [&str; 22] = [
+    pub const TYPES: [&str; 23] = [
         "OrderCreated",
         "ValidationFailed",
         "InventoryReserved",
@@ -369,6 +377,7 @@ impl OrderEvent {
         "RefundCompleted",
         "RefundFailed",
         "StepSkipped",
+        "PaymentNotRequired",
     ];
 
     pub fn event_type(&self) -> &'static str {
@@ -395,6 +404,7 @@ impl OrderEvent {
             Self::RefundCompleted(_) => "RefundCompleted",
             Self::RefundFailed(_) => "RefundFailed",
             Self::StepSkipped(_) => "StepSkipped",
+            Self::PaymentNotRequired {} => "PaymentNotRequired",
         }
     }
 
@@ -466,11 +476,12 @@ pub enum Course {
     NotCreated,
     Created(OrderCreated),
     Reserved(OrderCreated, Reservation),
-    Paid(OrderCreated, Reservation, Payment),
-    Shipped(OrderCreated, Reservation, Payment, Shipment),
-    Confirmed(OrderCreated, Reservation, Payment, Shipment),
+    /// Without a payment when the order costs nothing, here and further on.
+    Paid(OrderCreated, Reservation, Option<Payment>),
+    Shipped(OrderCreated, Reservation, Option<Payment>, Shipment),
+    Confirmed(OrderCreated, Reservation, Option<Payment>, Shipment),
     /// The customer has the parcel. Nothing can be undone any more; money goes back by refunds only.
-    Delivered(OrderCreated, Payment),
+    Delivered(OrderCreated, Option<Payment>),
     /// A step has refused for good, or somebody has cancelled. What is still held is being undone.
     Undoing(OrderCreated, Held, Ending),
     /// Undone: nothing is held any more.
@@ -482,6 +493,8 @@ pub enum Course {
 pub struct Held {
     pub reservation: Option<Reservation>,
     pub payment: Option<Payment>,
+    /// The order had got as far as one that is paid, and there was nothing to pay.
+    pub is_free: bool,
     pub shipment: Option<Shipment>,
     /// What has been given back of a payment that is no longer held.
     pub refund: Option<Refund>,
@@ -497,7 +510,8 @@ impl Held {
     /// Whether the stock is out of the undoing's hands: somebody counts it, or it is in a parcel that does not come back.
     pub fn stock_is_given_up(&self) -> bool {
         // Only what was paid may have been handed to the carrier, whatever is recorded of the parcel.
-        let may_be_in_a_parcel = self.shipment.is_some() || self.payment.is_some() || self.refund.is_some();
+        let was_paid = self.payment.is_some() || self.refund.is_some() || self.is_free;
+        let may_be_in_a_parcel = self.shipment.is_some() || was_paid;
         self.is_skipped(SkippableStep::ReleaseInventory)
             || (may_be_in_a_parcel && self.is_skipped(SkippableStep::CancelShipment))
     }
@@ -523,7 +537,7 @@ impl fmt::Display for Ending {
 impl Order {
     /// To be raised whenever the same events make another state than before, or the state is written in another way.
     /// Snapshots of another number are then as good as none, so nothing has to be migrated.
-    pub const SNAPSHOT_SCHEMA: u32 = 1;
+    pub const SNAPSHOT_SCHEMA: u32 = 2;
 
     pub fn from_events<'e>(events: impl IntoIterator<Item = &'e OrderEvent>) -> Self {
         events.into_iter().fold(Self::default(), Self::evolve)
@@ -548,6 +562,8 @@ impl Order {
             OrderEvent::RefundFailed(failed) => order.settle(failed.refund_id, RefundState::Failed),
             event => order.course = order.course.evolve(event),
         }
+        // Nobody is needed for an order for which nothing is to be done.
+        order.attention = order.attention.take().filter(|_| order.is_open());
         order
     }
 
@@ -617,9 +633,13 @@ impl Course {
                 unchanged => unchanged,
             },
             OrderEvent::PaymentCompleted(payment) => match self {
-                Self::Reserved(order, reservation) => Self::Paid(order, reservation, payment.clone()),
+                Self::Reserved(order, reservation) => Self::Paid(order, reservation, Some(payment.clone())),
                 // The undoing has found a charge that nobody had recorded.
                 unchanged => unchanged.with_held(|held| held.payment = Some(payment.clone())),
+            },
+            OrderEvent::PaymentNotRequired {} => match self {
+                Self::Reserved(order, reservation) => Self::Paid(order, reservation, None),
+                unchanged => unchanged,
             },
             OrderEvent::ShipmentCreated(shipment) => match self {
                 Self::Paid(order, reservation, payment) => Self::Shipped(order, reservation, payment, shipment.clone()),
@@ -645,11 +665,14 @@ impl Course {
             OrderEvent::OrderRejected { reason, .. } => self.end(Ending::Rejected(reason.clone())),
             OrderEvent::OrderCancelled { reason, .. } => self.end(Ending::Cancelled(reason.clone())),
             OrderEvent::ShipmentDelivered { .. } => match self {
-                Self::Shipped(order, _, payment, _)
-                | Self::Confirmed(order, _, payment, _)
-                // The parcel was faster than the cancel: the order stands.
-                | Self::Undoing(order, Held { payment: Some(payment), shipment: Some(_), .. }, _) => {
+                Self::Shipped(order, _, payment, _) | Self::Confirmed(order, _, payment, _) => {
                     Self::Delivered(order, payment)
+                }
+                // The parcel was faster than the cancel: the order stands.
+                Self::Undoing(order, held, _)
+                    if held.shipment.is_some() && (held.payment.is_some() || held.is_free) =>
+                {
+                    Self::Delivered(order, held.payment)
                 }
                 unchanged => unchanged,
             },
@@ -664,19 +687,21 @@ impl Course {
     }
 
     fn undo(self, ending: Ending) -> Self {
+        let is_free =
+            matches!(self, Self::Paid(_, _, None) | Self::Shipped(_, _, None, _) | Self::Confirmed(_, _, None, _));
         let (order, reservation, payment, shipment) = match self {
             Self::Created(order) => (order, None, None, None),
             Self::Reserved(order, reservation) => (order, Some(reservation), None, None),
-            Self::Paid(order, reservation, payment) => (order, Some(reservation), Some(payment), None),
+            Self::Paid(order, reservation, payment) => (order, Some(reservation), payment, None),
             Self::Shipped(order, reservation, payment, shipment)
             | Self::Confirmed(order, reservation, payment, shipment) => {
-                (order, Some(reservation), Some(payment), Some(shipment))
+                (order, Some(reservation), payment, Some(shipment))
             }
             unchanged @ (Self::NotCreated | Self::Delivered(..) | Self::Undoing(..) | Self::Ended(..)) => {
                 return unchanged;
             }
         };
-        Self::Undoing(order, Held { reservation, payment, shipment, ..Held::default() }, ending)
+        Self::Undoing(order, Held { reservation, payment, is_free, shipment, ..Held::default() }, ending)
     }
 
     fn with_held(self, change: impl FnOnce(&mut Held)) -> Self {
@@ -711,13 +736,13 @@ impl Course {
         }
     }
 
-    /// What was paid, while the order stands.
+    /// What was paid, while the order stands; nothing of one that costs nothing.
     pub fn payment(&self) -> Option<&Payment> {
         match self {
             Self::Paid(_, _, payment)
             | Self::Shipped(_, _, payment, _)
             | Self::Confirmed(_, _, payment, _)
-            | Self::Delivered(_, payment) => Some(payment),
+            | Self::Delivered(_, payment) => payment.as_ref(),
             Self::NotCreated | Self::Created(_) | Self::Reserved(..) | Self::Undoing(..) | Self::Ended(..) => None,
         }
     }
@@ -794,6 +819,7 @@ mod tests {
         let shipped = [created(), reserved(), paid(), shipped()];
         let undone = [cancel_requested(), skipped(SkippableStep::CancelShipment)];
         let confirmed = [&shipped[..], &[confirmed(), refund_requested(100)]].concat();
+        let free = [created(), reserved(), OrderEvent::PaymentNotRequired {}];
         let histories = [
             vec![],
             vec![created(), flagged_at("validate-order")],
@@ -806,6 +832,8 @@ mod tests {
             [&shipped[..], &undone[..], &[refunded()]].concat(),
             vec![created(), cancel_requested(), cancelled()],
             vec![created(), reservation_failed(), rejected()],
+            free.to_vec(),
+            [&free[..], &undone[..1]].concat(),
         ];
         let states = histories.iter().map(Order::from_events);
         stored_event::golden::assert_snapshots(
@@ -867,7 +895,33 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_order_that_costs_nothing_goes_the_same_way_without_a_payment() {
+        let way = [created(), reserved(), OrderEvent::PaymentNotRequired {}, shipped(), confirmed()];
+        let order = Order::from_events(&way);
+        assert_eq!(order.course.payment(), None);
+        // The parcel that is faster than the cancel arrives here too; and stock that may be in it is not put back.
+        let undone = Order::from_events(&[&way[..], &[cancel_requested()]].concat());
+        assert!(matches!(undone.evolve(&delivered()).course, Course::Delivered(_, None)));
+        let kept = [cancel_requested(), skipped(SkippableStep::CancelShipment)];
+        assert!(!Order::from_events(&[&way[..3], &kept].concat()).holds_anything());
+    }
+
+    #[test]
+    fn an_order_for_which_nothing_is_to_be_done_asks_for_nobody() {
+        // As it was stored before flags were held back at rest.
+        let confirmed = [created(), reserved(), paid(), shipped(), confirmed(), refund_requested(100)];
+        let late = [flagged_at("send-confirmation"), refund_completed(100)];
+        assert_eq!(Order::from_events(&[confirmed.as_slice(), &late].concat()).attention, None);
+    }
+
     proptest! {
+        #[test]
+        fn whoever_asks_for_a_person_is_open(history in any_history()) {
+            let order = Order::from_events(&history);
+            prop_assert!(order.is_open() || order.attention.is_none());
+        }
+
         #[test]
         fn any_history_folds_and_terminal_states_stay(history in any_history(), late in any_history()) {
             let state = Order::from_events(&history);

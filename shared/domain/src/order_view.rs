@@ -66,6 +66,8 @@ pub enum PaymentStatus {
     Completed,
     Failed,
     Refunded,
+    /// The order costs nothing.
+    NotRequired,
 }
 
 /// Where the parcel is.
@@ -175,7 +177,18 @@ impl OrderView {
         if let Some(attention) = self.attention.take_if(|stuck| !event.is_of_a_refund() || of_a_refund(stuck)) {
             self.status = attention.interrupted;
         }
-        self.status = match event {
+        self.status = self.status_after(event, at);
+        // Nobody is needed for an order for which nothing is to be done.
+        if !self.is_open()
+            && let Some(attention) = self.attention.take()
+        {
+            self.status = attention.interrupted;
+        }
+    }
+
+    /// Enters what the event says, and answers where the order stands then.
+    fn status_after(&mut self, event: &OrderEvent, at: DateTime<Utc>) -> OrderStatus {
+        match event {
             OrderEvent::OrderCreated(_) => OrderStatus::Created,
             OrderEvent::InventoryReserved(_) => OrderStatus::Reserved,
             OrderEvent::PaymentCompleted(payment) => {
@@ -187,6 +200,15 @@ impl OrderView {
                 });
                 // A charge that the undoing has found does not take the order forward.
                 if self.status == OrderStatus::Cancelling { self.status } else { OrderStatus::Paid }
+            }
+            OrderEvent::PaymentNotRequired {} => {
+                self.payment = Some(PaymentView {
+                    transaction_id: None,
+                    status: PaymentStatus::NotRequired,
+                    amount: self.total_amount,
+                    processed_at: at,
+                });
+                OrderStatus::Paid
             }
             OrderEvent::ShipmentCreated(shipment) => {
                 self.shipment = Some(ShipmentView {
@@ -265,7 +287,7 @@ impl OrderView {
                 self.attention = Some(AttentionView { step, reason, interrupted: self.status });
                 OrderStatus::NeedsAttention
             }
-        };
+        }
     }
 
     /// The order with its customer as event number `version` of the customer's own has left them; nothing older than what it
@@ -294,7 +316,8 @@ impl OrderView {
     /// Whether anything is still to be done for the order. One that has come to rest is as it is to be: confirmed, undone,
     /// or only waiting for its parcel to arrive.
     pub fn is_open(&self) -> bool {
-        let at_rest = match self.status {
+        let status = self.attention.as_ref().map_or(self.status, |attention| attention.interrupted);
+        let at_rest = match status {
             OrderStatus::Confirmed | OrderStatus::Cancelled | OrderStatus::Rejected => true,
             OrderStatus::Created
             | OrderStatus::Reserved
@@ -369,6 +392,14 @@ mod tests {
         assert_eq!((view.status, view.attention), (OrderStatus::Reserved, None));
         let view = view_of(&[created(), reserved(), flagged(), paid()]).unwrap();
         assert_eq!((view.status, view.attention), (OrderStatus::Paid, None));
+    }
+
+    #[test]
+    fn an_order_at_rest_asks_for_nobody_whoever_flagged_it() {
+        let confirmed = [created(), reserved(), paid(), shipped(), confirmed(), refund_requested(100)];
+        let late = [flagged_at("send-confirmation"), refund_completed(100)];
+        let view = view_of(&[confirmed.as_slice(), late.as_slice()].concat()).unwrap();
+        assert_eq!((view.status, view.is_open(), view.attention), (OrderStatus::Confirmed, false, None));
     }
 
     #[test]

@@ -280,6 +280,7 @@ pub(crate) fn one_event_of_each_type() -> Vec<OrderEvent> {
         refund_completed(100),
         refund_failed(50),
         skipped(SkippableStep::RefundPayment),
+        OrderEvent::PaymentNotRequired {},
     ]
 }
 

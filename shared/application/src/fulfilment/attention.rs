@@ -6,7 +6,7 @@ use domain::order::{
     flag::{FlagRejection, flag},
 };
 
-use super::{StepError, metadata, work_id};
+use super::{StepError, metadata};
 use crate::{event_store::EventStore, event_stream::OrderStream, ports::FulfilmentInput};
 
 pub async fn flag_order(
@@ -17,8 +17,7 @@ pub async fn flag_order(
 ) -> Result<(), StepError> {
     let mut stream = OrderStream::open(store, input.order_id).await?;
     // One flag per execution: whichever goes on with the order may get stuck again.
-    let mut metadata = metadata(input, "flag-order", now);
-    metadata.command_id = work_id(input.order_id, &format!("flag-order of {}", input.execution_name()));
+    let metadata = metadata(input, "flag-order", &format!("of {}", input.execution_name()), now);
     stream
         .commit(&metadata, |order| match &order.course {
             // Its undoing, which is an execution of its own, looks after a cancelled order.

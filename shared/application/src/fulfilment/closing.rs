@@ -23,23 +23,24 @@ pub async fn close_order(
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
     let mut stream = OrderStream::open(store, input.order_id).await?;
-    let mut sent = None;
+    let (mut sent, mut outcome) = (None, "");
     if let Course::Undoing(placed, _, ending) = &stream.order().course
         && !stream.order().holds_anything()
     {
+        outcome = match ending {
+            Ending::Rejected(_) => "order-rejected",
+            Ending::Cancelled(_) => "order-cancelled",
+        };
         let notification = Notification {
             idempotency_key: work_id(input.order_id, STEP),
             order_id: input.order_id,
             customer_id: placed.customer_id.clone(),
-            template: match ending {
-                Ending::Rejected(_) => "order-rejected",
-                Ending::Cancelled(_) => "order-cancelled",
-            },
+            template: outcome,
             deliverable: sandbox::deliverable(&placed.shipping_address),
         };
         sent = tell(notifications, &notification).await;
     }
-    stream.commit(&metadata(input, STEP, now), |order| close(order, sent.as_ref())).await?;
+    stream.commit(&metadata(input, STEP, outcome, now), |order| close(order, sent.as_ref())).await?;
     Ok(())
 }
 

@@ -39,7 +39,7 @@ pub async fn send_confirmation(
                 deliverable: sandbox::deliverable(&placed.shipping_address),
             };
             let sent = tell(notifications, &notification).await;
-            stream.commit(&metadata(input, STEP, now), |order| confirm(order, sent.as_ref())).await?;
+            stream.commit(&metadata(input, STEP, "confirmed", now), |order| confirm(order, sent.as_ref())).await?;
         }
         _ => {}
     }

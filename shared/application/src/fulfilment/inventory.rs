@@ -20,14 +20,15 @@ pub async fn reserve_inventory(
     input: &FulfilmentInput,
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
-    let metadata = metadata(input, "reserve-inventory", now);
+    let metadata = |outcome| metadata(input, "reserve-inventory", outcome, now);
     let mut stream = OrderStream::open(store, input.order_id).await?;
     if let Course::Created(placed) = &stream.order().course {
         match inventory.reserve(input.order_id, &stock_lines(placed)).await {
             Ok(reservation) => {
-                stream.commit(&metadata, |order| record_reservation(order, &reservation)).await?;
+                stream.commit(&metadata("reserved"), |order| record_reservation(order, &reservation)).await?;
             }
             Err(ReserveError::OutOfStock(unavailable)) => {
+                let metadata = metadata("out of stock");
                 stream.commit(&metadata, |order| record_reservation_failure(order, &unavailable)).await?;
             }
             // Only an order that is being undone is released; loading it again says why.
@@ -53,6 +54,6 @@ pub async fn release_inventory(
         return Ok(());
     }
     inventory.release(input.order_id).await?;
-    stream.commit(&metadata(input, "release-inventory", now), record_release).await?;
+    stream.commit(&metadata(input, "release-inventory", "released", now), record_release).await?;
     Ok(())
 }

@@ -4,14 +4,18 @@ use chrono::{DateTime, Utc};
 use domain::{
     ids::OrderId,
     order::{
-        Course, SkippableStep,
-        record_payment::{record_payment, record_payment_failure},
+        Course, OrderCreated, SkippableStep,
+        record_payment::{record_no_payment, record_payment, record_payment_failure},
         record_refund::record_refund,
     },
 };
 use uuid::Uuid;
 
-use super::{StepError, metadata, outcome, staff_refunds::issue_open_refunds, work_id};
+use super::{
+    StepError, metadata, outcome,
+    staff_refunds::{issue_open_refunds, record_made_refunds},
+    work_id,
+};
 use crate::{
     event_store::EventStore,
     event_stream::OrderStream,
@@ -32,10 +36,13 @@ pub async fn process_payment(
     input: &FulfilmentInput,
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
-    let metadata = metadata(input, STEP, now);
+    let metadata = |outcome| metadata(input, STEP, outcome, now);
     let mut stream = OrderStream::open(store, input.order_id).await?;
     match &stream.order().course {
         Course::Created(_) => return Err(StepError::TooEarly),
+        Course::Reserved(placed, _) if placed.costs_nothing() => {
+            stream.commit(&metadata("not required"), record_no_payment).await?;
+        }
         Course::Reserved(placed, _) => {
             let request = ChargeRequest {
                 idempotency_key: charge_key(input.order_id),
@@ -45,10 +52,10 @@ pub async fn process_payment(
             };
             match payments.charge(&request).await {
                 Ok(payment) => {
-                    stream.commit(&metadata, |order| record_payment(order, &payment)).await?;
+                    stream.commit(&metadata("paid"), |order| record_payment(order, &payment)).await?;
                 }
                 Err(ChargeError::Declined(code)) => {
-                    stream.commit(&metadata, |order| record_payment_failure(order, &code)).await?;
+                    stream.commit(&metadata("declined"), |order| record_payment_failure(order, &code)).await?;
                 }
                 // Only the undoing cancels a charge; loading the order again says why it is undone.
                 Err(ChargeError::Cancelled) => stream = OrderStream::open(store, input.order_id).await?,
@@ -78,6 +85,9 @@ pub async fn refund_payment(
     if stream.order().course.held()?.is_none_or(|held| held.is_skipped(SkippableStep::RefundPayment)) {
         return Ok(());
     }
+    if stream.order().course.placed().is_some_and(OrderCreated::costs_nothing) {
+        return Ok(());
+    }
     issue_open_refunds(&mut stream, payments, input, now).await?;
     let cancellation = ChargeCancellation {
         order_id: input.order_id,
@@ -85,7 +95,10 @@ pub async fn refund_payment(
         refund_key: work_id(input.order_id, UNDO),
     };
     let refunded = payments.cancel_charge(&cancellation).await?;
-    stream.commit(&metadata(input, UNDO, now), |order| record_refund(order, refunded.as_ref())).await?;
+    stream.commit(&metadata(input, UNDO, "refunded", now), |order| record_refund(order, refunded.as_ref())).await?;
+    if stream.order().holds_payment() {
+        record_made_refunds(&mut stream, payments, input, now).await?;
+    }
     // The provider says that nothing is left, and the order does not know where it went: a person has to look.
     if stream.order().holds_payment() { Err(StepError::StillHeld) } else { Ok(()) }
 }

@@ -43,13 +43,13 @@ pub async fn create_shipment(
                 address: placed.shipping_address.clone(),
                 lines: stock_lines(placed),
             };
-            let metadata = metadata(input, STEP, now);
+            let metadata = |outcome| metadata(input, STEP, outcome, now);
             match shipping.create_shipment(&request).await {
                 Ok(shipment) => {
-                    stream.commit(&metadata, |order| record_shipment(order, &shipment)).await?;
+                    stream.commit(&metadata("shipped"), |order| record_shipment(order, &shipment)).await?;
                 }
                 Err(ShipmentError::Refused(code)) => {
-                    stream.commit(&metadata, |order| record_shipment_failure(order, &code)).await?;
+                    stream.commit(&metadata("refused"), |order| record_shipment_failure(order, &code)).await?;
                 }
                 // Only the undoing cancels a shipment; loading the order again says why it is undone.
                 Err(ShipmentError::Cancelled) => stream = OrderStream::open(store, input.order_id).await?,
@@ -76,14 +76,14 @@ pub async fn cancel_shipment(
     if stream.order().course.held()?.is_none_or(|held| held.is_skipped(SkippableStep::CancelShipment)) {
         return Ok(());
     }
-    let metadata = metadata(input, UNDO, now);
+    let metadata = |outcome| metadata(input, UNDO, outcome, now);
     match shipping.cancel_shipment(input.order_id, shipment_key(input.order_id)).await {
         Ok(()) => {
-            stream.commit(&metadata, record_shipment_cancellation).await?;
+            stream.commit(&metadata("cancelled"), record_shipment_cancellation).await?;
             Ok(())
         }
         Err(TakeBackError::Delivered(at)) => {
-            stream.commit(&metadata, |order| record_delivery(order, at)).await?;
+            stream.commit(&metadata("delivered"), |order| record_delivery(order, at)).await?;
             Err(StepError::Delivered)
         }
         Err(TakeBackError::Unavailable(error)) => Err(error.into()),

@@ -3,16 +3,16 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    ids::OrderId,
+    ids::{OrderId, RefundId},
     order::{
-        FailedRefund, Order, RequestedRefund,
+        FailedRefund, Order, RefundState, RequestedRefund,
         record_staff_refund::{StaffRefundRejection, record_staff_refund, record_staff_refund_failure},
     },
 };
 
-use super::{StepError, metadata, payment::charge_key, work_id};
+use super::{StepError, metadata, payment::charge_key};
 use crate::{
-    event_store::{EventStore, Metadata, Unavailable},
+    event_store::{EventStore, Unavailable},
     event_stream::OrderStream,
     ports::{FulfilmentInput, Payments, RefundError, RefundRequest},
 };
@@ -43,8 +43,27 @@ pub async fn is_any_made(payments: &impl Payments, order_id: OrderId, order: &Or
     Ok(false)
 }
 
+/// Records refunds that were given up, and that the provider has made all the same: their attempts were still on their way,
+/// or nobody had heard of them.
+pub(super) async fn record_made_refunds<S: EventStore>(
+    stream: &mut OrderStream<'_, S>,
+    payments: &impl Payments,
+    input: &FulfilmentInput,
+    now: DateTime<Utc>,
+) -> Result<(), StepError> {
+    let failed = stream.order().refunds.iter().filter(|refund| refund.state == RefundState::Failed);
+    let failed: Vec<RefundId> = failed.map(|refund| refund.requested.refund_id).collect();
+    for refund_id in failed {
+        if let Some(refund) = payments.refunded(input.order_id, refund_id.0).await? {
+            let metadata = metadata(input, STEP, &format!("{refund_id} completed"), now);
+            stream.commit(&metadata, |order| record_staff_refund(order, refund_id, &refund)).await?;
+        }
+    }
+    Ok(())
+}
+
 /// The key of a refund is its id, so whoever issues it, it is issued once.
-pub(super) async fn issue_open_refunds<S: EventStore>(
+pub async fn issue_open_refunds<S: EventStore>(
     stream: &mut OrderStream<'_, S>,
     payments: &impl Payments,
     input: &FulfilmentInput,
@@ -58,9 +77,10 @@ pub(super) async fn issue_open_refunds<S: EventStore>(
             charge_key: charge_key(input.order_id),
             amount,
         };
+        let metadata = |outcome| metadata(input, STEP, &format!("{refund_id} {outcome}"), now);
         let reason = match payments.refund(&request).await {
             Ok(refund) => {
-                let metadata = settlement(input, &request, now);
+                let metadata = metadata("completed");
                 stream.commit(&metadata, |order| record_staff_refund(order, refund_id, &refund)).await?;
                 continue;
             }
@@ -71,17 +91,9 @@ pub(super) async fn issue_open_refunds<S: EventStore>(
             Err(RefundError::Unavailable(error)) => return Err(error.into()),
         };
         let failed = FailedRefund { refund_id, amount, reason: reason.to_owned() };
-        let metadata = settlement(input, &request, now);
-        stream.commit(&metadata, |order| record_staff_refund_failure(order, &failed)).await?;
+        stream.commit(&metadata("failed"), |order| record_staff_refund_failure(order, &failed)).await?;
     }
     Ok(())
-}
-
-/// One command for each refund, whichever execution issues it.
-fn settlement(input: &FulfilmentInput, request: &RefundRequest, now: DateTime<Utc>) -> Metadata {
-    let mut metadata = metadata(input, STEP, now);
-    metadata.command_id = work_id(input.order_id, &format!("{STEP} {}", request.idempotency_key));
-    metadata
 }
 
 impl From<StaffRefundRejection> for StepError {

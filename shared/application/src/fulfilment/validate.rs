@@ -12,6 +12,6 @@ pub async fn validate_order(
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
     let mut stream = OrderStream::open(store, input.order_id).await?;
-    stream.commit(&metadata(input, "validate-order", now), |order| validate(order, now)).await?;
+    stream.commit(&metadata(input, "validate-order", "invalid", now), |order| validate(order, now)).await?;
     outcome(stream.order())
 }

@@ -144,9 +144,7 @@ fn total(items: &[OrderItem]) -> Result<Money, CreateRejection> {
     items
         .iter()
         .try_fold(Money::zero(currency), |sum, item| sum.plus(item.unit_price.times(item.quantity)?))
-        .ok()
-        .filter(|total| total.amount() > 0)
-        .ok_or(CreateRejection::TotalOutOfRange)
+        .map_err(|_| CreateRejection::TotalOutOfRange)
 }
 
 fn price_changes(requested: &[RequestedItem], items: &[OrderItem]) -> Vec<PriceChange> {
@@ -223,6 +221,13 @@ mod tests {
     fn a_total_cannot_overflow() {
         let command = order(vec![item("gold", 2)], vec![product("gold", Money::MAX_AMOUNT, 9)]);
         assert_eq!(create(&command), Err(CreateRejection::TotalOutOfRange));
+    }
+
+    #[test]
+    fn a_gift_or_a_sample_costs_nothing() {
+        let command = order(vec![item("sample", 1)], vec![product("sample", 0, 9)]);
+        let OrderEvent::OrderCreated(created) = create(&command).unwrap() else { panic!("another event") };
+        assert!(created.costs_nothing());
     }
 
     #[test]

@@ -7,30 +7,29 @@ use super::{Attention, Course, Order, OrderEvent};
 #[error("there is no such order")]
 pub struct FlagRejection;
 
-/// `OrderFlagged`, or nothing when the same is flagged already, or the order has come to its end all the same.
+/// `OrderFlagged`, or nothing when the same is flagged already, or nothing is to be done that the step could have done. A
+/// flag may come late: from an execution that did not hear of its step's success, when another one has gone on long since.
 pub fn flag(order: &Order, attention: &Attention) -> Result<Vec<OrderEvent>, FlagRejection> {
-    if order.attention.as_ref() == Some(attention) {
-        return Ok(vec![]);
-    }
-    match &order.course {
-        Course::NotCreated => Err(FlagRejection),
+    let is_needed = match &order.course {
+        Course::NotCreated => return Err(FlagRejection),
         Course::Created(_) | Course::Reserved(..) | Course::Paid(..) | Course::Shipped(..) | Course::Undoing(..) => {
-            Ok(vec![OrderEvent::OrderFlagged(attention.clone())])
+            true
         }
-        // A refund may be stuck long after the order itself has come to its end.
-        Course::Confirmed(..) | Course::Delivered(..) | Course::Ended(..) if order.open_refunds().next().is_some() => {
-            Ok(vec![OrderEvent::OrderFlagged(attention.clone())])
+        // At rest, only a refund may still be stuck.
+        Course::Confirmed(..) | Course::Delivered(..) | Course::Ended(..) => {
+            attention.is_of_a_refund() && order.is_open()
         }
-        Course::Confirmed(..) | Course::Delivered(..) | Course::Ended(..) => Ok(vec![]),
-    }
+    };
+    let is_new = order.attention.as_ref() != Some(attention);
+    Ok(if is_needed && is_new { vec![OrderEvent::OrderFlagged(attention.clone())] } else { vec![] })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::spec::{
-        attention, confirmed, created, flagged, given, paid, refund_completed, refund_requested, rejected,
-        reservation_failed, reserved, resumed, shipped,
+        attention, cancel_requested, cancelled, confirmed, created, flagged, flagged_at, given, paid, refund_completed,
+        refund_requested, refunded, rejected, reservation_failed, reserved, resumed, shipped,
     };
 
     #[test]
@@ -58,10 +57,21 @@ mod tests {
 
     #[test]
     fn a_refund_that_is_stuck_is_flagged_whatever_became_of_the_order() {
+        let stuck = Attention { step: "issue-refund".to_owned(), ..attention() };
+        given([created(), reserved(), paid(), shipped(), confirmed(), refund_requested(100)])
+            .when(|order| flag(order, &stuck))
+            .then([flagged_at("issue-refund")]);
+        given([created(), reserved(), paid(), shipped(), confirmed(), refund_requested(100), refund_completed(100)])
+            .when(|order| flag(order, &stuck))
+            .then_nothing();
+    }
+
+    #[test]
+    fn the_late_flag_of_another_step_says_nothing_of_an_order_that_waits_for_a_refund_only() {
         given([created(), reserved(), paid(), shipped(), confirmed(), refund_requested(100)])
             .when(|order| flag(order, &attention()))
-            .then([flagged()]);
-        given([created(), reserved(), paid(), shipped(), confirmed(), refund_requested(100), refund_completed(100)])
+            .then_nothing();
+        given([created(), reserved(), paid(), refund_requested(100), cancel_requested(), refunded(), cancelled()])
             .when(|order| flag(order, &attention()))
             .then_nothing();
     }

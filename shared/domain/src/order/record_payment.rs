@@ -7,6 +7,11 @@ pub fn record_payment(order: &Order, payment: &Payment) -> Result<Vec<OrderEvent
     record(order, || OrderEvent::PaymentCompleted(payment.clone()))
 }
 
+/// `PaymentNotRequired` for an order that costs nothing, or nothing when that is already recorded.
+pub fn record_no_payment(order: &Order) -> Result<Vec<OrderEvent>, StepRejection> {
+    record(order, || OrderEvent::PaymentNotRequired {})
+}
+
 /// `PaymentFailed`, or nothing when the order is already paid.
 pub fn record_payment_failure(order: &Order, decline_code: &str) -> Result<Vec<OrderEvent>, StepRejection> {
     let reason = RejectionReason::PaymentDeclined { decline_code: decline_code.to_owned() };
@@ -38,6 +43,16 @@ mod tests {
         given([created(), reserved(), paid(), shipped()])
             .when(|order| record_payment(order, &payment()))
             .then_nothing();
+    }
+
+    #[test]
+    fn an_order_that_costs_nothing_is_as_good_as_paid() {
+        let free = OrderEvent::PaymentNotRequired {};
+        given([created(), reserved()]).when(record_no_payment).then([free.clone()]);
+        given([created(), reserved(), free.clone()]).when(record_no_payment).then_nothing();
+        given([created()]).when(record_no_payment).then_rejected(&StepRejection::TooEarly);
+        let order = Order::from_events(&[created(), reserved(), free, shipped()]);
+        assert!(matches!(order.course, Course::Shipped(_, _, None, _)));
     }
 
     #[test]
