@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import sys
 import threading
@@ -19,6 +20,7 @@ import jlens
 from moto.stepfunctions.parser.asl.component.common.retry import jitter_strategy_decl, retrier_decl
 from moto.stepfunctions.parser.asl.component.state.exec import execute_state
 from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
+from moto.stepfunctions.parser.asl.component.state.wait.wait_function.wait_function import WaitFunction
 from moto.stepfunctions.parser.asl.eval.environment import Environment
 from moto.stepfunctions.parser.asl.eval.evaluation_details import AWSExecutionDetails
 from moto.stepfunctions.parser.asl.eval.event.event_manager import EventHistoryContext
@@ -42,15 +44,21 @@ ANSWERS = [
     (FORWARD, ["OrderCancelled"], [], "LeftToCancellation"),
     (UNDO, ["OrderDelivered"], [], "OrderDelivered"),
 ]
-# After any other error the task is tried again this often, then given up. States.Timeout is a task that never answers.
+# After any other error the task is tried again this often. States.Timeout is a task that never answers.
 TECHNICAL = ["Unavailable", "States.Timeout", "Sandbox.Timedout", "Runtime.ExitError"]
+# What a person has to decide is given up then; the first of these is not even tried again.
+REFUSED = "RequestRefused"
+FOR_A_PERSON = [REFUSED, "StillHeld", "OrderStands", "TooEarly", "UnknownOrder", "BrokenHistory"]
+# What may pass begins again after a pause, as often as there are pauses: on a laptop, and on AWS.
+PAUSES_HERE, PAUSES_ON_AWS = ((2, 4), (30, 60, 120, 240, 480, 900, 900, 900))
+AN_OUTAGE = 60  # seconds, during which an order comes every tenth of one; and nobody is called
 RETRIES = {"validate-order": 2, "flag-order": 20, "any other": 4}
 NOT_RUN = ["Lambda.TooManyRequestsException", "Lambda.ServiceException", "Lambda.AWSLambdaException", "Lambda.SdkClientException"]
 NOT_RUN_RETRIES = 10
 LONGEST_PAUSE = 100
 TIMEOUT = {"process-payment": 60, "refund-payment": 60, "issue-refund": 60, "any other": 30}
 
-FLAG, GIVEN_UP = "flag-order", "NeedsAttention"
+FLAG, GIVEN_UP, NOT_NEEDED = "flag-order", "NeedsAttention", "NobodyIsNeeded"
 ERROR = "StepGivenUp"
 CAUSE = "The step {step} was given up after all its tries ({reason}); the order waits for a person."
 
@@ -65,6 +73,7 @@ class Run(NamedTuple):
     """A task, and how often it is tried again: one number for each retrier that is used, in this order."""
     task: str
     retries: tuple = ()
+    paused: int = 0  # how many pauses came before it
 
 
 class Cell(NamedTuple):
@@ -74,6 +83,8 @@ class Cell(NamedTuple):
     runs: list
     end: str
     failed: dict | None = None
+    pauses: tuple = PAUSES_HERE
+    flagged: bool = True
 
 
 class Way(NamedTuple):
@@ -83,6 +94,7 @@ class Way(NamedTuple):
     done: list
     tasks: list
     end: str
+    first: list  # the tasks that the input leads through, which is where everything begins again
 
     def to_the_end(self):
         return Cell(f"{self.name} and ends in {self.end}", self.input, self.script, [*self.done, *map(Run, self.tasks)], self.end)
@@ -93,34 +105,55 @@ class Way(NamedTuple):
         runs[len(self.done) + place] = Run(task, retries)
         return Cell(f"{self.name}, where {task} succeeds after {listed(errors)}", self.input, self.script | {task: errors}, runs, self.end)
 
-    def is_given_up(self, place, error, flag_errors=(), flag_retries=0):
+    def goes_on_after_a_pause(self, place, error):
+        """Once more from the top: what the first of its tasks have done, they answer at once."""
+        task, most = self.tasks[place], retries(self.tasks[place], error)
+        runs = [*self.done, *map(Run, self.tasks[:place]), Run(task, (most,)), *(Run(task, (), 1) for task in self.tasks)]
+        return Cell(f"{self.name}, where {task} succeeds after a pause for {error}", self.input,
+                    self.script | {task: [error] * (most + 1)}, runs, self.end)
+
+    def is_given_up(self, place, error, flag_errors=(), flag_retries=0, pauses=PAUSES_HERE, flagged=True):
         task = self.tasks[place]
-        runs = [*self.done, *map(Run, self.tasks[:place]), Run(task, (retries(task, error),)), Run(FLAG, (flag_retries,))]
-        return Cell(f"{self.name}, where {task} is given up after {error}, and {FLAG} gives {listed(flag_errors)}", self.input,
-                    self.script | {task: [error] * FOR_EVER, FLAG: flag_errors}, runs, GIVEN_UP, {"step": task, "reason": error})
+        runs = [*self.done, *map(Run, self.tasks[:place]), Run(task, (retries(task, error),))]
+        times = 0 if error in FOR_A_PERSON else len(pauses)
+        for paused in range(1, times + 1):
+            # An order that a step has refused answers so at its first step from then on.
+            again = self.tasks if self.tasks == self.first else [self.first[0], *self.tasks]
+            runs += [*(Run(earlier, (), paused) for earlier in again[:again.index(task)]), Run(task, (retries(task, error),), paused)]
+        script = self.script | {task: [error] * FOR_EVER, FLAG: flag_errors}
+        if self.tasks != self.first:
+            first, answer = self.first[0], next(iter(self.script.values()))[0]
+            script[first] = [*([] if first in self.script else [None]), *[answer] * FOR_EVER]
+        return Cell(f"{self.name}, where {task} is given up after {error} and {times} pauses, and {FLAG} gives {listed(flag_errors)}",
+                    self.input, script, [*runs, Run(FLAG, (flag_retries,), times)], GIVEN_UP if flagged else NOT_NEEDED,
+                    {"step": task, "reason": error}, pauses, flagged)
 
 
 def cells():
     usual = TECHNICAL[0]
     for says, tasks, end in WAYS:
-        way = Way(f"an order with {says} starts at {tasks[0]}", ORDER | says, {}, [], tasks, end)
+        way = Way(f"an order with {says} starts at {tasks[0]}", ORDER | says, {}, [], tasks, end, tasks)
         yield way.to_the_end()
         for place, task in enumerate(tasks):
             for error in troubles(task):
                 most = retries(task, error)
-                yield way.goes_on(place, [error], 1)
-                yield way.goes_on(place, [error] * most, most)
+                if most:
+                    yield way.goes_on(place, [error], 1)
+                    yield way.goes_on(place, [error] * most, most)
                 yield way.is_given_up(place, error)
             both = [*[NOT_RUN[0]] * NOT_RUN_RETRIES, *[usual] * retries(task, usual)]
             yield way.goes_on(place, both, NOT_RUN_RETRIES, retries(task, usual))
+            yield way.goes_on_after_a_pause(place, usual)
+            yield way.is_given_up(place, usual, pauses=PAUSES_ON_AWS)
             yield way.is_given_up(place, usual, [usual] * FOR_EVER, retries(FLAG, usual))
+            yield way.is_given_up(place, usual, flagged=False)
             for error, (then, end_then) in answers(task).items():
-                answered = Way(f"{task} answers {error}", way.input, {task: [error]}, [*map(Run, tasks[:place + 1])], then, end_then)
+                answered = Way(f"{task} answers {error}", way.input, {task: [error]}, [*map(Run, tasks[:place + 1])], then, end_then, tasks)
                 yield answered.to_the_end()
                 yield from (answered.is_given_up(undo, usual) for undo in range(len(then)))
     says, tasks, end = WAYS[0]
     for error in troubles(FLAG):
-        way = Way("an order", ORDER | says, {}, [], tasks, end)
+        way = Way("an order", ORDER | says, {}, [], tasks, end, tasks)
         yield way.is_given_up(0, usual, [error], 1)
         yield way.is_given_up(0, usual, [error] * FOR_EVER, retries(FLAG, error))
 
@@ -134,7 +167,7 @@ def answers(task):
 
 
 def every_error():
-    return [*TECHNICAL, *NOT_RUN, *(error for _, errors, _, _ in ANSWERS for error in errors)]
+    return [*TECHNICAL, *FOR_A_PERSON, *NOT_RUN, *(error for _, errors, _, _ in ANSWERS for error in errors)]
 
 
 def troubles(task):
@@ -143,20 +176,30 @@ def troubles(task):
 
 
 def retries(task, error):
+    if error == REFUSED and task != FLAG:
+        return 0
     return NOT_RUN_RETRIES if error in NOT_RUN else RETRIES.get(task, RETRIES["any other"])
 
 
 def expected(cell):
-    tries = [run.task for run in cell.runs for _ in range(1 + sum(run.retries))]
-    end = {"output": cell.input}
-    if cell.failed:
+    calls, timeouts, pauses, paused = [], [], [], 0
+    for run in cell.runs:
+        says = cell.input | ({"pauses": run.paused} if run.paused else {})
+        if run.task == FLAG:
+            says |= {"failed": cell.failed}
+        if run.paused > paused:
+            pauses.append(("pause", cell.pauses[paused]))
+            paused = run.paused
+        tries = 1 + sum(run.retries)
+        calls += [(run.task, says)] * tries
+        timeouts += [TIMEOUT.get(run.task, TIMEOUT["any other"])] * tries
+        pauses += [(0, min(2 ** n, LONGEST_PAUSE)) for count in run.retries for n in range(count)]
+    end = {"output": cell.input | ({"pauses": paused} if paused else {})}
+    if cell.failed and cell.flagged:
         end = {"error": ERROR, "cause": CAUSE.format(**cell.failed)}
-    return {
-        "calls": [(task, cell.input | ({"failed": cell.failed} if task == FLAG else {})) for task in tries],
-        "timeouts": [TIMEOUT.get(task, TIMEOUT["any other"]) for task in tries],
-        "pauses": [(0, min(2 ** n, LONGEST_PAUSE)) for run in cell.runs for count in run.retries for n in range(count)],
-        "end": {"state": cell.end, **end},
-    }
+    elif cell.failed:
+        end["output"] |= {"failed": cell.failed, "flagged": False}
+    return {"calls": calls, "timeouts": timeouts, "pauses": pauses, "end": {"state": cell.end, **end}}
 
 
 # ---------------------------------------------------------------- what does happen
@@ -165,15 +208,22 @@ def expected(cell):
 class Stage:
     """Plays the functions and the clock to the interpreter while one cell runs."""
 
-    def __init__(self, script):
-        self.script = {task: iter(errors) for task, errors in script.items()}
-        self.calls, self.timeouts, self.pauses = [], [], []
+    def __init__(self, cell):
+        self.script = {task: iter(errors) for task, errors in cell.script.items()}
+        self.cell, self.calls, self.timeouts, self.pauses = cell, [], [], []
         self.silent = threading.Event()
         lambda_eval_utils._invoke_lambda_function = self.invoke
         execute_state.threading = SimpleNamespace(Event=lambda: Answer(self))
         # No pause is slept. Full jitter draws between two bounds, so they are what is noted.
         jitter_strategy_decl.random = SimpleNamespace(uniform=lambda *bounds: bounds)
         retrier_decl.time = SimpleNamespace(sleep=self.pauses.append)
+        WaitFunction._wait_interval = lambda _, env, wait_seconds: self.pauses.append(("pause", self.at_least(wait_seconds)))
+
+    def at_least(self, waited):
+        """What the pause is named by in the list, if it is not shorter, and by half of it longer at most."""
+        count = sum(pause[0] == "pause" for pause in self.pauses)
+        wanted = self.cell.pauses[count] if count < len(self.cell.pauses) else 0
+        return wanted if wanted <= waited <= math.ceil(wanted * 1.5) else waited
 
     def invoke(self, parameters, **_):
         task = parameters["FunctionName"].rpartition(":")[2]
@@ -184,7 +234,7 @@ class Stage:
             sys.exit()  # ends the task's thread, so that no answer ever comes
         if error:
             return {"FunctionError": "Unhandled", "Payload": {"errorType": error, "errorMessage": "as scripted"}}
-        return {"StatusCode": 200, "Payload": {"nobody": "reads this"}}
+        return {"StatusCode": 200, "Payload": {"flagged": self.cell.flagged} if task == FLAG else {"nobody": "reads this"}}
 
 
 class Answer(threading.Event):
@@ -203,9 +253,10 @@ class Answer(threading.Event):
         return True
 
 
-def parse(definition):
+def parse(definition, pauses):
     # moto has left out LocalStack's JSONata, which needs a JVM, and kept the place where an engine belongs.
     jsonata._eval_jsonata = lambda expression: jlens.Expression(expression).evaluate()
+    definition = definition.replace("${PausesInSeconds}", ", ".join(map(str, pauses)))
     return AmazonStateLanguageParser.parse(re.sub(r"\$\{(\w+)Arn\}", function_arn, definition))[0]
 
 
@@ -213,8 +264,8 @@ def function_arn(placeholder):
     return "arn:aws:lambda:us-east-1:000000000000:function:" + re.sub(r"\B([A-Z])", r"-\1", placeholder[1]).lower()
 
 
-def observe(program, cell):
-    stage = Stage(cell.script)
+def observe(program, cell, stage=None):
+    stage = stage or Stage(cell)
     execution = Environment(
         AWSExecutionDetails("000000000000", "us-east-1", "role"), "STANDARD", {"Execution": {"Input": cell.input}, "StateMachine": {}},
         EventHistoryContext.of_program_start(), cloud_watch_logging_session=None, activity_store={})
@@ -233,15 +284,39 @@ def left_out(states, entered):
             *(f"no cell gives {error}" for error in sorted(named - set(every_error())))]
 
 
+def outage(program):
+    """What happens to the orders of an outage in which a step has nobody to call, if every pause is as short as it can be."""
+    task, tries, called = "process-payment", 0, []
+    for tenth in range(10 * AN_OUTAGE):
+        cell = Cell("an order in an outage", ORDER, {}, [], "", pauses=PAUSES_ON_AWS)
+        stage = Stage(cell)
+        now = lambda: tenth / 10 + sum(pause[1] if pause[0] == "pause" else pause[0] for pause in stage.pauses)
+        stage.script[task] = iter(lambda: "Unavailable" if now() < AN_OUTAGE else None, "never")
+        entered, got = observe(program, cell, stage)
+        tries += sum(name == task for name, _ in got["calls"])
+        called += [entered[-1]] if entered[-1] != "OrderConfirmed" else []
+    print(f"{10 * AN_OUTAGE} orders in an outage of {AN_OUTAGE} s: {len(called)} call a person, {task} is called {tries} times")
+    return called
+
+
+def pauses_of_the_template():
+    asked = re.search(r'PausesInSeconds: !If \[IsLocal, "([\d, ]+)", "([\d, ]+)"\]', (ROOT / "template.yaml").read_text())
+    return tuple(tuple(map(int, pauses.split(", "))) for pauses in asked.groups())
+
+
 def main():
     logging.disable()  # the interpreter logs every scripted error
     definition = (ROOT / "infra" / "fulfilment.asl.json").read_text()
-    program, all_entered, results = parse(definition), set(), {}
+    programs = {pauses: parse(definition, pauses) for pauses in (PAUSES_HERE, PAUSES_ON_AWS)}
+    all_entered, results = set(), {}
     for cell in cells():
-        wanted, (entered, got) = expected(cell), observe(program, cell)
+        wanted, (entered, got) = expected(cell), observe(programs[cell.pauses], cell)
         all_entered.update(entered)
         results[cell.name] = [f"{what}: wanted {wanted[what]}, got {got[what]}" for what in wanted if wanted[what] != got[what]]
     results["the tables know every state and every error of the definition"] = left_out(json.loads(definition)["States"], all_entered)
+    results["the template's pauses are these"] = [str(pauses_of_the_template())] if pauses_of_the_template() != (PAUSES_HERE, PAUSES_ON_AWS) else []
+    results["what is unavailable goes on by itself for an hour at least"] = ["it does not"] if sum(PAUSES_ON_AWS) < 3600 else []
+    results["nobody is called in an outage of a minute"] = outage(programs[PAUSES_ON_AWS])
     failed = {name: differences for name, differences in results.items() if differences}
     for name, differences in failed.items():
         print(name, *differences, sep="\n    ")

@@ -6,7 +6,7 @@ use adapters::{aws, dynamodb::DynamoEventStore, lambda};
 use application::{fulfilment::attention::flag_order, ports::FulfilmentInput};
 use aws_sdk_dynamodb::Client;
 use domain::order::Attention;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
@@ -15,11 +15,19 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
     lambda::run_step(async |Stuck { input, failed }, now| {
-        // Said first: if it cannot be recorded, the alarm rings all the same.
-        lambda::order_needs_attention(input.order_id, &failed);
-        flag_order(&store, &input, &failed, now).await
+        let flagged = flag_order(&store, &input, &failed, now).await?;
+        if flagged {
+            lambda::order_needs_attention(input.order_id, &failed);
+        }
+        Ok(Flagged { flagged })
     })
     .await
+}
+
+/// What the state machine goes by: an execution fails, and with it the alarm rings, only when somebody is needed.
+#[derive(Serialize)]
+struct Flagged {
+    flagged: bool,
 }
 
 /// What the state machine adds to the execution's input when a step is given up.

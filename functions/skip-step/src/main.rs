@@ -2,31 +2,31 @@
 //! answer for it.
 //!
 //! 202, or the same again for a repeated `Idempotency-Key`; 400 for invalid input, also for a step that cannot be skipped,
-//! 403 for customers, 404, 409 when the order is not stuck at that step, or the refund that is to be skipped has been made.
+//! 403 for customers, 404, 409 when the order is not stuck at that step, or the provider has done it, 503 while the
+//! providers' books cannot be had.
 
 use adapters::{
     aws,
-    dynamodb::{DynamoEventStore, DynamoPayments},
+    dynamodb::{DynamoEventStore, DynamoInventory, DynamoPayments, DynamoShipping},
     http::{self, ApiRequest, FieldErrors, Problem},
     lambda,
 };
 use application::{
     event_store::{EventStore, fingerprint},
-    event_stream::{CommandError, Committed, OrderStream},
-    fulfilment::staff_refunds::is_any_made,
-    ports::Payments,
+    event_stream::Committed,
+    ledger::LedgerError,
+    ports::{Inventory, Payments, Shipping},
+    skip_step::{SkipError, skip_step},
 };
 use aws_sdk_dynamodb::Client;
 use deserr::Deserr;
 use domain::{
     ids::OrderId,
-    order::{
-        SkippableStep, SkippedStep,
-        skip::{SkipRejection, skip},
-    },
+    order::{SkippableStep, skip::SkipRejection},
     text::{Invalid, Text},
 };
 use lambda_http::{Body, Response};
+use serde::Serialize;
 use serde_json::json;
 
 #[tokio::main(flavor = "current_thread")]
@@ -35,47 +35,45 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let client = Client::new(&aws::config().await);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
-    let payments = DynamoPayments::new(client, lambda::variable("PAYMENTS_TABLE")?);
-    http::run(|request| handle(&store, &payments, request)).await
+    let payments = DynamoPayments::new(client.clone(), lambda::variable("PAYMENTS_TABLE")?);
+    let inventory = DynamoInventory::new(client.clone(), lambda::variable("INVENTORY_TABLE")?);
+    let shipping = DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?);
+    http::run(|request| handle(&store, (&payments, &inventory, &shipping), request)).await
 }
 
 async fn handle(
     store: &impl EventStore,
-    payments: &impl Payments,
+    providers: (&impl Payments, &impl Inventory, &impl Shipping),
     request: ApiRequest,
 ) -> Result<Response<Body>, Problem> {
     let caller = request.staff()?;
-    let SkipStepBody { step, reason } = request.json()?;
+    let body: SkipStepBody = request.json()?;
     let id = request.order_id()?;
-    let skipped = SkippedStep { step, reason };
-    let fingerprint = fingerprint(&skipped).map_err(|error| Problem::internal(&error))?;
+    let fingerprint = fingerprint(&body).map_err(|error| Problem::internal(&error))?;
     let metadata = request.metadata(&caller, request.command_id(id, "skip-step", &caller)?, fingerprint);
-    let mut stream = OrderStream::open(store, id).await.map_err(|error| Problem::not_loaded(&error))?;
-    // Giving a refund up that is only not recorded would make the books lie. One that is on its way this very moment is
-    // recorded when it arrives, given up or not.
-    if skipped.step == SkippableStep::IssueRefund
-        && is_any_made(payments, id, stream.order()).await.map_err(|error| Problem::unavailable(&error))?
-    {
-        let detail = "the provider has made the refund, and only its record is missing; let the order go on instead";
-        return Err(Problem::new(409, "already-made", "There is nothing to skip", detail));
-    }
-    let outcome = stream.commit(&metadata, |order| skip(order, &skipped)).await;
-    respond(id, outcome)
+    respond(id, skip_step(store, providers, id, &metadata, body.step, &body.reason).await)
 }
 
-fn respond(id: OrderId, outcome: Result<Committed, CommandError<SkipRejection>>) -> Result<Response<Body>, Problem> {
-    let not_stuck =
-        |rejection: &SkipRejection| Problem::new(409, "not-stuck", "There is nothing to skip", rejection.to_string());
-    let committed = outcome.map_err(|error| {
-        Problem::not_done(error, |rejection| match rejection {
+fn respond(id: OrderId, outcome: Result<Committed, SkipError>) -> Result<Response<Body>, Problem> {
+    let committed = outcome.map_err(|error| match error {
+        SkipError::Books(LedgerError::UnknownOrder) => Problem::not_found("order"),
+        SkipError::Books(LedgerError::Load(error)) => Problem::not_loaded(&error),
+        SkipError::Books(error @ LedgerError::Amounts(_)) => Problem::internal(&error),
+        SkipError::Command(error) => Problem::not_done(error, |rejection| match rejection {
             SkipRejection::UnknownOrder => Problem::not_found("order"),
-            SkipRejection::NotStuck | SkipRejection::StuckElsewhere { .. } => not_stuck(rejection),
-        })
+            SkipRejection::NotStuck | SkipRejection::StuckElsewhere { .. } => {
+                Problem::new(409, "not-stuck", "There is nothing to skip", rejection.to_string())
+            }
+            SkipRejection::DoneAlready { found } => {
+                let detail = "the provider has done it, and only its record is missing; let the order go on instead";
+                Problem::new(409, "already-made", "There is nothing to skip", detail).with("found", json!(found))
+            }
+        }),
     })?;
     http::accepted(committed, &json!({"order_id": id, "status": "skipped", "version": committed.version}))
 }
 
-#[derive(Deserr)]
+#[derive(Deserr, Serialize)]
 #[deserr(error = FieldErrors, deny_unknown_fields)]
 struct SkipStepBody {
     #[deserr(try_from(&String) = parse_step -> Invalid)]
@@ -95,8 +93,9 @@ fn parse_step(name: &str) -> Result<SkippableStep, Invalid> {
 mod tests {
     use adapters::lambda::read_batch;
     use application::{
+        event_stream::OrderStream,
         fulfilment::attention::flag_order,
-        memory::{MemoryEventStore, MemoryPayments},
+        memory::{MemoryEventStore, MemoryInventory, MemoryPayments, MemoryShipping},
         ports::FulfilmentInput,
     };
     use domain::order::{
@@ -133,7 +132,10 @@ mod tests {
     }
 
     async fn send(store: &MemoryEventStore, event: &str) -> Result<Response<Body>, Problem> {
-        handle(store, &MemoryPayments::default(), ApiRequest::from_event(event, chrono::Utc::now()).unwrap()).await
+        let (payments, inventory, shipping) =
+            (MemoryPayments::default(), MemoryInventory::default(), MemoryShipping::default());
+        let request = ApiRequest::from_event(event, chrono::Utc::now()).unwrap();
+        handle(store, (&payments, &inventory, &shipping), request).await
     }
 
     #[tokio::test]

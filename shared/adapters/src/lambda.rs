@@ -13,7 +13,7 @@ use aws_lambda_events::event::{
 use chrono::{DateTime, Utc};
 use domain::{ids::OrderId, order::Attention};
 use lambda_runtime::{Context, Diagnostic, Error, LambdaEvent, service_fn};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use tracing::{Instrument, Span, info, warn};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -86,10 +86,11 @@ pub fn order_needs_attention(order_id: OrderId, attention: &Attention) {
 }
 
 /// Runs a step of the fulfilment: ids in, nothing out, and on failure the stable error type that the state machine knows.
-pub async fn run_step<I, F>(step: F) -> Result<(), Error>
+pub async fn run_step<I, O, F>(step: F) -> Result<(), Error>
 where
     I: AsRef<FulfilmentInput> + DeserializeOwned,
-    F: AsyncFn(I, DateTime<Utc>) -> Result<(), StepError>,
+    O: Serialize,
+    F: AsyncFn(I, DateTime<Utc>) -> Result<O, StepError>,
 {
     lambda_runtime::run(service_fn(async |event: LambdaEvent<I>| {
         let span = invocation_span(&event.context);
@@ -99,9 +100,9 @@ where
         async {
             // Boxed, because the SDK's futures nest deeper than the compiler lays out in one piece.
             match Box::pin(step(input, Utc::now())).await {
-                Ok(()) => {
+                Ok(answer) => {
                     info!(%order_id, "step done");
-                    Ok(())
+                    Ok(answer)
                 }
                 Err(error) => {
                     warn!(%order_id, error_type = error.error_type(), error = chain(&error), "step not done");

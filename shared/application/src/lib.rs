@@ -17,6 +17,7 @@ pub mod reconcile;
 pub mod record_delivery;
 pub mod sandbox;
 pub mod search_orders;
+pub mod skip_step;
 pub mod take_snapshot;
 
 #[cfg(feature = "testing")]

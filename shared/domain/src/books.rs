@@ -1,6 +1,6 @@
 //! What an order has cost and holds: by its own events, or by what the providers say. The two are compared.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::ProductId,
@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The books of one order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Books {
     pub charged: Money,
     pub refunded: Money,
@@ -19,14 +19,14 @@ pub struct Books {
 }
 
 /// So much of a product is held for the order.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ReservedLine {
     pub product_id: ProductId,
     pub quantity: Quantity,
 }
 
 /// What became of the parcel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShipmentBook {
     None,

@@ -26,6 +26,7 @@ use serde_json::Value;
 
 use crate::{
     address::ShippingAddress,
+    books::Books,
     ids::{CustomerId, NotificationId, PaymentMethod, ProductId, RefundId, ReservationId, ShipmentId, TransactionId},
     money::{Money, MoneyError, Quantity},
     stored_event::{self, UnreadableEvent, Upcaster, with_field},
@@ -205,6 +206,9 @@ pub struct Resumption {
 pub struct SkippedStep {
     pub step: SkippableStep,
     pub reason: Text<500>,
+    /// What the providers' books said of the order; not known of what was skipped before they were asked.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub found: Option<Books>,
 }
 
 /// The steps that an order can go on without. What goes forward cannot be skipped, but for the message: an order that is
@@ -415,6 +419,8 @@ impl OrderEvent {
             "OrderRejected" | "OrderCancelled" => &[|data| with_field(data, "notification_id", Value::Null)],
             // Only an order as a whole could be stuck before.
             "FulfilmentResumed" => &[|data| with_field(data, "refund", false)],
+            // The providers were not asked before.
+            "StepSkipped" => &[|data| with_field(data, "found", Value::Null)],
             _ => &[],
         }
     }
@@ -576,6 +582,18 @@ impl Order {
     /// The requested refunds whose outcome is not recorded yet.
     pub fn open_refunds(&self) -> impl Iterator<Item = &RequestedRefund> {
         self.refunds.iter().filter(|refund| refund.state == RefundState::Requested).map(|refund| &refund.requested)
+    }
+
+    /// What has gone back of the order's payment, as far as its events say; `None` when no refund is recorded.
+    pub fn refunded(&self) -> Result<Option<Money>, MoneyError> {
+        let completed = self.refunds.iter().filter(|refund| refund.state == RefundState::Completed);
+        let of_the_undo = match &self.course {
+            Course::Undoing(_, held, _) => held.refund.as_ref().map(|refund| refund.amount),
+            _ => None,
+        };
+        let mut amounts = completed.map(|refund| refund.requested.amount).chain(of_the_undo);
+        let Some(first) = amounts.next() else { return Ok(None) };
+        amounts.try_fold(first, Money::plus).map(Some)
     }
 
     /// What staff's refunds leave of this payment; those that are still open count as if they had gone through.

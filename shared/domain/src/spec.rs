@@ -248,7 +248,7 @@ pub(crate) fn skip_reason() -> Text<500> {
 }
 
 pub(crate) fn skipped(step: SkippableStep) -> OrderEvent {
-    OrderEvent::StepSkipped(SkippedStep { step, reason: skip_reason() })
+    OrderEvent::StepSkipped(SkippedStep { step, reason: skip_reason(), found: None })
 }
 
 /// An order that was asked for a person at this step.

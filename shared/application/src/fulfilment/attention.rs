@@ -9,12 +9,14 @@ use domain::order::{
 use super::{StepError, metadata};
 use crate::{event_store::EventStore, event_stream::OrderStream, ports::FulfilmentInput};
 
+/// Answers whether the order waits for a person. It does not when the step had done its work without anybody hearing of it,
+/// and the order is where it is to be.
 pub async fn flag_order(
     store: &impl EventStore,
     input: &FulfilmentInput,
     failed: &Attention,
     now: DateTime<Utc>,
-) -> Result<(), StepError> {
+) -> Result<bool, StepError> {
     let mut stream = OrderStream::open(store, input.order_id).await?;
     // One flag per execution: whichever goes on with the order may get stuck again.
     let metadata = metadata(input, "flag-order", &format!("of {}", input.execution_name()), now);
@@ -25,7 +27,7 @@ pub async fn flag_order(
             _ => flag(order, failed),
         })
         .await?;
-    Ok(())
+    Ok(stream.order().attention.is_some())
 }
 
 impl From<FlagRejection> for StepError {

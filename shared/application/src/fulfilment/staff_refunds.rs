@@ -3,16 +3,16 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    ids::{OrderId, RefundId},
+    ids::RefundId,
     order::{
-        FailedRefund, Order, RefundState, RequestedRefund,
+        FailedRefund, RefundState, RequestedRefund,
         record_staff_refund::{StaffRefundRejection, record_staff_refund, record_staff_refund_failure},
     },
 };
 
 use super::{StepError, metadata, payment::charge_key};
 use crate::{
-    event_store::{EventStore, Unavailable},
+    event_store::EventStore,
     event_stream::OrderStream,
     ports::{FulfilmentInput, Payments, RefundError, RefundRequest},
 };
@@ -31,16 +31,6 @@ pub async fn issue_refund(
         return Err(StepError::UnknownOrder);
     }
     issue_open_refunds(&mut stream, payments, input, now).await
-}
-
-/// Whether the provider has made one of the order's open refunds, which then only has to be recorded.
-pub async fn is_any_made(payments: &impl Payments, order_id: OrderId, order: &Order) -> Result<bool, Unavailable> {
-    for open in order.open_refunds() {
-        if payments.refunded(order_id, open.refund_id.0).await?.is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Records refunds that were given up, and that the provider has made all the same: their attempts were still on their way,

@@ -21,6 +21,7 @@ use application::{
     ports::{Catalogue, Fulfilment, FulfilmentInput},
     reconcile::{Finding, PATIENCE, ReconcileError, reconcile},
     record_delivery::deliver,
+    skip_step::{SkipError, skip_step},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
@@ -28,13 +29,13 @@ use domain::{
     ids::{CustomerId, OrderId, PaymentMethod, ProductId, RefundId},
     money::{Money, Quantity},
     order::{
-        Attention, Course, Ending, Order, OrderEvent, RequestedRefund, SkippableStep, SkippedStep,
+        Attention, Course, Ending, Order, OrderEvent, RequestedRefund, SkippableStep,
         cancel::{CancelRejection, cancel},
         create::{CreateOrder, RequestedItem, RequestedItems},
         record_delivery::DeliveryRejection,
         request_refund::{RefundRejection, request_refund},
         resume::{ResumeRejection, resume},
-        skip::{SkipRejection, skip},
+        skip::SkipRejection,
     },
     product::Product,
     text::Text,
@@ -256,8 +257,8 @@ impl Shop {
         }
     }
 
-    /// As whichever execution has the order in hand does when it gives a step up.
-    pub(crate) async fn flag(&self, order_id: OrderId, step: &str, reason: &str) -> Result<(), StepError> {
+    /// As whichever execution has the order in hand does when it gives a step up; says whether the order waits for a person.
+    pub(crate) async fn flag(&self, order_id: OrderId, step: &str, reason: &str) -> Result<bool, StepError> {
         let failed = Attention { step: step.to_owned(), reason: reason.to_owned() };
         let undo = matches!(self.order(order_id).await.course, Course::Undoing(..));
         flag_order(&self.store, &FulfilmentInput { undo, ..input(order_id) }, &failed, at()).await
@@ -318,10 +319,14 @@ impl Shop {
 
     /// Staff let the order go on without this step.
     pub(crate) async fn skip(&self, order_id: OrderId, step: SkippableStep) -> Result<(), CommandError<SkipRejection>> {
-        let skipped = SkippedStep { step, reason: Text::parse("paid back by bank transfer").unwrap() };
-        let mut stream = OrderStream::open(&self.store, order_id).await?;
-        let name = format!("skip at {}", stream.version());
-        stream.commit(&metadata(order_id, &name), |order| skip(order, &skipped)).await.map(|_| ())
+        let reason = Text::parse("paid back by bank transfer").unwrap();
+        let name = format!("skip at {}", OrderStream::open(&self.store, order_id).await?.version());
+        let providers = (&self.payments, &self.inventory, &self.shipping);
+        match skip_step(&self.store, providers, order_id, &metadata(order_id, &name), step, &reason).await {
+            Ok(_) => Ok(()),
+            Err(SkipError::Command(error)) => Err(error),
+            Err(SkipError::Books(error)) => panic!("{error}: the providers' books are always there in memory"),
+        }
     }
 
     /// What `reconcile` finds some time after everything else.

@@ -1,6 +1,11 @@
 //! Which step may an order go on without, when somebody of staff answers for it?
 
 use super::{Course, FailedRefund, Order, OrderEvent, SkippableStep, SkippedStep};
+use crate::{
+    books::{Books, ShipmentBook},
+    money::Money,
+    text::Text,
+};
 
 /// Why a step is not skipped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -11,19 +16,31 @@ pub enum SkipRejection {
     NotStuck,
     #[error("the order is stuck at another step: {step}")]
     StuckElsewhere { step: String },
+    #[error("the provider has done it, and only its record is missing")]
+    DoneAlready { found: Books },
 }
 
-/// `StepSkipped`, for the step at which the order is stuck and for no other, and what follows from it at once.
-pub fn skip(order: &Order, skipped: &SkippedStep) -> Result<Vec<OrderEvent>, SkipRejection> {
+/// `StepSkipped`, for the step at which the order is stuck and for no other, and what follows from it at once. Never for
+/// what the providers' books say is done: giving that up would make the order's own books lie, while going on records it.
+pub fn skip(
+    order: &Order,
+    step: SkippableStep,
+    reason: &Text<500>,
+    found: &Books,
+) -> Result<Vec<OrderEvent>, SkipRejection> {
     if order.course == Course::NotCreated {
         return Err(SkipRejection::UnknownOrder);
     }
     let Some(stuck) = &order.attention else { return Err(SkipRejection::NotStuck) };
-    if stuck.step != skipped.step.name() {
+    if stuck.step != step.name() {
         return Err(SkipRejection::StuckElsewhere { step: stuck.step.clone() });
     }
-    let mut events = vec![OrderEvent::StepSkipped(skipped.clone())];
-    match skipped.step {
+    if is_done(order, step, found) {
+        return Err(SkipRejection::DoneAlready { found: found.clone() });
+    }
+    let skipped = SkippedStep { step, reason: reason.clone(), found: Some(found.clone()) };
+    let mut events = vec![OrderEvent::StepSkipped(skipped)];
+    match step {
         SkippableStep::SendConfirmation => {
             if matches!(order.course, Course::Shipped(..)) {
                 events.push(OrderEvent::OrderConfirmed { notification_id: None });
@@ -42,16 +59,70 @@ pub fn skip(order: &Order, skipped: &SkippedStep) -> Result<Vec<OrderEvent>, Ski
     Ok(events)
 }
 
+/// Whether the providers have done what the step is to do, or a part of it that the order does not know of.
+fn is_done(order: &Order, step: SkippableStep, found: &Books) -> bool {
+    match step {
+        SkippableStep::IssueRefund | SkippableStep::RefundPayment => {
+            let recorded = order.refunded().ok().flatten().map_or(0, Money::amount);
+            found.refunded.amount() > recorded
+        }
+        SkippableStep::ReleaseInventory => found.reserved.is_empty(),
+        SkippableStep::CancelShipment => {
+            matches!(found.shipment, ShipmentBook::Cancelled | ShipmentBook::Delivered)
+        }
+        // A message leaves nothing in the books.
+        SkippableStep::SendConfirmation => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::spec::{
-        cancel_requested, confirmed, created, flagged_at, given, money, paid, refund_id, refund_requested, reserved,
-        shipped, skip_reason, skipped,
+        cancel_requested, confirmed, created, flagged_at, given, money, paid, refund_completed, refund_id,
+        refund_requested, reserved, shipped, skip_reason,
     };
 
+    /// What the providers say of an order that is paid and shipped.
+    fn books() -> Books {
+        Books::of(&[created(), reserved(), paid(), shipped()]).unwrap().unwrap()
+    }
+
+    fn skipped(step: SkippableStep) -> OrderEvent {
+        OrderEvent::StepSkipped(SkippedStep { step, reason: skip_reason(), found: Some(books()) })
+    }
+
     fn without(step: SkippableStep) -> impl Fn(&Order) -> Result<Vec<OrderEvent>, SkipRejection> {
-        move |order| skip(order, &SkippedStep { step, reason: skip_reason() })
+        move |order| skip(order, step, &skip_reason(), &books())
+    }
+
+    fn found(step: SkippableStep, found: Books) -> impl Fn(&Order) -> Result<Vec<OrderEvent>, SkipRejection> {
+        move |order| skip(order, step, &skip_reason(), &found)
+    }
+
+    #[test]
+    fn what_the_provider_has_done_is_not_skipped() {
+        let undoing = [created(), reserved(), paid(), shipped(), refund_requested(100), cancel_requested()];
+        let part_of_it = Books { refunded: money(100), ..books() };
+        let cases = [
+            (SkippableStep::RefundPayment, part_of_it.clone()),
+            (SkippableStep::ReleaseInventory, Books { reserved: vec![], ..books() }),
+            (SkippableStep::CancelShipment, Books { shipment: ShipmentBook::Cancelled, ..books() }),
+            (SkippableStep::CancelShipment, Books { shipment: ShipmentBook::Delivered, ..books() }),
+            (SkippableStep::IssueRefund, part_of_it.clone()),
+        ];
+        for (step, books) in cases {
+            given([undoing.as_slice(), &[flagged_at(step.name())]].concat())
+                .when(found(step, books.clone()))
+                .then_rejected(&SkipRejection::DoneAlready { found: books });
+        }
+        // What the order knows of is not in the way.
+        let known = [refund_completed(100), flagged_at("refund-payment")];
+        let step = SkippableStep::RefundPayment;
+        let skipped = SkippedStep { step, reason: skip_reason(), found: Some(part_of_it.clone()) };
+        given([undoing.as_slice(), &known].concat())
+            .when(found(step, part_of_it))
+            .then([OrderEvent::StepSkipped(skipped)]);
     }
 
     #[test]
