@@ -10,7 +10,7 @@ use domain::{
 use futures_util::{StreamExt, stream};
 
 use crate::{
-    event_store::{Commit, EventStore, Unavailable},
+    event_store::{Commit, EventStore, StreamId, Unavailable},
     event_stream::{CustomerStream, LoadError},
     list_events,
     ports::{Entry, Index, OrderViews, ReadModel, SaveError},
@@ -69,6 +69,20 @@ pub async fn project(
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// Projects what an order's view has missed, and says whether that was anything: two reads when it was not.
+///
+/// For an order whose last event is long enough ago: the view of one that moves is behind for a moment, and all is well.
+pub async fn catch_up(
+    store: &impl EventStore,
+    model: &ReadModel<impl OrderViews, impl Index>,
+    id: OrderId,
+) -> Result<bool, ProjectError> {
+    let have = model.views.load(id).await?.map_or(0, |view| view.version);
+    let missed = store.read(&StreamId::order(id), have).await?;
+    project(store, model, &missed).await?;
+    Ok(!missed.is_empty())
 }
 
 /// Answers the view, and whether it was not there before.

@@ -22,7 +22,7 @@ use application::{
     list_events,
     memory::{Fault, MemoryEventStore, MemoryIndex, MemoryOrderViews},
     ports::{Index as _, OrderViews, ReadModel},
-    project_orders::{project, project_customer},
+    project_orders::{catch_up, project, project_customer},
     rebuild_orders::{Progress, rebuild_page},
     search_orders,
 };
@@ -256,6 +256,35 @@ async fn run(streams: &[Vec<Commit>], moments: &[Moment], rebuild_from: usize) {
                 assert_eq!(list, [entry.posting], "{}", entry.term);
             }
         }
+    }
+}
+
+/// A shop's orders with all their events, and a read model that has nothing of them.
+async fn lost(commits: &[Commit]) -> (MemoryEventStore, ReadModel<MemoryOrderViews, MemoryIndex>) {
+    let store = MemoryEventStore::default();
+    for commit in commits {
+        store.append(commit).await.unwrap();
+    }
+    (store, ReadModel::default())
+}
+
+#[tokio::test]
+async fn a_view_that_is_behind_is_brought_up_wherever_it_stands() {
+    let commits = history(PAYMENT_METHODS[0], &[false; 5]).await;
+    let id = commits[0].stream.order_id().unwrap();
+    for have in 0..commits.len() {
+        let (store, model) = lost(&commits).await;
+        project(&store, &model, &commits[..have]).await.unwrap();
+        model.views.faults.push(Fault::BeforeEffect);
+        catch_up(&store, &model, id).await.unwrap_err();
+        assert!(catch_up(&store, &model, id).await.unwrap(), "it has {have} of {}", commits.len());
+        assert_eq!(model.views.load(id).await.unwrap(), fold(id, &commits));
+        let confirmed = list_events::entries_of(commits.last().unwrap()).remove(0);
+        assert_eq!(model.index.newest(&confirmed.term, None, None, 9).await.unwrap(), [confirmed.posting]);
+        // Not a write for what is as it should be.
+        model.views.faults.push(Fault::BeforeEffect);
+        assert!(!catch_up(&store, &model, id).await.unwrap());
+        assert!(!catch_up(&store, &model, OrderId::new(Uuid::new_v4())).await.unwrap(), "there is no such order");
     }
 }
 
