@@ -20,7 +20,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::event_store::{BoxError, Metadata, RecordedEvent, StreamId, Unavailable};
+use crate::{
+    event_store::{BoxError, Metadata, RecordedEvent, StreamId, Unavailable},
+    reconcile::LIMIT,
+};
 
 /// What can be ordered, at what price, and how much of it is left.
 pub trait Catalogue: Send + Sync {
@@ -526,6 +529,13 @@ impl FulfilmentInput {
             refund,
             started_by,
         }))
+    }
+
+    /// Whether it is too late for an event of this time to start anything without a person. A day after the event, whatever
+    /// it calls for has been started, or a person has been called; and no name of an execution is known for ever: Step
+    /// Functions forgets them after 90 days, and what comes again then would be done once more.
+    pub fn too_late(occurred_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+        now.signed_duration_since(occurred_at) > LIMIT
     }
 
     /// The name of the execution: an order is fulfilled once, undone once, and goes on once for each event that lets it.
