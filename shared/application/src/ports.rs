@@ -21,7 +21,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
-    event_store::{BoxError, Metadata, RecordedEvent, StreamId, Unavailable},
+    event_store::{BoxError, Commit, Metadata, RecordedEvent, StreamId, Unavailable},
     reconcile::LIMIT,
 };
 
@@ -449,6 +449,18 @@ pub struct PublishedEvent {
     pub version: u64,
     pub event: RecordedEvent,
     pub metadata: Metadata,
+}
+
+impl PublishedEvent {
+    /// The events of a commit: the same however often they go out.
+    pub fn of(commit: &Commit) -> impl Iterator<Item = Self> + '_ {
+        commit.numbered().map(|(version, event)| Self {
+            stream: commit.stream.clone(),
+            version,
+            event: event.clone(),
+            metadata: commit.metadata.clone(),
+        })
+    }
 }
 
 /// Some events did not get through.
