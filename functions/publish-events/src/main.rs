@@ -17,7 +17,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 
 /// Publishes the batch as a whole and answers how many events did not get through.
 async fn handle(bus: &impl EventBus, commits: Vec<Commit>) -> usize {
-    let events: Vec<PublishedEvent> = commits.iter().flat_map(published).collect();
+    let events: Vec<PublishedEvent> = commits.iter().flat_map(PublishedEvent::of).collect();
     for event in &events {
         info!(
             stream = event.stream.as_str(),
@@ -34,15 +34,6 @@ async fn handle(bus: &impl EventBus, commits: Vec<Commit>) -> usize {
             error.undelivered
         }
     }
-}
-
-fn published(commit: &Commit) -> impl Iterator<Item = PublishedEvent> + '_ {
-    commit.numbered().map(|(version, event)| PublishedEvent {
-        stream: commit.stream.clone(),
-        version,
-        event: event.clone(),
-        metadata: commit.metadata.clone(),
-    })
 }
 
 #[cfg(test)]

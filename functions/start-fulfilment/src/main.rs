@@ -2,8 +2,9 @@
 //! undoes it; `FulfilmentResumed` and `StepSkipped` → one that goes on with whichever was stuck; `RefundRequested` → one
 //! that gives the money back.
 //!
-//! A message that comes twice starts nothing the second time; one that cannot be handled comes again, and at last goes
-//! to the dead-letter queue.
+//! A message that comes twice starts nothing the second time, and one that comes a day late starts nothing at all: the order
+//! is `reconcile`'s then, which calls a person if anything is still to be done for it. A message that cannot be handled comes
+//! again, and at last goes to the dead-letter queue.
 
 use adapters::{aws, event_bridge::Detail, lambda, step_functions::StateMachine};
 use application::{
@@ -11,6 +12,7 @@ use application::{
     ports::{Cause, Fulfilment, FulfilmentInput},
 };
 use aws_sdk_sfn::Client;
+use chrono::{DateTime, Utc};
 use domain::{ids::OrderId, stored_event::UnreadableEvent};
 use tracing::{info, warn};
 
@@ -18,7 +20,7 @@ use tracing::{info, warn};
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let fulfilment = StateMachine::new(Client::new(&aws::config().await), lambda::variable("FULFILMENT_ARN")?);
-    lambda::run_queue(async |event| start(&fulfilment, event).await).await
+    lambda::run_queue(async |event| start(&fulfilment, event, Utc::now()).await).await
 }
 
 /// Why a message did not start anything.
@@ -34,7 +36,11 @@ enum StartError {
     Unavailable(#[from] Unavailable),
 }
 
-async fn start(fulfilment: &impl Fulfilment, Detail { metadata, data }: Detail) -> Result<(), StartError> {
+async fn start(
+    fulfilment: &impl Fulfilment,
+    Detail { metadata, data }: Detail,
+    now: DateTime<Utc>,
+) -> Result<(), StartError> {
     let order_id = OrderId::parse(&metadata.aggregate_id).ok_or(StartError::NotAnOrder)?;
     let event = RecordedEvent { event_type: metadata.event_type, schema: metadata.schema, data };
     let cause = Cause {
@@ -50,26 +56,37 @@ async fn start(fulfilment: &impl Fulfilment, Detail { metadata, data }: Detail) 
         None if event.event_type == "StepSkipped" => return Ok(()),
         None => return Err(StartError::UnexpectedType(event.event_type)),
     };
-    let correlation_id = &input.correlation_id;
-    let now = fulfilment
+    let (correlation_id, execution) = (&input.correlation_id, input.execution_name());
+    if FulfilmentInput::too_late(metadata.occurred_at, now) {
+        warn!(%order_id, correlation_id, execution, occurred_at = %metadata.occurred_at, "the event is too old to start anything");
+        return Ok(());
+    }
+    let started = fulfilment
         .start(&input)
         .await
         .inspect_err(|_| warn!(%order_id, correlation_id, "the state machine does not answer"))?;
-    info!(%order_id, correlation_id, execution = input.execution_name(), started = now, "execution started, now or before");
+    info!(%order_id, correlation_id, execution, started, "execution started, now or before");
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use application::memory::MemoryFulfilment;
+    use application::{memory::MemoryFulfilment, reconcile::LIMIT};
     use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
+    use chrono::TimeDelta;
 
     use super::*;
 
     const SAMPLE: &str = include_str!("../../../events/start-fulfilment.json");
 
+    /// As long after the sample's event as a message may come late.
     async fn handle(fulfilment: &MemoryFulfilment, batch: SqsEvent) -> SqsBatchResponse {
-        lambda::consume_messages(batch, async |event| start(fulfilment, event).await).await
+        handle_after(fulfilment, batch, LIMIT).await
+    }
+
+    async fn handle_after(fulfilment: &MemoryFulfilment, batch: SqsEvent, late: TimeDelta) -> SqsBatchResponse {
+        let now = "2026-01-01T00:00:00Z".parse::<DateTime<Utc>>().unwrap().checked_add_signed(late).unwrap();
+        lambda::consume_messages(batch, async |event| start(fulfilment, event, now).await).await
     }
 
     fn batch(text: &str) -> SqsEvent {
@@ -117,6 +134,19 @@ mod tests {
         }
         let other = handle(&fulfilment, batch(&SAMPLE.replace("OrderCreated", "OrderRejected"))).await;
         assert_eq!(other.batch_item_failures.len(), 1);
+    }
+
+    /// Step Functions forgets an execution after 90 days: its name would not keep an old order from being charged once more.
+    #[tokio::test]
+    async fn an_event_that_is_published_again_after_a_day_starts_nothing_and_is_done() {
+        let fulfilment = MemoryFulfilment::default();
+        for event in ["OrderCreated", "OrderCancelRequested", "RefundRequested"] {
+            let message = SAMPLE.replace("OrderCreated", event);
+            for late in [TimeDelta::days(100), LIMIT.checked_add(&TimeDelta::seconds(1)).unwrap()] {
+                let answer = handle_after(&fulfilment, batch(&message), late).await;
+                assert_eq!((answer.batch_item_failures.len(), fulfilment.started()), (0, vec![]), "{event}");
+            }
+        }
     }
 
     #[tokio::test]

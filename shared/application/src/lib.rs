@@ -15,6 +15,7 @@ pub mod project_orders;
 pub mod rebuild_orders;
 pub mod reconcile;
 pub mod record_delivery;
+pub mod republish_events;
 pub mod sandbox;
 pub mod search_orders;
 pub mod skip_step;

@@ -20,7 +20,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::event_store::{BoxError, Metadata, RecordedEvent, StreamId, Unavailable};
+use crate::{
+    event_store::{BoxError, Commit, Metadata, RecordedEvent, StreamId, Unavailable},
+    reconcile::LIMIT,
+};
 
 /// What can be ordered, at what price, and how much of it is left.
 pub trait Catalogue: Send + Sync {
@@ -448,6 +451,18 @@ pub struct PublishedEvent {
     pub metadata: Metadata,
 }
 
+impl PublishedEvent {
+    /// The events of a commit: the same however often they go out.
+    pub fn of(commit: &Commit) -> impl Iterator<Item = Self> + '_ {
+        commit.numbered().map(|(version, event)| Self {
+            stream: commit.stream.clone(),
+            version,
+            event: event.clone(),
+            metadata: commit.metadata.clone(),
+        })
+    }
+}
+
 /// Some events did not get through.
 #[derive(Debug, thiserror::Error)]
 #[error("{undelivered} events were not published")]
@@ -526,6 +541,13 @@ impl FulfilmentInput {
             refund,
             started_by,
         }))
+    }
+
+    /// Whether it is too late for an event of this time to start anything without a person. A day after the event, whatever
+    /// it calls for has been started, or a person has been called; and no name of an execution is known for ever: Step
+    /// Functions forgets them after 90 days, and what comes again then would be done once more.
+    pub fn too_late(occurred_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+        now.signed_duration_since(occurred_at) > LIMIT
     }
 
     /// The name of the execution: an order is fulfilled once, undone once, and goes on once for each event that lets it.

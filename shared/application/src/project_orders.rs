@@ -10,7 +10,7 @@ use domain::{
 use futures_util::{StreamExt, stream};
 
 use crate::{
-    event_store::{Commit, EventStore, Unavailable},
+    event_store::{Commit, EventStore, StreamId, Unavailable},
     event_stream::{CustomerStream, LoadError},
     list_events,
     ports::{Entry, Index, OrderViews, ReadModel, SaveError},
@@ -69,6 +69,67 @@ pub async fn project(
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// Projects what an order's view has missed, and says whether that was anything: two reads when it was not.
+///
+/// For an order whose last event is long enough ago: the view of one that moves is behind for a moment, and all is well.
+pub async fn catch_up(
+    store: &impl EventStore,
+    model: &ReadModel<impl OrderViews, impl Index>,
+    id: OrderId,
+) -> Result<bool, ProjectError> {
+    let have = model.views.load(id).await?.map_or(0, |view| view.version);
+    let missed = store.read(&StreamId::order(id), have).await?;
+    project(store, model, &missed).await?;
+    Ok(!missed.is_empty())
+}
+
+/// Makes a read model say of an order what its events say, whatever it says now: nothing, something old, or something wrong.
+/// Answers the number of the last event; `None`, and does nothing, when there is no such order.
+///
+/// All entries of the index are written, not only what has changed: for one order at a time, as a person asks for it.
+pub async fn reproject_order(
+    store: &impl EventStore,
+    model: &ReadModel<impl OrderViews, impl Index>,
+    id: OrderId,
+) -> Result<Option<u64>, ProjectError> {
+    let ReadModel { views, index, .. } = model;
+    for _ in 0..MAX_ATTEMPTS {
+        // In this order, so that the events are not older than the view.
+        let stored = views.load(id).await?;
+        let commits = store.read(&StreamId::order(id), 0).await?;
+        let Some(view) = fold(id, None, &commits)? else { return Ok(None) };
+        let customer = customer_of(store, &view).await?;
+        let view = view.with_customer(customer.customer(), customer.version());
+        let events = commits.iter().flat_map(list_events::entries_of);
+        index.add(&events.chain(search_orders::entries_of(&view)).collect::<Vec<_>>()).await?;
+        let saved = match &stored {
+            Some(stored) => views.save(&view, stored).await,
+            None => views.place(&view).await,
+        };
+        match saved {
+            Ok(()) => index.remove(&stored.map_or_else(Vec::new, |stored| gone(&stored, &view))).await?,
+            Err(SaveError::Superseded) => continue,
+            Err(SaveError::Unavailable(error)) => return Err(error.into()),
+        }
+        // As everybody does who changes the index: see `refresh_customer`.
+        if views.load(id).await?.is_some_and(|now| now.customer == view.customer) {
+            return Ok(Some(view.version));
+        }
+    }
+    Err(ProjectError::Contended)
+}
+
+/// The same of a customer: what the index has of their events, and the customer in all their orders that have a view.
+/// Answers how many orders these are.
+pub async fn reproject_customer(
+    store: &impl EventStore,
+    model: &ReadModel<impl OrderViews, impl Index>,
+    id: &CustomerId,
+) -> Result<usize, ProjectError> {
+    project(store, model, &store.read(&StreamId::customer(id), 0).await?).await?;
+    project_customer(store, model, id).await
 }
 
 /// Answers the view, and whether it was not there before.

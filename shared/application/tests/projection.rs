@@ -21,13 +21,14 @@ use application::{
     event_stream::CustomerStream,
     list_events,
     memory::{Fault, MemoryEventStore, MemoryIndex, MemoryOrderViews},
-    ports::{Index as _, OrderViews, ReadModel},
-    project_orders::{project, project_customer},
+    ports::{Entry, Index as _, OrderViews, ReadModel},
+    project_orders::{catch_up, project, project_customer, reproject_customer, reproject_order},
     rebuild_orders::{Progress, rebuild_page},
     search_orders,
 };
 use domain::{
     ids::{CustomerId, OrderId},
+    order::OrderStatus,
     order_view::OrderView,
 };
 use futures_util::future::join_all;
@@ -51,6 +52,8 @@ enum Happening {
     Profile { which: Index },
     /// The rebuild reads on, once it has begun.
     Rebuild { pages: usize },
+    /// Somebody asks for an order to be projected once more.
+    Reproject { stream: Index },
 }
 
 /// How long each happening waits for others, and what the next write of a view meets.
@@ -62,6 +65,7 @@ fn moments() -> impl Strategy<Value = Vec<Moment>> {
         4 => vec(any::<Index>(), 1..5).prop_map(|commits| Happening::Batch { commits }),
         2 => any::<Index>().prop_map(|which| Happening::Profile { which }),
         2 => (1..4_usize).prop_map(|pages| Happening::Rebuild { pages }),
+        1 => any::<Index>().prop_map(|stream| Happening::Reproject { stream }),
     ];
     let fault = prop_oneof![
         1 => Just(Fault::BeforeEffect),
@@ -104,13 +108,15 @@ fn fold(id: OrderId, commits: &[Commit]) -> Option<OrderView> {
         .fold(None, |view, (version, event)| OrderView::evolve(view, id, &event.read().unwrap(), version, at()))
 }
 
+type Model = ReadModel<MemoryOrderViews, MemoryIndex>;
+
 /// What has been committed, and of that, what has been taken in by somebody who said so.
 #[derive(Default)]
 struct Plumbing {
     store: MemoryEventStore,
     /// The generation that is read, and one that is being built at some time.
-    live: ReadModel<MemoryOrderViews, MemoryIndex>,
-    next: ReadModel<MemoryOrderViews, MemoryIndex>,
+    live: Model,
+    next: Model,
     /// Whether projections know of the one that is being built.
     building: Cell<bool>,
     committed: RefCell<Vec<Commit>>,
@@ -174,6 +180,14 @@ impl Plumbing {
             Happening::Rebuild { pages } => {
                 if self.building.get() {
                     self.rebuild(*pages).await;
+                }
+            }
+            Happening::Reproject { stream } => {
+                if let Some(id) = stream.get(streams)[0].stream.order_id() {
+                    for model in [&self.next, &self.live].into_iter().skip(usize::from(!self.building.get())) {
+                        // What does not get done is asked for again, or not: the stream does without.
+                        let _ = reproject_order(&self.store, model, id).await;
+                    }
                 }
             }
             Happening::Profile { which } => {
@@ -257,6 +271,82 @@ async fn run(streams: &[Vec<Commit>], moments: &[Moment], rebuild_from: usize) {
             }
         }
     }
+}
+
+/// A shop's orders with all their events, and a read model that has nothing of them.
+async fn lost(commits: &[Commit]) -> (MemoryEventStore, Model) {
+    let store = MemoryEventStore::default();
+    for commit in commits {
+        store.append(commit).await.unwrap();
+    }
+    (store, ReadModel::default())
+}
+
+#[tokio::test]
+async fn a_view_that_is_behind_is_brought_up_wherever_it_stands() {
+    let commits = history(PAYMENT_METHODS[0], &[false; 5]).await;
+    let id = commits[0].stream.order_id().unwrap();
+    for have in 0..commits.len() {
+        let (store, model) = lost(&commits).await;
+        project(&store, &model, &commits[..have]).await.unwrap();
+        model.views.faults.push(Fault::BeforeEffect);
+        catch_up(&store, &model, id).await.unwrap_err();
+        assert!(catch_up(&store, &model, id).await.unwrap(), "it has {have} of {}", commits.len());
+        assert_eq!(model.views.load(id).await.unwrap(), fold(id, &commits));
+        let confirmed = list_events::entries_of(commits.last().unwrap()).remove(0);
+        assert_eq!(model.index.newest(&confirmed.term, None, None, 9).await.unwrap(), [confirmed.posting]);
+        // Not a write for what is as it should be.
+        model.views.faults.push(Fault::BeforeEffect);
+        assert!(!catch_up(&store, &model, id).await.unwrap());
+        assert!(!catch_up(&store, &model, OrderId::new(Uuid::new_v4())).await.unwrap(), "there is no such order");
+    }
+}
+
+#[tokio::test]
+async fn what_is_lost_old_or_wrong_in_the_views_becomes_what_the_events_say() {
+    let commits = history(PAYMENT_METHODS[0], &[false; 5]).await;
+    let id = commits[0].stream.order_id().unwrap();
+    let expected = fold(id, &commits).unwrap();
+    let (store, lost) = lost(&commits).await;
+    store.append(&profiles(&expected.customer.id, &commits[0].metadata)[0]).await.unwrap();
+    let (old, wrong): (Model, Model) = Default::default();
+    project(&store, &old, &commits[..2]).await.unwrap();
+    let mut damaged = expected.clone();
+    (damaged.status, damaged.items) = (OrderStatus::Rejected, vec![]);
+    wrong.views.place(&damaged).await.unwrap();
+    let profile = CustomerStream::open(&store, expected.customer.id.clone()).await.unwrap();
+    let expected = expected.with_customer(profile.customer(), profile.version());
+    for model in [lost, old, wrong] {
+        for _ in 0..2 {
+            assert_eq!(reproject_order(&store, &model, id).await.unwrap(), Some(expected.version));
+            assert_eq!(model.views.load(id).await.unwrap().as_ref(), Some(&expected));
+            let entries = commits.iter().flat_map(list_events::entries_of).chain(search_orders::entries_of(&expected));
+            for Entry { term, posting } in entries {
+                assert_eq!(model.index.newest(&term, None, None, 9).await.unwrap(), [posting], "{term}");
+            }
+        }
+        let unknown = OrderId::new(Uuid::new_v4());
+        assert_eq!(reproject_order(&store, &model, unknown).await.unwrap(), None);
+        assert_eq!(model.views.load(unknown).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_profile_that_was_lost_on_its_way_gets_into_the_orders() {
+    let commits = history(PAYMENT_METHODS[0], &[false; 5]).await;
+    let id = commits[0].stream.order_id().unwrap();
+    let (store, model) = lost(&commits).await;
+    project(&store, &model, &commits).await.unwrap();
+    let customer = fold(id, &commits).unwrap().customer.id;
+    for profile in profiles(&customer, &commits[0].metadata) {
+        store.append(&profile).await.unwrap();
+    }
+    assert_eq!(reproject_customer(&store, &model, &customer).await.unwrap(), 1);
+    assert_eq!(model.views.load(id).await.unwrap().unwrap().customer.version, 3);
+    let changes = list_events::entries_of(&profiles(&customer, &commits[0].metadata)[0]);
+    assert_eq!(model.index.newest(&changes[0].term, None, None, 9).await.unwrap().len(), 3);
+    let nobody = CustomerId::parse("nobody").unwrap();
+    assert_eq!(reproject_customer(&store, &model, &nobody).await.unwrap(), 0);
 }
 
 proptest! {

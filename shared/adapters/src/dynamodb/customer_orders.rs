@@ -111,6 +111,10 @@ impl Leaf {
         self.0.len() == branch.count() && self.0.first() == Some(&branch.first)
     }
 
+    pub(super) fn has(&self, place: Place) -> bool {
+        self.0.binary_search(&place).is_ok()
+    }
+
     pub(super) fn newest_first(&self) -> impl Iterator<Item = OrderId> + '_ {
         self.0.iter().rev().map(|place| place.order_id)
     }

@@ -76,8 +76,14 @@ impl OrderViews for DynamoOrderViews {
             };
             // Without its leaf the root is not the newest any more.
             if let Some(leaf) = leaf {
-                let insertion = self.insertion(customer, &root, leaf, place)?;
-                let actions = [vec![first.clone()], insertion, counting.clone().into_iter().collect()].concat();
+                // An order that is listed was placed before, and counted: only its view has been lost since.
+                let more = if leaf.has(place) {
+                    Vec::new()
+                } else {
+                    let insertion = self.insertion(customer, &root, leaf, place)?;
+                    insertion.into_iter().chain(counting.clone()).collect()
+                };
+                let actions = [vec![first.clone()], more].concat();
                 match self.transact(actions).await? {
                     Saved::Done => return Ok(()),
                     Saved::ViewIsAnother => return Err(SaveError::Superseded),

@@ -1,30 +1,56 @@
 //! The generations of the read model lie side by side in the same tables.
 
-use adapters::dynamodb::{Building, DynamoReadModel, Generations};
+use adapters::dynamodb::{Building, DynamoEventStore, DynamoReadModel, Generations};
 use application::{
+    event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId},
     ports::{Entry, Index, OrderViews, Posting},
+    project_orders::reproject_order,
     rebuild_orders::Progress,
 };
-use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use chrono::{DateTime, TimeDelta};
-use domain::{ids::OrderId, order::OrderEvent, order_view::OrderView};
-use serde_json::json;
+use domain::{
+    ids::{CustomerId, OrderId},
+    order::{OrderEvent, OrderStatus},
+    order_view::OrderView,
+};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{self, INDEX, ORDERS};
+use crate::support::{self, EVENTS, INDEX, ORDERS};
 
 async fn model() -> (Client, DynamoReadModel) {
     let client = Client::from_conf(support::database().await);
     (client.clone(), DynamoReadModel::new(client, ORDERS.to_owned(), INDEX.to_owned()))
 }
 
-fn view(id: OrderId) -> OrderView {
+fn created() -> Value {
     let address = json!({"street": "s", "city": "c", "state": "s", "country": "CN", "postal_code": "1"});
-    let created = json!({
+    json!({
         "customer_id": "anna", "items": [], "shipping_address": address, "payment_method": "pm_card_visa",
         "total_amount": {"amount": 1, "currency": "CNY"}, "created_at": DateTime::UNIX_EPOCH,
-    });
-    let created = OrderEvent::OrderCreated(serde_json::from_value(created).unwrap());
+    })
+}
+
+fn event(event_type: &str, data: Value) -> RecordedEvent {
+    RecordedEvent { event_type: event_type.to_owned(), schema: 1, data }
+}
+
+/// Of a command of its own.
+fn metadata() -> Metadata {
+    Metadata {
+        command_id: Uuid::new_v4(),
+        fingerprint: String::new(),
+        actor: String::new(),
+        correlation_id: String::new(),
+        causation_id: String::new(),
+        traceparent: None,
+        occurred_at: DateTime::UNIX_EPOCH,
+    }
+}
+
+fn view(id: OrderId) -> OrderView {
+    let created = OrderEvent::OrderCreated(serde_json::from_value(created()).unwrap());
     OrderView::evolve(None, id, &created, 1, DateTime::UNIX_EPOCH).unwrap()
 }
 
@@ -52,6 +78,39 @@ async fn a_change_of_the_generations_is_made_once_and_known_to_whoever_asks_now(
     assert!(model.change(began, switched).await.unwrap());
     assert_eq!(model.generations_now().await.unwrap(), switched);
     assert_eq!(switched.written().collect::<Vec<_>>(), [1, 2]);
+}
+
+/// The customer's list and the counts still have the order: they must not have it twice.
+#[tokio::test]
+async fn an_order_whose_view_is_lost_is_projected_again_and_is_listed_and_counted_once() {
+    let (client, model) = model().await;
+    let store = DynamoEventStore::new(client.clone(), EVENTS.to_owned());
+    let id = OrderId::new(Uuid::new_v4());
+    let (created, confirmed) = (event("OrderCreated", created()), event("OrderConfirmed", json!({})));
+    for (version, event) in [(1, created), (2, confirmed)] {
+        let commit = Commit { stream: StreamId::order(id), version, events: vec![event], metadata: metadata() };
+        store.append(&commit).await.unwrap();
+    }
+    let model = model.generation(1);
+    let there = async || {
+        let orders = model.views.customer_orders(&CustomerId::parse("anna").unwrap(), 0, 9).await.unwrap();
+        (model.views.load(id).await.unwrap(), orders, model.views.count().await.unwrap())
+    };
+    assert_eq!(reproject_order(&store, &model, id).await.unwrap(), Some(2));
+    let before = there().await;
+    assert_eq!((before.1.ids.as_slice(), before.2[&OrderStatus::Confirmed]), ([id].as_slice(), 1));
+    client
+        .delete_item()
+        .table_name(ORDERS)
+        .key("key", AttributeValue::S(format!("1/order/{id}")))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(model.views.load(id).await.unwrap(), None);
+    for _ in 0..2 {
+        reproject_order(&store, &model, id).await.unwrap();
+        assert_eq!(there().await, before);
+    }
 }
 
 #[tokio::test]
