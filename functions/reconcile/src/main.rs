@@ -1,30 +1,39 @@
-//! Every few minutes → looks after each open order that nobody works on any more.
+//! Every few minutes → looks after each open order that nobody works on any more, and whose view is behind its events.
 //!
-//! What it does with one order is [`application::reconcile::reconcile`]. An operator may call it with a shorter patience.
+//! What it does with one order is [`application::reconcile::reconcile`]. A run that has no time for all goes on in the next
+//! one. Now and then it is asked to remind: then it calls again for every order that waits for a person, because a call may
+//! be missed. An operator may call it with a shorter patience.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use adapters::{
     aws,
-    dynamodb::{DynamoEventStore, DynamoInventory, DynamoPayments, DynamoReadModel, DynamoShipping},
+    dynamodb::{DynamoEventStore, DynamoReadModel},
     lambda,
     step_functions::StateMachine,
 };
 use application::{
-    ports::{OpenOrders, OrderViews},
-    reconcile::{Finding, PATIENCE, reconcile},
+    event_store::Unavailable,
+    ports::{OpenOrders, OrderViews, Standing},
+    project_orders::{ProjectError, catch_up},
+    reconcile::{Finding, PATIENCE, ReconcileError, reconcile},
 };
 use aws_sdk_dynamodb::Client;
 use chrono::{TimeDelta, Utc};
+use domain::ids::OrderId;
+use futures_util::{StreamExt, stream};
 use lambda_runtime::{Context, LambdaEvent, service_fn};
 use serde::{Deserialize, Serialize};
 use tracing::{Instrument, info, warn};
 
-/// About how many orders one run looks at, twice: so many that are under way, and so many that wait for a person.
-const ORDERS_MAX: usize = 1_000;
+/// How many orders are looked at between two looks at the clock.
+const PAGE: usize = 100;
 
-/// A run ends this long before its time is up, so that its last order is not left half looked at.
-const MARGIN: Duration = Duration::from_secs(30);
+/// How many of them at the same time.
+const AT_ONCE: usize = 8;
+
+/// No page is begun when less time than this is left, so that none ends half looked at.
+const MARGIN: Duration = Duration::from_mins(1);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
@@ -32,14 +41,19 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let settings = aws::config().await;
     let client = Client::new(&settings);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
-    let model =
-        DynamoReadModel::new(client.clone(), lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
-    let payments = DynamoPayments::new(client.clone(), lambda::variable("PAYMENTS_TABLE")?);
-    let inventory = DynamoInventory::new(client.clone(), lambda::variable("INVENTORY_TABLE")?);
-    let shipping = DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?);
+    let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
     let machine = StateMachine::new(aws_sdk_sfn::Client::new(&settings), lambda::variable("FULFILMENT_ARN")?);
     let look_after = async |id, patience| {
-        reconcile(&store, (&payments, &inventory, &shipping), &machine, id, patience, Utc::now()).await
+        let finding = reconcile(&store, &machine, id, patience, Utc::now()).await?;
+        // The view of an order that moves is behind for a moment, and all is well.
+        if finding != Finding::Moving {
+            for generation in model.written().await? {
+                if catch_up(&store, &generation, id).await? {
+                    warn!(order_id = %id, generation = generation.generation, "the view was behind its events");
+                }
+            }
+        }
+        Ok::<_, LookError>(finding)
     };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Reconcile>| {
         let span = lambda::invocation_span(&event.context);
@@ -53,10 +67,23 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     .await
 }
 
+/// Why an order could not be looked after.
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error(transparent)]
+    Reconcile(#[from] ReconcileError),
+    #[error("its view cannot be brought up")]
+    Project(#[from] ProjectError),
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
 /// The schedule sends an event of its own, of which nothing is needed.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct Reconcile {
     patience_seconds: Option<u32>,
+    #[serde(default)]
+    remind: bool,
 }
 
 /// How many orders were looked at, and what was found.
@@ -68,61 +95,204 @@ struct Summary {
     resumed: usize,
     flagged: usize,
     failed: usize,
-    /// Those for which there was no time.
-    left: usize,
-    /// There are others that this run has not even seen.
+    /// The next run goes on with others.
     more: bool,
+}
+
+/// Where a walk over all open orders stands: first those that are under way, then those that wait.
+#[derive(Debug, Serialize, Deserialize)]
+struct Place {
+    standing: Standing,
+    after: Option<String>,
+}
+
+impl Place {
+    const START: Self = Self { standing: Standing::UnderWay, after: None };
+
+    /// What comes after the page that ended with `next`; `None` when everything has been walked over.
+    fn following(&self, next: Option<String>) -> Option<Self> {
+        match (next, self.standing) {
+            (after @ Some(_), standing) => Some(Self { standing, after }),
+            (None, Standing::UnderWay) => Some(Self { standing: Standing::Waiting, after: None }),
+            (None, Standing::Waiting) => None,
+        }
+    }
 }
 
 async fn handle<E: std::error::Error + 'static>(
     views: &impl OrderViews,
-    look_after: impl AsyncFn(domain::ids::OrderId, TimeDelta) -> Result<Finding, E>,
-    Reconcile { patience_seconds }: Reconcile,
+    look_after: impl AsyncFn(OrderId, TimeDelta) -> Result<Finding, E>,
+    Reconcile { patience_seconds, remind }: Reconcile,
     context: &Context,
 ) -> Result<Summary, lambda_runtime::Error> {
     let patience = patience_seconds.map_or(PATIENCE, |seconds| TimeDelta::seconds(seconds.into()));
     let now = Utc::now();
     let placed_before = now.checked_sub_signed(patience).unwrap_or(now);
-    let OpenOrders { ids, more } = views.open_orders(placed_before, ORDERS_MAX).await?;
-    let mut summary = Summary { open: ids.len(), left: ids.len(), more, ..Summary::default() };
-    for order_id in ids {
-        if time_left(context) < MARGIN {
-            break;
+    // Whoever reminds begins with those that wait, and keeps no place, because the walk is another.
+    let mut place = if remind {
+        Some(Place { standing: Standing::Waiting, after: None })
+    } else {
+        // A place that cannot be read is as good as none.
+        let kept = views.place_kept().await?;
+        Some(kept.and_then(|kept| serde_json::from_str(&kept).ok()).unwrap_or(Place::START))
+    };
+    let mut summary = Summary::default();
+    while let Some(from) = &place
+        && time_left(context) > MARGIN
+    {
+        let OpenOrders { ids, next } =
+            views.open_orders(from.standing, placed_before, from.after.as_deref(), PAGE).await?;
+        let look = |id| {
+            let looked = look_after(id, patience);
+            async move { (id, looked.await) }
+        };
+        let looked: Vec<_> = stream::iter(ids).map(look).buffer_unordered(AT_ONCE).collect().await;
+        for (order_id, outcome) in looked {
+            summary.take(order_id, outcome, remind);
         }
-        summary.left = summary.left.saturating_sub(1);
-        let counted = match look_after(order_id, patience).await {
-            Ok(Finding::Fine) => continue,
-            Ok(Finding::Waiting) => &mut summary.waiting,
+        place = from.following(next);
+    }
+    summary.more = place.is_some();
+    if !remind {
+        let kept = place.map(|place| serde_json::to_string(&place)).transpose()?;
+        views.keep_place(kept.as_deref()).await?;
+    }
+    let Summary { open, waiting, started, resumed, flagged, failed, more } = summary;
+    info!(open, waiting, started, resumed, flagged, failed, more, "orders reconciled");
+    // The next run tries again; the alarm on this function's errors rings if there is no end to it.
+    if failed == 0 {
+        Ok(summary)
+    } else {
+        Err(format!("{failed} of {open} open orders could not be looked after").into())
+    }
+}
+
+impl Summary {
+    fn take<E: std::error::Error + 'static>(&mut self, order_id: OrderId, outcome: Result<Finding, E>, remind: bool) {
+        self.open = self.open.saturating_add(1);
+        let counted = match outcome {
+            Ok(Finding::Moving | Finding::Fine) => return,
+            Ok(Finding::Waiting(attention)) => {
+                if remind {
+                    lambda::order_needs_attention(order_id, &attention);
+                }
+                &mut self.waiting
+            }
             Ok(Finding::Started { execution }) => {
                 warn!(%order_id, execution, "missing execution started");
-                &mut summary.started
+                &mut self.started
             }
             Ok(Finding::Resumed) => {
-                warn!(%order_id, "the providers know more than the order, which goes on");
-                &mut summary.resumed
+                warn!(%order_id, "the order's execution had died, and it goes on");
+                &mut self.resumed
             }
             Ok(Finding::Flagged(attention)) => {
                 lambda::order_needs_attention(order_id, &attention);
-                &mut summary.flagged
+                &mut self.flagged
             }
             Err(error) => {
                 warn!(%order_id, error = lambda::chain(&error), "order not reconciled");
-                &mut summary.failed
+                &mut self.failed
             }
         };
         *counted = counted.saturating_add(1);
     }
-    let Summary { open, waiting, started, resumed, flagged, failed, left, more } = summary;
-    info!(open, waiting, started, resumed, flagged, failed, left, more, "orders reconciled");
-    // The next run goes on; the alarm on this function's errors rings if there is no end to it.
-    if failed == 0 && left == 0 && !more {
-        Ok(summary)
-    } else {
-        Err(format!("{failed} of {open} open orders could not be looked after, {left} and perhaps more are left")
-            .into())
-    }
 }
 
 fn time_left(context: &Context) -> Duration {
-    context.deadline().duration_since(std::time::SystemTime::now()).unwrap_or_default()
+    context.deadline().duration_since(SystemTime::now()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Mutex, time::UNIX_EPOCH};
+
+    use adapters::lambda::read_batch;
+    use application::memory::MemoryOrderViews;
+    use domain::{
+        order::{Attention, OrderStatus},
+        order_view::{AttentionView, OrderView},
+    };
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// Of an invocation that has so much time.
+    fn context(time: Duration) -> Context {
+        let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().saturating_add(time);
+        let mut context = Context::default();
+        context.deadline = u64::try_from(deadline.as_millis()).unwrap();
+        context
+    }
+
+    /// A view like that which the sample event of `project-orders` makes.
+    fn view() -> OrderView {
+        let (commits, _) =
+            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
+        let (event, at) = (commits[0].events[0].read().unwrap(), commits[0].metadata.occurred_at);
+        OrderView::evolve(None, OrderId::new(Uuid::new_v4()), &event, 1, at).unwrap()
+    }
+
+    fn stuck() -> Attention {
+        Attention { step: "process-payment".to_owned(), reason: "RequestRefused".to_owned() }
+    }
+
+    async fn place(views: &MemoryOrderViews, waits: bool) -> OrderId {
+        let mut view = view();
+        if waits {
+            let Attention { step, reason } = stuck();
+            view.attention = Some(AttentionView { step, reason, interrupted: view.status });
+            view.status = OrderStatus::NeedsAttention;
+        }
+        views.place(&view).await.unwrap();
+        view.id
+    }
+
+    #[tokio::test]
+    async fn the_sample_event_asks_for_a_shorter_patience() {
+        let event: Reconcile = serde_json::from_str(include_str!("../../../events/reconcile.json")).unwrap();
+        assert_eq!((event.patience_seconds, event.remind), (Some(60), false));
+    }
+
+    /// 10,000 open orders, 1,000 of them waiting, and a run that has time for a few pages only: as many runs as it takes look
+    /// at each order, whatever the number of those that wait, and nobody is called because there were more.
+    #[tokio::test]
+    async fn every_open_order_is_reached_in_as_many_runs_as_it_takes() {
+        let views = MemoryOrderViews::default();
+        let mut seen: BTreeMap<OrderId, u32> = BTreeMap::new();
+        for number in 0..10_000 {
+            seen.insert(place(&views, number % 10 == 0).await, 0);
+        }
+        let seen = Mutex::new(seen);
+        let look_after = async |id, _| {
+            *seen.lock().unwrap().get_mut(&id).unwrap() += 1;
+            Ok::<_, LookError>(Finding::Fine)
+        };
+        // Each run has a moment, whatever that is enough for.
+        let run = async || {
+            let context = context(MARGIN + Duration::from_millis(100));
+            handle(&views, look_after, Reconcile::default(), &context).await.unwrap().more
+        };
+        let mut runs = 1;
+        while run().await {
+            runs += 1;
+        }
+        assert!(runs > 1, "there was time for all, which says nothing");
+        assert!(seen.lock().unwrap().values().all(|times| *times == 1), "after {runs} runs");
+        assert_eq!(views.place_kept().await.unwrap(), None, "the next run begins anew");
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_called_for_again_when_asked_to_remind() {
+        let views = MemoryOrderViews::default();
+        for number in 0..250 {
+            place(&views, number < 150).await;
+        }
+        let look_after = async |_, _| Ok::<_, LookError>(Finding::Waiting(stuck()));
+        let summary =
+            handle(&views, look_after, Reconcile { remind: true, ..Reconcile::default() }, &context(MARGIN * 5))
+                .await
+                .unwrap();
+        assert_eq!((summary.open, summary.waiting, summary.more), (150, 150, false));
+    }
 }

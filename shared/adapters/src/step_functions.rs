@@ -1,5 +1,7 @@
 //! Starts the fulfilment as an execution of the state machine, named by the order.
 
+use std::time::Duration;
+
 use application::{
     event_store::Unavailable,
     ports::{ExecutionState, Fulfilment, FulfilmentInput},
@@ -9,16 +11,27 @@ use aws_sdk_sfn::{
     operation::{describe_execution::DescribeExecutionError, start_execution::StartExecutionError},
     types::ExecutionStatus,
 };
+use tokio::{
+    sync::Mutex,
+    time::{Interval, MissedTickBehavior},
+};
+
+/// The pause between two questions after an execution: an account may ask 10 to 15 times a second, everybody together
+/// (`DescribeExecution` under "API throttling" in the service's quotas).
+const PACE: Duration = Duration::from_millis(125);
 
 /// The state machine of `infra/fulfilment.asl.json`.
 pub struct StateMachine {
     client: Client,
     arn: String,
+    pace: Mutex<Interval>,
 }
 
 impl StateMachine {
     pub fn new(client: Client, arn: String) -> Self {
-        Self { client, arn }
+        let mut pace = tokio::time::interval(PACE);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { client, arn, pace: Mutex::new(pace) }
     }
 }
 
@@ -42,6 +55,7 @@ impl Fulfilment for StateMachine {
     }
 
     async fn state(&self, input: &FulfilmentInput) -> Result<ExecutionState, Unavailable> {
+        self.pace.lock().await.tick().await;
         let machine = self.arn.replacen(":stateMachine:", ":execution:", 1);
         let arn = format!("{machine}:{}", input.execution_name());
         let described = self.client.describe_execution().execution_arn(arn).send().await;

@@ -16,6 +16,7 @@ pub mod rebuild_orders;
 pub mod reconcile;
 pub mod record_delivery;
 pub mod republish_events;
+pub mod resume_orders;
 pub mod sandbox;
 pub mod search_orders;
 pub mod skip_step;

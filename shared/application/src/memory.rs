@@ -34,7 +34,7 @@ use crate::{
         EventBus, ExecutionState, Fulfilment, FulfilmentInput, Index, Inventory, LedgerEntry, Notification,
         Notifications, OpenOrders, OrderViews, Payments, Position, Posting, PublishError, PublishedEvent, RefundError,
         RefundRequest, ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping, Snapshot, Snapshots,
-        StockLine, TakeBackError,
+        Standing, StockLine, TakeBackError,
     },
     sandbox,
 };
@@ -561,6 +561,7 @@ impl Notifications for MemoryNotifications {
 #[derive(Default)]
 pub struct MemoryOrderViews {
     views: Mutex<BTreeMap<OrderId, OrderView>>,
+    place: Mutex<Option<String>>,
     pub faults: Faults,
 }
 
@@ -648,13 +649,34 @@ impl OrderViews for MemoryOrderViews {
         Ok(counts)
     }
 
-    async fn open_orders(&self, placed_before: DateTime<Utc>, limit: usize) -> Result<OpenOrders, Unavailable> {
+    async fn open_orders(
+        &self,
+        standing: Standing,
+        placed_before: DateTime<Utc>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<OpenOrders, Unavailable> {
         let views = self.views.lock().unwrap();
-        let mut open: Vec<&OrderView> =
-            views.values().filter(|view| view.is_open() && view.created_at < placed_before).collect();
-        open.sort_by_key(|view| (view.attention.is_some(), view.created_at));
-        let ids = open.iter().take(limit).map(|view| view.id).collect();
-        Ok(OpenOrders { ids, more: open.len() > limit })
+        let waits = standing == Standing::Waiting;
+        let place = |view: &OrderView| format!("{:020} {}", view.created_at.timestamp_millis(), view.id);
+        let mut open: Vec<(String, OrderId)> = views
+            .values()
+            .filter(|view| view.is_open() && view.created_at < placed_before && view.attention.is_some() == waits)
+            .map(|view| (place(view), view.id))
+            .filter(|(place, _)| after.is_none_or(|after| place.as_str() > after))
+            .collect();
+        open.sort();
+        let next = (open.len() > limit).then(|| open.get(limit - 1).map(|(place, _)| place.clone())).flatten();
+        Ok(OpenOrders { ids: open.into_iter().take(limit).map(|(_, id)| id).collect(), next })
+    }
+
+    async fn place_kept(&self) -> Result<Option<String>, Unavailable> {
+        Ok(self.place.lock().unwrap().clone())
+    }
+
+    async fn keep_place(&self, place: Option<&str>) -> Result<(), Unavailable> {
+        *self.place.lock().unwrap() = place.map(str::to_owned);
+        Ok(())
     }
 }
 

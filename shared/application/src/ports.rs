@@ -292,14 +292,23 @@ pub trait OrderViews: Send + Sync {
         limit: usize,
     ) -> impl Future<Output = Result<CustomerOrders, Unavailable>> + Send;
 
-    /// Orders that were placed before this time and have not [come to rest](OrderView::is_open), about `limit` at most;
-    /// those that wait for a person come last. May leave out what has only just changed. MUST NOT cost more the more orders
-    /// have come to rest.
+    /// A page of the orders that were placed before this time, have not [come to rest](OrderView::is_open), and stand like
+    /// that: about `limit` of them, from where another page has ended. All pages together MUST have every such order that
+    /// stays one meanwhile. May leave out, or still have, what has only just changed. MUST NOT cost more the more orders have
+    /// come to rest.
     fn open_orders(
         &self,
+        standing: Standing,
         placed_before: DateTime<Utc>,
+        after: Option<&str>,
         limit: usize,
     ) -> impl Future<Output = Result<OpenOrders, Unavailable>> + Send;
+
+    /// What was [kept](Self::keep_place) last.
+    fn place_kept(&self) -> impl Future<Output = Result<Option<String>, Unavailable>> + Send;
+
+    /// Keeps the place at which a walk over the open orders is to go on; none for its start.
+    fn keep_place(&self, place: Option<&str>) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
     /// How many orders have each status. MUST NOT cost more the more orders have come to rest.
     fn count(&self) -> impl Future<Output = Result<BTreeMap<OrderStatus, u64>, Unavailable>> + Send;
@@ -313,12 +322,21 @@ pub struct CustomerOrders {
     pub total: usize,
 }
 
-/// Orders for which something is still to be done.
+/// How an order stands for which something is still to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    UnderWay,
+    /// It waits for a person. There may be many of these, for long.
+    Waiting,
+}
+
+/// A page of orders for which something is still to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenOrders {
     pub ids: Vec<OrderId>,
-    /// Whether there are more than these.
-    pub more: bool,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<String>,
 }
 
 /// What a stream had come to after one of its commits, so that a long stream need not be read from its start. The events say

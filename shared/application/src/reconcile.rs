@@ -1,15 +1,17 @@
-//! Looks after the orders that nobody works on any more: whose execution never started, died, or was given up.
+//! Looks after the orders that nobody works on any more: whose execution never started, or died without a word.
 //!
-//! What is certain is repaired: an execution that is missing is started, and an order that was given up while the providers
-//! know more than it does goes on once more, because its steps then find what they had not heard of. What is not certain is
-//! raised: the order asks for a person.
+//! What is certain is repaired: an execution that is missing is started, and an order whose execution died goes on, because
+//! its steps find what was done and do the rest. What does not get anywhere, and what is old, is raised: the order asks for a
+//! person. An order that waits for a person is left to them: no timer starts anything for it.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    books::Books,
     ids::OrderId,
-    money::MoneyError,
-    order::{Attention, Course, Order, OrderEvent, SkippableStep, flag::flag, resume::resume},
+    order::{
+        Attention, Course, Order, OrderEvent, SkippableStep,
+        flag::flag,
+        resume::{ResumeRejection, go_on},
+    },
     stored_event::UnreadableEvent,
     text::{Invalid, Text},
 };
@@ -17,33 +19,35 @@ use domain::{
 use crate::{
     event_store::{AppendError, Commit, EventStore, Metadata, RecordedEvent, StreamId, Unavailable},
     event_stream::LoadError,
-    ledger::{LedgerError, providers_books},
-    ports::{Cause, ExecutionState, Fulfilment, FulfilmentInput, Inventory, Payments, Shipping},
+    ports::{Cause, ExecutionState, Fulfilment, FulfilmentInput},
 };
 
-/// How long after its last event an order is left to whoever works on it: longer than the longest pause between two tries
-/// of a step.
+/// How long after its last event an order is left to whoever works on it.
 pub const PATIENCE: TimeDelta = TimeDelta::minutes(5);
 
-/// How long an execution may work on an order. The state machine has the same limit; this one holds also where that does
-/// not.
+/// How long an execution may work on an order, and how long after its cause one may still be started by itself. The state
+/// machine has the same limit for its executions; this one holds also where that does not. It forgets them after 90 days:
+/// then one that has ended looks as if it had never started.
 pub const LIMIT: TimeDelta = TimeDelta::hours(24);
 
-/// How often an order goes on without a person having looked at it.
-const RESUMES_MAX: usize = 3;
+/// How often in a row an order goes on after its execution died, each time after a patience four times as long: for more
+/// than an hour and a half in all.
+const RESUMES_MAX: u32 = 3;
 
 const DEED: &str = "reconcile";
 
 /// What was found, and done about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
+    /// Something has happened to the order a moment ago.
+    Moving,
     /// Somebody works on the order, or nothing is to be done for it.
     Fine,
     /// It waits for a person who has been called already.
-    Waiting,
+    Waiting(Attention),
     /// An execution was missing, and is started.
     Started { execution: String },
-    /// The providers know more than the order, which goes on once more.
+    /// Its execution had died, and the order goes on.
     Resumed,
     /// A person is called.
     Flagged(Attention),
@@ -53,7 +57,7 @@ pub enum Finding {
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
     #[error(transparent)]
-    Books(#[from] LedgerError),
+    Load(#[from] LoadError),
     #[error("the order's history cannot be read or written")]
     BrokenHistory(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error(transparent)]
@@ -62,19 +66,13 @@ pub enum ReconcileError {
 
 impl From<Unavailable> for ReconcileError {
     fn from(error: Unavailable) -> Self {
-        Self::Books(error.into())
+        Self::Load(error.into())
     }
 }
 
 impl From<UnreadableEvent> for ReconcileError {
     fn from(error: UnreadableEvent) -> Self {
-        Self::Books(LoadError::from(error).into())
-    }
-}
-
-impl From<MoneyError> for ReconcileError {
-    fn from(error: MoneyError) -> Self {
-        Self::Books(error.into())
+        Self::Load(error.into())
     }
 }
 
@@ -95,46 +93,57 @@ impl From<Invalid> for ReconcileError {
 /// Whatever it appends comes right after what it has read: if anything happens to the order meanwhile, somebody works on it.
 pub async fn reconcile(
     store: &impl EventStore,
-    (payments, inventory, shipping): (&impl Payments, &impl Inventory, &impl Shipping),
     fulfilment: &impl Fulfilment,
     id: OrderId,
     patience: TimeDelta,
     now: DateTime<Utc>,
 ) -> Result<Finding, ReconcileError> {
     let history = History::of(id, &store.read(&StreamId::order(id), 0).await?)?;
-    let waited = history.last.map(|last| now.signed_duration_since(last));
-    if !history.order.is_open() || waited.is_none_or(|waited| waited < patience) {
+    let waited = history.last.map(|last| now.signed_duration_since(last)).unwrap_or_default();
+    if waited < patience {
+        return Ok(Finding::Moving);
+    }
+    if !history.order.is_open() {
         return Ok(Finding::Fine);
     }
+    if let Some(attention) = history.order.attention.clone() {
+        // Whoever was to be called may not have been: the run that flagged the order may have ended before it could.
+        let just_flagged = history.flagged_by_itself && waited <= patience.checked_mul(2).unwrap_or(patience);
+        return Ok(if just_flagged { Finding::Flagged(attention) } else { Finding::Waiting(attention) });
+    }
     for (execution, since) in history.due() {
-        match fulfilment.state(execution).await? {
+        let is_old = FulfilmentInput::too_late(since, now);
+        let reason = match fulfilment.state(execution).await? {
+            ExecutionState::Running if is_old => "ExecutionTimedOut",
+            ExecutionState::Running => continue,
+            ExecutionState::NeverStarted if is_old => "ExecutionNeverStarted",
             ExecutionState::NeverStarted => {
                 fulfilment.start(execution).await?;
                 return Ok(Finding::Started { execution: execution.execution_name() });
             }
-            ExecutionState::Running if now.signed_duration_since(since) > LIMIT => {
-                return raise(store, &history, execution, "ExecutionTimedOut", now).await;
-            }
-            ExecutionState::Running => return Ok(Finding::Fine),
-            ExecutionState::Ended if history.order.attention.is_none() => {
-                return raise(store, &history, execution, "ExecutionDied", now).await;
-            }
-            ExecutionState::Ended => {}
-        }
+            ExecutionState::Ended if history.resumes >= RESUMES_MAX => "ExecutionDied",
+            ExecutionState::Ended if waited < pause(patience, history.resumes) => continue,
+            ExecutionState::Ended => return resume(store, &history, execution, now).await,
+        };
+        return raise(store, &history, execution, reason, now).await;
     }
-    if let (Some(attention), true) = (&history.order.attention, history.flagged_a_moment_ago(now)) {
-        // Whoever was to be called may not have been: the run that flagged the order may have ended before it could.
-        return Ok(Finding::Flagged(attention.clone()));
-    }
-    let Some(books) = Books::of(&history.events)? else { return Ok(Finding::Fine) };
-    let providers = providers_books(payments, inventory, shipping, id, books.charged.currency()).await?;
-    if history.resumes >= RESUMES_MAX || books.agrees_with(&providers) {
-        return Ok(Finding::Waiting);
-    }
-    let reason = Text::parse("the providers know more of the order than it does")?;
-    match resume(&history.order, &reason) {
-        Ok(events) if append(store, &history, &events, now).await? => Ok(Finding::Resumed),
-        Ok(_) | Err(_) => Ok(Finding::Fine),
+    Ok(Finding::Fine)
+}
+
+fn pause(patience: TimeDelta, resumes: u32) -> TimeDelta {
+    4_i32.checked_pow(resumes).and_then(|times| patience.checked_mul(times)).unwrap_or(LIMIT)
+}
+
+async fn resume(
+    store: &impl EventStore,
+    history: &History,
+    execution: &FulfilmentInput,
+    now: DateTime<Utc>,
+) -> Result<Finding, ReconcileError> {
+    let reason = Text::parse("the execution has ended, and the order has not")?;
+    match go_on(&history.order, execution.refund, &reason) {
+        Ok(events) if append(store, history, "resumed", &events, now).await? => Ok(Finding::Resumed),
+        Ok(_) | Err(ResumeRejection::UnknownOrder | ResumeRejection::NotStuck) => Ok(Finding::Fine),
     }
 }
 
@@ -148,25 +157,29 @@ async fn raise(
     let step = if execution.refund { SkippableStep::IssueRefund.name() } else { "fulfilment" };
     let attention = Attention { step: step.to_owned(), reason: reason.to_owned() };
     match flag(&history.order, &attention) {
-        Ok(events) if events.is_empty() => Ok(Finding::Waiting),
-        Ok(events) if append(store, history, &events, now).await? => Ok(Finding::Flagged(attention)),
+        Ok(events) if append(store, history, "flagged", &events, now).await? => Ok(Finding::Flagged(attention)),
         Ok(_) | Err(_) => Ok(Finding::Fine),
     }
 }
 
-/// Answers whether the events are appended; they are not when the order has gone on.
+/// Answers whether the events are appended; they are not when there are none, or the order has gone on. Each outcome is a
+/// command of its own, as it is of the fulfilment's steps.
 async fn append(
     store: &impl EventStore,
     history: &History,
+    outcome: &str,
     events: &[OrderEvent],
     now: DateTime<Utc>,
 ) -> Result<bool, ReconcileError> {
+    if events.is_empty() {
+        return Ok(false);
+    }
     let commit = Commit {
         stream: StreamId::order(history.id),
         version: history.version.saturating_add(1),
         events: events.iter().map(RecordedEvent::record).collect::<Result<_, _>>()?,
         metadata: Metadata {
-            command_id: history.id.work_id(&format!("{DEED} {}", history.version)),
+            command_id: history.id.work_id(&format!("{DEED} {} {outcome}", history.version)),
             fingerprint: DEED.to_owned(),
             actor: format!("service:{DEED}"),
             correlation_id: history.correlation_id.clone(),
@@ -186,7 +199,6 @@ async fn append(
 struct History {
     id: OrderId,
     order: Order,
-    events: Vec<OrderEvent>,
     version: u64,
     /// When the last event happened.
     last: Option<DateTime<Utc>>,
@@ -195,8 +207,8 @@ struct History {
     fulfilment_or_undo: Option<(FulfilmentInput, DateTime<Utc>)>,
     /// The latest that gives back what staff have requested.
     refund: Option<(FulfilmentInput, DateTime<Utc>)>,
-    /// How often the order went on without a person.
-    resumes: usize,
+    /// How often this use case has let the order go on, one after the other, without anything else having happened to it.
+    resumes: u32,
     /// The last event is a flag that this use case has raised.
     flagged_by_itself: bool,
 }
@@ -206,7 +218,6 @@ impl History {
         let mut history = Self {
             id,
             order: Order::default(),
-            events: Vec::new(),
             version: 0,
             last: None,
             correlation_id: commits.first().map(|first| first.metadata.correlation_id.clone()).unwrap_or_default(),
@@ -238,19 +249,12 @@ impl History {
             *of_its_kind = Some((input, commit.metadata.occurred_at));
         }
         let by_itself = commit.metadata.actor == format!("service:{DEED}");
-        if by_itself && matches!(event, OrderEvent::FulfilmentResumed(_)) {
-            self.resumes = self.resumes.saturating_add(1);
-        }
+        let resumed = by_itself && matches!(event, OrderEvent::FulfilmentResumed(_));
+        self.resumes = if resumed { self.resumes.saturating_add(1) } else { 0 };
         self.flagged_by_itself = by_itself && matches!(event, OrderEvent::OrderFlagged(_));
         self.order = std::mem::take(&mut self.order).evolve(&event);
-        self.events.push(event);
         self.version = version;
         Ok(())
-    }
-
-    fn flagged_a_moment_ago(&self, now: DateTime<Utc>) -> bool {
-        let patience = PATIENCE.checked_mul(2).unwrap_or(PATIENCE);
-        self.flagged_by_itself && self.last.is_some_and(|last| now.signed_duration_since(last) <= patience)
     }
 
     /// The executions that have to be at work, or to have called a person.

@@ -37,7 +37,7 @@ use domain::{
     ids::OrderId,
     order::{
         Attention, Course, OrderEvent, Payment, Refund, SkippableStep, cancel::CancelRejection,
-        record_delivery::DeliveryRejection, request_refund::RefundRejection,
+        record_delivery::DeliveryRejection, request_refund::RefundRejection, skip::SkipRejection,
     },
     product::Product,
     text::Text,
@@ -452,6 +452,51 @@ async fn a_skipped_undo_gives_up_the_refunds_that_it_would_have_issued() {
     assert!(!shop.order(id).await.is_open(), "nothing is left that anybody would issue later");
     shop.run(Step::IssueRefund, id).await.unwrap();
     assert_eq!(shop.balance(id).await, cny(3998));
+}
+
+/// A part has gone back already, and only its record is missing: giving all of it up would make the books lie.
+#[tokio::test]
+async fn an_undo_is_not_skipped_while_the_provider_has_done_a_part_of_it() {
+    let (shop, id) = confirmed("pm_card_visa", "200001").await;
+    shop.request_refund(id, "a refund", 1000).await.unwrap();
+    shop.payments.faults.push(Fault::AfterEffect);
+    shop.run(Step::IssueRefund, id).await.unwrap_err();
+    shop.cancel(id).await.unwrap();
+    shop.run(Step::CancelShipment, id).await.unwrap();
+    shop.flag(id, "refund-payment", "Unavailable").await.unwrap();
+    let refused = shop.skip(id, SkippableStep::RefundPayment).await.unwrap_err();
+    assert!(matches!(refused, CommandError::Rejected(SkipRejection::DoneAlready { .. })), "{refused}");
+    shop.resume(id).await.unwrap();
+    shop.undo(id, 1).await.unwrap();
+    assert_undone(&shop, id).await;
+    // The same of the stock.
+    let (shop, id) = confirmed("pm_card_visa", "200001").await;
+    shop.cancel(id).await.unwrap();
+    for step in [Step::CancelShipment, Step::Refund] {
+        shop.run(step, id).await.unwrap();
+    }
+    shop.inventory.faults.push(Fault::AfterEffect);
+    shop.run(Step::Release, id).await.unwrap_err();
+    shop.flag(id, "release-inventory", "Unavailable").await.unwrap();
+    let refused = shop.skip(id, SkippableStep::ReleaseInventory).await.unwrap_err();
+    assert!(matches!(refused, CommandError::Rejected(SkipRejection::DoneAlready { .. })), "{refused}");
+}
+
+/// The last step of each way has done its work, and its answer was lost on every try.
+#[tokio::test]
+async fn nobody_is_called_for_an_order_that_is_where_it_is_to_be() {
+    let (shop, id) = confirmed("pm_card_visa", "200001").await;
+    assert!(!shop.flag(id, "send-confirmation", "Runtime.ExitError").await.unwrap());
+    shop.request_refund(id, "a refund", 1000).await.unwrap();
+    shop.run(Step::IssueRefund, id).await.unwrap();
+    assert!(!shop.flag(id, "issue-refund", "Runtime.ExitError").await.unwrap());
+    shop.cancel(id).await.unwrap();
+    shop.undo(id, 1).await.unwrap();
+    assert!(!shop.flag(id, "close-order", "Runtime.ExitError").await.unwrap());
+    assert!(!shop.event_types(id).await.contains(&"OrderFlagged".to_owned()));
+    let (shop, id) = (Shop::with_stock(10).await, order_id());
+    shop.place(id, "pm_card_visa").await.unwrap();
+    assert!(shop.flag(id, "validate-order", "Unavailable").await.unwrap());
 }
 
 #[tokio::test]

@@ -320,7 +320,7 @@ impl World {
             }
             assert!(round < 20, "the order is not settled: {:?}", now(self.shop.event_types(self.id)));
             let found = now(self.shop.reconcile(&self.machine, self.id, TimeDelta::hours(2 + round))).unwrap();
-            if found == Finding::Waiting {
+            if matches!(found, Finding::Waiting(_)) {
                 now(self.look_after());
             }
             self.interleave(Vec::new());

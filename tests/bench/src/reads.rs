@@ -8,7 +8,7 @@ use application::{
     list_events::{EventsWanted, WINDOW_MAX, list_events},
     order_history::{Until, order_history},
     past_commits::PastCommits,
-    ports::{CustomerOrders, OrderViews},
+    ports::{CustomerOrders, OrderViews, Standing},
     search_orders::{FoundOrders, search_orders},
 };
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
@@ -169,7 +169,7 @@ impl Service {
     }
 
     async fn open_orders(&self) {
-        let open = self.model.views.open_orders(Utc::now(), 100).await.unwrap();
+        let open = self.model.views.open_orders(Standing::UnderWay, Utc::now(), None, 100).await.unwrap();
         assert!(!open.ids.is_empty());
     }
 

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use application::{
     event_store::Unavailable,
-    ports::{CustomerOrders, OpenOrders, OrderViews, SaveError},
+    ports::{CustomerOrders, OpenOrders, OrderViews, SaveError, Standing},
 };
 use aws_sdk_dynamodb::{
     Client,
     operation::{put_item::PutItemError, query::builders::QueryFluentBuilder},
     types::{AttributeValue, Put, TransactWriteItem, Update, builders::PutBuilder},
 };
-use chrono::{DateTime, Timelike, Utc};
+use chrono::{DateTime, Utc};
 use domain::{
     ids::{CustomerId, OrderId},
     order::OrderStatus,
@@ -31,8 +31,8 @@ const OPEN_ORDERS: &str = "open-orders";
 /// The index of a customer's orders with their status.
 const CUSTOMER_ORDERS: &str = "customer-orders";
 
-/// The first digit of an order's id: all open orders under one key would be more than a partition takes, and all counts in
-/// one item more than one item takes.
+/// The last digit of an order's id, which is random in ids of every kind: all open orders under one key would be more than a
+/// partition takes, and all counts in one item more than one item takes.
 const SHARDS: [&str; 16] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "a", "b", "c", "d", "e", "f"];
 
 /// The order views of one generation: everything that it stores is under keys that begin with its number, so that several
@@ -164,40 +164,61 @@ impl OrderViews for DynamoOrderViews {
         Ok(CustomerOrders { ids, total: places.len() })
     }
 
-    /// One query for each part of the index, so that a part full of orders does not hide the others. Each time another
-    /// part is the first, so that none is always the one that is not reached.
-    async fn open_orders(&self, placed_before: DateTime<Utc>, limit: usize) -> Result<OpenOrders, Unavailable> {
+    /// One query for each part of the index, until there are enough.
+    async fn open_orders(
+        &self,
+        standing: Standing,
+        placed_before: DateTime<Utc>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<OpenOrders, Unavailable> {
+        let from: Option<WalkedTo> =
+            after.map(serde_json::from_str).transpose().map_err(|error| self.table.unavailable(error))?;
+        let WalkedTo { shard: first, entry } = from.unwrap_or_default();
+        let mut entry = entry.map(|entry| self.table.item(&entry)).transpose()?;
         let before = placed_before.timestamp_millis();
-        let minute = usize::try_from(placed_before.minute()).unwrap_or_default();
-        let first = minute.checked_rem(SHARDS.len()).unwrap_or_default();
-        let (late, early) = SHARDS.split_at(first);
-        let part = i32::try_from(limit.div_ceil(SHARDS.len())).unwrap_or(i32::MAX);
-        let mut open = OpenOrders { ids: Vec::new(), more: false };
-        for waits in [false, true] {
-            for shard in early.iter().chain(late) {
-                let query = self.table.client.query().table_name(&self.table.name).index_name(OPEN_ORDERS);
-                let page = query
-                    .key_condition_expression("#open = :part AND placed_at < :before")
-                    .expression_attribute_names("#open", "open")
-                    .expression_attribute_values(":part", text(self.part_of(shard, waits)))
-                    .expression_attribute_values(":before", AttributeValue::N(before.to_string()))
-                    .limit(part)
-                    .send()
-                    .await
-                    .map_err(|error| self.table.unavailable(error))?;
-                open.more |= page.last_evaluated_key.is_some();
-                for item in page.items.unwrap_or_default() {
-                    let row: IndexRow = self.table.row(item)?;
-                    open.ids.extend(row.order_id());
-                }
+        let mut ids = Vec::new();
+        for (number, shard) in SHARDS.iter().enumerate().skip(first) {
+            let room = limit.saturating_sub(ids.len());
+            if room == 0 {
+                return self.page(ids, Some(WalkedTo { shard: number, entry: None }));
+            }
+            let query = self.table.client.query().table_name(&self.table.name).index_name(OPEN_ORDERS);
+            let page = query
+                .key_condition_expression("#open = :part AND placed_at < :before")
+                .expression_attribute_names("#open", "open")
+                .expression_attribute_values(":part", text(self.part_of(shard, standing)))
+                .expression_attribute_values(":before", AttributeValue::N(before.to_string()))
+                .set_exclusive_start_key(entry.take())
+                .limit(i32::try_from(room).unwrap_or(i32::MAX))
+                .send()
+                .await
+                .map_err(|error| self.table.unavailable(error))?;
+            for item in page.items.unwrap_or_default() {
+                ids.extend(self.table.row::<IndexRow>(item)?.order_id());
+            }
+            if let Some(last) = page.last_evaluated_key {
+                return self.page(ids, Some(WalkedTo { shard: number, entry: Some(self.table.row(last)?) }));
             }
         }
-        Ok(open)
+        self.page(ids, None)
+    }
+
+    async fn place_kept(&self) -> Result<Option<String>, Unavailable> {
+        let row: Option<PlaceRow> = self.table.get(key(self.place_key())).await?;
+        Ok(row.and_then(|row| row.place))
+    }
+
+    async fn keep_place(&self, place: Option<&str>) -> Result<(), Unavailable> {
+        let item = self.table.item(&PlaceRow { key: self.place_key(), place: place.map(str::to_owned) })?;
+        let put = self.table.client.put_item().table_name(&self.table.name).set_item(Some(item));
+        put.send().await.map_err(|error| self.table.unavailable(error))?;
+        Ok(())
     }
 
     /// Those at rest are counted as they come to rest; those that are open are few enough to be counted when somebody asks.
     async fn count(&self) -> Result<BTreeMap<OrderStatus, u64>, Unavailable> {
-        let mut counts: BTreeMap<OrderStatus, u64> = BTreeMap::new();
+        let mut counts: BTreeMap<OrderStatus, i64> = BTreeMap::new();
         let mut add = |status, more| {
             let count = counts.entry(status).or_default();
             *count = count.saturating_add(more);
@@ -209,7 +230,8 @@ impl OrderViews for DynamoOrderViews {
             add(OrderStatus::Cancelled, cancelled);
             add(OrderStatus::Rejected, rejected);
         }
-        for part in SHARDS.iter().flat_map(|shard| [self.part_of(shard, false), self.part_of(shard, true)]) {
+        let parts = |shard| [Standing::UnderWay, Standing::Waiting].map(|standing| self.part_of(shard, standing));
+        for part in SHARDS.iter().flat_map(|shard| parts(shard)) {
             let query = self.table.client.query().table_name(&self.table.name).index_name(OPEN_ORDERS);
             let query = query
                 .key_condition_expression("#open = :part")
@@ -219,7 +241,7 @@ impl OrderViews for DynamoOrderViews {
                 add(row.status, 1);
             }
         }
-        Ok(counts)
+        Ok(counts.into_iter().map(|(status, count)| (status, u64::try_from(count).unwrap_or_default())).collect())
     }
 }
 
@@ -250,12 +272,26 @@ impl DynamoOrderViews {
     }
 
     /// The orders that wait for a person have parts of their own: there may be many of them, for long.
-    fn part_of(&self, shard: &str, waits: bool) -> String {
-        format!("{}/{}{shard}", self.generation, if waits { "waiting/" } else { "" })
+    fn part_of(&self, shard: &str, standing: Standing) -> String {
+        let waiting = match standing {
+            Standing::UnderWay => "",
+            Standing::Waiting => "waiting/",
+        };
+        format!("{}/{waiting}{shard}", self.generation)
+    }
+
+    fn place_key(&self) -> String {
+        format!("{}/walk-over-open-orders", self.generation)
+    }
+
+    fn page(&self, ids: Vec<OrderId>, next: Option<WalkedTo>) -> Result<OpenOrders, Unavailable> {
+        let next = next.map(|next| serde_json::to_string(&next)).transpose();
+        Ok(OpenOrders { ids, next: next.map_err(|error| self.table.unavailable(error))? })
     }
 
     fn row(&self, view: &OrderView) -> ViewRow {
-        let part = || self.part_of(&shard_of(view.id), view.attention.is_some());
+        let standing = if view.attention.is_some() { Standing::Waiting } else { Standing::UnderWay };
+        let part = || self.part_of(&shard_of(view.id), standing);
         ViewRow {
             key: self.order_key(view.id),
             version: view.version,
@@ -414,7 +450,7 @@ fn key(key: String) -> Item {
 }
 
 fn shard_of(id: OrderId) -> String {
-    id.to_string().chars().take(1).collect()
+    id.to_string().chars().last().into_iter().collect()
 }
 
 /// An item with the view of an order. What conditions and indexes look at stands beside the view.
@@ -451,13 +487,36 @@ impl IndexRow {
     }
 }
 
-/// How many orders of one shard have come to rest with each status.
+/// How many orders of one shard have come to rest with each status, less those that have left it again. Below 0 where an
+/// order was counted under another shard, as long as shards were told apart by the first digit; their sum is right.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct CountRow {
-    confirmed: u64,
-    cancelled: u64,
-    rejected: u64,
+    confirmed: i64,
+    cancelled: i64,
+    rejected: i64,
+}
+
+/// Where a walk over the open orders has come to: in which part of the index, and which of its entries it has met last.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct WalkedTo {
+    shard: usize,
+    entry: Option<OpenEntry>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct OpenEntry {
+    key: String,
+    open: String,
+    placed_at: i64,
+}
+
+/// The item that keeps the place of a walk.
+#[derive(Debug, Serialize, Deserialize)]
+struct PlaceRow {
+    key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place: Option<String>,
 }
 
 /// The item that a customer's leaves are found by.

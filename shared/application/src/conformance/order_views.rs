@@ -6,9 +6,10 @@ use domain::{
     order_view::{AttentionView, OrderView, PaymentStatus, PaymentView, RejectionView, ShipmentStatus, ShipmentView},
 };
 use serde_json::json;
+use uuid::Uuid;
 
 use super::{at_once, moment, money, order_id};
-use crate::ports::{CustomerOrders, OrderViews, SaveError, VIEWS_MAX};
+use crate::ports::{CustomerOrders, OrderViews, SaveError, Standing, VIEWS_MAX};
 
 /// One test per law; `make` is a future of the read model.
 #[macro_export]
@@ -23,8 +24,8 @@ macro_rules! order_views_conformance {
             a_view_comes_back_as_it_was_saved
             views_of_two_orders_do_not_mix
             an_order_is_among_the_open_ones_until_it_has_come_to_rest
-            of_the_open_orders_only_a_part_is_answered_and_that_there_are_more
-            the_open_orders_that_wait_for_a_person_come_last
+            a_walk_over_the_open_orders_meets_each_of_them_once
+            the_place_of_a_walk_is_kept
             a_customers_orders_come_the_newest_first_whenever_they_are_placed
             a_customers_orders_are_placed_also_all_at_once
             a_customers_orders_can_be_those_of_one_status
@@ -162,39 +163,59 @@ pub async fn an_order_is_among_the_open_ones_until_it_has_come_to_rest(views: &i
     assert_eq!(open_ids(views, later).await, []);
 }
 
-pub async fn of_the_open_orders_only_a_part_is_answered_and_that_there_are_more(views: &impl OrderViews) {
-    for _ in 0..100 {
-        views.place(&view(order_id(), 1)).await.unwrap();
+/// As reconcile and whoever resumes many orders at once walk over them, page by page.
+async fn walk(
+    views: &impl OrderViews,
+    standing: Standing,
+    placed_before: chrono::DateTime<chrono::Utc>,
+) -> Vec<OrderId> {
+    let (mut ids, mut after) = (Vec::new(), None);
+    loop {
+        let page = views.open_orders(standing, placed_before, after.as_deref(), 7).await.unwrap();
+        assert!(page.ids.len() <= 7, "{page:?}");
+        ids.extend(page.ids);
+        let Some(next) = page.next else { return ids };
+        assert_ne!(after.as_ref(), Some(&next), "the walk over the open orders does not end");
+        after = Some(next);
     }
-    let later = moment() + chrono::TimeDelta::seconds(1);
-    let some = views.open_orders(later, 16).await.unwrap();
-    assert!((1..=32).contains(&some.ids.len()) && some.more, "{some:?}");
-    let all = views.open_orders(later, 10_000).await.unwrap();
-    assert_eq!((all.ids.len(), all.more), (100, false));
 }
 
-pub async fn the_open_orders_that_wait_for_a_person_come_last(views: &impl OrderViews) {
-    let mut waiting = Vec::new();
-    for number in 0..40 {
-        let mut open = view(order_id(), 1);
-        if number % 2 == 0 {
+pub async fn a_walk_over_the_open_orders_meets_each_of_them_once(views: &impl OrderViews) {
+    let (mut under_way, mut waiting) = (Vec::new(), Vec::new());
+    // Some of them under ids like those that orders without an `Idempotency-Key` have.
+    for number in 0..100 {
+        let id = if number % 3 == 0 { OrderId::new(Uuid::now_v7()) } else { order_id() };
+        let mut open = view(id, 1);
+        if number % 5 == 0 {
             let (step, reason) = ("process-payment".to_owned(), "Unavailable".to_owned());
             open.attention = Some(AttentionView { step, reason, interrupted: open.status });
             open.status = OrderStatus::NeedsAttention;
             waiting.push(open.id);
+        } else {
+            under_way.push(open.id);
         }
         views.place(&open).await.unwrap();
     }
     let later = moment() + chrono::TimeDelta::seconds(1);
-    let all = views.open_orders(later, 10_000).await.unwrap().ids;
-    let mut last = all[20..].to_vec();
-    last.sort_unstable();
-    waiting.sort_unstable();
-    assert_eq!(last, waiting);
+    for (standing, mut expected) in [(Standing::UnderWay, under_way), (Standing::Waiting, waiting)] {
+        let mut met = walk(views, standing, later).await;
+        met.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(met, expected, "{standing:?}");
+        assert_eq!(walk(views, standing, moment()).await, [], "they were not placed before that time");
+    }
+}
+
+pub async fn the_place_of_a_walk_is_kept(views: &impl OrderViews) {
+    assert_eq!(views.place_kept().await.unwrap(), None);
+    for place in [Some("here"), Some("there"), None] {
+        views.keep_place(place).await.unwrap();
+        assert_eq!(views.place_kept().await.unwrap().as_deref(), place);
+    }
 }
 
 async fn open_ids(views: &impl OrderViews, placed_before: chrono::DateTime<chrono::Utc>) -> Vec<OrderId> {
-    views.open_orders(placed_before, 100).await.unwrap().ids
+    walk(views, Standing::UnderWay, placed_before).await
 }
 
 /// A view of an order by this customer, placed so many milliseconds later than others.

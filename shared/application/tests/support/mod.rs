@@ -336,8 +336,7 @@ impl Shop {
         order_id: OrderId,
         later: TimeDelta,
     ) -> Result<Finding, ReconcileError> {
-        let providers = (&self.payments, &self.inventory, &self.shipping);
-        reconcile(&self.store, providers, fulfilment, order_id, PATIENCE, at() + later).await
+        reconcile(&self.store, fulfilment, order_id, PATIENCE, at() + later).await
     }
 
     pub(crate) async fn order(&self, order_id: OrderId) -> Order {

@@ -14,14 +14,22 @@ pub enum ResumeRejection {
 
 /// `FulfilmentResumed`: an execution of its own goes on where the order stands, forward or with its undoing.
 pub fn resume(order: &Order, reason: &Text<500>) -> Result<Vec<OrderEvent>, ResumeRejection> {
-    match (&order.course, &order.attention) {
-        (Course::NotCreated, _) => Err(ResumeRejection::UnknownOrder),
-        (_, None) => Err(ResumeRejection::NotStuck),
-        (course, Some(stuck)) => Ok(vec![OrderEvent::FulfilmentResumed(Resumption {
-            reason: reason.clone(),
-            undo: matches!(course, Course::Undoing(..)),
-            refund: stuck.is_of_a_refund(),
-        })]),
+    match &order.attention {
+        Some(stuck) => go_on(order, stuck.is_of_a_refund(), reason),
+        None if order.course == Course::NotCreated => Err(ResumeRejection::UnknownOrder),
+        None => Err(ResumeRejection::NotStuck),
+    }
+}
+
+/// The same of an order that has not asked for a person, because whoever worked on it, or on its `refund`, has died.
+pub fn go_on(order: &Order, refund: bool, reason: &Text<500>) -> Result<Vec<OrderEvent>, ResumeRejection> {
+    match &order.course {
+        Course::NotCreated => Err(ResumeRejection::UnknownOrder),
+        _ if !order.is_open() => Err(ResumeRejection::NotStuck),
+        course => {
+            let (reason, undo) = (reason.clone(), matches!(course, Course::Undoing(..)));
+            Ok(vec![OrderEvent::FulfilmentResumed(Resumption { reason, undo, refund })])
+        }
     }
 }
 
@@ -29,7 +37,8 @@ pub fn resume(order: &Order, reason: &Text<500>) -> Result<Vec<OrderEvent>, Resu
 mod tests {
     use super::*;
     use crate::spec::{
-        cancel_requested, created, flagged, flagged_at, given, paid, refund_requested, reserved, resume_reason, resumed,
+        cancel_requested, confirmed, created, flagged, flagged_at, given, paid, refund_requested, reserved,
+        resume_reason, resumed, shipped,
     };
 
     fn by_staff(order: &Order) -> Result<Vec<OrderEvent>, ResumeRejection> {
@@ -48,6 +57,20 @@ mod tests {
         given([created(), reserved(), paid(), refund_requested(100), flagged_at("issue-refund")])
             .when(by_staff)
             .then([OrderEvent::FulfilmentResumed(resumption)]);
+    }
+
+    #[test]
+    fn an_order_that_nobody_works_on_goes_on_unless_it_is_where_it_is_to_be() {
+        let by_itself = |refund| move |order: &Order| go_on(order, refund, &resume_reason());
+        given([created(), reserved()]).when(by_itself(false)).then([resumed(false)]);
+        given([created(), reserved(), paid(), cancel_requested()]).when(by_itself(false)).then([resumed(true)]);
+        let confirmed = [created(), reserved(), paid(), shipped(), confirmed()];
+        given(confirmed.clone()).when(by_itself(false)).then_rejected(&ResumeRejection::NotStuck);
+        let resumption = Resumption { reason: resume_reason(), undo: false, refund: true };
+        given([confirmed.as_slice(), &[refund_requested(100)]].concat())
+            .when(by_itself(true))
+            .then([OrderEvent::FulfilmentResumed(resumption)]);
+        given([]).when(by_itself(false)).then_rejected(&ResumeRejection::UnknownOrder);
     }
 
     #[test]
