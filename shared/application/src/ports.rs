@@ -2,6 +2,9 @@
 //! `conformance` holds the in-memory ones and the adapters to it.
 //!
 //! [`Unavailable`] always means: it may have happened or not. Calling again with the same key MUST be safe.
+//!
+//! Any other error is a refusal, and people and events rest on it. It MUST be true of one moment, in which the call had had no
+//! effect under its key: what another attempt of the same call brings about meanwhile is never refused.
 
 use std::{collections::BTreeMap, future::Future};
 
@@ -145,7 +148,8 @@ pub trait Payments: Send + Sync {
         cancellation: &ChargeCancellation,
     ) -> impl Future<Output = Result<Option<(Payment, Refund)>, Unavailable>> + Send;
 
-    /// MUST refund once per key, and never more in all than was charged.
+    /// MUST refund once per key, and never more in all than was charged. What is [`RefundError::TooMuch`] once MUST stay so:
+    /// the same call again never refunds after all.
     fn refund(&self, request: &RefundRequest) -> impl Future<Output = Result<Refund, RefundError>> + Send;
 
     /// The refund under this key, if it was made.

@@ -58,12 +58,10 @@ impl DynamoShipping {
         let Some(UpdateItemError::ConditionalCheckFailedException(refusal)) = error.as_service_error() else {
             return Err(self.table.unavailable(error).into());
         };
-        // A shipment that was created once, and is not any more, has been cancelled or has arrived.
-        match refusal.item.clone().map(|item| self.table.row::<ShipmentRow>(item)).transpose()? {
-            Some(ShipmentRow { state: State::Delivered { delivered_at, .. }, .. }) => {
-                Err(TakeBackError::Delivered(delivered_at))
-            }
-            Some(_) | None => Ok(()),
+        match refusal.item.clone().map(|item| self.table.row::<ShipmentRow>(item)).transpose()?.map(|row| row.state) {
+            Some(State::Delivered { delivered_at, .. }) => Err(TakeBackError::Delivered(delivered_at)),
+            Some(State::Cancelled) => Ok(()),
+            Some(State::Created(_) | State::Refused { .. }) | None => Err(self.table.unavailable(error).into()),
         }
     }
 }

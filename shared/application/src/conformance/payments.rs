@@ -29,6 +29,7 @@ macro_rules! payments_conformance {
             a_repeated_refund_is_made_once
             a_refund_that_comes_twenty_times_at_once_is_made_once
             refunds_at_the_same_time_never_give_back_more_than_was_charged
+            refunds_at_the_same_time_are_answered_alike_at_every_attempt
             a_key_that_refunded_something_else_is_refused
             an_unknown_charge_cannot_be_refunded
             a_declined_charge_cannot_be_refunded
@@ -240,6 +241,21 @@ pub async fn refunds_at_the_same_time_never_give_back_more_than_was_charged(paym
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 3);
     assert!(answers.iter().all(|answer| matches!(answer, Ok(_) | Err(RefundError::TooMuch))), "{answers:?}");
     assert_eq!(books(payments, &request).await, (request.amount, money(90, "CNY")));
+}
+
+/// A refund that one attempt has made is not too much for another.
+pub async fn refunds_at_the_same_time_are_answered_alike_at_every_attempt(payments: &impl Payments) {
+    for _ in 0..10 {
+        let request = charge(money(100, "CNY"));
+        payments.charge(&request).await.unwrap();
+        let refunds: Vec<RefundRequest> = (0..6).map(|_| refund(&request, money(30, "CNY"))).collect();
+        let attempts = at_once(refunds.iter().chain(&refunds).chain(&refunds).map(|refund| payments.refund(refund)));
+        let attempts: Vec<Option<Refund>> = attempts.await.into_iter().map(Result::ok).collect();
+        assert_eq!(attempts[..6], attempts[6..12]);
+        assert_eq!(attempts[..6], attempts[12..]);
+        assert_eq!(attempts[..6].iter().flatten().count(), 3);
+        assert_eq!(books(payments, &request).await, (request.amount, money(90, "CNY")));
+    }
 }
 
 pub async fn a_key_that_refunded_something_else_is_refused(payments: &impl Payments) {
