@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use application::{
     event_store::Unavailable,
-    ports::{ChargeCancellation, ChargeError, ChargeRequest, LedgerEntry, Payments, RefundError, RefundRequest},
+    ports::{
+        CancelChargeError, ChargeCancellation, ChargeError, ChargeRequest, LedgerEntry, Payments, RefundError,
+        RefundRequest,
+    },
     sandbox,
 };
 use aws_sdk_dynamodb::{
@@ -73,7 +76,10 @@ impl Payments for DynamoPayments {
         }
     }
 
-    async fn cancel_charge(&self, cancellation: &ChargeCancellation) -> Result<Option<(Payment, Refund)>, Unavailable> {
+    async fn cancel_charge(
+        &self,
+        cancellation: &ChargeCancellation,
+    ) -> Result<Option<(Payment, Refund)>, CancelChargeError> {
         let ChargeCancellation { order_id, charge_key, refund_key } = *cancellation;
         let mut backoff = Backoff::new();
         loop {
@@ -95,7 +101,10 @@ impl Payments for DynamoPayments {
             if amount.amount() == 0 {
                 return Ok(None);
             }
-            self.fail_as_asked(order_id, refund_key, &asked.payment_method).await?;
+            if let Some(code) = sandbox::refund_refusal(&asked.payment_method) {
+                return Err(CancelChargeError::Refused(code.to_owned()));
+            }
+            self.fail_first(order_id, refund_key, sandbox::refund_failures(&asked.payment_method)).await?;
             let request = RefundRequest { idempotency_key: refund_key, order_id, charge_key, amount };
             if let Some(refund) = self.make(&request).await? {
                 return Ok(Some((payment, refund)));
@@ -121,7 +130,11 @@ impl Payments for DynamoPayments {
             if asked.currency != request.amount.currency() || refundable < request.amount.amount() {
                 return Err(RefundError::TooMuch);
             }
-            self.fail_as_asked(request.order_id, request.idempotency_key, &asked.payment_method).await?;
+            if let Some(code) = sandbox::refund_refusal(&asked.payment_method) {
+                return Err(RefundError::Refused(code.to_owned()));
+            }
+            let failures = sandbox::refund_failures(&asked.payment_method);
+            self.fail_first(request.order_id, request.idempotency_key, failures).await?;
             if let Some(refund) = self.make(request).await? {
                 return Ok(refund);
             }
@@ -161,19 +174,6 @@ impl DynamoPayments {
     fn refund_of(&self, row: RefundRow) -> Result<Refund, Unavailable> {
         let amount = self.money(row.amount, row.currency)?;
         Ok(Refund { transaction_id: row.transaction_id, amount, processed_at: row.processed_at })
-    }
-
-    /// Fails if the order asks for refunds that fail.
-    async fn fail_as_asked(
-        &self,
-        order_id: OrderId,
-        refund_key: Uuid,
-        payment_method: &PaymentMethod,
-    ) -> Result<(), Unavailable> {
-        if sandbox::refund_fails(payment_method) {
-            return Err(self.table.unavailable(sandbox::ASKED_TO_FAIL));
-        }
-        self.fail_first(order_id, refund_key, sandbox::refund_failures(payment_method)).await
     }
 
     /// Fails as often as this under the key, then never again. The calls are counted where every caller sees them.

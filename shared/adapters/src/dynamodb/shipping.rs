@@ -81,7 +81,7 @@ impl Shipping for DynamoShipping {
         let row = ShipmentRow { idempotency_key: shipment_key, order_id, kept: false, state: State::Cancelled };
         let first = self.table.put_new(&row).await?.unwrap_or(row);
         match first.state {
-            State::Created(_) if first.kept => Err(self.table.unavailable(sandbox::ASKED_TO_FAIL).into()),
+            State::Created(_) if first.kept => Err(TakeBackError::Refused(sandbox::PARCEL_KEPT.to_owned())),
             State::Created(_) => self.take_back(shipment_key).await,
             State::Delivered { delivered_at, .. } => Err(TakeBackError::Delivered(delivered_at)),
             State::Refused { .. } | State::Cancelled => Ok(()),
