@@ -113,7 +113,7 @@ async fn an_undo_that_goes_on_failing_asks_for_a_person_who_lets_it_go_on() {
     cancel(&service, "customer-1", &id).await.expect(202);
     let stuck = service.await_status("customer-1", &id, &["cancelled", "needs_attention"]).await.body;
     assert_eq!(stuck["status"], "needs_attention");
-    let asked = json!({"step": "refund-payment", "reason": "Unavailable", "interrupted": "cancelling"});
+    let asked = json!({"step": "refund-payment", "reason": "RequestRefused", "interrupted": "cancelling"});
     assert_eq!(stuck["attention"], asked);
     assert_eq!(stuck["payment"]["status"], "completed");
     assert_eq!(service.execution(&format!("{id}-undo")).await.status.as_str(), "FAILED");

@@ -121,7 +121,7 @@ async fn a_parcel_that_the_carrier_keeps_asks_for_a_person_before_any_money_goes
     asked.assert_fulfilled().await;
     let stuck = asked.cancel().await;
     assert_eq!(stuck["status"], "needs_attention");
-    let attention = json!({"step": "cancel-shipment", "reason": "Unavailable", "interrupted": "cancelling"});
+    let attention = json!({"step": "cancel-shipment", "reason": "RequestRefused", "interrupted": "cancelling"});
     assert_eq!(stuck["attention"], attention);
     assert_eq!(stuck["shipment"]["status"], "created");
     assert_eq!(asked.books().await, [("charge".to_owned(), 3998)]);

@@ -29,11 +29,12 @@ use application::event_store::{BoxError, Unavailable};
 use aws_sdk_dynamodb::{
     Client,
     operation::{
-        put_item::PutItemError, query::builders::QueryFluentBuilder, transact_write_items::TransactWriteItemsError,
+        put_item::PutItemError, query::builders::QueryFluentBuilder, transact_get_items::TransactGetItemsError,
+        transact_write_items::TransactWriteItemsError,
     },
     types::{
-        AttributeValue, CancellationReason, DeleteRequest, KeysAndAttributes, ReturnValuesOnConditionCheckFailure,
-        TransactWriteItem, WriteRequest,
+        AttributeValue, CancellationReason, DeleteRequest, Get, KeysAndAttributes, ReturnValuesOnConditionCheckFailure,
+        TransactGetItem, TransactWriteItem, WriteRequest,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -60,7 +61,8 @@ enum Transacted {
     Done,
     /// Nothing was written: a condition did not hold, or others were writing the same items.
     ///
-    /// One reason per action. Nothing promises that every condition that does not hold is among them.
+    /// One reason per action. Nothing promises that every condition that does not hold is among them; what holds of several
+    /// items, [`Table::at_one_moment`] says.
     Cancelled(Vec<CancellationReason>),
 }
 
@@ -114,6 +116,40 @@ impl Table {
             }
         }
         Ok(rows)
+    }
+
+    /// The items under up to 100 distinct keys as they were at one moment, in the order of the keys.
+    ///
+    /// Of a transaction, this sees everything or nothing. Any other reads, one after the other or many in one call, may see
+    /// the one half of it and not the other.
+    async fn at_one_moment(&self, keys: Vec<Item>) -> Result<Vec<Option<Item>>, Unavailable> {
+        let count = keys.len();
+        let get = |key| {
+            let get = Get::builder().table_name(&self.name).set_key(Some(key)).build();
+            Ok(TransactGetItem::builder().get(get.map_err(|error| self.unavailable(error))?).build())
+        };
+        let gets = keys.into_iter().map(get).collect::<Result<Vec<_>, Unavailable>>()?;
+        let mut backoff = Backoff::new();
+        loop {
+            let error = match self.client.transact_get_items().set_transact_items(Some(gets.clone())).send().await {
+                Ok(answer) => {
+                    let answers = answer.responses.unwrap_or_default();
+                    if answers.len() != count {
+                        return Err(self.unavailable(format!("{} answers for {count} keys", answers.len())));
+                    }
+                    return Ok(answers.into_iter().map(|answer| answer.item.filter(|item| !item.is_empty())).collect());
+                }
+                Err(error) => error,
+            };
+            match error.as_service_error() {
+                Some(TransactGetItemsError::TransactionCanceledException(cancelled))
+                    if cancelled.cancellation_reasons().iter().all(may_pass) =>
+                {
+                    backoff.pause().await.map_err(|error| self.unavailable(error))?;
+                }
+                _ => return Err(self.unavailable(error)),
+            }
+        }
     }
 
     /// A strongly consistent query for a partition, in the order of its sort keys.

@@ -30,11 +30,11 @@ use crate::{
         AppendError, Appended, Beginning, Commit, EventLog, EventStore, LogPage, Segment, StreamId, Unavailable,
     },
     ports::{
-        Catalogue, ChargeCancellation, ChargeError, ChargeRequest, Counters, CustomerOrders, DeliveryError, Entry,
-        EventBus, ExecutionState, Fulfilment, FulfilmentInput, Index, Inventory, LedgerEntry, Notification,
-        Notifications, OpenOrders, OrderViews, Payments, Position, Posting, PublishError, PublishedEvent, RefundError,
-        RefundRequest, ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping, Snapshot, Snapshots,
-        Standing, StockLine, TakeBackError,
+        CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest, Counters, CustomerOrders,
+        DeliveryError, Entry, EventBus, ExecutionState, Fulfilment, FulfilmentInput, Index, Inventory, LedgerEntry,
+        Notification, Notifications, OpenOrders, OrderViews, Payments, Position, Posting, PublishError, PublishedEvent,
+        RefundError, RefundRequest, ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping, Snapshot,
+        Snapshots, Standing, StockLine, TakeBackError,
     },
     sandbox,
 };
@@ -344,7 +344,7 @@ impl MemoryPayments {
         if first == request { answer.clone().map_err(ChargeError::Declined) } else { Err(ChargeError::KeyReused) }
     }
 
-    fn try_cancel(&self, cancellation: &ChargeCancellation) -> Result<Option<(Payment, Refund)>, Unavailable> {
+    fn try_cancel(&self, cancellation: &ChargeCancellation) -> Result<Option<(Payment, Refund)>, CancelChargeError> {
         let ChargeCancellation { order_id, charge_key, refund_key } = *cancellation;
         let payment = match self.charges.lock().unwrap().get(&charge_key) {
             Some((_, Ok(payment))) => payment.clone(),
@@ -362,8 +362,9 @@ impl MemoryPayments {
         let request = RefundRequest { idempotency_key: refund_key, order_id, charge_key, amount };
         match self.try_refund_of(&request) {
             Ok(refund) => Ok(Some((payment, refund))),
-            Err(RefundError::Unavailable(error)) => Err(error),
-            Err(_) => Err(unavailable("the payment provider")),
+            Err(RefundError::Refused(code)) => Err(CancelChargeError::Refused(code)),
+            Err(RefundError::Unavailable(error)) => Err(error.into()),
+            Err(_) => Err(unavailable("the payment provider").into()),
         }
     }
 
@@ -375,26 +376,22 @@ impl MemoryPayments {
     }
 
     fn try_refund_of(&self, request: &RefundRequest) -> Result<Refund, RefundError> {
-        let payment_method = match self.charges.lock().unwrap().get(&request.charge_key) {
-            Some((charge, Ok(_))) => charge.payment_method.clone(),
-            Some((_, Err(_))) | None => return Err(RefundError::NoCharge),
-        };
-        if sandbox::refund_fails(&payment_method) {
-            return Err(asked_to_fail("the payment provider").into());
-        }
-        self.fail_first(request.idempotency_key, sandbox::refund_failures(&payment_method))?;
         let charges = self.charges.lock().unwrap();
         let mut refunds = self.refunds.lock().unwrap();
         if let Some((first, refund)) = refunds.get(&request.idempotency_key) {
             return if first == request { Ok(refund.clone()) } else { Err(RefundError::KeyReused) };
         }
-        let Some((_, Ok(payment))) = charges.get(&request.charge_key) else { return Err(RefundError::NoCharge) };
+        let Some((charge, Ok(payment))) = charges.get(&request.charge_key) else { return Err(RefundError::NoCharge) };
         refunds
             .values()
             .filter(|(refund, _)| refund.charge_key == request.charge_key)
             .try_fold(payment.amount, |left, (refund, _)| left.minus(refund.amount))
             .and_then(|left| left.minus(request.amount))
             .map_err(|_| RefundError::TooMuch)?;
+        if let Some(code) = sandbox::refund_refusal(&charge.payment_method) {
+            return Err(RefundError::Refused(code.to_owned()));
+        }
+        self.fail_first(request.idempotency_key, sandbox::refund_failures(&charge.payment_method))?;
         let refund = Refund {
             transaction_id: TransactionId(format!("re_{}", request.idempotency_key.simple())),
             amount: request.amount,
@@ -410,7 +407,10 @@ impl Payments for MemoryPayments {
         self.faults.around("the payment provider", || self.try_charge(request)).await?
     }
 
-    async fn cancel_charge(&self, cancellation: &ChargeCancellation) -> Result<Option<(Payment, Refund)>, Unavailable> {
+    async fn cancel_charge(
+        &self,
+        cancellation: &ChargeCancellation,
+    ) -> Result<Option<(Payment, Refund)>, CancelChargeError> {
         self.faults.around("the payment provider", || self.try_cancel(cancellation)).await?
     }
 
@@ -486,7 +486,7 @@ impl MemoryShipping {
             return Err(TakeBackError::Delivered(*at));
         }
         if self.kept.lock().unwrap().contains(&shipment_key) {
-            return Err(asked_to_fail("the carrier").into());
+            return Err(TakeBackError::Refused(sandbox::PARCEL_KEPT.to_owned()));
         }
         // What was refused stays refused.
         if !matches!(shipments.get(&shipment_key), Some(Err(_))) {

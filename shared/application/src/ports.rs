@@ -2,6 +2,9 @@
 //! `conformance` holds the in-memory ones and the adapters to it.
 //!
 //! [`Unavailable`] always means: it may have happened or not. Calling again with the same key MUST be safe.
+//!
+//! Any other error is a refusal, and people and events rest on it. It MUST be true of one moment, in which the call had had no
+//! effect under its key: what another attempt of the same call brings about meanwhile is never refused.
 
 use std::{collections::BTreeMap, future::Future};
 
@@ -102,6 +105,17 @@ pub struct ChargeCancellation {
     pub refund_key: Uuid,
 }
 
+/// Why a charge is neither given back nor barred.
+#[derive(Debug, thiserror::Error)]
+pub enum CancelChargeError {
+    /// What refunds have left of the charge stays with the provider, and asking again is no use until somebody has acted:
+    /// only a person can decide what becomes of it.
+    #[error("the payment provider refused to give the charge back: {0}")]
+    Refused(String),
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
 /// Give this much of an order's charges back, once per key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefundRequest {
@@ -121,6 +135,9 @@ pub enum RefundError {
     TooMuch,
     #[error("the idempotency key was used before, for another refund")]
     KeyReused,
+    /// Asking again is no use until somebody has acted: only a person can decide what becomes of the refund.
+    #[error("the payment provider refused the refund: {0}")]
+    Refused(String),
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
@@ -146,9 +163,10 @@ pub trait Payments: Send + Sync {
     fn cancel_charge(
         &self,
         cancellation: &ChargeCancellation,
-    ) -> impl Future<Output = Result<Option<(Payment, Refund)>, Unavailable>> + Send;
+    ) -> impl Future<Output = Result<Option<(Payment, Refund)>, CancelChargeError>> + Send;
 
-    /// MUST refund once per key, and never more in all than was charged.
+    /// MUST refund once per key, and never more in all than was charged. What is [`RefundError::TooMuch`] once MUST stay so:
+    /// the same call again never refunds after all.
     fn refund(&self, request: &RefundRequest) -> impl Future<Output = Result<Refund, RefundError>> + Send;
 
     /// The refund under this key, if it was made.
@@ -187,6 +205,10 @@ pub enum ShipmentError {
 pub enum TakeBackError {
     #[error("the parcel has arrived")]
     Delivered(DateTime<Utc>),
+    /// The parcel stays under way, and asking again is no use until somebody has acted: only a person can decide what
+    /// becomes of it.
+    #[error("the carrier refused to give the parcel back: {0}")]
+    Refused(String),
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }

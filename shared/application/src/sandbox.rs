@@ -22,9 +22,9 @@ pub fn decline_code(payment_method: &PaymentMethod) -> Option<&'static str> {
     }
 }
 
-/// Whether this payment method asks for refunds that go on failing.
-pub fn refund_fails(payment_method: &PaymentMethod) -> bool {
-    payment_method.as_str() == "pm_refund_fails"
+/// The code of the refusal of every refund that this payment method asks for; `None` when refunds go through.
+pub fn refund_refusal(payment_method: &PaymentMethod) -> Option<&'static str> {
+    (payment_method.as_str() == "pm_refund_fails").then_some("refund_not_possible")
 }
 
 /// How many calls for a charge fail without effect before one is heard.
@@ -57,7 +57,10 @@ pub fn shipment_times_out(address: &ShippingAddress) -> bool {
     address.postal_code.as_str() == "SANDBOX-TIMEOUT"
 }
 
-/// Whether the carrier keeps the parcel, so that its cancellation goes on failing.
+/// The code of the refusal to give a parcel back that the carrier keeps.
+pub const PARCEL_KEPT: &str = "parcel_kept";
+
+/// Whether the carrier keeps the parcel, so that it refuses to give it back.
 pub fn shipment_is_kept(address: &ShippingAddress) -> bool {
     address.postal_code.as_str() == "SANDBOX-KEEP"
 }

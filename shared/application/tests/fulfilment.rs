@@ -29,8 +29,8 @@ use application::{
     ledger::ledger,
     memory::{Fault, MemoryPayments},
     ports::{
-        Catalogue, ChargeCancellation, ChargeError, ChargeRequest, FulfilmentInput, LedgerEntry, Payments, RefundError,
-        RefundRequest,
+        CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest, FulfilmentInput, LedgerEntry,
+        Payments, RefundError, RefundRequest,
     },
 };
 use domain::{
@@ -199,13 +199,13 @@ async fn stop_once(
 }
 
 #[tokio::test]
-async fn an_undo_that_goes_on_failing_leaves_a_flag_and_not_a_lie() {
+async fn an_undo_that_is_refused_leaves_a_flag_and_not_a_lie() {
     let (shop, id) = (Shop::with_stock(10).await, order_id());
     shop.place(id, "pm_refund_fails").await.unwrap();
     shop.fulfil(id, 1).await.unwrap();
     shop.cancel(id).await.unwrap();
     let refused = shop.undo(id, 1).await.unwrap_err();
-    assert_eq!(refused.error_type(), "Unavailable");
+    assert_eq!(refused.error_type(), "RequestRefused");
     for _ in 0..2 {
         shop.flag(id, "refund-payment", refused.error_type()).await.unwrap();
     }
@@ -281,7 +281,8 @@ async fn a_parcel_that_the_carrier_keeps_asks_for_a_person_before_any_money_goes
     shop.fulfil(id, 1).await.unwrap();
     assert_fulfilled(&shop, id).await;
     shop.cancel(id).await.unwrap();
-    let refused = insist(&shop, id, Step::CancelShipment).await.unwrap_err();
+    let refused = shop.run(Step::CancelShipment, id).await.unwrap_err();
+    assert_eq!(refused.error_type(), "RequestRefused");
     shop.flag(id, "cancel-shipment", refused.error_type()).await.unwrap();
     assert!(matches!(shop.order(id).await.course, Course::Undoing(..)));
     assert_eq!(shop.event_types(id).await[5..], ["OrderCancelRequested", "OrderFlagged"]);
@@ -399,10 +400,12 @@ async fn a_cancel_gives_back_what_refunds_have_left() {
 }
 
 #[tokio::test]
-async fn a_refund_that_goes_on_failing_is_flagged_and_goes_on_or_is_given_up() {
+async fn a_refund_that_only_a_person_can_decide_on_stays_open_until_one_has() {
     let (shop, id) = confirmed("pm_refund_fails", "200001").await;
     shop.request_refund(id, "a refund", 1000).await.unwrap();
-    let stuck = insist(&shop, id, Step::IssueRefund).await.unwrap_err();
+    let stuck = shop.run(Step::IssueRefund, id).await.unwrap_err();
+    assert_eq!(stuck.error_type(), "RequestRefused");
+    assert_eq!(shop.event_types(id).await.last().map(String::as_str), Some("RefundRequested"));
     shop.flag(id, "issue-refund", stuck.error_type()).await.unwrap();
     shop.resume(id).await.unwrap();
     assert!(matches!(shop.events(id).await.last(), Some(OrderEvent::FulfilmentResumed(resumed)) if resumed.refund));
@@ -559,7 +562,10 @@ impl Payments for Mistaken<'_> {
         self.payments.charge(request).await
     }
 
-    async fn cancel_charge(&self, cancellation: &ChargeCancellation) -> Result<Option<(Payment, Refund)>, Unavailable> {
+    async fn cancel_charge(
+        &self,
+        cancellation: &ChargeCancellation,
+    ) -> Result<Option<(Payment, Refund)>, CancelChargeError> {
         self.payments.cancel_charge(cancellation).await
     }
 

@@ -17,13 +17,13 @@ use aws_sdk_dynamodb::{
     },
     error::BoxError,
 };
-use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture};
 use aws_smithy_types::{
     body::SdkBody,
     config_bag::{Storable, StoreReplace},
 };
 use dynoxide::{
-    AttributeValue, Database, DynoxideError, ImportOptions, Item,
+    AttributeValue, Database, ImportOptions, Item,
     types::{TRANSACTIONAL_CAPACITY_FACTOR, item_size, write_capacity_units},
 };
 use serde::Deserialize;
@@ -35,6 +35,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 #[expect(dead_code, reason = "the adapters' tests need more of it")]
 mod support;
 
+use support::{InProcess, client_over, operation};
 pub(crate) use support::{EVENTS, INDEX, ORDERS, SNAPSHOTS, create_orders_table, create_table};
 
 /// A database with the service's tables, and its server.
@@ -78,20 +79,14 @@ impl LocalDynamo {
     /// The SDK without HTTP, for loading: the product's own code writes the items, whatever they look like this week, and
     /// only the way is shorter.
     pub(crate) fn loading_client(&self) -> Client {
-        self.client_over(InProcess { database: self.database.clone() })
+        client_over(self.config(), InProcess(self.database.clone()))
     }
 
     /// The SDK without HTTP and without the database, for loading the views: a transaction for each of them costs the database
     /// the more, the more it has.
     pub(crate) fn collecting_client(&self) -> (Client, Collected) {
         let collected = Collected::default();
-        (self.client_over(collected.clone()), collected)
-    }
-
-    fn client_over(&self, connector: impl HttpConnector + 'static) -> Client {
-        let connector = SharedHttpConnector::new(connector);
-        let http_client = http_client_fn(move |_, _| connector.clone());
-        Client::from_conf(self.config().http_client(http_client).build())
+        (client_over(self.config(), collected.clone()), collected)
     }
 }
 
@@ -307,53 +302,5 @@ impl HttpConnector for Collected {
         let body = serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap();
         let answer = self.answer(operation(&request), &body).to_string().into_bytes();
         HttpConnectorFuture::ready(Ok(HttpResponse::new(200.try_into().unwrap(), SdkBody::from(answer))))
-    }
-}
-
-fn operation(request: &HttpRequest) -> &str {
-    request.headers().get("x-amz-target").and_then(|target| target.rsplit('.').next()).unwrap_or_default()
-}
-
-/// Answers the SDK's requests from the database itself.
-struct InProcess {
-    database: Database,
-}
-
-impl std::fmt::Debug for InProcess {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("InProcess")
-    }
-}
-
-impl HttpConnector for InProcess {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let body = request.body().bytes().unwrap_or_default();
-        let (status, answer) = match self.answer(operation(&request), body) {
-            Ok(answer) => (200, answer),
-            Err(error) => (error.status_code(), error.to_json().into_bytes()),
-        };
-        HttpConnectorFuture::ready(Ok(HttpResponse::new(status.try_into().unwrap(), SdkBody::from(answer))))
-    }
-}
-
-impl InProcess {
-    fn answer(&self, operation: &str, body: &[u8]) -> Result<Vec<u8>, DynoxideError> {
-        macro_rules! answer {
-            ($method:ident) => {
-                serde_json::to_vec(&self.database.$method(serde_json::from_slice(body).unwrap())?).unwrap()
-            };
-        }
-        Ok(match operation {
-            "BatchGetItem" => answer!(batch_get_item),
-            "BatchWriteItem" => answer!(batch_write_item),
-            "DeleteItem" => answer!(delete_item),
-            "GetItem" => answer!(get_item),
-            "PutItem" => answer!(put_item),
-            "Query" => answer!(query),
-            "Scan" => answer!(scan),
-            "TransactWriteItems" => answer!(transact_write_items),
-            "UpdateItem" => answer!(update_item),
-            _ => return Err(DynoxideError::ValidationException(format!("{operation} is not needed for loading"))),
-        })
     }
 }

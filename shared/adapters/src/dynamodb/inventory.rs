@@ -13,7 +13,7 @@ use application::{
 use aws_sdk_dynamodb::{
     Client,
     operation::update_item::UpdateItemError,
-    types::{CancellationReason, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update},
+    types::{Put, ReturnValue, TransactWriteItem, Update},
 };
 use domain::{
     ids::{OrderId, ProductId, ReservationId},
@@ -25,7 +25,7 @@ use domain::{
 use iso_currency::Currency;
 use serde::{Deserialize, Serialize};
 
-use super::{Backoff, CONDITION_FAILED, Item, Table, Transacted, json_text, number, text};
+use super::{Backoff, Item, Table, Transacted, json_text, number, text};
 
 /// A transaction holds 100 actions, and one of them is the reservation's.
 const LINES_PER_TRANSACTION: usize = 99;
@@ -99,15 +99,13 @@ impl Inventory for DynamoInventory {
                     State::Reserving => row.with_less_held(State::Reserving, State::Reserving),
                 },
             };
-            let short = match self.step(stored.as_ref(), &next).await? {
-                Step::Done => {
-                    stored = Some(next);
-                    continue;
-                }
-                Step::Refused(short) => short,
-            };
-            // The refusal may leave out that this order has a reservation by now, whose stock is no shortage.
-            let now = self.reservation(order_id).await?;
+            if self.step(stored.as_ref(), &next).await? {
+                stored = Some(next);
+                continue;
+            }
+            // What the refusal says of the stock may be what another attempt of this very order has taken.
+            let taken = next.moved_since(stored.as_ref()).filter(|_| shortages.is_empty()).unwrap_or_default();
+            let (now, short) = self.standing(order_id, taken).await?;
             if now != stored {
                 stored = now;
                 shortages.clear();
@@ -133,52 +131,58 @@ impl Inventory for DynamoInventory {
                 Some(row) => row.with_less_held(State::Releasing, State::Released),
                 None => ReservationRow::new(order_id, Vec::new(), State::Released),
             };
-            match self.step(stored.as_ref(), &next).await? {
-                Step::Done => stored = Some(next),
-                Step::Refused(_) => {
-                    backoff.pause().await.map_err(|error| self.table.unavailable(error))?;
-                    stored = self.reservation(order_id).await?;
-                }
+            if self.step(stored.as_ref(), &next).await? {
+                stored = Some(next);
+            } else {
+                backoff.pause().await.map_err(|error| self.table.unavailable(error))?;
+                stored = self.reservation(order_id).await?;
             }
         }
     }
 }
 
-/// What became of one transaction on a reservation.
-enum Step {
-    Done,
-    /// Nothing was written. The shortages are those that the refusal names; none when others were in the way.
-    Refused(Vec<Shortage>),
-}
-
 impl DynamoInventory {
     async fn reservation(&self, order_id: OrderId) -> Result<Option<ReservationRow>, Unavailable> {
-        self.table.get(HashMap::from([("id".to_owned(), text(reservation_key(order_id)))])).await
+        self.table.get(reservation_key(order_id)).await
     }
 
-    /// Replaces the reservation `from` by `to`, and moves the stock of the lines in which their `held` differ.
-    async fn step(&self, from: Option<&ReservationRow>, to: &ReservationRow) -> Result<Step, Unavailable> {
-        let held = from.map_or(0, |row| row.held);
-        let taking = to.held > held;
+    /// The order's reservation and the shortages in these lines, at one moment. A product that is not there has nothing
+    /// available.
+    async fn standing(
+        &self,
+        order_id: OrderId,
+        lines: &[StockLine],
+    ) -> Result<(Option<ReservationRow>, Vec<Shortage>), Unavailable> {
+        let products = lines.iter().map(|line| product_key(&line.product_id));
+        let keys = std::iter::once(reservation_key(order_id)).chain(products).collect();
+        let mut items = self.table.at_one_moment(keys).await?.into_iter();
+        let reservation = items.next().flatten().map(|item| self.table.row(item)).transpose()?;
+        let mut short = Vec::new();
+        for (line, product) in lines.iter().zip(items) {
+            let stock = product.map(|item| self.table.row::<StockRow>(item)).transpose()?.map_or(0, |row| row.stock);
+            if stock < line.quantity.get().into() {
+                short.push(Shortage {
+                    product_id: line.product_id.clone(),
+                    requested: line.quantity.get(),
+                    available: orderable(stock),
+                });
+            }
+        }
+        Ok((reservation, short))
+    }
+
+    /// Replaces the reservation `from` by `to`, and moves the stock of the lines in which their `held` differ. Answers
+    /// whether it did: nothing is written when somebody was faster, was in the way, or too little is there.
+    async fn step(&self, from: Option<&ReservationRow>, to: &ReservationRow) -> Result<bool, Unavailable> {
+        let taking = to.held > from.map_or(0, |row| row.held);
         let moved = to
-            .lines
-            .get(held.min(to.held)..held.max(to.held))
+            .moved_since(from)
             .ok_or_else(|| self.table.unavailable(format!("{} holds more lines than it has", to.id)))?;
         let mut actions = vec![self.replace(from, to)?];
         for line in moved {
             actions.push(if taking { self.take(line)? } else { self.give_back(line)? });
         }
-        let reasons = match self.table.transact(actions).await? {
-            Transacted::Done => return Ok(Step::Done),
-            Transacted::Cancelled(reasons) => reasons,
-        };
-        let mut reasons = reasons.iter();
-        if reasons.next().is_some_and(|reason| !matches!(reason.code(), None | Some("None"))) {
-            // The reservation itself was in the way, so what is short may be what this very order holds.
-            return Ok(Step::Refused(Vec::new()));
-        }
-        let short = reasons.zip(moved).filter(|(reason, _)| reason.code() == Some(CONDITION_FAILED));
-        Ok(Step::Refused(short.map(|(reason, line)| self.shortage(reason, line)).collect::<Result<_, _>>()?))
+        Ok(matches!(self.table.transact(actions).await?, Transacted::Done))
     }
 
     fn replace(&self, from: Option<&ReservationRow>, to: &ReservationRow) -> Result<TransactWriteItem, Unavailable> {
@@ -201,7 +205,6 @@ impl DynamoInventory {
             .update_expression("SET stock = stock - :quantity")
             .condition_expression("stock >= :quantity")
             .expression_attribute_values(":quantity", number(line.quantity.get()))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .build()
             .map_err(|error| self.table.unavailable(error))?;
         Ok(TransactWriteItem::builder().update(update).build())
@@ -217,27 +220,18 @@ impl DynamoInventory {
             .map_err(|error| self.table.unavailable(error))?;
         Ok(TransactWriteItem::builder().update(update).build())
     }
-
-    /// A product that is not there has nothing available.
-    fn shortage(&self, reason: &CancellationReason, line: &StockLine) -> Result<Shortage, Unavailable> {
-        let available = match &reason.item {
-            Some(item) => self.table.row::<StockRow>(item.clone())?.stock,
-            None => 0,
-        };
-        Ok(Shortage {
-            product_id: line.product_id.clone(),
-            requested: line.quantity.get(),
-            available: orderable(available),
-        })
-    }
 }
 
 fn reservation(order_id: OrderId) -> Reservation {
     Reservation { reservation_id: ReservationId(format!("res_{order_id}")) }
 }
 
-fn reservation_key(order_id: OrderId) -> String {
+fn reservation_id(order_id: OrderId) -> String {
     format!("reservation#{order_id}")
+}
+
+fn reservation_key(order_id: OrderId) -> Item {
+    HashMap::from([("id".to_owned(), text(reservation_id(order_id)))])
 }
 
 const PRODUCT: &str = "product#";
@@ -275,13 +269,19 @@ enum State {
 
 impl ReservationRow {
     fn new(order_id: OrderId, lines: Vec<StockLine>, state: State) -> Self {
-        Self { id: reservation_key(order_id), lines, held: 0, state }
+        Self { id: reservation_id(order_id), lines, held: 0, state }
     }
 
     fn with_more_held(&self) -> Self {
         let held = self.lines.len().min(self.held.saturating_add(LINES_PER_TRANSACTION));
         let state = if held == self.lines.len() { State::Reserved } else { State::Reserving };
         Self { held, state, ..self.clone() }
+    }
+
+    /// The lines that one of both holds and the other does not; `None` when one holds more lines than there are.
+    fn moved_since(&self, from: Option<&Self>) -> Option<&[StockLine]> {
+        let held = from.map_or(0, |row| row.held);
+        self.lines.get(held.min(self.held)..held.max(self.held))
     }
 
     fn with_less_held(&self, until_then: State, at_last: State) -> Self {
@@ -312,7 +312,7 @@ impl ProductRow {
     }
 }
 
-/// What a refused action shows of the product.
+/// What a shortage is about.
 #[derive(Debug, Deserialize)]
 struct StockRow {
     stock: u64,

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use application::{
     event_store::Unavailable,
-    ports::{ChargeCancellation, ChargeError, ChargeRequest, LedgerEntry, Payments, RefundError, RefundRequest},
+    ports::{
+        CancelChargeError, ChargeCancellation, ChargeError, ChargeRequest, LedgerEntry, Payments, RefundError,
+        RefundRequest,
+    },
     sandbox,
 };
 use aws_sdk_dynamodb::{
@@ -73,46 +76,70 @@ impl Payments for DynamoPayments {
         }
     }
 
-    async fn cancel_charge(&self, cancellation: &ChargeCancellation) -> Result<Option<(Payment, Refund)>, Unavailable> {
+    async fn cancel_charge(
+        &self,
+        cancellation: &ChargeCancellation,
+    ) -> Result<Option<(Payment, Refund)>, CancelChargeError> {
         let ChargeCancellation { order_id, charge_key, refund_key } = *cancellation;
         let mut backoff = Backoff::new();
         loop {
-            // Mostly there is a charge, and a read is never in the way of a refund of it.
-            let charge = match self.table.get(key(order_id, &charge_entry(charge_key))).await? {
-                Some(charge) => Some(charge),
-                None => self.table.put_new(&ChargeRow::cancelled(order_id, charge_key, Utc::now())).await?,
+            let (charge, refund) = self.entries(order_id, charge_key, refund_key).await?;
+            let Some(ChargeRow { processed_at, outcome, .. }) = charge else {
+                let barred = ChargeRow::cancelled(order_id, charge_key, Utc::now());
+                match self.table.put_new(&barred).await? {
+                    None => return Ok(None),
+                    // It has come meanwhile, and stays.
+                    Some(_) => continue,
+                }
             };
-            let Some(ChargeRow {
-                outcome: Outcome::Completed { asked, transaction_id, refundable }, processed_at, ..
-            }) = charge
-            else {
-                return Ok(None);
-            };
+            let Outcome::Completed { asked, transaction_id, refundable } = outcome else { return Ok(None) };
             let payment = Payment { transaction_id, amount: self.money(asked.amount, asked.currency)?, processed_at };
+            if let Some(refund) = refund {
+                return Ok(Some((payment, self.refund_of(refund)?)));
+            }
             let amount = self.money(refundable, asked.currency)?;
             if amount.amount() == 0 {
-                let earlier = self.refunded(order_id, refund_key).await?;
-                return Ok(earlier.map(|refund| (payment, refund)));
+                return Ok(None);
             }
-            self.fail_as_asked(order_id, refund_key, &asked.payment_method).await?;
+            if let Some(code) = sandbox::refund_refusal(&asked.payment_method) {
+                return Err(CancelChargeError::Refused(code.to_owned()));
+            }
+            self.fail_first(order_id, refund_key, sandbox::refund_failures(&asked.payment_method)).await?;
             let request = RefundRequest { idempotency_key: refund_key, order_id, charge_key, amount };
-            match self.make(&request).await {
-                Ok(refund) => return Ok(Some((payment, self.refund_of(refund)?))),
-                // Another refund has taken its part meanwhile, or an earlier try of this one was heard after all.
-                Err(RefundError::TooMuch) => backoff.pause().await.map_err(|error| self.table.unavailable(error))?,
-                Err(RefundError::Unavailable(error)) => return Err(error),
-                Err(refusal) => return Err(self.table.unavailable(refusal)),
+            if let Some(refund) = self.make(&request).await? {
+                return Ok(Some((payment, refund)));
             }
+            backoff.pause().await.map_err(|error| self.table.unavailable(error))?;
         }
     }
 
     async fn refund(&self, request: &RefundRequest) -> Result<Refund, RefundError> {
-        let charge = self.table.get::<ChargeRow>(key(request.order_id, &charge_entry(request.charge_key))).await?;
-        let Some(ChargeRow { outcome: Outcome::Completed { asked, .. }, .. }) = charge else {
-            return Err(RefundError::NoCharge);
-        };
-        self.fail_as_asked(request.order_id, request.idempotency_key, &asked.payment_method).await?;
-        Ok(self.refund_of(self.make(request).await?)?)
+        let mut backoff = Backoff::new();
+        loop {
+            let (charge, earlier) = self.entries(request.order_id, request.charge_key, request.idempotency_key).await?;
+            if let Some(earlier) = earlier {
+                return if earlier.is_for(request) {
+                    Ok(self.refund_of(earlier)?)
+                } else {
+                    Err(RefundError::KeyReused)
+                };
+            }
+            let Some(ChargeRow { outcome: Outcome::Completed { asked, refundable, .. }, .. }) = charge else {
+                return Err(RefundError::NoCharge);
+            };
+            if asked.currency != request.amount.currency() || refundable < request.amount.amount() {
+                return Err(RefundError::TooMuch);
+            }
+            if let Some(code) = sandbox::refund_refusal(&asked.payment_method) {
+                return Err(RefundError::Refused(code.to_owned()));
+            }
+            let failures = sandbox::refund_failures(&asked.payment_method);
+            self.fail_first(request.order_id, request.idempotency_key, failures).await?;
+            if let Some(refund) = self.make(request).await? {
+                return Ok(refund);
+            }
+            backoff.pause().await.map_err(|error| self.table.unavailable(error))?;
+        }
     }
 
     async fn refunded(&self, order_id: OrderId, refund_key: Uuid) -> Result<Option<Refund>, Unavailable> {
@@ -149,19 +176,6 @@ impl DynamoPayments {
         Ok(Refund { transaction_id: row.transaction_id, amount, processed_at: row.processed_at })
     }
 
-    /// Fails if the order asks for refunds that fail.
-    async fn fail_as_asked(
-        &self,
-        order_id: OrderId,
-        refund_key: Uuid,
-        payment_method: &PaymentMethod,
-    ) -> Result<(), Unavailable> {
-        if sandbox::refund_fails(payment_method) {
-            return Err(self.table.unavailable(sandbox::ASKED_TO_FAIL));
-        }
-        self.fail_first(order_id, refund_key, sandbox::refund_failures(payment_method)).await
-    }
-
     /// Fails as often as this under the key, then never again. The calls are counted where every caller sees them.
     async fn fail_first(&self, order_id: OrderId, asked_under: Uuid, failures: u64) -> Result<(), Unavailable> {
         if failures == 0 {
@@ -183,27 +197,26 @@ impl DynamoPayments {
         if attempts > failures { Ok(()) } else { Err(self.table.unavailable(sandbox::ASKED_TO_FAIL)) }
     }
 
-    /// Makes the refund, unless it was made before, and answers it as it is stored.
-    async fn make(&self, request: &RefundRequest) -> Result<RefundRow, RefundError> {
+    /// A charge and a refund of it at one moment: what is missing in the one may have gone to the other.
+    async fn entries(
+        &self,
+        order_id: OrderId,
+        charge_key: Uuid,
+        refund_key: Uuid,
+    ) -> Result<(Option<ChargeRow>, Option<RefundRow>), Unavailable> {
+        let keys = vec![key(order_id, &charge_entry(charge_key)), key(order_id, &refund_entry(refund_key))];
+        let mut items = self.table.at_one_moment(keys).await?.into_iter();
+        let charge = items.next().flatten().map(|item| self.table.row(item)).transpose()?;
+        let refund = items.next().flatten().map(|item| self.table.row(item)).transpose()?;
+        Ok((charge, refund))
+    }
+
+    /// Makes the refund; `None` when the entries are not what they were any more, or others are at them.
+    async fn make(&self, request: &RefundRequest) -> Result<Option<Refund>, Unavailable> {
         let row = RefundRow::new(request, Utc::now());
-        let mut backoff = Backoff::new();
-        loop {
-            match self.table.transact(self.refund_actions(request, &row)?).await? {
-                Transacted::Done => return Ok(row),
-                Transacted::Cancelled(_) => {}
-            }
-            // The reasons may leave out one that holds as well, so the entries themselves decide.
-            if let Some(first) = self.table.get::<RefundRow>(key(request.order_id, &row.entry)).await? {
-                return if first.is_for(request) { Ok(first) } else { Err(RefundError::KeyReused) };
-            }
-            let charge = self.table.get::<ChargeRow>(key(request.order_id, &charge_entry(request.charge_key))).await?;
-            let Some(ChargeRow { outcome: Outcome::Completed { asked, refundable, .. }, .. }) = charge else {
-                return Err(RefundError::NoCharge);
-            };
-            if asked.currency != request.amount.currency() || refundable < request.amount.amount() {
-                return Err(RefundError::TooMuch);
-            }
-            backoff.pause().await.map_err(|error| self.table.unavailable(error))?;
+        match self.table.transact(self.refund_actions(request, &row)?).await? {
+            Transacted::Done => Ok(Some(self.refund_of(row)?)),
+            Transacted::Cancelled(_) => Ok(None),
         }
     }
 

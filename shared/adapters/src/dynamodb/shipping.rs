@@ -58,12 +58,10 @@ impl DynamoShipping {
         let Some(UpdateItemError::ConditionalCheckFailedException(refusal)) = error.as_service_error() else {
             return Err(self.table.unavailable(error).into());
         };
-        // A shipment that was created once, and is not any more, has been cancelled or has arrived.
-        match refusal.item.clone().map(|item| self.table.row::<ShipmentRow>(item)).transpose()? {
-            Some(ShipmentRow { state: State::Delivered { delivered_at, .. }, .. }) => {
-                Err(TakeBackError::Delivered(delivered_at))
-            }
-            Some(_) | None => Ok(()),
+        match refusal.item.clone().map(|item| self.table.row::<ShipmentRow>(item)).transpose()?.map(|row| row.state) {
+            Some(State::Delivered { delivered_at, .. }) => Err(TakeBackError::Delivered(delivered_at)),
+            Some(State::Cancelled) => Ok(()),
+            Some(State::Created(_) | State::Refused { .. }) | None => Err(self.table.unavailable(error).into()),
         }
     }
 }
@@ -83,7 +81,7 @@ impl Shipping for DynamoShipping {
         let row = ShipmentRow { idempotency_key: shipment_key, order_id, kept: false, state: State::Cancelled };
         let first = self.table.put_new(&row).await?.unwrap_or(row);
         match first.state {
-            State::Created(_) if first.kept => Err(self.table.unavailable(sandbox::ASKED_TO_FAIL).into()),
+            State::Created(_) if first.kept => Err(TakeBackError::Refused(sandbox::PARCEL_KEPT.to_owned())),
             State::Created(_) => self.take_back(shipment_key).await,
             State::Delivered { delivered_at, .. } => Err(TakeBackError::Delivered(delivered_at)),
             State::Refused { .. } | State::Cancelled => Ok(()),

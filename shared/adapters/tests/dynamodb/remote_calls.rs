@@ -103,7 +103,7 @@ async fn place(
 
 #[tokio::test]
 async fn an_order_costs_one_read_of_the_catalogue_and_one_write_also_when_it_is_repeated() {
-    let (client, wire) = watched().await;
+    let (client, wire) = watched();
     let store = DynamoEventStore::new(client.clone(), EVENTS.to_owned());
     let catalogue = DynamoInventory::new(client, INVENTORY.to_owned());
     let products = stocked(&catalogue, 3).await;
@@ -117,14 +117,14 @@ async fn an_order_costs_one_read_of_the_catalogue_and_one_write_also_when_it_is_
 
 #[tokio::test]
 async fn an_order_view_costs_one_read() {
-    let (client, wire) = watched().await;
+    let (client, wire) = watched();
     DynamoOrderViews::new(client, ORDERS.to_owned(), 1).load(order_id()).await.unwrap();
     assert_eq!(wire.calls(), ["GetItem"]);
 }
 
 #[tokio::test]
 async fn a_reservation_costs_one_transaction() {
-    let (client, wire) = watched().await;
+    let (client, wire) = watched();
     let inventory = DynamoInventory::new(client, INVENTORY.to_owned());
     for count in [1, 3, 99] {
         let lines = lines(&stocked(&inventory, count).await);
@@ -136,7 +136,7 @@ async fn a_reservation_costs_one_transaction() {
 
 #[tokio::test]
 async fn a_reservation_of_more_lines_than_a_transaction_holds_costs_two() {
-    let (client, wire) = watched().await;
+    let (client, wire) = watched();
     let inventory = DynamoInventory::new(client, INVENTORY.to_owned());
     let lines = lines(&stocked(&inventory, 100).await);
     let order = order_id();
@@ -149,7 +149,7 @@ async fn a_reservation_of_more_lines_than_a_transaction_holds_costs_two() {
 
 #[tokio::test]
 async fn a_shortage_and_a_repeated_reservation_cost_one_read_more() {
-    let (client, wire) = watched().await;
+    let (client, wire) = watched();
     let inventory = DynamoInventory::new(client, INVENTORY.to_owned());
     let lines = lines(&stocked(&inventory, 1).await);
     let unknown = [StockLine { product_id: ProductId::parse("unknown").unwrap(), ..lines[0].clone() }];
@@ -157,14 +157,14 @@ async fn a_shortage_and_a_repeated_reservation_cost_one_read_more() {
     inventory.reserve(order, &lines).await.unwrap();
     wire.calls();
     inventory.reserve(order, &lines).await.unwrap();
-    assert_eq!(wire.calls(), ["TransactWriteItems", "GetItem"]);
+    assert_eq!(wire.calls(), ["TransactWriteItems", "TransactGetItems"]);
     inventory.reserve(order_id(), &unknown).await.unwrap_err();
-    assert_eq!(wire.calls(), ["TransactWriteItems", "GetItem"]);
+    assert_eq!(wire.calls(), ["TransactWriteItems", "TransactGetItems"]);
 }
 
 #[tokio::test]
 async fn a_charge_costs_one_write_also_when_it_is_repeated() {
-    let (client, wire) = watched().await;
+    let (client, wire) = watched();
     let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
     let request = charge();
     for _ in 0..2 {
@@ -175,7 +175,7 @@ async fn a_charge_costs_one_write_also_when_it_is_repeated() {
 
 #[tokio::test]
 async fn a_slow_charge_takes_two_seconds_and_one_write() {
-    let (client, wire) = watched().await;
+    let (client, wire) = watched();
     let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
     let started = std::time::Instant::now();
     let request = ChargeRequest { payment_method: PaymentMethod::parse("pm_slow").unwrap(), ..charge() };
@@ -186,7 +186,7 @@ async fn a_slow_charge_takes_two_seconds_and_one_write() {
 
 #[tokio::test]
 async fn a_call_that_the_sandbox_was_asked_to_fail_costs_one_write_to_count() {
-    let (client, wire) = watched().await;
+    let (client, wire) = watched();
     let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
     let request = ChargeRequest { payment_method: PaymentMethod::parse("pm_fails_twice").unwrap(), ..charge() };
     for _ in 0..2 {
@@ -207,8 +207,8 @@ fn charge() -> ChargeRequest {
 }
 
 #[tokio::test]
-async fn a_cancellation_of_a_charge_costs_a_read_and_a_write_and_another_read_when_it_is_repeated() {
-    let (client, wire) = watched().await;
+async fn a_cancellation_of_a_charge_costs_a_read_and_a_write_and_a_read_when_it_is_repeated() {
+    let (client, wire) = watched();
     let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
     let request = charge();
     let cancellation = ChargeCancellation {
@@ -220,18 +220,18 @@ async fn a_cancellation_of_a_charge_costs_a_read_and_a_write_and_another_read_wh
     payments.charge(&request).await.unwrap();
     wire.calls();
     payments.cancel_charge(&cancellation).await.unwrap();
-    assert_eq!(wire.calls(), ["GetItem", "TransactWriteItems"]);
+    assert_eq!(wire.calls(), ["TransactGetItems", "TransactWriteItems"]);
     payments.cancel_charge(&cancellation).await.unwrap();
-    assert_eq!(wire.calls(), ["GetItem", "GetItem"]);
+    assert_eq!(wire.calls(), ["TransactGetItems"]);
     payments.cancel_charge(&barred).await.unwrap();
-    assert_eq!(wire.calls(), ["GetItem", "PutItem"]);
+    assert_eq!(wire.calls(), ["TransactGetItems", "PutItem"]);
     payments.cancel_charge(&barred).await.unwrap();
-    assert_eq!(wire.calls(), ["GetItem"]);
+    assert_eq!(wire.calls(), ["TransactGetItems"]);
 }
 
 #[tokio::test]
 async fn a_refund_costs_a_read_and_a_write() {
-    let (client, wire) = watched().await;
+    let (client, wire) = watched();
     let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
     let request = charge();
     payments.charge(&request).await.unwrap();
@@ -243,12 +243,12 @@ async fn a_refund_costs_a_read_and_a_write() {
         amount: request.amount,
     };
     payments.refund(&refund).await.unwrap();
-    assert_eq!(wire.calls(), ["GetItem", "TransactWriteItems"]);
+    assert_eq!(wire.calls(), ["TransactGetItems", "TransactWriteItems"]);
 }
 
 #[tokio::test]
 async fn the_open_orders_cost_one_query_for_each_part_of_their_index() {
-    let (client, wire) = watched().await;
+    let (client, wire) = watched();
     let views = DynamoOrderViews::new(client, ORDERS.to_owned(), 1);
     views.open_orders(Standing::UnderWay, DateTime::UNIX_EPOCH, None, 1_000).await.unwrap();
     assert_eq!(wire.calls(), ["Query"; 16]);
@@ -256,7 +256,7 @@ async fn the_open_orders_cost_one_query_for_each_part_of_their_index() {
 
 #[tokio::test]
 async fn a_shipment_costs_one_write_and_its_cancellation_one_or_two() {
-    let (client, wire) = watched().await;
+    let (client, wire) = watched();
     let shipping = DynamoShipping::new(client, SHIPMENTS.to_owned());
     let address = json!({"street": "s", "city": "c", "state": "s", "country": "CN", "postal_code": "1"});
     let request = ShipmentRequest {
@@ -302,7 +302,7 @@ fn commit(stream: &StreamId, version: u64, event_type: &str, data: Value) -> Com
 
 #[tokio::test]
 async fn a_stream_costs_one_query_per_megabyte() {
-    let (client, wire) = watched().await;
+    let (client, wire) = watched();
     let store = DynamoEventStore::new(client, EVENTS.to_owned());
     let stream = StreamId::order(order_id());
     for version in 1..=4 {
@@ -318,7 +318,7 @@ async fn a_stream_costs_one_query_per_megabyte() {
 
 #[tokio::test]
 async fn a_short_stream_is_loaded_in_one_call_and_a_long_one_from_its_snapshot_in_three() {
-    let (client, wire) = watched().await;
+    let (client, wire) = watched();
     let snapshots = DynamoSnapshots::new(client.clone(), SNAPSHOTS.to_owned());
     let store = DynamoEventStore::new(client.clone(), EVENTS.to_owned()).with_snapshots(SNAPSHOTS.to_owned());
     let anna = CustomerId::parse("anna").unwrap();
@@ -359,7 +359,7 @@ async fn a_short_stream_is_loaded_in_one_call_and_a_long_one_from_its_snapshot_i
 
 #[tokio::test]
 async fn a_snapshot_that_cannot_be_had_or_read_costs_a_call_and_nothing_else() {
-    let (client, wire) = watched().await;
+    let (client, wire) = watched();
     let store = DynamoEventStore::new(client.clone(), EVENTS.to_owned()).with_snapshots(SNAPSHOTS.to_owned());
     let anna = CustomerId::parse("anna").unwrap();
     for version in 1..=101 {
@@ -381,7 +381,7 @@ async fn a_snapshot_that_cannot_be_had_or_read_costs_a_call_and_nothing_else() {
 
 #[tokio::test]
 async fn entries_cost_one_write_for_each_twenty_five_and_a_page_of_a_list_one_query() {
-    let (client, wire) = watched().await;
+    let (client, wire) = watched();
     let index = DynamoIndex::new(client, INDEX.to_owned(), String::new());
     let at = DateTime::UNIX_EPOCH;
     let posting = |number: usize| Posting { at, id: number.to_string(), text: String::new() };
@@ -401,7 +401,7 @@ async fn entries_cost_one_write_for_each_twenty_five_and_a_page_of_a_list_one_qu
 
 #[tokio::test]
 async fn a_page_of_a_search_costs_one_query_and_one_read_of_views_whatever_the_number_of_orders() {
-    let (client, wire) = watched().await;
+    let (client, wire) = watched();
     let index = DynamoIndex::new(client.clone(), INDEX.to_owned(), String::new());
     let views = DynamoOrderViews::new(client, ORDERS.to_owned(), 1);
     let query = SearchQuery::parse("anna").unwrap();
@@ -447,7 +447,7 @@ fn view_of_anna(number: i64) -> OrderView {
 /// The figures of docs/adr/0015. The customer has an address of 20 characters and two short names.
 #[tokio::test]
 async fn an_order_costs_one_write_unit_in_the_index_for_each_of_its_terms() {
-    let (client, wire) = watched().await;
+    let (client, wire) = watched();
     let index = DynamoIndex::new(client.clone(), INDEX.to_owned(), String::new());
     let mut view = view_of_anna(1);
     view.id = OrderId::derive("customer-1", "first");
@@ -468,7 +468,7 @@ async fn an_order_costs_one_write_unit_in_the_index_for_each_of_its_terms() {
 
 #[tokio::test]
 async fn a_page_of_events_costs_one_query_for_each_day_and_one_read_of_commits() {
-    let (client, wire) = watched().await;
+    let (client, wire) = watched();
     let store = DynamoEventStore::new(client.clone(), EVENTS.to_owned());
     let catalogue = DynamoInventory::new(client.clone(), INVENTORY.to_owned());
     let index = DynamoIndex::new(client, INDEX.to_owned(), String::new());
@@ -500,7 +500,7 @@ async fn a_page_of_events_costs_one_query_for_each_day_and_one_read_of_commits()
 
 #[tokio::test]
 async fn a_past_version_that_was_read_before_costs_no_call_and_anything_newer_one() {
-    let (client, wire) = watched().await;
+    let (client, wire) = watched();
     let store = DynamoEventStore::new(client.clone(), EVENTS.to_owned());
     let catalogue = DynamoInventory::new(client, INVENTORY.to_owned());
     let (past, id) = (PastCommits::new(100_000), order_id());
@@ -515,7 +515,7 @@ async fn a_past_version_that_was_read_before_costs_no_call_and_anything_newer_on
 
 #[tokio::test]
 async fn the_generations_cost_one_read_for_all_that_ask_in_a_while_and_how_often_is_counted_in_one_write() {
-    let (client, wire) = watched().await;
+    let (client, wire) = watched();
     let tally = Arc::<Tally>::default();
     let model = DynamoReadModel::new(client.clone(), ORDERS.to_owned(), INDEX.to_owned()).with_tally(tally.clone());
     for _ in 0..3 {

@@ -2,24 +2,24 @@
 
 use std::{
     collections::BTreeMap,
-    mem,
+    fmt, mem,
+    pin::Pin,
     sync::{Arc, Mutex},
 };
 
 use aws_sdk_dynamodb::{
     Client,
     config::{
-        BehaviorVersion, Config, ConfigBag, Credentials, Intercept, Region, RuntimeComponents,
-        interceptors::{
-            BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextMut,
-            BeforeTransmitInterceptorContextRef,
-        },
+        BehaviorVersion, Builder, Config, ConfigBag, Credentials, Intercept, Region, RuntimeComponents,
+        http::{HttpRequest, HttpResponse},
+        interceptors::BeforeTransmitInterceptorContextRef,
         retry::RetryConfig,
     },
     error::BoxError,
 };
-use dynoxide::Database;
-use tokio::net::TcpListener;
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
+use dynoxide::{Database, DynoxideError};
+use tokio::{net::TcpListener, task::yield_now};
 
 pub(crate) const EVENTS: &str = "events";
 pub(crate) const ORDERS: &str = "orders";
@@ -38,18 +38,83 @@ pub(crate) async fn database() -> Config {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(dynoxide::server::serve_on(listener, database));
+    config().endpoint_url(endpoint).build()
+}
+
+fn config() -> Builder {
     Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
-        .endpoint_url(endpoint)
         .region(Region::from_static("us-east-1"))
         .credentials_provider(Credentials::for_tests())
         // A call that fails is to be seen, not hidden by a second one.
         .retry_config(RetryConfig::disabled())
         .interceptor(ConsistentReads)
-        .build()
 }
 
+/// Answers the SDK's requests from the database itself, without HTTP.
+///
 /// Also the benchmark's (`tests/bench`), which includes this file.
+#[derive(Clone)]
+pub(crate) struct InProcess(pub(crate) Database);
+
+impl InProcess {
+    /// The status and the body that this call is answered with.
+    fn answer(&self, request: &HttpRequest) -> (u16, Vec<u8>) {
+        let body = request.body().bytes().unwrap_or_default();
+        match self.dispatch(operation(request), body) {
+            Ok(answer) => (200, answer),
+            Err(error) => (error.status_code(), error.to_json().into_bytes()),
+        }
+    }
+
+    fn dispatch(&self, operation: &str, body: &[u8]) -> Result<Vec<u8>, DynoxideError> {
+        macro_rules! answer {
+            ($method:ident) => {
+                serde_json::to_vec(&self.0.$method(serde_json::from_slice(body).unwrap())?).unwrap()
+            };
+        }
+        Ok(match operation {
+            "BatchGetItem" => answer!(batch_get_item),
+            "BatchWriteItem" => answer!(batch_write_item),
+            "DeleteItem" => answer!(delete_item),
+            "GetItem" => answer!(get_item),
+            "PutItem" => answer!(put_item),
+            "Query" => answer!(query),
+            "Scan" => answer!(scan),
+            "TransactGetItems" => answer!(transact_get_items),
+            "TransactWriteItems" => answer!(transact_write_items),
+            "UpdateItem" => answer!(update_item),
+            _ => panic!("no table's user calls {operation}"),
+        })
+    }
+}
+
+impl fmt::Debug for InProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InProcess")
+    }
+}
+
+impl HttpConnector for InProcess {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        HttpConnectorFuture::ready(Ok(response(self.answer(&request))))
+    }
+}
+
+pub(crate) fn operation(request: &HttpRequest) -> &str {
+    request.headers().get("x-amz-target").and_then(|target| target.rsplit('.').next()).unwrap_or_default()
+}
+
+fn response((status, body): (u16, Vec<u8>)) -> HttpResponse {
+    HttpResponse::new(status.try_into().unwrap(), body.into())
+}
+
+/// A client whose calls go this way.
+pub(crate) fn client_over(config: Builder, connector: impl HttpConnector + 'static) -> Client {
+    let connector = SharedHttpConnector::new(connector);
+    Client::from_conf(config.http_client(http_client_fn(move |_, _| connector.clone())).build())
+}
+
 pub(crate) fn create_tables(database: &Database) {
     create_table(database, EVENTS, "stream", Some(("version", "N")));
     create_orders_table(database);
@@ -140,87 +205,97 @@ pub(crate) enum Fault {
     Instead(u16, String),
 }
 
-/// Sees each call between a client and its database, and can make it fail.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Wire(Arc<Mutex<WireState>>);
+/// What others do meanwhile.
+type Others = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-#[derive(Debug, Default)]
+/// Sees each call between a client and its database, can make it fail, and can let others act before it.
+#[derive(Debug, Clone)]
+pub(crate) struct Wire {
+    database: InProcess,
+    state: Arc<Mutex<WireState>>,
+}
+
+#[derive(Default)]
 struct WireState {
     /// The operations' names since they were last asked for.
     calls: Vec<String>,
     /// By the number of the call, counted from the last time that calls were asked for.
     faults: BTreeMap<usize, Fault>,
-    /// What happens to the call that is on its way.
-    current: Option<Fault>,
+    /// By the number of the call that they come before.
+    others: BTreeMap<usize, Others>,
+}
+
+impl fmt::Debug for WireState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WireState").field("calls", &self.calls).finish_non_exhaustive()
+    }
 }
 
 /// A database of its own, a client that never repeats a call by itself, and what is between them.
-pub(crate) async fn watched() -> (Client, Wire) {
-    watched_with(RetryConfig::disabled()).await
+pub(crate) fn watched() -> (Client, Wire) {
+    watched_with(RetryConfig::disabled())
 }
 
-pub(crate) async fn watched_with(retries: RetryConfig) -> (Client, Wire) {
-    let wire = Wire::default();
-    let config = database().await.to_builder().retry_config(retries).interceptor(wire.clone()).build();
-    (Client::from_conf(config), wire)
+pub(crate) fn watched_with(retries: RetryConfig) -> (Client, Wire) {
+    let database = Database::memory().unwrap();
+    create_tables(&database);
+    let wire = Wire { database: InProcess(database), state: Arc::default() };
+    (client_over(config().retry_config(retries), wire.clone()), wire)
 }
 
 impl Wire {
-    /// The calls since this was last asked, attempts by the SDK included. Forgets the faults that did not come to pass.
+    /// The calls since this was last asked, attempts by the SDK included. Forgets what did not come to pass.
     pub(crate) fn calls(&self) -> Vec<String> {
-        let mut state = self.0.lock().unwrap();
-        state.faults.clear();
-        mem::take(&mut state.calls)
+        mem::take(&mut *self.state.lock().unwrap()).calls
     }
 
     /// The call of this number from now, 0 for the next one, meets this fault.
     pub(crate) fn fail(&self, number: usize, fault: Fault) {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
         let number = state.calls.len() + number;
         state.faults.insert(number, fault);
     }
+
+    /// Just before the call of this number from now, this happens.
+    pub(crate) fn before<T>(&self, number: usize, others: impl Future<Output = T> + Send + 'static) {
+        let mut state = self.state.lock().unwrap();
+        let number = state.calls.len() + number;
+        state.others.insert(number, Box::pin(async move { drop(others.await) }));
+    }
+
+    /// A client to the same database whose calls nobody sees.
+    pub(crate) fn unwatched(&self) -> Client {
+        client_over(config(), self.database.clone())
+    }
+
+    async fn pass(self, request: HttpRequest) -> HttpResponse {
+        let (others, fault) = {
+            let mut state = self.state.lock().unwrap();
+            let number = state.calls.len();
+            state.calls.push(operation(&request).to_owned());
+            (state.others.remove(&number), state.faults.remove(&number))
+        };
+        if let Some(others) = others {
+            others.await;
+        }
+        // Who calls at the same time goes on by turns.
+        yield_now().await;
+        let nobody_knows = (500, br#"{"__type":"InternalServerError"}"#.to_vec());
+        response(match fault {
+            None => self.database.answer(&request),
+            Some(Fault::NotSent) => nobody_knows,
+            Some(Fault::AnswerLost) => {
+                self.database.answer(&request);
+                nobody_knows
+            }
+            Some(Fault::Instead(status, body)) => (status, body.into_bytes()),
+        })
+    }
 }
 
-impl Intercept for Wire {
-    fn name(&self) -> &'static str {
-        "Wire"
-    }
-
-    fn modify_before_transmit(
-        &self,
-        context: &mut BeforeTransmitInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let mut state = self.0.lock().unwrap();
-        let headers = context.request_mut().headers_mut();
-        let target = headers.get("x-amz-target").unwrap_or_default().to_owned();
-        let number = state.calls.len();
-        state.current = state.faults.remove(&number);
-        state.calls.push(target.rsplit('.').next().unwrap_or_default().to_owned());
-        if matches!(state.current, Some(Fault::NotSent | Fault::Instead(..))) {
-            headers.insert("x-amz-target", "DynamoDB_20120810.Nothing");
-        }
-        Ok(())
-    }
-
-    fn modify_before_deserialization(
-        &self,
-        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let (status, body) = match self.0.lock().unwrap().current.take() {
-            None => return Ok(()),
-            Some(Fault::NotSent | Fault::AnswerLost) => (500, r#"{"__type":"InternalServerError"}"#.to_owned()),
-            Some(Fault::Instead(status, body)) => (status, body),
-        };
-        let response = context.response_mut();
-        *response.status_mut() = status.try_into()?;
-        *response.body_mut() = body.into();
-        for header in ["x-amz-crc32", "x-amzn-errortype", "content-length"] {
-            response.headers_mut().remove(header);
-        }
-        Ok(())
+impl HttpConnector for Wire {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let wire = self.clone();
+        HttpConnectorFuture::new(async move { Ok(wire.pass(request).await) })
     }
 }

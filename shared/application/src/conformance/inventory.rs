@@ -33,6 +33,7 @@ macro_rules! inventory_conformance {
             an_order_that_reserves_many_times_at_once_holds_its_lines_once
             of_two_orders_for_the_last_piece_one_gets_it
             orders_at_the_same_time_never_hold_more_than_there_is
+            orders_at_the_same_time_are_answered_alike_at_every_attempt
             orders_that_want_the_same_products_in_another_order_do_not_share_them
             the_books_say_what_is_held_for_an_order
             a_release_gives_back_what_is_held
@@ -243,6 +244,20 @@ pub async fn orders_at_the_same_time_never_hold_more_than_there_is(inventory: &(
     assert_eq!(stock(inventory, &ids).await, [0, 5]);
     for refused in answers.into_iter().filter(Result::is_err) {
         shortages(refused);
+    }
+}
+
+/// What one attempt has taken is no shortage for another of the same order.
+pub async fn orders_at_the_same_time_are_answered_alike_at_every_attempt(inventory: &(impl Catalogue + Inventory)) {
+    for _ in 0..10 {
+        let ids = stocked(inventory, 2, 7).await;
+        let lines = [line(&ids[0], 2), line(&ids[1], 1)];
+        let orders: Vec<OrderId> = (0..6).map(|_| order_id()).collect();
+        let attempts = orders.iter().chain(&orders).chain(&orders).map(|order| inventory.reserve(*order, &lines));
+        let attempts: Vec<bool> = at_once(attempts).await.into_iter().map(|answer| answer.is_ok()).collect();
+        assert_eq!(attempts[..6], attempts[6..12]);
+        assert_eq!(attempts[..6], attempts[12..]);
+        assert_eq!(stock(inventory, &ids).await, [1, 4]);
     }
 }
 

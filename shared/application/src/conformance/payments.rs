@@ -8,7 +8,10 @@ use domain::{
 use uuid::Uuid;
 
 use super::{at_once, money, order_id};
-use crate::ports::{ChargeCancellation, ChargeError, ChargeRequest, LedgerEntry, Payments, RefundError, RefundRequest};
+use crate::ports::{
+    CancelChargeError, ChargeCancellation, ChargeError, ChargeRequest, LedgerEntry, Payments, RefundError,
+    RefundRequest,
+};
 
 /// One test per law; `make` is a future of the payment provider.
 #[macro_export]
@@ -29,6 +32,7 @@ macro_rules! payments_conformance {
             a_repeated_refund_is_made_once
             a_refund_that_comes_twenty_times_at_once_is_made_once
             refunds_at_the_same_time_never_give_back_more_than_was_charged
+            refunds_at_the_same_time_are_answered_alike_at_every_attempt
             a_key_that_refunded_something_else_is_refused
             an_unknown_charge_cannot_be_refunded
             a_declined_charge_cannot_be_refunded
@@ -40,13 +44,13 @@ macro_rules! payments_conformance {
             a_cancellation_gives_back_what_refunds_have_left
             a_cancellation_of_what_is_refunded_in_whole_gives_nothing_back
             refunds_and_a_cancellation_at_once_give_back_the_charge_and_no_more
-            a_refund_that_the_sandbox_was_asked_to_fail_moves_nothing
+            a_refund_that_only_a_person_can_decide_on_moves_nothing
             a_refund_that_fails_twice_is_made_by_the_third_call
             a_charge_that_was_cancelled_keeps_its_answer
             a_declined_charge_that_is_cancelled_stays_declined
             a_barred_charge_cannot_be_refunded
             a_cancellation_leaves_the_orders_other_charges_alone
-            a_cancellation_whose_refund_fails_changes_nothing
+            a_cancellation_that_only_a_person_can_decide_on_changes_nothing
             a_charge_without_an_answer_is_made_and_answered_when_it_is_asked_again
             a_charge_without_an_answer_can_be_cancelled
             a_charge_that_fails_twice_is_made_by_the_third_call
@@ -242,6 +246,21 @@ pub async fn refunds_at_the_same_time_never_give_back_more_than_was_charged(paym
     assert_eq!(books(payments, &request).await, (request.amount, money(90, "CNY")));
 }
 
+/// A refund that one attempt has made is not too much for another.
+pub async fn refunds_at_the_same_time_are_answered_alike_at_every_attempt(payments: &impl Payments) {
+    for _ in 0..10 {
+        let request = charge(money(100, "CNY"));
+        payments.charge(&request).await.unwrap();
+        let refunds: Vec<RefundRequest> = (0..6).map(|_| refund(&request, money(30, "CNY"))).collect();
+        let attempts = at_once(refunds.iter().chain(&refunds).chain(&refunds).map(|refund| payments.refund(refund)));
+        let attempts: Vec<Option<Refund>> = attempts.await.into_iter().map(Result::ok).collect();
+        assert_eq!(attempts[..6], attempts[6..12]);
+        assert_eq!(attempts[..6], attempts[12..]);
+        assert_eq!(attempts[..6].iter().flatten().count(), 3);
+        assert_eq!(books(payments, &request).await, (request.amount, money(90, "CNY")));
+    }
+}
+
 pub async fn a_key_that_refunded_something_else_is_refused(payments: &impl Payments) {
     let request = charge(money(100, "CNY"));
     let second = ChargeRequest { idempotency_key: Uuid::new_v4(), ..request.clone() };
@@ -382,13 +401,15 @@ pub async fn refunds_and_a_cancellation_at_once_give_back_the_charge_and_no_more
     assert_eq!(books(payments, &request).await, (request.amount, request.amount));
 }
 
-pub async fn a_refund_that_the_sandbox_was_asked_to_fail_moves_nothing(payments: &impl Payments) {
+pub async fn a_refund_that_only_a_person_can_decide_on_moves_nothing(payments: &impl Payments) {
     let request = ChargeRequest { payment_method: method("pm_refund_fails"), ..charge(money(100, "CNY")) };
     payments.charge(&request).await.unwrap();
     for _ in 0..2 {
         let answer = payments.refund(&refund(&request, money(10, "CNY"))).await;
-        assert!(matches!(answer, Err(RefundError::Unavailable(_))), "{answer:?}");
+        assert!(matches!(&answer, Err(RefundError::Refused(code)) if code == "refund_not_possible"), "{answer:?}");
     }
+    let too_much = payments.refund(&refund(&request, money(101, "CNY"))).await;
+    assert!(matches!(too_much, Err(RefundError::TooMuch)), "no person need decide on that: {too_much:?}");
     assert_eq!(books(payments, &request).await, (request.amount, money(0, "CNY")));
 }
 
@@ -448,15 +469,19 @@ pub async fn a_cancellation_leaves_the_orders_other_charges_alone(payments: &imp
     payments.refund(&refund(&kept, kept.amount)).await.unwrap();
 }
 
-pub async fn a_cancellation_whose_refund_fails_changes_nothing(payments: &impl Payments) {
+pub async fn a_cancellation_that_only_a_person_can_decide_on_changes_nothing(payments: &impl Payments) {
     let request = ChargeRequest { payment_method: method("pm_refund_fails"), ..charge(money(3998, "CNY")) };
     let first = payments.charge(&request).await.unwrap();
     for _ in 0..2 {
-        payments.cancel_charge(&cancellation(&request)).await.unwrap_err();
+        let answer = payments.cancel_charge(&cancellation(&request)).await;
+        assert!(
+            matches!(&answer, Err(CancelChargeError::Refused(code)) if code == "refund_not_possible"),
+            "{answer:?}"
+        );
     }
     assert_eq!(books(payments, &request).await, (request.amount, money(0, "CNY")));
     assert_eq!(payments.charge(&request).await.unwrap(), first);
-    // Without a charge there is nothing to refund, and nothing that fails.
+    // Without a charge there is nothing to refund, and nothing to decide on.
     let barred = ChargeRequest { idempotency_key: Uuid::new_v4(), ..request };
     assert_eq!(payments.cancel_charge(&cancellation(&barred)).await.unwrap(), None);
 }

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     event_store::EventStore,
     event_stream::OrderStream,
-    ports::{ChargeCancellation, ChargeError, ChargeRequest, FulfilmentInput, Payments},
+    ports::{CancelChargeError, ChargeCancellation, ChargeError, ChargeRequest, FulfilmentInput, Payments},
 };
 
 const STEP: &str = "process-payment";
@@ -101,4 +101,13 @@ pub async fn refund_payment(
     }
     // The provider says that nothing is left, and the order does not know where it went: a person has to look.
     if stream.order().holds_payment() { Err(StepError::StillHeld) } else { Ok(()) }
+}
+
+impl From<CancelChargeError> for StepError {
+    fn from(error: CancelChargeError) -> Self {
+        match error {
+            CancelChargeError::Refused(_) => Self::RequestRefused,
+            CancelChargeError::Unavailable(error) => error.into(),
+        }
+    }
 }

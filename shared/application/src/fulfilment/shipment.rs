@@ -86,6 +86,7 @@ pub async fn cancel_shipment(
             stream.commit(&metadata("delivered"), |order| record_delivery(order, at)).await?;
             Err(StepError::Delivered)
         }
+        Err(TakeBackError::Refused(_)) => Err(StepError::RequestRefused),
         Err(TakeBackError::Unavailable(error)) => Err(error.into()),
     }
 }

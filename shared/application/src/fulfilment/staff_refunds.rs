@@ -78,6 +78,8 @@ pub async fn issue_open_refunds<S: EventStore>(
             // The undoing of a cancelled order has given the rest back first.
             Err(RefundError::TooMuch) => "too_much",
             Err(RefundError::KeyReused) => "key_reused",
+            // It may be made yet, so the refund stays open until a person has decided.
+            Err(RefundError::Refused(_)) => return Err(StepError::RequestRefused),
             Err(RefundError::Unavailable(error)) => return Err(error.into()),
         };
         let failed = FailedRefund { refund_id, amount, reason: reason.to_owned() };
