@@ -26,7 +26,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     address::{CountryCode, ShippingAddress},
     ids::{CustomerId, OrderId, PaymentMethod, ProductId, RefundId},
-    money::{Money, Quantity},
+    money::{Currency, Money, Quantity},
     order::{
         Attention, Course, Ending, Order, OrderEvent, RequestedRefund, SkippableStep, SkippedStep,
         cancel::{CancelRejection, cancel},
@@ -106,7 +106,7 @@ pub(crate) fn tea() -> ProductId {
 }
 
 pub(crate) fn cny(amount: u64) -> Money {
-    Money::new(amount, "CNY".parse().unwrap()).unwrap()
+    Money::new(amount, Currency::parse("CNY").unwrap()).unwrap()
 }
 
 /// Of a command that somebody sends; the same for each name.
