@@ -181,7 +181,7 @@ fn optional_money(body: Option<MoneyBody>) -> Result<Option<Money>, Invalid> {
 #[cfg(test)]
 mod tests {
     use application::memory::{Fault, MemoryEventStore, MemoryInventory};
-    use domain::product::Product;
+    use domain::{money::Currency, product::Product};
     use serde_json::Value;
 
     use super::*;
@@ -196,7 +196,7 @@ mod tests {
     impl Shop {
         async fn with_tea(stock: u32) -> Self {
             let shop = Self { store: MemoryEventStore::default(), catalogue: MemoryInventory::default() };
-            let price = Money::new(1999, "CNY".parse().unwrap()).unwrap();
+            let price = Money::new(1999, Currency::parse("CNY").unwrap()).unwrap();
             let tea = Product { id: ProductId::parse("tea").unwrap(), name: Text::parse("Tea").unwrap(), price, stock };
             shop.catalogue.put_product(&tea).await.unwrap();
             shop

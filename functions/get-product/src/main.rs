@@ -31,7 +31,11 @@ async fn handle(catalogue: &impl Catalogue, request: ApiRequest) -> Result<Respo
 #[cfg(test)]
 mod tests {
     use application::memory::MemoryInventory;
-    use domain::{money::Money, product::Product, text::Text};
+    use domain::{
+        money::{Currency, Money},
+        product::Product,
+        text::Text,
+    };
 
     use super::*;
 
@@ -45,7 +49,7 @@ mod tests {
     async fn the_sample_product_is_read_by_staff_once_it_is_there() {
         let catalogue = MemoryInventory::default();
         assert_eq!(handle(&catalogue, request(SAMPLE)).await.unwrap_err().status, 404);
-        let price = Money::new(1999, "CNY".parse().unwrap()).unwrap();
+        let price = Money::new(1999, Currency::parse("CNY").unwrap()).unwrap();
         let tea = Product { id: ProductId::parse("tea").unwrap(), name: Text::parse("Tea").unwrap(), price, stock: 5 };
         catalogue.put_product(&tea).await.unwrap();
         assert_eq!(handle(&catalogue, request(SAMPLE)).await.unwrap().status(), 200);

@@ -45,7 +45,7 @@ async fn handle(
     Detail { metadata, .. }: Detail,
 ) -> Result<(), HandleError> {
     let customer = Some(&metadata.aggregate_id).filter(|_| metadata.aggregate_type == "customer");
-    let customer = customer.and_then(|id| CustomerId::parse(id).ok()).ok_or(HandleError::NotACustomer)?;
+    let customer = customer.map(CustomerId::stored).ok_or(HandleError::NotACustomer)?;
     let mut outcome = Ok(());
     for model in generations {
         match project_customer(store, model, &customer).await {
@@ -100,6 +100,12 @@ mod tests {
         assert_eq!(consume(&store, &models, SAMPLE).await, 0);
         let customer = models[0].views.load(id).await.unwrap().unwrap().customer;
         assert_eq!((customer.first_name.as_deref(), customer.version), (Some("Anna"), 1));
+    }
+
+    #[tokio::test]
+    async fn a_customer_whose_id_no_rule_lets_in_any_more_is_still_one() {
+        let (store, models) = (MemoryEventStore::default(), [Model::default()]);
+        assert_eq!(consume(&store, &models, &SAMPLE.replace("customer-1", "Anna König")).await, 0);
     }
 
     #[tokio::test]

@@ -74,7 +74,11 @@ mod tests {
         memory::{Fault, MemoryEventStore, MemoryInventory, MemoryPayments, MemoryShipping},
         ports::{Catalogue, FulfilmentInput},
     };
-    use domain::{money::Money, product::Product, text::Text};
+    use domain::{
+        money::{Currency, Money},
+        product::Product,
+        text::Text,
+    };
 
     use super::*;
 
@@ -95,7 +99,7 @@ mod tests {
             serde_json::from_str(include_str!("../../../events/create-shipment.json")).unwrap();
         let inventory = MemoryInventory::default();
         let id = domain::ids::ProductId::parse("tea").unwrap();
-        let price = Money::new(1999, "CNY".parse().unwrap()).unwrap();
+        let price = Money::new(1999, Currency::parse("CNY").unwrap()).unwrap();
         let tea = Product { id, name: Text::parse("tea").unwrap(), price, stock: 2 };
         inventory.put_product(&tea).await.unwrap();
         let now = chrono::Utc::now();

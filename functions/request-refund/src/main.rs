@@ -6,7 +6,7 @@
 use adapters::{
     aws,
     dynamodb::DynamoEventStore,
-    http::{self, ApiRequest, FieldErrors, MoneyBody, Problem},
+    http::{self, ApiRequest, FieldErrors, Problem},
     lambda,
 };
 use application::{
@@ -17,6 +17,7 @@ use aws_sdk_dynamodb::Client;
 use deserr::Deserr;
 use domain::{
     ids::{OrderId, RefundId},
+    money::{Currency, Money},
     order::{
         RequestedRefund,
         request_refund::{RefundRejection, request_refund},
@@ -37,8 +38,9 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 
 async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response<Body>, Problem> {
     let caller = request.staff()?;
-    let RequestRefundBody { amount, reason } = request.json()?;
-    let amount = amount.money().map_err(|invalid| Problem::invalid_field("/amount/amount", invalid.to_string()))?;
+    let RequestRefundBody { amount: AmountBody { amount, currency }, reason } = request.json()?;
+    let amount = Money::new(amount, currency)
+        .map_err(|_| Problem::invalid_field("/amount/amount", format!("must be at most {}", Money::MAX_AMOUNT)))?;
     let id = request.order_id()?;
     let fingerprint = fingerprint(&(amount, &reason)).map_err(|error| Problem::internal(&error))?;
     let metadata = request.metadata(&caller, request.command_id(id, "request-refund", &caller)?, fingerprint);
@@ -77,9 +79,18 @@ fn not_requested(rejection: &RefundRejection) -> Problem {
 #[derive(Deserr)]
 #[deserr(error = FieldErrors, deny_unknown_fields)]
 struct RequestRefundBody {
-    amount: MoneyBody,
+    amount: AmountBody,
     #[deserr(try_from(&String) = Text::parse -> Invalid)]
     reason: Text<500>,
+}
+
+/// Whether the currency is the payment's, the decision says. That one may be withdrawn by now, and still the money goes back.
+#[derive(Deserr)]
+#[deserr(error = FieldErrors, deny_unknown_fields)]
+struct AmountBody {
+    amount: u64,
+    #[deserr(try_from(&String) = Currency::parse_any -> Invalid)]
+    currency: Currency,
 }
 
 #[cfg(test)]
@@ -104,11 +115,16 @@ mod tests {
 
     /// The same, with its 39.98 paid.
     async fn paid() -> MemoryEventStore {
+        paid_in("CNY").await
+    }
+
+    async fn paid_in(currency: &str) -> MemoryEventStore {
         let store = placed().await;
+        let amount = json!({"amount": 3998, "currency": currency});
         let events: Vec<OrderEvent> = serde_json::from_value(json!([
             {"type": "InventoryReserved", "data": {"reservation_id": "r"}},
             {"type": "PaymentCompleted", "data": {
-                "transaction_id": "t", "amount": {"amount": 3998, "currency": "CNY"}, "processed_at": "2026-01-01T00:00:00Z"
+                "transaction_id": "t", "amount": amount, "processed_at": "2026-01-01T00:00:00Z"
             }}
         ]))
         .unwrap();
@@ -155,6 +171,14 @@ mod tests {
         assert_eq!(send(&store, &of("1", "fourth").replace("CNY", "USD")).await.unwrap_err().status, 422);
         assert_eq!(send(&store, &of("-1", "fifth")).await.unwrap_err().status, 400);
         assert_eq!(store.all().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_was_paid_in_a_currency_that_is_withdrawn_since_goes_back_in_it() {
+        let store = paid_in("HRK").await;
+        let refused = send(&store, SAMPLE).await.unwrap_err();
+        assert_eq!(refused.body("/", "c")["refundable"], json!({"amount": 3998, "currency": "HRK"}));
+        assert_eq!(send(&store, &SAMPLE.replace("CNY", "HRK")).await.unwrap().status(), 202);
     }
 
     #[tokio::test]

@@ -140,6 +140,15 @@ mod tests {
     }
 
     #[test]
+    fn stored_events_stay_readable_whatever_the_rules_have_become() {
+        stored_event::golden::assert_kept(
+            include_str!("customer/events.kept.golden.jsonl"),
+            |event: &CustomerEvent| (event.event_type(), event.schema()),
+            CustomerEvent::read,
+        );
+    }
+
+    #[test]
     fn snapshots_are_what_their_schema_says() {
         let anna = Customer::default().evolve(&CustomerEvent::CustomerProfileUpdated(profile("Anna")));
         stored_event::golden::assert_snapshots(

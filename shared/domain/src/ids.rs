@@ -78,6 +78,11 @@ macro_rules! text_id {
                 }
             }
 
+            /// As it was stored once. Not checked again, as deserialising does not: it names what there is.
+            pub fn stored(text: impl Into<String>) -> Self {
+                Self(text.into())
+            }
+
             pub fn as_str(&self) -> &str {
                 &self.0
             }

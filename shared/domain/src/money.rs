@@ -1,13 +1,79 @@
 //! Money in minor units, and how many of a thing.
 
-pub use iso_currency::Currency;
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::text::Invalid;
 
+/// A currency by its ISO 4217 code: three upper-case ASCII letters.
+///
+/// Deserialising asks for no more than that. What was stored once must stay readable when the currency is withdrawn, and the
+/// list of those that there are has forgotten it.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Currency([u8; 3]);
+
+impl Currency {
+    /// A currency that something may be priced in: money that people pay with now, counted in a minor unit. That is neither
+    /// one that is withdrawn (`HRK`), nor a metal, a unit of account or a code for none at all (`XAU`, `CLF`, `XXX`).
+    pub fn parse(code: &str) -> Result<Self, Invalid> {
+        // The library takes the bolívar for replaced by `VED`; the standard has both, and people pay with this one.
+        let in_use = |known: &iso_currency::Currency| {
+            known.exponent().is_some() && (known.flags().is_empty() || *known == iso_currency::Currency::VES)
+        };
+        if iso_currency::Currency::from_code(code).as_ref().is_some_and(in_use) {
+            Self::parse_any(code)
+        } else {
+            Err(Invalid::new("must be the ISO 4217 code of a currency in use, such as CNY"))
+        }
+    }
+
+    /// Any code, in use or not: what was paid in a currency goes back in it, also when that is withdrawn by then.
+    pub fn parse_any(code: &str) -> Result<Self, Invalid> {
+        match code.as_bytes() {
+            &[a, b, c] if code.chars().all(|letter| letter.is_ascii_uppercase()) => Ok(Self([a, b, c])),
+            _ => Err(Invalid::new("must be an ISO 4217 currency code such as CNY")),
+        }
+    }
+
+    pub fn code(&self) -> &str {
+        // Never the default: the letters are ASCII.
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl TryFrom<String> for Currency {
+    type Error = Invalid;
+
+    fn try_from(code: String) -> Result<Self, Invalid> {
+        Self::parse_any(&code)
+    }
+}
+
+impl From<Currency> for String {
+    fn from(currency: Currency) -> Self {
+        currency.code().to_owned()
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl fmt::Debug for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
 /// An amount in the minor unit of its currency, as ISO 4217 defines it: 1999 CNY is ¥19.99, 1999 JPY is ¥1999.
 ///
 /// Never negative and never above [`Money::MAX_AMOUNT`]; amounts of two currencies never mix.
+///
+/// Deserialising does not check the amount: what was stored once must stay readable when the bound changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Money {
     amount: u64,
@@ -24,7 +90,8 @@ pub enum MoneyError {
 }
 
 impl Money {
-    /// 2^53 - 1, the largest integer that every JSON reader keeps exactly (RFC 8259, section 6).
+    /// 2^53 - 1, the largest integer that every JSON reader keeps exactly (RFC 8259, section 6). Never to be lowered: what
+    /// is in the providers' books is held to it.
     pub const MAX_AMOUNT: u64 = 9_007_199_254_740_991;
 
     pub fn new(amount: u64, currency: Currency) -> Result<Self, MoneyError> {
@@ -97,14 +164,52 @@ mod tests {
 
     use super::*;
 
+    fn currency(code: &str) -> Currency {
+        Currency::parse(code).unwrap()
+    }
+
+    #[test]
+    fn the_largest_amount_is_never_lowered() {
+        assert_eq!(Money::MAX_AMOUNT, (1 << 53) - 1);
+    }
+
     fn cny(amount: u64) -> Money {
-        Money::new(amount, Currency::CNY).unwrap()
+        Money::new(amount, currency("CNY")).unwrap()
+    }
+
+    #[test]
+    fn prices_are_in_money_that_people_pay_with() {
+        // Of no minor unit, of two and of three decimals; and what one library takes for withdrawn.
+        for good in ["JPY", "CNY", "KWD", "VES", "XAF", "XCD", "XOF", "XPF"] {
+            assert_eq!(Currency::parse(good).unwrap().code(), good);
+        }
+        let none = ["XXX", "XTS"];
+        let no_money = ["XAU", "XAG", "XPT", "XPD", "XDR", "XSU", "XUA", "XAD", "XBA", "XBB", "XBC", "XBD"];
+        let units_of_account = ["BOV", "CHE", "CHW", "CLF", "COU", "MXV", "USN", "UYI", "UYW"];
+        let withdrawn = ["HRK", "BGN", "ZWL", "SLL", "CUC", "ANG", "DEM"];
+        let malformed = ["", "cny", "EURO", "CN", " CNY", "C1Y", "€", "ÄÖ"];
+        for bad in none.iter().chain(&no_money).chain(&units_of_account).chain(&withdrawn).chain(&malformed) {
+            assert!(Currency::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_stored_amount_is_read_in_whatever_currency_it_is() {
+        for code in ["CNY", "HRK", "ANG", "DEM", "XXX", "ZZZ"] {
+            let stored = format!("{{\"amount\":1,\"currency\":\"{code}\"}}");
+            let money: Money = serde_json::from_str(&stored).unwrap();
+            assert_eq!(money.currency().to_string(), code);
+            assert_eq!(serde_json::to_string(&money).unwrap(), stored);
+        }
+        for bad in ["cny", "EURO", "CN", "€", ""] {
+            assert!(serde_json::from_str::<Currency>(&format!("\"{bad}\"")).is_err(), "{bad}");
+        }
     }
 
     #[test]
     fn amounts_of_two_currencies_do_not_mix() {
-        let mismatch = Err(MoneyError::CurrencyMismatch(Currency::CNY, Currency::USD));
-        let dollar = Money::new(1, Currency::USD).unwrap();
+        let mismatch = Err(MoneyError::CurrencyMismatch(currency("CNY"), currency("USD")));
+        let dollar = Money::new(1, currency("USD")).unwrap();
         assert_eq!(cny(1).plus(dollar), mismatch);
         assert_eq!(cny(1).minus(dollar), mismatch);
     }
@@ -114,7 +219,7 @@ mod tests {
         assert_eq!(cny(Money::MAX_AMOUNT).plus(cny(1)), Err(MoneyError::OutOfRange));
         assert_eq!(cny(1).minus(cny(2)), Err(MoneyError::OutOfRange));
         assert_eq!(cny(Money::MAX_AMOUNT).times(Quantity::new(2).unwrap()), Err(MoneyError::OutOfRange));
-        assert_eq!(Money::new(u64::MAX, Currency::CNY), Err(MoneyError::OutOfRange));
+        assert_eq!(Money::new(u64::MAX, currency("CNY")), Err(MoneyError::OutOfRange));
     }
 
     #[test]
@@ -132,7 +237,7 @@ mod tests {
 
         #[test]
         fn times_is_repeated_plus(a in 0..1_000_000_u64, n in 1..50_u32) {
-            let sum = (0..n).try_fold(Money::zero(Currency::CNY), |sum, _| sum.plus(cny(a))).unwrap();
+            let sum = (0..n).try_fold(Money::zero(currency("CNY")), |sum, _| sum.plus(cny(a))).unwrap();
             prop_assert_eq!(cny(a).times(Quantity::new(n).unwrap()).unwrap(), sum);
         }
     }

@@ -823,6 +823,15 @@ mod tests {
     }
 
     #[test]
+    fn stored_events_stay_readable_whatever_the_rules_have_become() {
+        stored_event::golden::assert_kept(
+            include_str!("order/events.kept.golden.jsonl"),
+            |event: &OrderEvent| (event.event_type(), event.schema()),
+            OrderEvent::read,
+        );
+    }
+
+    #[test]
     fn an_event_that_had_a_field_before_its_schema_said_so_keeps_it() {
         let told = json!({"reason": "changed my mind", "notification_id": "n-1"});
         let read = OrderEvent::read("OrderCancelled", 1, &told).unwrap();

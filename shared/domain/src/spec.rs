@@ -9,7 +9,6 @@
 use std::fmt::Debug;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use iso_currency::Currency;
 use proptest::{collection::vec, prelude::Strategy, sample::select};
 
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
         CustomerId, NotificationId, OrderId, PaymentMethod, ProductId, RefundId, ReservationId, ShipmentId,
         TransactionId,
     },
-    money::{Money, Quantity},
+    money::{Currency, Money, Quantity},
     order::{
         Attention, CancelReason, CompletedRefund, FailedRefund, Order, OrderCreated, OrderEvent, OrderItem, Payment,
         Refund, RejectionReason, RequestedRefund, Reservation, Resumption, Shipment, Shortage, SkippableStep,
@@ -65,7 +64,7 @@ pub(crate) fn at(seconds: i64) -> DateTime<Utc> {
 }
 
 pub(crate) fn money(amount: u64) -> Money {
-    Money::new(amount, Currency::CNY).unwrap()
+    Money::new(amount, Currency::parse("CNY").unwrap()).unwrap()
 }
 
 pub(crate) fn order_id() -> OrderId {

@@ -490,7 +490,7 @@ pub(crate) fn first_of_january() -> DateTime<Utc> {
 }
 
 fn cny(amount: u64) -> Money {
-    Money::new(amount, Currency::CNY).unwrap()
+    Money::new(amount, Currency::parse("CNY").unwrap()).unwrap()
 }
 
 fn text<const MAX: usize>(text: &str) -> Text<MAX> {

@@ -17,12 +17,11 @@ use aws_sdk_dynamodb::{
 };
 use domain::{
     ids::{OrderId, ProductId, ReservationId},
-    money::Money,
+    money::{Currency, Money},
     order::{Reservation, Shortage},
     product::Product,
     text::Text,
 };
-use iso_currency::Currency;
 use serde::{Deserialize, Serialize};
 
 use super::{Backoff, Item, Table, Transacted, json_text, number, text};
@@ -304,7 +303,7 @@ struct ProductRow {
 impl ProductRow {
     fn product(self) -> Result<Product, BoxError> {
         Ok(Product {
-            id: ProductId::parse(self.id.strip_prefix(PRODUCT).unwrap_or_default())?,
+            id: ProductId::stored(self.id.strip_prefix(PRODUCT).unwrap_or_default()),
             name: self.name,
             price: Money::new(self.price_amount, self.price_currency)?,
             stock: orderable(self.stock),

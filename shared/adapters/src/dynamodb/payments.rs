@@ -17,10 +17,9 @@ use aws_sdk_dynamodb::{
 use chrono::{DateTime, Utc};
 use domain::{
     ids::{OrderId, PaymentMethod, TransactionId},
-    money::Money,
+    money::{Currency, Money},
     order::{Payment, Refund},
 };
-use iso_currency::Currency;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

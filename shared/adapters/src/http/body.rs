@@ -3,8 +3,10 @@
 use std::ops::ControlFlow;
 
 use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, MergeWithError, ValueKind, ValuePointerRef};
-use domain::{money::Money, text::Invalid};
-use iso_currency::Currency;
+use domain::{
+    money::{Currency, Money},
+    text::Invalid,
+};
 
 use super::{FieldError, Problem};
 
@@ -108,12 +110,12 @@ pub(super) fn parse<T: Deserr<FieldErrors>>(bytes: &[u8]) -> Result<T, Problem> 
     deserr::deserialize::<T, _, FieldErrors>(value).map_err(|errors| Problem::invalid(errors.0))
 }
 
-/// Money as clients write it: `{"amount": 1999, "currency": "CNY"}`.
+/// A price as clients write it: `{"amount": 1999, "currency": "CNY"}`.
 #[derive(Debug, Clone, Copy, Deserr)]
 #[deserr(error = FieldErrors, deny_unknown_fields)]
 pub struct MoneyBody {
     amount: u64,
-    #[deserr(try_from(&String) = parse_currency -> Invalid)]
+    #[deserr(try_from(&String) = Currency::parse -> Invalid)]
     currency: Currency,
 }
 
@@ -122,8 +124,4 @@ impl MoneyBody {
         Money::new(self.amount, self.currency)
             .map_err(|_| Invalid::new(format!("amount must be at most {}", Money::MAX_AMOUNT)))
     }
-}
-
-fn parse_currency(code: &str) -> Result<Currency, Invalid> {
-    Currency::from_code(code).ok_or_else(|| Invalid::new("must be an ISO 4217 currency code such as CNY"))
 }

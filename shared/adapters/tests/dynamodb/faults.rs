@@ -15,11 +15,10 @@ use aws_sdk_dynamodb::config::retry::RetryConfig;
 use chrono::DateTime;
 use domain::{
     ids::{OrderId, PaymentMethod, ProductId},
-    money::{Money, Quantity},
+    money::{Currency, Money, Quantity},
     product::Product,
     text::Text,
 };
-use iso_currency::Currency;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -60,7 +59,7 @@ fn order_id() -> OrderId {
 }
 
 fn cny(amount: u64) -> Money {
-    Money::new(amount, Currency::CNY).unwrap()
+    Money::new(amount, Currency::parse("CNY").unwrap()).unwrap()
 }
 
 fn product(id: &ProductId, stock: u32) -> Product {

@@ -20,11 +20,10 @@ use aws_sdk_dynamodb::{
 };
 use domain::{
     ids::{CustomerId, OrderId, PaymentMethod, ProductId},
-    money::{Money, Quantity},
+    money::{Currency, Money, Quantity},
     product::Product,
     text::Text,
 };
-use iso_currency::Currency;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -42,6 +41,10 @@ fn order() -> OrderId {
 
 fn key() -> Uuid {
     KEY.parse().unwrap()
+}
+
+fn cny(amount: u64) -> Money {
+    Money::new(amount, Currency::parse("CNY").unwrap()).unwrap()
 }
 
 fn commit() -> Commit {
@@ -194,7 +197,7 @@ async fn products_and_reservations_are_items_of_one_table() {
     let tea = Product {
         id: ProductId::parse("tea").unwrap(),
         name: Text::parse("龙井茶").unwrap(),
-        price: Money::new(1999, Currency::CNY).unwrap(),
+        price: cny(1999),
         stock: 10,
     };
     inventory.put_product(&tea).await.unwrap();
@@ -228,6 +231,40 @@ async fn products_and_reservations_are_items_of_one_table() {
 }
 
 #[tokio::test]
+async fn a_product_with_values_that_no_rule_lets_in_any_more_is_still_read() {
+    let client = Client::from_conf(support::database().await);
+    let put = client.put_item().table_name(INVENTORY).item("id", AttributeValue::S("product#tea / 茶".to_owned()));
+    let put = put.item("name", AttributeValue::S(String::new()));
+    let put = put.item("price_amount", AttributeValue::N("1999".to_owned()));
+    let put = put.item("price_currency", AttributeValue::S("ANG".to_owned()));
+    put.item("stock", AttributeValue::N("7".to_owned())).send().await.unwrap();
+    let id = ProductId::stored("tea / 茶");
+    let stored = DynamoInventory::new(client, INVENTORY.to_owned()).products(std::slice::from_ref(&id)).await.unwrap();
+    assert_eq!((&stored[0].id, stored[0].price.currency().code()), (&id, "ANG"));
+}
+
+#[tokio::test]
+async fn a_charge_in_a_currency_that_is_withdrawn_since_is_refunded_in_it() {
+    let client = Client::from_conf(support::database().await);
+    let put = client.put_item().table_name(PAYMENTS).item("order_id", AttributeValue::S(ORDER.to_owned()));
+    let put = put.item("entry", AttributeValue::S(format!("charge#{KEY}")));
+    let put = put.item("outcome", AttributeValue::S("completed".to_owned()));
+    let put = put.item("transaction_id", AttributeValue::S("ch_1".to_owned()));
+    let put = put.item("amount", AttributeValue::N("3998".to_owned()));
+    let put = put.item("refundable", AttributeValue::N("3998".to_owned()));
+    let put = put.item("currency", AttributeValue::S("ANG".to_owned()));
+    let put = put.item("payment_method", AttributeValue::S("pm-1".to_owned()));
+    let put = put.item("processed_at", AttributeValue::S("2024-01-02T03:04:05.678901234Z".to_owned()));
+    put.send().await.unwrap();
+    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let cancellation =
+        ChargeCancellation { order_id: order(), charge_key: key(), refund_key: REFUND_KEY.parse().unwrap() };
+    let (payment, refund) = payments.cancel_charge(&cancellation).await.unwrap().unwrap();
+    assert_eq!((payment.amount, refund.amount.currency().code()), (refund.amount, "ANG"));
+    assert_eq!(payments.ledger(order()).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn charges_declines_cancellations_and_refunds_are_entries_of_an_order() {
     let client = Client::from_conf(support::database().await);
     let payments = DynamoPayments::new(client.clone(), PAYMENTS.to_owned());
@@ -235,14 +272,14 @@ async fn charges_declines_cancellations_and_refunds_are_entries_of_an_order() {
         idempotency_key: key(),
         order_id: order(),
         payment_method: PaymentMethod::default(),
-        amount: Money::new(3998, Currency::CNY).unwrap(),
+        amount: cny(3998),
     };
     payments.charge(&charge).await.unwrap();
     let refund = RefundRequest {
         idempotency_key: REFUND_KEY.parse().unwrap(),
         order_id: order(),
         charge_key: key(),
-        amount: Money::new(1000, Currency::CNY).unwrap(),
+        amount: cny(1000),
     };
     payments.refund(&refund).await.unwrap();
     let declined = ChargeRequest {
@@ -307,7 +344,7 @@ async fn calls_that_the_sandbox_was_asked_to_fail_are_counted_beside_the_books()
         idempotency_key: key(),
         order_id: order(),
         payment_method: PaymentMethod::parse("pm_fails_twice").unwrap(),
-        amount: Money::new(3998, Currency::CNY).unwrap(),
+        amount: cny(3998),
     };
     for attempts in ["1", "2"] {
         payments.charge(&charge).await.unwrap_err();

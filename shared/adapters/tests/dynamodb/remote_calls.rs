@@ -28,7 +28,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     customer::Customer,
     ids::{CustomerId, OrderId, PaymentMethod, ProductId},
-    money::{Money, Quantity},
+    money::{Currency, Money, Quantity},
     order::{
         OrderEvent,
         create::{CreateOrder, RequestedItem, RequestedItems},
@@ -38,7 +38,6 @@ use domain::{
     search::SearchQuery,
     text::Text,
 };
-use iso_currency::Currency;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -49,7 +48,7 @@ fn order_id() -> OrderId {
 }
 
 fn price() -> Money {
-    Money::new(1999, Currency::CNY).unwrap()
+    Money::new(1999, Currency::parse("CNY").unwrap()).unwrap()
 }
 
 fn product_ids(count: usize) -> Vec<ProductId> {

@@ -27,7 +27,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     address::{CountryCode, ShippingAddress},
     ids::{CustomerId, OrderId, PaymentMethod, ProductId, RefundId},
-    money::{Money, Quantity},
+    money::{Currency, Money, Quantity},
     order::{
         Attention, Course, Ending, Order, OrderEvent, RequestedRefund, SkippableStep,
         cancel::{CancelRejection, cancel},
@@ -107,7 +107,7 @@ pub(crate) fn tea() -> ProductId {
 }
 
 pub(crate) fn cny(amount: u64) -> Money {
-    Money::new(amount, "CNY".parse().unwrap()).unwrap()
+    Money::new(amount, Currency::parse("CNY").unwrap()).unwrap()
 }
 
 /// Of a command that somebody sends; the same for each name.

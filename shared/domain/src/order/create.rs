@@ -172,10 +172,11 @@ fn shortages(command: &CreateOrder) -> Vec<Shortage> {
 
 #[cfg(test)]
 mod tests {
-    use iso_currency::Currency;
-
     use super::*;
-    use crate::spec::{address, at, customer, money, product, product_id};
+    use crate::{
+        money::Currency,
+        spec::{address, at, customer, money, product, product_id},
+    };
 
     fn item(id: &str, quantity: u32) -> RequestedItem {
         RequestedItem { product_id: product_id(id), quantity: Quantity::new(quantity).unwrap(), unit_price: None }
@@ -212,7 +213,7 @@ mod tests {
     #[test]
     fn currencies_are_not_mixed() {
         let mut dollars = product("cup", 5, 9);
-        dollars.price = Money::new(5, Currency::USD).unwrap();
+        dollars.price = Money::new(5, Currency::parse("USD").unwrap()).unwrap();
         let command = order(vec![item("tea", 1), item("cup", 1)], vec![product("tea", 1, 9), dollars]);
         assert_eq!(create(&command), Err(CreateRejection::MixedCurrencies(vec![1])));
     }

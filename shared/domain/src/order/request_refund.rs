@@ -54,12 +54,12 @@ pub fn request_refund(order: &Order, refund: &RequestedRefund) -> Result<Vec<Ord
 
 #[cfg(test)]
 mod tests {
-    use iso_currency::Currency;
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
     use crate::{
         ids::RefundId,
+        money::Currency,
         order::{CompletedRefund, FailedRefund, Refund},
         spec::{
             cancel_requested, cancelled, confirmed, created, delivered, given, money, order_id, paid, refund,
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn a_refund_has_an_amount_in_the_payments_currency() {
         given([created(), reserved(), paid()]).when(of(0)).then_rejected(&RefundRejection::Nothing);
-        let dollars = RequestedRefund { amount: Money::new(1, Currency::USD).unwrap(), ..another(1) };
+        let dollars = RequestedRefund { amount: Money::new(1, Currency::parse("USD").unwrap()).unwrap(), ..another(1) };
         let other = RefundRejection::OtherCurrency { charged: money(3998), refundable: money(3998) };
         given([created(), reserved(), paid()]).when(|order| request_refund(order, &dollars)).then_rejected(&other);
     }
