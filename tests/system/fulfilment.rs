@@ -31,6 +31,22 @@ async fn an_order_becomes_confirmed_paid_and_shipped() {
 }
 
 #[tokio::test]
+async fn an_order_that_costs_nothing_is_confirmed_without_a_charge() {
+    let service = Service::connect().await;
+    let product = service.product(10).await;
+    service.set_product(&product, 0, 10).await.expect(200);
+    let id =
+        service.place("customer-1", &fresh_key(), &order("customer-1", &product)).await.expect(201).text("order_id");
+    let done = service.await_status("customer-1", &id, &["confirmed", "rejected"]).await.body;
+    assert_eq!((&done["status"], &done["total_amount"]["amount"]), (&json!("confirmed"), &json!(0)));
+    assert_eq!(
+        (&done["payment"]["status"], &done["payment"]["transaction_id"]),
+        (&json!("not_required"), &Value::Null)
+    );
+    assert!(service.ledger(&id).await.is_empty());
+}
+
+#[tokio::test]
 async fn a_declined_payment_releases_the_stock_and_rejects_the_order_with_its_reason() {
     let service = Service::connect().await;
     let product = service.product(10).await;
