@@ -29,6 +29,7 @@ STACK_ENV = LOCAL / "stack.env"
 PROCESS = LOCAL / "ministack.json"  # process id and port of the emulator
 EMULATOR_LOG = LOCAL / "ministack.log"
 DEPLOYED = LOCAL / "deployed"  # digest of what was deployed last
+LAUNCHER = [str(HERE / "emulator.py"), str(LOCAL)]  # the end of its command line
 
 MINUTE = 60
 
@@ -158,7 +159,7 @@ def running() -> dict | None:
         process = json.loads(PROCESS.read_text())
     except FileNotFoundError:
         return None
-    return process if str(TOOLS / "emulator") in command_line(process["pid"]) else None
+    return process if command_line(process["pid"]).rstrip().endswith(" ".join(LAUNCHER)) else None
 
 
 def command_line(pid: int) -> str:
@@ -191,8 +192,8 @@ def start_emulator(port: int):
         "SFTP_ENABLED": "0",
     }
     with EMULATOR_LOG.open("w") as log:
-        process = subprocess.Popen([TOOLS / "emulator" / "bin" / "ministack"], cwd=LOCAL, env=environment, stdin=subprocess.DEVNULL,
-                                   stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen([TOOLS / "emulator" / "bin" / "python", *LAUNCHER], cwd=LOCAL, env=environment,
+                                   stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     PROCESS.write_text(json.dumps({"pid": process.pid, "port": port}))
     wait_until_ready(process, port)
 
