@@ -36,7 +36,7 @@ reconcile: ## Look now for orders that nobody works on (PATIENCE=60 seconds with
 rebuild: ## Rebuild a read model from the events while orders go on (VIEW=orders STAGE=local SEGMENTS=4, ABANDON=1 gives one up)
 	@$(STACK) rebuild $(VIEW) --stage=$(or $(STAGE),local) --segments=$(SEGMENTS) $(if $(ABANDON),--abandon)
 
-test: ## Run everything that CI runs
+test: ## Run everything that CI runs, on a stack of its own
 	@infra/local/test.sh
 
 # A workspace of its own, with a target folder of its own: what it links must never be what the functions link.

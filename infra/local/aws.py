@@ -25,8 +25,8 @@ import botocore.session
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCAL = ROOT / ".local"
-STACK_ENV = LOCAL / "stack.env"
+STATE = ROOT / ".local" / os.environ.get("LOCAL_STACK", "")  # as in stack.py
+STACK_ENV = STATE / "stack.env"
 USERS = {"customer-1": [], "customer-2": [], "staff-1": ["staff"], "carrier-1": ["carrier"]}  # with their groups
 
 
@@ -89,7 +89,7 @@ def create_users(pool: str) -> dict[str, str]:
 
 def password() -> str:
     """The local users' password, made up on first use."""
-    file = LOCAL / "password"
+    file = STATE / "password"
     if not file.exists():
         file.touch(mode=0o600)
         file.write_text(f"Aa1-{secrets.token_urlsafe(16)}")
@@ -148,7 +148,7 @@ The order service runs at {stack_environment()["API_URL"]}
   make token WHO=customer-1    a token for calls of your own (also customer-2, staff-1, carrier-1)
   make down                    stops everything
 
-  . .local/stack.env
+  . {STACK_ENV.relative_to(ROOT)}
   curl -H "Authorization: Bearer $(make token WHO=staff-1)" "$API_URL/api/v1/products/{products()[0]["id"]}"
 """)
 

@@ -2,16 +2,22 @@
 
 Needs only Python's standard library. What talks to the running stack is in aws.py, which runs among the emulator's
 libraries. Everything that this script makes lies in .local/ and target/.
+
+Beside the developer's stack there can be another: with LOCAL_STACK=test in the environment, everything here is about the
+one that `make test` starts for itself. They share the tools and what is built, and nothing that runs or is kept.
 """
 from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import contextlib
+import fcntl
 import filecmp
 import hashlib
 import http.client
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -25,16 +31,28 @@ HERE = ROOT / "infra" / "local"
 LOCAL = ROOT / ".local"
 TOOLS = LOCAL / "tools"
 LAMBDAS = ROOT / "target" / "lambda"  # where template.yaml looks for the functions
-STACK_ENV = LOCAL / "stack.env"
-PROCESS = LOCAL / "ministack.json"  # process id and port of the emulator
-EMULATOR_LOG = LOCAL / "ministack.log"
-DEPLOYED = LOCAL / "deployed"  # digest of what was deployed last
+STACK = os.environ.get("LOCAL_STACK", "")  # the developer's has no name
+STATE = LOCAL / STACK
+STACK_ENV = STATE / "stack.env"
+PROCESS = STATE / "ministack.json"  # process id and port of the emulator
+EMULATOR_LOG = STATE / "ministack.log"
+DEPLOYED = STATE / "deployed"  # digest of what was deployed last
+LAUNCHER = [str(HERE / "emulator.py"), str(STATE)]  # the end of its command line
 
 MINUTE = 60
 
 
 def fail(message: str):
     sys.exit(f"error: {message}")
+
+
+@contextlib.contextmanager
+def alone(name: str):
+    """Waits until no other run of this script is at the same: stacks share the tools and the binaries."""
+    TOOLS.mkdir(parents=True, exist_ok=True)
+    with (TOOLS / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def say(message: str):
@@ -72,6 +90,19 @@ def wanted_port(default: int) -> int:
     return int(text)
 
 
+def free_port() -> int:
+    """One that nobody listens at, out of those that the system gives to no connection by itself."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    fail("100 ports in a row are taken by other programs")
+
+
 def check_port(port: int):
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -85,14 +116,15 @@ def install(name: str):
     """Makes the virtual environment .local/tools/<name> hold what <name>.txt asks for."""
     wanted = (HERE / f"{name}.txt").read_text()
     home, done = TOOLS / name, TOOLS / name / "installed.txt"
-    if done.exists() and done.read_text() == wanted:
-        return
-    TOOLS.mkdir(parents=True, exist_ok=True)
-    pip = [home / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check", "-r", HERE / f"{name}.txt"]
     log = TOOLS / f"{name}.log"
-    run_quietly([sys.executable, "-m", "venv", "--clear", home], log)
-    run_quietly(pip, log)
-    done.write_text(wanted)
+    # Of the packages' modules only a few are ever loaded, so they are compiled when they are.
+    pip = [home / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check", "--no-compile", "-r", HERE / f"{name}.txt"]
+    with alone(name):
+        if done.exists() and done.read_text() == wanted:
+            return
+        run_quietly([sys.executable, "-m", "venv", "--clear", home], log)
+        run_quietly(pip, log)
+        done.write_text(wanted)
 
 
 def run_quietly(command: list, log: Path, env: dict | None = None, explain=None):
@@ -117,13 +149,16 @@ def run_visibly(command: list, env: dict | None = None, timeout: int | None = 60
 # ---------------------------------------------------------------- functions
 
 
-def build():
-    if run_visibly(["cargo", "build", "--locked", "--bins"]):
-        fail("the build failed, see above")
-    metadata = subprocess.run(["cargo", "metadata", "--locked", "--no-deps", "--format-version=1"], cwd=ROOT, timeout=MINUTE,
-                              check=True, stdout=subprocess.PIPE).stdout
-    built = Path(json.loads(metadata)["target_directory"]) / "debug"
-    changed = [function for function in functions() if place(built / function, LAMBDAS / function / "bootstrap")]
+def build(_=None):
+    # What is built together with the tests has its dependencies' features in common with them, and is compiled once for both.
+    tests = ["--tests"] if STACK == "test" else []
+    with alone("build"):
+        if run_visibly(["cargo", "build", "--locked", "--bins", *tests]):
+            fail("the build failed, see above")
+        metadata = subprocess.run(["cargo", "metadata", "--locked", "--no-deps", "--format-version=1"], cwd=ROOT, timeout=MINUTE,
+                                  check=True, stdout=subprocess.PIPE).stdout
+        built = Path(json.loads(metadata)["target_directory"]) / "debug"
+        changed = [function for function in functions() if place(built / function, LAMBDAS / function / "bootstrap")]
     if changed:
         say(f"Changed functions: {', '.join(changed)}")
 
@@ -158,7 +193,7 @@ def running() -> dict | None:
         process = json.loads(PROCESS.read_text())
     except FileNotFoundError:
         return None
-    return process if str(TOOLS / "emulator") in command_line(process["pid"]) else None
+    return process if command_line(process["pid"]).rstrip().endswith(" ".join(LAUNCHER)) else None
 
 
 def command_line(pid: int) -> str:
@@ -168,10 +203,11 @@ def command_line(pid: int) -> str:
     return subprocess.run(["ps", "-o", "command=", "-p", str(pid)], stdout=subprocess.PIPE, text=True, timeout=MINUTE).stdout
 
 
-def start_emulator(port: int):
+def start_emulator(port: int) -> dict:
+    say(f"Starting the emulator on 127.0.0.1:{port}")
     check_port(port)
     forget()
-    scratch = LOCAL / "tmp"
+    scratch = STATE / "tmp"
     scratch.mkdir(parents=True, exist_ok=True)
     # A function inherits the emulator's environment, so this is all that either of them gets to see.
     environment = {
@@ -189,12 +225,17 @@ def start_emulator(port: int):
         # Listeners for services that are not used; the first would be open to the network.
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
+        # What the state machine waits, in a Wait state and before it tries again, is multiplied by this: under test, a quarter
+        # of an hour takes 0.2 seconds. Timeouts are not shortened.
+        "SFN_WAIT_SCALE": "0.0002" if STACK == "test" else "1",
     }
     with EMULATOR_LOG.open("w") as log:
-        process = subprocess.Popen([TOOLS / "emulator" / "bin" / "ministack"], cwd=LOCAL, env=environment, stdin=subprocess.DEVNULL,
-                                   stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-    PROCESS.write_text(json.dumps({"pid": process.pid, "port": port}))
+        process = subprocess.Popen([TOOLS / "emulator" / "bin" / "python", *LAUNCHER], cwd=STATE, env=environment,
+                                   stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    started = {"pid": process.pid, "port": port}
+    PROCESS.write_text(json.dumps(started))
     wait_until_ready(process, port)
+    return started
 
 
 def wait_until_ready(process: subprocess.Popen, port: int):
@@ -234,7 +275,7 @@ def forget():
     """The emulator keeps its state in memory, so what we remember of it ends with it."""
     for file in (PROCESS, DEPLOYED, STACK_ENV):
         file.unlink(missing_ok=True)
-    shutil.rmtree(LOCAL / "tmp", ignore_errors=True)
+    shutil.rmtree(STATE / "tmp", ignore_errors=True)
 
 
 def client_environment(port: int) -> dict:
@@ -266,7 +307,7 @@ def deploy_locally(port: int):
     say("Deploying template.yaml")
     DEPLOYED.unlink(missing_ok=True)
     sam = [TOOLS / "sam" / "bin" / "sam", "deploy", "--config-env", "local"]
-    run_quietly(sam, LOCAL / "deploy.log", client_environment(port), explain=failed_resources)
+    run_quietly(sam, STATE / "deploy.log", client_environment(port), explain=failed_resources)
     DEPLOYED.write_text(digest)
 
 
@@ -291,19 +332,20 @@ def digest_of_deployment() -> str:
 
 def tools(_):
     check_python()
-    say("Installing the emulator, SAM and the second interpreter into .local/tools (a minute the first time)")
+    say("Installing the emulator, SAM, the second interpreter and cargo-deny into .local/tools (a minute the first time)")
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        list(pool.map(install, ["emulator", "sam", "second-interpreter"]))
+        list(pool.map(install, ["emulator", "sam", "second-interpreter", "cargo-deny"]))
 
 
 def up(_):
     check_machine()
     process = running()
-    port = wanted_port(default=process["port"] if process else 4566)
-    if process and process["port"] != port:
-        fail(f"this folder's stack runs on port {process['port']}. Add LOCAL_PORT={process['port']}, or `make down` first")
-    if not process:
-        check_port(port)
+    if not STACK:
+        port = wanted_port(default=process["port"] if process else 4566)
+        if process and process["port"] != port:
+            fail(f"this folder's stack runs on port {process['port']}. Add LOCAL_PORT={process['port']}, or `make down` first")
+        if not process:
+            check_port(port)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         installing = [pool.submit(install, name) for name in ("emulator", "sam")]
         say("Building the functions (minutes the first time; tools are installed meanwhile)")
@@ -313,9 +355,8 @@ def up(_):
         for result in installing:
             result.result()
     if not process:
-        say(f"Starting the emulator on 127.0.0.1:{port}")
-        start_emulator(port)
-    deploy_locally(port)
+        process = start_emulator(free_port() if STACK else port)
+    deploy_locally(process["port"])
     sys.exit(ask_stack("settle"))
 
 
@@ -414,7 +455,7 @@ def deploy(arguments):
 def main():
     parser = argparse.ArgumentParser(description="The local stack of the order service")
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (tools, up, status, demo, watch):
+    for command in (tools, build, up, status, demo, watch):
         commands.add_parser(command.__name__).set_defaults(run=command)
     command = commands.add_parser("down")
     command.add_argument("--wipe", action="store_true", help="also remove tools and packages")
@@ -443,6 +484,8 @@ def main():
     command.add_argument("stage", choices=["dev", "prod"])
     command.set_defaults(run=deploy)
     arguments = parser.parse_args()
+    if STACK not in ("", "test"):
+        fail(f"LOCAL_STACK is not set, or it is `test`; not {STACK!r}")
     arguments.run(arguments)
 
 

@@ -1,33 +1,72 @@
 #!/usr/bin/env bash
-# Everything that CI checks, step by step; prints how long each step took. Starts the local stack for the system tests
-# and stops it afterwards, unless it was running before.
+# Everything that CI checks, step by step; prints how long each step took. What needs a running service gets a stack of its
+# own (LOCAL_STACK, see stack.py): it is started here, ends with this script however that ends, and shares nothing that runs
+# with the developer's. Steps that wait more than they compute run beside others.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+export LOCAL_STACK=test
+state=.local/test
+
+mkdir -p $state
+exec 9>$state.lock
+flock --nonblock 9 || { echo "error: \`make test\` is running in this folder already"; exit 1; }
 
 stack() { "${PYTHON:-python3}" infra/local/stack.py "$@"; }
 
-times=("")
-step() {
+# Every step is a job with a process group of its own, so that whatever it has started ends with it.
+set -m
+declare -A jobs logs
+
+begin() {
     local begin=$SECONDS
+    "${@:2}"
+    printf '%5d s  %s\n' $((SECONDS - begin)) "$1" >>$state/times
+}
+
+step() {
     name=$1
-    shift
     printf '\n== %s\n' "$name"
-    "$@"
-    times+=("$(printf '%5d s  %s' $((SECONDS - begin)) "$name")")
+    begin "$@" </dev/null &
+    wait $!
+}
+
+# Starts a step beside those that follow, with less of the processor than they get. What it printed is shown by `join`.
+beside() {
+    logs[$1]=$state/${1// /-}.log
+    begin "$@" </dev/null >"${logs[$1]}" 2>&1 &
+    jobs[$1]=$!
+    renice -n 10 -g $! >/dev/null
+}
+
+join() {
+    name=$1
+    local code=0
+    wait "${jobs[$name]}" || code=$?
+    printf '\n== %s\n' "$name"
+    cat "${logs[$name]}"
+    return $code
 }
 
 finish() {
     local code=$?
+    trap '' INT TERM HUP
+    local job
+    for job in $(jobs -p); do kill -TERM -- "-$job" 2>/dev/null || true; done
+    wait
     if [[ $code -ne 0 ]] && stack status >/dev/null 2>&1; then
-        stack logs --once >.local/functions.log || true
-        echo "The functions' logs are in .local/functions.log, the emulator's in .local/ministack.log"
+        stack logs --once >$state/functions.log || true
+        echo "The functions' logs are in $state/functions.log, the emulator's in $state/ministack.log"
     fi
-    [[ -n ${started_here:-} ]] && stack down
-    printf '%s\n' "${times[@]}"
+    stack down
+    cat $state/times
     [[ $code -eq 0 ]] && echo "All green." || echo "Failed: $name"
     exit $code
 }
+name="start"
 trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+trap 'exit 129' HUP
 
 templates() {
     .local/tools/sam/bin/cfn-lint template.yaml infra/api.yaml infra/alarms.yaml
@@ -38,34 +77,42 @@ templates() {
     done
 }
 
-deny() {
-    local root=.local/tools/cargo version=0.20.2
-    if [[ $("$root/bin/cargo-deny" --version 2>/dev/null) != "cargo-deny $version" ]]; then
-        # Its release profile takes many minutes; speed does not matter for a tool that runs for a second.
-        CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-            CARGO_PROFILE_RELEASE_DEBUG=0 cargo install "cargo-deny@$version" --locked --root "$root"
-    fi
-    # `check advisories` needs the advisory database from the network, so it is for a scheduled job, not for every test.
-    "$root/bin/cargo-deny" check bans licenses sources
+# `check advisories` needs the advisory database from the network, so it is for a scheduled job, not for every test.
+deny() { .local/tools/cargo-deny/bin/cargo-deny check bans licenses sources; }
+
+build() {
+    stack build
+    cargo test --workspace --locked --no-run --test system
 }
 
+# They wait more than they compute, so there are more of them at once than processors.
 system_tests() (
     set -a
-    . .local/stack.env
-    cargo test --workspace --locked --test system
+    . $state/stack.env
+    RUST_TEST_THREADS=4 cargo test --workspace --locked --test system -- "$@"
 )
 
-step "tools" stack tools
+stack down # what a run has left behind that was killed
+: >$state/times
+
+beside "tools" stack tools
 step "format" cargo fmt --check
 step "format of the benchmark" cargo fmt --check --manifest-path tests/bench/Cargo.toml
-step "templates" templates
-step "second interpreter" .local/tools/second-interpreter/bin/python tests/second_interpreter.py
 step "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
 # Without this, a change of the product would leave the benchmark behind. It is only checked, because linking it takes minutes.
-step "lints of the benchmark" cargo clippy --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench -- -D warnings
-step "dependencies" deny
-step "unit and conformance tests" cargo test --workspace --locked
-stack status >/dev/null 2>&1 || started_here=yes
+step "lints of the benchmark" cargo clippy --locked --manifest-path tests/bench/Cargo.toml --target-dir target -- -D warnings
+# The functions by themselves, without what the tests' dependencies would bring along: so they are built for AWS.
+step "functions" cargo check --locked --bins
+join "tools"
+beside "templates" templates
+beside "second interpreter" .local/tools/second-interpreter/bin/python tests/second_interpreter.py
+beside "dependencies" deny
+step "build" build
+for checked in "templates" "second interpreter" "dependencies"; do join "$checked"; done
+beside "unit and conformance tests" cargo test --workspace --locked
 step "local stack" stack up
-step "system tests" system_tests
+beside "rebuild under load" system_tests rebuild
+step "system tests" system_tests --skip rebuild
+join "rebuild under load"
 step "failure matrix" stack faults cargo test --workspace --locked --test system -- --ignored failure_matrix
+join "unit and conformance tests"

@@ -7,7 +7,6 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     env, fs,
     panic::resume_unwind,
-    path::{Path, PathBuf},
     process::Stdio,
     sync::{
         Arc,
@@ -21,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::{process::Command, time::sleep};
 use uuid::Uuid;
 
-use crate::service::{Service, fresh_key, order, reconcile, setting, token};
+use crate::service::{Service, fresh_key, order, reconcile, setting, stack_file, token};
 
 const ORDERS: usize = 200;
 const CLIENTS: usize = 8;
@@ -107,13 +106,9 @@ async fn client(service: Arc<Service>, product: String, mut random: Random) -> V
     orders
 }
 
-fn local(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(".local").join(file)
-}
-
 /// The processes of the functions: children of our emulator that run a binary which it has unpacked.
 fn functions(emulator: u64) -> Vec<String> {
-    let unpacked = local("tmp/ministack-provided-code");
+    let unpacked = stack_file("tmp/ministack-provided-code");
     let of_ours = |pid: &String| {
         let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
         let parent = read("stat").rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
@@ -124,7 +119,7 @@ fn functions(emulator: u64) -> Vec<String> {
 }
 
 async fn kill_at_random(kills: Arc<AtomicUsize>, stop: Arc<AtomicBool>, mut random: Random) {
-    let emulator: Value = serde_json::from_str(&fs::read_to_string(local("ministack.json")).unwrap()).unwrap();
+    let emulator: Value = serde_json::from_str(&fs::read_to_string(stack_file("ministack.json")).unwrap()).unwrap();
     let emulator = emulator["pid"].as_u64().unwrap();
     let started = Instant::now();
     while !stop.load(Ordering::Relaxed) && started.elapsed() < KILLING {
@@ -141,7 +136,7 @@ async fn kill_at_random(kills: Arc<AtomicUsize>, stop: Arc<AtomicBool>, mut rand
 
 /// How many invocations have lost their process, as the emulator's log has it.
 fn killed_at_work() -> usize {
-    fs::read_to_string(local("ministack.log")).unwrap().matches("Runtime exited before returning").count()
+    fs::read_to_string(stack_file("ministack.log")).unwrap().matches("Runtime exited before returning").count()
 }
 
 /// What has become of the orders, the money, the stock and the parcels.
@@ -316,6 +311,11 @@ async fn chaos(service: Arc<Service>, seed: u64) {
     let mut orders = Vec::new();
     for client in clients {
         orders.extend(client.await.unwrap());
+    }
+    // The last orders are still being worked on.
+    let enough = || kills.load(Ordering::Relaxed) >= KILLS && killed_at_work() - at_work_before >= KILLS_AT_WORK;
+    while !killer.is_finished() && !enough() {
+        sleep(Duration::from_millis(100)).await;
     }
     stop.store(true, Ordering::Relaxed);
     killer.await.unwrap();

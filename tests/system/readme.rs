@@ -4,6 +4,8 @@ use std::path::Path;
 
 use tokio::process::Command;
 
+use crate::service::stack_file;
+
 /// Pastes the blocks under "Try it" into a shell, one after the other, and expects each answer in turn.
 #[tokio::test]
 async fn the_readmes_lines_work_when_pasted() {
@@ -14,7 +16,8 @@ async fn the_readmes_lines_work_when_pasted() {
     let blocks: Vec<&str> = section.split("```").filter_map(|block| block.strip_prefix("sh\n")).collect();
     assert_eq!(blocks.len(), 4);
 
-    let pasted = Command::new("bash").args(["-euc", &blocks.join("\n")]).current_dir(root).output().await.unwrap();
+    let script = blocks.join("\n").replace(".local/stack.env", stack_file("stack.env").to_str().unwrap());
+    let pasted = Command::new("bash").args(["-euc", &script]).current_dir(root).output().await.unwrap();
     let printed = String::from_utf8_lossy(&pasted.stdout);
     assert!(pasted.status.success(), "{printed}{}", String::from_utf8_lossy(&pasted.stderr));
     let answers = [

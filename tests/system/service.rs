@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     env,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, OnceLock},
     time::{Duration, Instant},
 };
@@ -57,9 +57,15 @@ impl Answer {
     }
 }
 
-/// A setting of the running stack, from `.local/stack.env`.
+/// A setting of the stack under test, from its `stack.env`.
 pub(crate) fn setting(name: &str) -> String {
-    env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `make up`, then `make test`"))
+    env::var(name).unwrap_or_else(|_| panic!("{name} is not set: it stands in the stack's stack.env, see README"))
+}
+
+/// A file of the stack under test, which is the developer's unless `LOCAL_STACK` names another (`infra/local/stack.py`).
+pub(crate) fn stack_file(name: &str) -> PathBuf {
+    let stack = env::var("LOCAL_STACK").unwrap_or_default();
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(".local").join(stack).join(name)
 }
 
 /// The id (`sub`) of a user of the local pool.
@@ -83,12 +89,13 @@ pub(crate) async fn token(who: &str) -> String {
     token
 }
 
-/// Runs `reconcile` now, for every order without an event in so many seconds.
-pub(crate) async fn reconcile(patience: u32) {
+/// Runs `reconcile` now, for every order without an event in so many seconds, and answers what it said. It fails where it
+/// could not look after every order, which on a stack that is used may be of others.
+pub(crate) async fn reconcile(patience: u32) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let patience = format!("PATIENCE={patience}");
     let run = Command::new("make").args(["-s", "reconcile", &patience]).current_dir(root).output().await.unwrap();
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr))
 }
 
 /// The functions' log lines of the last minutes that contain this text.
