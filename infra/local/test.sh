@@ -32,6 +32,7 @@ trap finish EXIT
 templates() {
     .local/tools/sam/bin/cfn-lint template.yaml infra/api.yaml infra/alarms.yaml
     AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .local/tools/sam/bin/sam validate --lint
+    .local/tools/sam/bin/python tests/template_suite.py
     local file
     for file in infra/*.json events/*.json; do
         "${PYTHON:-python3}" -m json.tool "$file" >/dev/null || { echo "not valid JSON: $file"; return 1; }
@@ -65,7 +66,10 @@ step "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
 step "lints of the benchmark" cargo clippy --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench -- -D warnings
 step "dependencies" deny
 step "unit and conformance tests" cargo test --workspace --locked
+# As it ships, for the architecture that ships. Minutes, because the profile `release` shares nothing with that of the tests.
+step "release artefact" "${PYTHON:-python3}" infra/deploy.py artefact get-product
 stack status >/dev/null 2>&1 || started_here=yes
 step "local stack" stack up
 step "system tests" system_tests
+step "deployment" .local/tools/sam/bin/python tests/deploy_suite.py
 step "failure matrix" stack faults cargo test --workspace --locked --test system -- --ignored failure_matrix
