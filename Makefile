@@ -1,13 +1,14 @@
-# Everything is done by infra/local; this file only gives it short names.
+# Everything is done by infra/local and infra/deploy.py; this file only gives it short names.
 PYTHON ?= python3
 STACK  := $(PYTHON) infra/local/stack.py
+DEPLOY := $(PYTHON) infra/deploy.py
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status token demo watch logs reconcile rebuild test bench chaos deploy
+.PHONY: help up down status token demo watch logs reconcile rebuild test bench chaos deploy smoke staff second-factor
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 up: ## Build, start and deploy the whole system on this machine; safe to repeat (LOCAL_PORT=4566)
 	@$(STACK) up
@@ -18,8 +19,8 @@ down: ## Stop it (WIPE=1 also removes the installed tools)
 status: ## Say whether it runs
 	@$(STACK) status
 
-token: ## Print an access token: WHO=customer-1, customer-2, staff-1 or carrier-1
-	@$(STACK) token $(WHO)
+token: ## Print an access token: WHO=customer-1, customer-2, staff-1 or carrier-1; with STAGE=dev, of a user there
+	@$(if $(filter-out local,$(STAGE)),$(DEPLOY) token $(STAGE) "$(WHO)",$(STACK) token $(WHO))
 
 demo: ## Place an order and follow it to the end
 	@$(STACK) demo
@@ -47,5 +48,15 @@ bench: ## Print how fast the service is beside named baselines (ONLY=commands, r
 chaos: ## Kill functions at random while 200 orders are placed, then compare the books (SEED=1 asks for the same orders again)
 	@$(STACK) status >/dev/null && set -a && . .local/stack.env && cargo test --workspace --locked --test system -- --ignored --nocapture chaos
 
-deploy: ## Build for AWS and deploy to STAGE=dev or STAGE=prod
-	@$(STACK) deploy $(STAGE)
+deploy: ## Build and deploy to AWS: STAGE=dev or prod (ARCHITECTURE=arm64, STAFF_EMAIL= to make somebody staff, SEED=1 for products)
+	@$(DEPLOY) deploy $(STAGE) $(if $(ARCHITECTURE),--architecture=$(ARCHITECTURE)) $(if $(STAFF_EMAIL),--staff="$(STAFF_EMAIL)") \
+		$(if $(PROMPT),--prompt) $(if $(SEED),--seed)
+
+smoke: ## Place an order on what is deployed, follow it to the end and undo it (STAGE=local, dev or prod)
+	@$(DEPLOY) smoke $(or $(STAGE),local)
+
+staff: ## Make somebody staff: STAGE=dev STAFF_EMAIL=you@example.com (PROMPT=1 asks for a password instead of sending one)
+	@$(DEPLOY) staff $(STAGE) "$(STAFF_EMAIL)" $(if $(PROMPT),--prompt)
+
+second-factor: ## Give a user a second factor: STAGE=dev WHO=you@example.com
+	@$(DEPLOY) second-factor $(STAGE) "$(WHO)"

@@ -126,7 +126,7 @@ fn every_function_has_its_sample_event_its_place_in_the_template_and_its_row_in_
         let package = manifest(&format!("functions/{name}/Cargo.toml"));
         assert_eq!(package["package"]["name"].as_str(), Some(name.as_str()), "a crate is named like its folder");
         assert!(root().join(format!("events/{name}.json")).exists(), "events/{name}.json is missing");
-        assert!(template.contains(&format!("target/lambda/{name}/")), "template.yaml does not deploy {name}");
+        assert!(template.contains(&format!("CodeUri: functions/{name}/")), "template.yaml does not deploy {name}");
         assert!(readme.contains(&format!("| `{name}` |")), "the README's table has no row for {name}");
     }
 }

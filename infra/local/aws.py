@@ -15,9 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
-import uuid
 import zipfile
 from pathlib import Path
 
@@ -25,6 +23,10 @@ import botocore.session
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "infra"))
+
+from service import Service, products  # noqa: E402
+
 STATE = ROOT / ".local" / os.environ.get("LOCAL_STACK", "")  # as in stack.py
 STACK_ENV = STATE / "stack.env"
 USERS = {"customer-1": [], "customer-2": [], "staff-1": ["staff"], "carrier-1": ["carrier"]}  # with their groups
@@ -103,43 +105,13 @@ def token_of(who: str) -> str:
     return signed_in["AuthenticationResult"]["AccessToken"]
 
 
-# ---------------------------------------------------------------- the service's own API
-
-
-def call(method: str, path: str, token: str, body: dict | None = None) -> tuple[int, dict]:
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    if method == "POST":
-        headers["Idempotency-Key"] = str(uuid.uuid4())
-    request = urllib.request.Request(stack_environment()["API_URL"] + path, method=method, headers=headers,
-                                     data=json.dumps(body).encode() if body else None)
-    try:
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return response.status, json.loads(response.read())
-    except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read() or "{}")
-
-
-def products() -> list[dict]:
-    return json.loads((ROOT / "infra" / "seed.json").read_text())
-
-
-def seed(token: str):
-    for product in products():
-        path = f"/api/v1/products/{product['id']}"
-        code, answer = call("GET", path, token)
-        if code == 404:
-            code, answer = call("PUT", path, token, {key: value for key, value in product.items() if key != "id"})
-        if code not in (200, 201):
-            sys.exit(f"error: PUT {path} answered {code}: {json.dumps(answer)}. `make logs` may say why")
-
-
 # ---------------------------------------------------------------- commands
 
 
 def settle(_):
     outputs = stack_outputs()
     write_environment(outputs, create_users(outputs["UserPoolId"]))
-    seed(token_of("staff-1"))
+    service("staff-1").seed()
     print(f"""
 The order service runs at {stack_environment()["API_URL"]}
 
@@ -153,27 +125,24 @@ The order service runs at {stack_environment()["API_URL"]}
 """)
 
 
+def service(who: str) -> Service:
+    return Service(stack_environment()["API_URL"], token_of(who))
+
+
 def token(arguments):
     print(token_of(arguments.who))
 
 
 def demo(_):
-    environment, bearer = stack_environment(), token_of("customer-1")
-    code, placed = call("POST", "/api/v1/orders", bearer, {
-        "customer_id": environment["CUSTOMER_1_ID"],
-        "items": [{"product_id": product["id"], "quantity": 1} for product in products()[:2]],
-        "shipping_address": {"street": "1 Nanjing Road", "city": "Shanghai", "state": "Shanghai", "country": "CN", "postal_code": "200001"},
-    })
-    if code != 201:
-        sys.exit(f"error: POST /api/v1/orders answered {code}: {json.dumps(placed)}")
-    order = placed["order_id"]
+    environment, customer = stack_environment(), service("customer-1")
+    order = customer.place(environment["CUSTOMER_1_ID"], [product["id"] for product in products()[:2]])
     print(f"Placed the order {order}. Its events:\n")
     deadline = time.monotonic() + 60
     follow_events(order, environment["EVENTS_TABLE"], deadline)
     path, view = f"/api/v1/orders/{order}", {}
     while view.get("status") not in ("confirmed", "rejected", "cancelled") and time.monotonic() < deadline:
         time.sleep(0.2)
-        view = call("GET", path, bearer)[1]
+        view = customer.call("GET", path)[1]
     print(f"\nGET {path}\n{json.dumps(view, indent=2, ensure_ascii=False)}")
     if view.get("status") != "confirmed":
         arn = environment["FULFILMENT_ARN"].replace(":stateMachine:", ":execution:") + f":{order}"

@@ -30,7 +30,8 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "infra" / "local"
 LOCAL = ROOT / ".local"
 TOOLS = LOCAL / "tools"
-LAMBDAS = ROOT / "target" / "lambda"  # where template.yaml looks for the functions
+PACKED = LOCAL / "packed"  # what is deployed here: in the repository's shape, with binaries where it has their sources
+LAMBDAS = PACKED / "functions"
 STACK = os.environ.get("LOCAL_STACK", "")  # the developer's has no name
 STATE = LOCAL / STACK
 STACK_ENV = STATE / "stack.env"
@@ -159,6 +160,9 @@ def build(_=None):
                                   check=True, stdout=subprocess.PIPE).stdout
         built = Path(json.loads(metadata)["target_directory"]) / "debug"
         changed = [function for function in functions() if place(built / function, LAMBDAS / function / "bootstrap")]
+        for name in ("template.yaml", "infra"):
+            if not (PACKED / name).is_symlink():
+                (PACKED / name).symlink_to(ROOT / name)
     if changed:
         say(f"Changed functions: {', '.join(changed)}")
 
@@ -168,7 +172,7 @@ def functions() -> list[str]:
 
 
 def place(binary: Path, bootstrap: Path) -> bool:
-    """Copies a binary to where the template expects it, unless the same is there, and says whether it did."""
+    """Copies a binary to where it is deployed from, unless the same is there, and says whether it did."""
     built = binary.stat().st_mtime_ns
     if bootstrap.exists() and bootstrap.stat().st_mtime_ns == built:
         return False
@@ -306,7 +310,8 @@ def deploy_locally(port: int):
         return
     say("Deploying template.yaml")
     DEPLOYED.unlink(missing_ok=True)
-    sam = [TOOLS / "sam" / "bin" / "sam", "deploy", "--config-env", "local"]
+    sam = [TOOLS / "sam" / "bin" / "sam", "deploy", "--config-file", ROOT / "samconfig.toml", "--config-env", "local",
+           "--template-file", PACKED / "template.yaml"]
     run_quietly(sam, STATE / "deploy.log", client_environment(port), explain=failed_resources)
     DEPLOYED.write_text(digest)
 
@@ -365,7 +370,6 @@ def down(arguments):
     stop_emulator()
     if arguments.wipe:
         shutil.rmtree(LOCAL, ignore_errors=True)
-        shutil.rmtree(LAMBDAS, ignore_errors=True)
 
 
 def status(_):
@@ -441,17 +445,6 @@ def watch(_):
             process.terminate()
 
 
-def deploy(arguments):
-    check_python()
-    install("sam")
-    install("cargo-lambda")
-    path = os.pathsep.join([str(TOOLS / "cargo-lambda" / "bin"), os.environ["PATH"]])  # zig lies there too
-    cargo_lambda = ["cargo-lambda", "lambda", "build", "--release", "--arm64", "--locked", "--bins", "--lambda-dir", str(LAMBDAS)]
-    if run_visibly(cargo_lambda, env=os.environ | {"PATH": path}):
-        fail("the build failed, see above")
-    sys.exit(run_visibly([TOOLS / "sam" / "bin" / "sam", "deploy", "--config-env", arguments.stage]))
-
-
 def main():
     parser = argparse.ArgumentParser(description="The local stack of the order service")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -480,9 +473,6 @@ def main():
     command = commands.add_parser("faults", help="run a command while orders can ask the fulfilment's steps to fail (fault_proxy.py)")
     command.add_argument("call", nargs=argparse.REMAINDER)
     command.set_defaults(run=faults)
-    command = commands.add_parser("deploy")
-    command.add_argument("stage", choices=["dev", "prod"])
-    command.set_defaults(run=deploy)
     arguments = parser.parse_args()
     if STACK not in ("", "test"):
         fail(f"LOCAL_STACK is not set, or it is `test`; not {STACK!r}")

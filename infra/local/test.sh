@@ -71,6 +71,7 @@ trap 'exit 129' HUP
 templates() {
     .local/tools/sam/bin/cfn-lint template.yaml infra/api.yaml infra/alarms.yaml
     AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .local/tools/sam/bin/sam validate --lint
+    .local/tools/sam/bin/python tests/template_suite.py
     local file
     for file in infra/*.json events/*.json; do
         "${PYTHON:-python3}" -m json.tool "$file" >/dev/null || { echo "not valid JSON: $file"; return 1; }
@@ -110,9 +111,13 @@ beside "dependencies" deny
 step "build" build
 for checked in "templates" "second interpreter" "dependencies"; do join "$checked"; done
 beside "unit and conformance tests" cargo test --workspace --locked
+# As it ships, for the architecture that ships. Minutes, because the profile `release` shares nothing with that of the tests.
+beside "release artefact" "${PYTHON:-python3}" infra/deploy.py artefact get-product
 step "local stack" stack up
 beside "rebuild under load" system_tests rebuild
 step "system tests" system_tests --skip rebuild
 join "rebuild under load"
+join "release artefact"
+step "deployment" .local/tools/sam/bin/python tests/deploy_suite.py
 step "failure matrix" stack faults cargo test --workspace --locked --test system -- --ignored failure_matrix
 join "unit and conformance tests"

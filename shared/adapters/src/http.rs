@@ -33,6 +33,11 @@ use crate::lambda::invocation_span;
 /// The largest body that is read. An order of 100 lines is about 12 KB.
 const BODY_BYTES_MAX: usize = 128 * 1024;
 
+/// The scope of a machine that may say that a parcel has arrived.
+const CARRIER_SCOPE: &str = "orders/carrier";
+/// The scope of a machine that may read the service's figures.
+const METRICS_SCOPE: &str = "orders/metrics";
+
 /// A request, with what every handler asks of it.
 pub struct ApiRequest {
     /// From `X-Correlation-Id`, else API Gateway's request id. Goes back in the answer and on with every event.
@@ -51,8 +56,10 @@ pub struct Caller {
     pub id: CustomerId,
     /// In the group `staff`.
     pub staff: bool,
-    /// In the group `carrier`: may say that a parcel has arrived.
+    /// In the group `carrier`, or a machine with its scope: may say that a parcel has arrived.
     pub carrier: bool,
+    /// A machine that may read the service's figures.
+    pub metrics: bool,
 }
 
 impl Caller {
@@ -92,6 +99,9 @@ impl ApiRequest {
     }
 
     /// Who the authorizer says is asking. Routes without an authorizer must not ask.
+    ///
+    /// A scope gives a right only to a machine that has signed in by itself: the token's subject is the client then
+    /// (RFC 9068, section 2.2). In a person's token it says what the client may do, not what the person may.
     pub fn caller(&self) -> Result<Caller, Problem> {
         let claims = match self.request.request_context_ref() {
             Some(RequestContext::ApiGatewayV2(context)) => {
@@ -99,14 +109,22 @@ impl ApiRequest {
             }
             _ => None,
         };
-        let id = claims.and_then(|claims| claims.get("sub")).and_then(|sub| CustomerId::parse(sub).ok());
         let claim = |name| claims.and_then(|claims| claims.get(name)).map_or("", String::as_str);
-        match id {
-            Some(id) => {
+        // Cognito's ID tokens tell a client who has signed in. API Gateway takes them, because their audience is right.
+        let is_for_access = matches!(claim("token_use"), "" | "access");
+        match CustomerId::parse(claim("sub")) {
+            Ok(id) if is_for_access => {
                 let is_in = |group| is_in(group, claim("cognito:groups"), claim("groups"));
-                Ok(Caller { id, staff: is_in("staff"), carrier: is_in("carrier") })
+                let is_machine = claim("client_id") == id.as_str();
+                let has = |scope| is_machine && claim("scope").split(' ').any(|one| one == scope);
+                Ok(Caller {
+                    staff: is_in("staff"),
+                    carrier: is_in("carrier") || has(CARRIER_SCOPE),
+                    metrics: has(METRICS_SCOPE),
+                    id,
+                })
             }
-            None => Err(Problem::unauthorized()),
+            _ => Err(Problem::unauthorized()),
         }
     }
 
@@ -123,6 +141,16 @@ impl ApiRequest {
             Ok(caller)
         } else {
             Err(Problem::forbidden("this route is for staff and carriers only"))
+        }
+    }
+
+    /// The caller, if it is somebody of staff or a machine that watches the service.
+    pub fn staff_or_metrics(&self) -> Result<Caller, Problem> {
+        let caller = self.caller()?;
+        if caller.staff || caller.metrics {
+            Ok(caller)
+        } else {
+            Err(Problem::forbidden("this route is for staff and for machines that watch the service"))
         }
     }
 
@@ -363,7 +391,47 @@ where
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    /// A request of whoever has a token with these claims.
+    fn request_with(claims: serde_json::Value) -> ApiRequest {
+        let mut event: serde_json::Value =
+            serde_json::from_str(include_str!("../../../events/record-delivery.json")).unwrap();
+        event["requestContext"]["authorizer"]["jwt"]["claims"] = claims;
+        ApiRequest::from_event(&event.to_string(), Utc::now()).unwrap()
+    }
+
+    #[test]
+    fn a_token_that_only_says_who_has_signed_in_gives_access_to_nothing() {
+        // What API Gateway takes for an access token, because its audience is right.
+        let id_token = json!({"sub": "staff-1", "aud": "client-1", "token_use": "id", "cognito:groups": "[staff]"});
+        assert_eq!(request_with(id_token).caller().unwrap_err().status, 401);
+        for access in [json!({"sub": "c-1", "token_use": "access"}), json!({"sub": "c-1", "aud": "orders"})] {
+            assert!(request_with(access.clone()).caller().is_ok(), "{access}");
+        }
+    }
+
+    #[test]
+    fn a_machine_may_do_what_its_scope_says() {
+        let machine = |scope| json!({"sub": "m-1", "client_id": "m-1", "token_use": "access", "scope": scope});
+        let carrier = request_with(machine("orders/metrics orders/carrier")).staff_or_carrier().unwrap();
+        assert_eq!((carrier.actor().as_str(), carrier.staff), ("carrier:m-1", false));
+        for other in ["", "orders/metrics", "orders/carriers", "carrier", "other/carrier"] {
+            assert_eq!(request_with(machine(other)).staff_or_carrier().unwrap_err().status, 403, "{other}");
+        }
+        assert!(!request_with(machine("orders/metrics")).staff_or_metrics().unwrap().staff);
+        assert_eq!(request_with(machine("orders/carrier")).staff_or_metrics().unwrap_err().status, 403);
+    }
+
+    #[test]
+    fn a_scope_of_the_client_gives_nothing_to_the_person_who_uses_it() {
+        let person = json!({"sub": "c-1", "client_id": "m-1", "token_use": "access", "scope": "orders/carrier"});
+        assert_eq!(request_with(person).staff_or_carrier().unwrap_err().status, 403);
+        let nobody = json!({"sub": "c-1", "token_use": "access", "scope": "orders/carrier"});
+        assert_eq!(request_with(nobody).staff_or_carrier().unwrap_err().status, 403);
+    }
 
     #[test]
     fn only_who_is_in_the_group_staff_without_a_doubt_is_staff() {

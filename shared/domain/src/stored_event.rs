@@ -114,8 +114,8 @@ pub(crate) mod golden {
         written.replacen(",\"data\":", &format!(",\"schema\":{schema},\"data\":"), 1)
     }
 
-    /// Holds that reading applies no rule: `lines` has events of the newest schema versions with values that no command may
-    /// have now, and that a command may have had once. Each is read, and would be written as it was.
+    /// Holds that reading applies no rule: `lines` has events with values that no command may have now, and that a command may
+    /// have had once. Each is read, and those of the newest schema versions would be written as they were.
     pub(crate) fn assert_kept<E: Serialize>(
         lines: &str,
         type_and_schema: impl Fn(&E) -> (&'static str, u32),
@@ -124,7 +124,8 @@ pub(crate) mod golden {
         for line in lines.lines() {
             let Stored { event_type, schema, data } = serde_json::from_str(line).unwrap();
             let event = read(&event_type, schema, &data).unwrap_or_else(|error| panic!("{error}: {line}"));
-            assert_eq!(written(&event, type_and_schema(&event).1), line, "this line no longer means what it did");
+            let newest = type_and_schema(&event).1;
+            assert!(schema < newest || written(&event, newest) == line, "this line no longer means what it did: {line}");
         }
     }
 

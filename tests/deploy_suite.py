@@ -1,0 +1,113 @@
+"""Tries infra/deploy.py on the running local stack: who becomes staff and how they sign in, and the smoke test.
+
+Runs with the libraries of infra/local/sam.txt: .local/tools/sam/bin/python tests/deploy_suite.py
+"""
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import unittest
+import urllib.request
+import uuid
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "infra"))
+
+import deploy  # noqa: E402
+from service import Service  # noqa: E402
+
+STAGE = deploy.Stage("local")
+PASSWORD = f"Aa1-{uuid.uuid4()}"
+
+
+def run(*arguments: str, typed: str = "") -> subprocess.CompletedProcess:
+    call = [sys.executable, ROOT / "infra" / "deploy.py", *arguments]
+    return subprocess.run(call, input=typed, capture_output=True, text=True, timeout=300)
+
+
+def lines(*texts: str) -> str:
+    return "".join(f"{text}\n" for text in texts)
+
+
+class Staff(unittest.TestCase):
+    def setUp(self):
+        self.email = f"{uuid.uuid4()}@example.com"
+        self.addCleanup(self.remove)
+
+    def remove(self):
+        cognito = STAGE.client("cognito-idp")
+        try:
+            cognito.admin_delete_user(UserPoolId=STAGE.outputs()["UserPoolId"], Username=self.email)
+        except cognito.exceptions.UserNotFoundException:
+            pass
+
+    def token(self, *typed: str) -> str:
+        signed_in = run("token", "local", self.email, typed=lines(*typed))
+        self.assertEqual(signed_in.returncode, 0, signed_in.stderr)
+        return signed_in.stdout.strip()
+
+    def mails(self) -> list[str]:
+        with urllib.request.urlopen(f"{deploy.os.environ['AWS_ENDPOINT_URL']}/_ministack/ses/messages", timeout=30) as answer:
+            boxes = json.loads(answer.read())["messages"].values()
+        return [mail["BodyText"] for box in boxes for mail in box if mail["To"] == [self.email]]
+
+    def test_who_is_invited_signs_in_with_the_password_of_the_mail_and_chooses_another(self):
+        invited = run("staff", "local", self.email)
+        self.assertEqual(invited.returncode, 0, invited.stderr)
+        mail, = self.mails()
+        first = mail.rsplit(" ", 1)[1].removesuffix(".")
+        self.assertNotIn(first, invited.stdout + invited.stderr)
+        again = run("staff", "local", self.email)  # the first mail was lost
+        self.assertEqual((again.returncode, len(self.mails())), (0, 2), again.stderr)
+        first = self.mails()[-1].rsplit(" ", 1)[1].removesuffix(".")
+        access = self.token(first, PASSWORD)
+        Service(STAGE.url(), access).expect([200], "GET", "/metrics")
+        self.token(PASSWORD)
+
+    def test_a_password_that_is_typed_is_asked_for_again_when_it_is_too_weak(self):
+        weak = run("staff", "local", self.email, "--prompt", typed=lines("weak"))
+        self.assertEqual(weak.returncode, 1)
+        self.assertIn("Password", weak.stderr)
+        strong = run("staff", "local", self.email, "--prompt", typed=lines(PASSWORD))
+        self.assertEqual(strong.returncode, 0, strong.stderr)
+        self.assertNotIn(PASSWORD, strong.stdout + strong.stderr)
+        self.token(PASSWORD)
+
+    def test_who_has_a_second_factor_needs_it(self):
+        run("staff", "local", self.email, "--prompt", typed=lines(PASSWORD))
+        with subprocess.Popen([sys.executable, ROOT / "infra" / "deploy.py", "second-factor", "local", self.email],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as giving:
+            giving.stdin.write(lines(PASSWORD))
+            giving.stdin.flush()
+            secret = giving.stderr.readline().rsplit(" ", 1)[1].strip()
+            giving.stdin.write(lines(deploy.totp(secret)))
+            giving.stdin.close()
+            self.assertEqual(giving.wait(60), 0, giving.stderr.read())
+        self.assertEqual(run("token", "local", self.email, typed=lines(PASSWORD, "not the code")).returncode, 1)
+        self.token(PASSWORD, deploy.totp(secret))
+
+    def test_who_has_taken_the_name_before_does_not_become_staff(self):
+        client = STAGE.outputs()["UserPoolClientId"]
+        STAGE.client("cognito-idp").sign_up(ClientId=client, Username=self.email, Password=PASSWORD,
+                                            UserAttributes=[{"Name": "email", "Value": self.email}])
+        refused = run("staff", "local", self.email)
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("who is not staff", refused.stderr)
+
+
+class Smoke(unittest.TestCase):
+    def test_it_follows_an_order_to_its_end_and_leaves_no_user_and_no_product(self):
+        outcome = run("smoke", "local")
+        self.assertEqual(outcome.returncode, 0, outcome.stdout + outcome.stderr)
+        print(outcome.stdout)
+        users = STAGE.client("cognito-idp").list_users(UserPoolId=STAGE.outputs()["UserPoolId"], Filter='username ^= "temporary-"')
+        self.assertEqual(users["Users"], [])
+        items = STAGE.client("dynamodb").scan(TableName=STAGE.outputs()["InventoryTable"], FilterExpression="begins_with(id, :smoke)",
+                                              ExpressionAttributeValues={":smoke": {"S": "product#smoke-"}})
+        self.assertEqual(items["Items"], [])
+
+
+if __name__ == "__main__":
+    unittest.main()

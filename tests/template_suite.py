@@ -1,0 +1,884 @@
+"""Holds the templates to what AWS asks of them and the emulator forgives.
+
+Every test looks at the templates as CloudFormation would: transformed by SAM's own translator, with the parameters of a
+stage (samconfig.toml) and the conditions decided, nested stacks among them. Limits are those of AWS's documents. It stands
+in for an account: what would fail, be lost or ring for nothing on AWS has a test here.
+
+Runs with the libraries of infra/local/sam.txt: .local/tools/sam/bin/python tests/template_suite.py
+"""
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import logging
+import os
+import re
+import struct
+import sys
+import tempfile
+import unittest
+import unittest.mock
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+os.environ["AWS_DEFAULT_REGION"] = "us-east-1"  # SAM's translator asks for one, and for nothing else of AWS
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "infra"))
+
+import cfnlint.api  # noqa: E402
+import deploy  # noqa: E402
+import tomlkit  # noqa: E402
+from samcli.yamlhelper import yaml_parse  # noqa: E402
+from samtranslator.translator.transform import transform  # noqa: E402
+
+logging.disable(logging.WARNING)  # the translator's own metrics, which nobody publishes
+STAGES, ARCHITECTURES = ["local", "dev", "prod"], ["arm64", "x86_64"]
+SAMCONFIG = tomlkit.parse((ROOT / "samconfig.toml").read_text()).unwrap()
+
+# ---------------------------------------------------------------- the templates as CloudFormation sees them
+
+NOTHING = object()  # AWS::NoValue
+PSEUDO = {
+    "AWS::AccountId": "123456789012", "AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::URLSuffix": "amazonaws.com",
+    "AWS::StackId": "arn:aws:cloudformation:us-east-1:123456789012:stack/order-service/6f0ca1f0-0000-1111-2222-0a58a9feac02",
+    "AWS::NoValue": NOTHING,
+}
+
+
+class Stack:
+    """A template with parameters put in. A reference to a resource reads `<Name>` or `<Name.Attribute>`, one to a resource of the
+    stack around it `<^Name>`."""
+
+    def __init__(self, template: dict, parameters: dict, name: str):
+        self.template, self.name = template, name
+        declared = template.get("Parameters", {})
+        unknown = set(parameters) - set(declared)
+        assert not unknown, f"{name} has no parameters {unknown}"
+        self.parameters = {key: str(parameters.get(key, spec.get("Default"))) for key, spec in declared.items()}
+        missing = [key for key, spec in declared.items() if key not in parameters and "Default" not in spec]
+        assert not missing, f"{name} needs the parameters {missing}"
+        conditions = template.get("Conditions", {})
+        self.conditions = {key: functools.cache(functools.partial(self.value, condition)) for key, condition in conditions.items()}
+        self.resources = {key: self.value(resource) for key, resource in template["Resources"].items() if self.exists(resource)}
+        self.outputs = {key: self.value(output) for key, output in template.get("Outputs", {}).items() if self.exists(output)}
+
+    def exists(self, entry: dict) -> bool:
+        return "Condition" not in entry or self.conditions[entry["Condition"]]()
+
+    def value(self, node):
+        if isinstance(node, list):
+            return [value for value in map(self.value, node) if value is not NOTHING]
+        if not isinstance(node, dict):
+            return node
+        if len(node) == 1:
+            (key, argument), = node.items()
+            if key == "Ref":
+                return self.named(argument)
+            if key.startswith("Fn::") or key == "Condition" and isinstance(argument, str):
+                return getattr(self, "fn_" + key.removeprefix("Fn::").lower())(argument)
+        return {key: value for key, value in ((key, self.value(value)) for key, value in node.items()) if value is not NOTHING}
+
+    def named(self, name: str):
+        if name == "AWS::StackName":
+            return self.name
+        if name in PSEUDO:
+            return PSEUDO[name]
+        if name in self.parameters:
+            is_list = self.template["Parameters"][name]["Type"].startswith(("CommaDelimitedList", "List<"))
+            return self.parameters[name].split(",") if is_list else self.parameters[name]
+        assert name in self.template["Resources"], f"nothing is called {name}"
+        return f"<{name}>"
+
+    def fn_getatt(self, argument):
+        name, attribute = argument.split(".", 1) if isinstance(argument, str) else argument
+        assert name in self.template["Resources"], f"nothing is called {name}"
+        return f"<{name}.{attribute}>"
+
+    def fn_sub(self, argument):
+        text, names = (argument, {}) if isinstance(argument, str) else argument
+        return re.sub(r"\$\{([\w:.]+)}", lambda match: self.substitute(match[1], names), text)
+
+    def substitute(self, name: str, names: dict) -> str:
+        if name in names:
+            return self.value(names[name])
+        return self.fn_getatt(name) if "." in name else self.named(name)
+
+    def fn_if(self, argument):
+        condition, yes, no = argument
+        return self.value(yes if self.conditions[condition]() else no)
+
+    def fn_join(self, argument):
+        return argument[0].join(self.value(argument[1]))
+
+    def fn_select(self, argument):
+        return self.value(argument[1])[int(argument[0])]
+
+    def fn_split(self, argument):
+        return self.value(argument[1]).split(argument[0])
+
+    def fn_equals(self, argument):
+        return self.value(argument[0]) == self.value(argument[1])
+
+    def fn_not(self, argument):
+        return not self.value(argument[0])
+
+    def fn_and(self, argument):
+        return all(map(self.value, argument))
+
+    def fn_or(self, argument):
+        return any(map(self.value, argument))
+
+    def fn_condition(self, argument):
+        return self.conditions[argument]()
+
+    def of_type(self, kind: str) -> dict[str, dict]:
+        """The properties of the resources of a type, by name."""
+        return {name: resource.get("Properties", {}) for name, resource in self.resources.items() if resource["Type"] == kind}
+
+    def nested(self) -> list[Stack]:
+        found = []
+        for name, properties in self.of_type("AWS::CloudFormation::Stack").items():
+            # What the stack around it refers to is outside of this one.
+            parameters = {key: outwards(value) for key, value in properties["Parameters"].items()}
+            found.append(Stack(source(properties["TemplateURL"]), parameters, f"{self.name}-{name}-1ABCDEFGHIJKL"))
+        return found
+
+    def child(self, kind: str) -> Stack:
+        return next(stack for stack in self.nested() if stack.of_type(kind))
+
+    def properties(self, reference: str) -> dict:
+        """Of the resource that a reference names."""
+        return self.resources[named_in(reference)]["Properties"]
+
+
+def outwards(value):
+    return value.replace("<", "<^") if isinstance(value, str) else value
+
+
+def named_in(reference: str) -> str:
+    return re.fullmatch(r"<\^*(\w+)(\.[\w.]+)?>", reference)[1]
+
+
+@functools.cache
+def source(path: str) -> dict:
+    return yaml_parse((ROOT / path).read_text())
+
+
+@functools.cache
+def stack(stage: str, **parameters: str) -> Stack:
+    parameters = stage_parameters(stage) | parameters
+    template = copy.deepcopy(source("template.yaml"))
+    for resource in template["Resources"].values():
+        properties = resource["Properties"]
+        if "CodeUri" in properties:
+            properties["CodeUri"] = "s3://bucket/key"
+        if "DefinitionUri" in properties:
+            properties["Definition"] = json.loads((ROOT / properties.pop("DefinitionUri")).read_text())
+    template = transform(template, dict(parameters), NoManagedPolicies())
+    return Stack(template, parameters, settings(stage, "deploy")["stack_name"])
+
+
+class NoManagedPolicies:
+    @staticmethod
+    def load() -> dict:
+        return {}
+
+
+def settings(stage: str, command: str) -> dict:
+    """What samconfig.toml says of a command; the part `global` is for all of them."""
+    stage = SAMCONFIG.get(stage, {})
+    return stage.get("global", {}).get("parameters", {}) | stage.get(command, {}).get("parameters", {})
+
+
+def stage_parameters(stage: str) -> dict[str, str]:
+    return dict(pair.split("=", 1) for pair in settings(stage, "deploy")["parameter_overrides"].split())
+
+
+def first_deployments() -> list[Stack]:
+    """Of every stage and for every architecture, with what samconfig.toml says."""
+    return [stack(stage, Architecture=architecture) for stage in STAGES for architecture in ARCHITECTURES]
+
+
+def in_every_stage(test):
+    """Runs a test once for each stage and architecture."""
+    @functools.wraps(test)
+    def run(self):
+        for stage in STAGES:
+            for architecture in ARCHITECTURES:
+                with self.subTest(stage=stage, architecture=architecture):
+                    test(self, stack(stage, Architecture=architecture))
+    return run
+
+
+def variants() -> list[Stack]:
+    """With the parameters that change what there is."""
+    topic = "arn:aws:sns:us-east-1:123456789012:operators"
+    return [*first_deployments(), stack("prod", **EVERYTHING, AlarmTopicArn=topic),
+            stack("dev", Issuer="https://id.example", Audience="orders")]
+
+
+EVERYTHING = {"ProtectData": "true", "MachineClients": "true", "SecondFactor": "ON", "CommandConcurrency": "20"}
+
+
+def listed(value) -> list:
+    return value if isinstance(value, list) else [value]
+
+
+def functions(of: Stack) -> dict[str, dict]:
+    return of.of_type("AWS::Lambda::Function")
+
+
+def deed(properties: dict, of: Stack) -> str:
+    """What a function is called in the repository."""
+    return properties["FunctionName"].removeprefix(f"{of.name}-")
+
+
+def all_stacks(of: Stack) -> list[Stack]:
+    return [of, *of.nested()]
+
+
+# ---------------------------------------------------------------- a first deployment
+
+
+class Deployment(unittest.TestCase):
+    @in_every_stage
+    def test_the_stage_waits_for_every_route(self, main):
+        """A stage whose RouteSettings name a route that is not there yet: `Unable to find Route by key GET /health`."""
+        api = main.child("AWS::ApiGatewayV2::Stage")
+        waits = listed(api.resources["Stage"].get("DependsOn", []))
+        self.assertEqual(set(api.of_type("AWS::ApiGatewayV2::Route")) - set(waits), set())
+        keys = {route["RouteKey"] for route in api.of_type("AWS::ApiGatewayV2::Route").values()}
+        self.assertLessEqual(set(api.of_type("AWS::ApiGatewayV2::Stage")["Stage"]["RouteSettings"]), keys)
+
+    @in_every_stage
+    def test_a_failed_first_deployment_can_be_removed(self, main):
+        """A rollback cannot delete what is protected against deletion, and ends in ROLLBACK_FAILED."""
+        for part in all_stacks(main):
+            self.assertEqual(protected(part), [], "protected while the stack comes up")
+            for name, resource in part.resources.items():
+                self.assertIn(resource.get("DeletionPolicy", "Delete"), ["Delete", "RetainExceptOnCreate"], name)
+
+    def test_data_is_protected_once_the_stack_has_come_up(self):
+        main = stack("prod", ProtectData="true")
+        kept = [name for name, resource in main.resources.items() if resource.get("DeletionPolicy") == "RetainExceptOnCreate"]
+        self.assertIn("EventsTable", kept)
+        self.assertLessEqual(set(kept), set(protected(main)))
+        self.assertEqual([name for name in kept if main.resources[name]["UpdateReplacePolicy"] != "Retain"], [])
+
+    def test_a_stage_that_is_not_protected_yet_says_so(self):
+        self.assertIn("NotProtected", stack("prod").outputs)
+        self.assertNotIn("NotProtected", stack("prod", ProtectData="true").outputs)
+        self.assertNotIn("NotProtected", stack("dev").outputs)
+
+    def test_sam_builds_every_function_from_its_own_crate_for_the_architecture_that_is_deployed(self):
+        """A folder that anything else fills, like target/lambda, may hold another architecture's or profile's binary."""
+        template = source("template.yaml")
+        self.assertEqual(template["Globals"]["Function"]["Architectures"], [{"Ref": "Architecture"}])
+        for name, resource in template["Resources"].items():
+            if resource["Type"] == "AWS::Serverless::Function":
+                with self.subTest(name):
+                    function = resource["Properties"]["FunctionName"]["Fn::Sub"].removeprefix("${AWS::StackName}-")
+                    self.assertEqual(resource["Properties"]["CodeUri"], f"functions/{function}/")
+                    self.assertEqual(resource.get("Metadata"), {"BuildMethod": "rust-cargolambda"})
+                    self.assertNotIn("Architectures", resource["Properties"])
+
+    def test_a_stage_deploys_what_was_built_for_it_and_nothing_else(self):
+        folders = {stage: settings(stage, "build").get("build_dir") for stage in STAGES}
+        self.assertEqual(len({None, *folders.values()}), len(STAGES) + 1, f"each stage needs a folder of its own: {folders}")
+        for stage in STAGES:
+            with self.subTest(stage):
+                self.assertEqual(settings(stage, "deploy").get("template_file"), f"{folders[stage]}/template.yaml")
+                overrides = [settings(stage, command).get("parameter_overrides") for command in ("build", "deploy")]
+                self.assertEqual(overrides[0], overrides[1], "built with other parameters than deployed")
+                # SAM looks for changes in the function's own folder only, and would miss those of shared/.
+                self.assertFalse(settings(stage, "build").get("cached", False))
+
+    def test_a_deployment_needs_no_person_and_no_settings_of_the_machine(self):
+        for stage in STAGES:
+            with self.subTest(stage):
+                deploy = settings(stage, "deploy")
+                self.assertTrue(deploy.get("region"), "no region")
+                self.assertIs(deploy.get("confirm_changeset"), False)
+                self.assertIs(deploy.get("fail_on_empty_changeset"), False)
+                self.assertEqual(set(deploy["capabilities"].split()), {"CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"})
+                self.assertEqual(stage_parameters(stage)["Stage"], stage)
+                # A parameter that is left out keeps its last value in CloudFormation, and has its default in `sam build`.
+                self.assertIn(stage_parameters(stage).get("Architecture"), ARCHITECTURES)
+
+    def test_outputs_say_what_a_deployment_needs_to_go_on(self):
+        for name in ("ApiUrl", "UserPoolId", "UserPoolClientId", "InventoryTable"):
+            self.assertIn(name, stack("dev").outputs)
+
+    def test_no_resource_waits_for_itself(self):
+        for main in variants():
+            for part in all_stacks(main):
+                graph = {}
+                for name, resource in part.resources.items():
+                    mentioned = set(re.findall(r"<(\w+)[.>]", json.dumps(resource.get("Properties", {})))) & set(part.template["Resources"])
+                    graph[name] = mentioned | set(listed(resource.get("DependsOn", [])))
+                    self.assertLessEqual(graph[name], set(part.resources), f"{name} refers to what is not there")
+                TopologicalSorter(graph).prepare()
+
+    def test_nested_stacks_get_the_parameters_that_they_have(self):
+        for main in variants():
+            self.assertEqual(len(main.nested()), 2)  # Stack() refuses a parameter too many or too few
+
+    def test_sizes_are_within_cloudformations_limits(self):
+        for main in variants():
+            for part in all_stacks(main):
+                self.assertLessEqual(len(part.resources), 500)
+                self.assertLessEqual(len(part.template.get("Parameters", {})), 200)
+                self.assertLessEqual(len(part.outputs), 200)
+                self.assertLessEqual(len(json.dumps(part.template)), 1_000_000)
+
+    def test_every_resource_fits_its_schema(self):
+        """cfn-lint on what SAM has made of the template, for whatever the conditions say; the state machine's definition included."""
+        for part in all_stacks(stack("prod", **EVERYTHING)):
+            template = copy.deepcopy(part.template)
+            for resource in template["Resources"].values():
+                if resource["Type"] == "AWS::StepFunctions::StateMachine":
+                    arns = re.sub(r"<(\w+)\.Arn>", r"arn:aws:lambda:us-east-1:123456789012:function:\1", json.dumps(definition(part)))
+                    resource["Properties"]["Definition"] = json.loads(arns)
+                    del resource["Properties"]["DefinitionString"], resource["Properties"]["DefinitionSubstitutions"]
+            found = cfnlint.api.lint(json.dumps(template), regions=["us-east-1"])
+            errors = [f"{match.rule.id} {match.path}: {match.message}" for match in found if match.rule.id.startswith("E")]
+            self.assertEqual(errors, [])
+
+
+class Artefacts(unittest.TestCase):
+    """The last look before a deployment (infra/deploy.py)."""
+
+    def image(self, machine=deploy.MACHINES["arm64"], sections=(1,), more=b"", ident=b"\x7fELF\x02\x01\x01") -> Path:
+        """An executable, as far as its headers go: 64 bytes of header, then the headers of its sections, by their types."""
+        header = ident.ljust(16, b"\0") + struct.pack("<HHIQQQIHHHHHH", 3, machine, 1, 0, 0, 64, 0, 64, 56, 0, 64, len(sections), 0)
+        table = b"".join(struct.pack("<II", 0, kind).ljust(64, b"\0") for kind in sections)
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = Path(folder.name) / "bootstrap"
+        path.write_bytes(header + table + more)
+        return path
+
+    def wrong(self, path: Path, architecture="arm64", released=True) -> str:
+        return deploy.what_is_wrong(path, architecture, released) or ""
+
+    def test_what_is_right_is_deployed(self):
+        self.assertEqual(self.wrong(self.image(more=b"\0GLIBC_2.34\0")), "")
+        self.assertEqual(self.wrong(self.image(machine=0x3E), "x86_64"), "")
+
+    def test_another_architecture_is_not(self):
+        self.assertIn("another machine than arm64", self.wrong(self.image(machine=0x3E)))
+        self.assertIn("another machine than x86_64", self.wrong(self.image(), "x86_64"))
+        self.assertIn("another machine than arm64", self.wrong(self.image(machine=0x3E), released=False))
+
+    def test_another_profile_is_not(self):
+        self.assertIn("symbols", self.wrong(self.image(sections=(1, 3, 2))))
+        self.assertIn("profile of tests", self.wrong(self.image(more=b"attempt to add with overflow")))
+        self.assertEqual(self.wrong(self.image(sections=(1, 2)), released=False), "")
+
+    def test_what_lambda_cannot_run_is_not(self):
+        self.assertIn("glibc 2.36", self.wrong(self.image(more=b"\0GLIBC_2.4\0GLIBC_2.36\0")))
+        self.assertIn("no executable", self.wrong(self.image(ident=b"#!/bin/sh\n")))
+        self.assertIn("not built", self.wrong(Path("nowhere/bootstrap")))
+        self.assertIn("more than", self.wrong(self.image(more=b"x" * deploy.LARGEST)))
+
+    def test_a_real_executable_is_told_apart(self):
+        here = {"x86_64": "x86_64", "aarch64": "arm64"}[os.uname().machine]
+        other = next(architecture for architecture in ARCHITECTURES if architecture != here)
+        self.assertEqual(self.wrong(Path(sys.executable).resolve(), here, released=False), "")
+        self.assertIn("another machine", self.wrong(Path(sys.executable).resolve(), other, released=False))
+
+    def test_a_function_that_was_not_built_stops_the_deployment(self):
+        with self.assertRaisesRegex(SystemExit, "CreateOrder: .*not there"):
+            deploy.check(ROOT / "template.yaml", "arm64", released=True)
+
+    def test_codes_of_the_second_factor_are_those_of_an_authenticator_app(self):
+        """The test vectors of RFC 6238, of which a six-digit code is the end."""
+        secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+        for now, code in [(59, "287082"), (1111111109, "081804"), (20000000000, "353130")]:
+            with unittest.mock.patch("time.time", return_value=now):
+                self.assertEqual(deploy.totp(secret), code)
+
+
+def protected(part: Stack) -> list[str]:
+    flags = {"DeletionProtectionEnabled": [True, "true"], "DeletionProtection": ["ACTIVE"]}
+    return [name for name, resource in part.resources.items()
+            if any(resource.get("Properties", {}).get(flag) in values for flag, values in flags.items())]
+
+
+# ---------------------------------------------------------------- functions and what calls them
+
+
+class Functions(unittest.TestCase):
+    @in_every_stage
+    def test_limits(self, main):
+        self.assertEqual(len(functions(main)), len(list(ROOT.glob("functions/*/Cargo.toml"))))
+        for name, function in functions(main).items():
+            with self.subTest(name):
+                self.assertRegex(function["FunctionName"], r"^[\w-]{1,64}$")
+                self.assertEqual((function["Runtime"], function["Handler"]), ("provided.al2023", "bootstrap"))
+                self.assertIn(function["Architectures"], [["arm64"], ["x86_64"]])
+                self.assertTrue(128 <= function["MemorySize"] <= 10240)
+                self.assertTrue(1 <= function["Timeout"] <= 900)
+
+    @in_every_stage
+    def test_the_architecture_is_the_one_asked_for(self, main):
+        wanted = {main.parameters["Architecture"]}
+        self.assertEqual({one for function in functions(main).values() for one in function["Architectures"]}, wanted)
+
+    @in_every_stage
+    def test_environments_fit_into_4_kilobytes(self, main):
+        for name, function in functions(main).items():
+            variables = function["Environment"]["Variables"]
+            # A reference becomes a name or an ARN of at most 200 characters.
+            size = sum(len(key) + len(re.sub(r"<[^>]*>", "x" * 200, str(value))) for key, value in variables.items())
+            self.assertLessEqual(size, 4096, name)
+            for key in variables:
+                self.assertRegex(key, r"^[a-zA-Z]\w+$", name)
+                self.assertNotRegex(key, r"^(AWS_|LAMBDA_|_HANDLER)", name)
+
+    @in_every_stage
+    def test_what_answers_http_is_done_before_api_gateway_gives_up(self, main):
+        api = main.child("AWS::ApiGatewayV2::Integration")
+        for name, integration in api.of_type("AWS::ApiGatewayV2::Integration").items():
+            gives_up = integration.get("TimeoutInMillis", 30_000) / 1000  # 30 s is an HTTP API's most, and its default
+            self.assertLessEqual(gives_up, 30, name)
+            self.assertLess(main.properties(integration["IntegrationUri"])["Timeout"], gives_up - 1, name)
+
+    @in_every_stage
+    def test_queues_hide_a_message_six_times_as_long_as_its_function_may_take(self, main):
+        for name, mapping, queue in queue_mappings(main):
+            window = mapping.get("MaximumBatchingWindowInSeconds", 0)
+            timeout = main.properties(mapping["FunctionName"])["Timeout"]
+            self.assertGreaterEqual(queue["VisibilityTimeout"], 6 * timeout + window, name)
+
+    @in_every_stage
+    def test_a_queue_cannot_take_all_functions_that_an_account_may_run(self, main):
+        """Without a ceiling, each queue takes up to a thousand, of the ten that a new account may have."""
+        ceilings = [mapping.get("ScalingConfig", {}).get("MaximumConcurrency") for _, mapping, _ in queue_mappings(main)]
+        self.assertTrue(all(ceiling and 2 <= ceiling <= 1000 for ceiling in ceilings), ceilings)
+        self.assertLessEqual(sum(ceilings), 5, "half of what a new account may run")
+
+    def test_commands_can_have_executions_reserved(self):
+        reserved = {name: function.get("ReservedConcurrentExecutions") for name, function in functions(stack("prod")).items()}
+        self.assertEqual({name for name, number in reserved.items() if number is not None}, set())
+        main = stack("prod", CommandConcurrency="20")
+        reserved = {name: function.get("ReservedConcurrentExecutions") for name, function in functions(main).items()}
+        self.assertEqual({name for name, number in reserved.items() if number == "20"}, {"CreateOrder", "CancelOrder"})
+
+    @in_every_stage
+    def test_batches_wait_as_their_sources_allow(self, main):
+        for name, mapping in main.of_type("AWS::Lambda::EventSourceMapping").items():
+            with self.subTest(name):
+                window, size = mapping.get("MaximumBatchingWindowInSeconds", 0), mapping["BatchSize"]
+                self.assertTrue(0 <= window <= 300)
+                for pattern in mapping.get("FilterCriteria", {}).get("Filters", []):
+                    self.assertIsInstance(json.loads(pattern["Pattern"]), dict)
+                if is_stream(mapping):
+                    self.assertTrue(1 <= size <= 10_000)
+                    self.assertTrue(1 <= mapping.get("ParallelizationFactor", 1) <= 10)
+                else:
+                    self.assertTrue(1 <= size <= 10 or window >= 1, "more than ten messages need a window")
+                    self.assertNotIn("StartingPosition", mapping)
+                    self.assertEqual(mapping["FunctionResponseTypes"], ["ReportBatchItemFailures"])
+
+    @in_every_stage
+    def test_nothing_that_a_stream_brings_is_dropped_in_silence(self, main):
+        for name, mapping in main.of_type("AWS::Lambda::EventSourceMapping").items():
+            if is_stream(mapping):
+                with self.subTest(name):
+                    destination = mapping["DestinationConfig"]["OnFailure"]["Destination"]
+                    self.assertEqual(main.resources[named_in(destination)]["Type"], "AWS::SQS::Queue")
+                    self.assertIn(("sqs:SendMessage", destination), grants_of(main, named_in(mapping["FunctionName"])))
+                    self.assertEqual(mapping["StartingPosition"], "TRIM_HORIZON")
+                    self.assertTrue(mapping["BisectBatchOnFunctionError"])
+                    # Without limits, one record that cannot be done holds up its shard until it expires.
+                    self.assertTrue(0 <= mapping["MaximumRetryAttempts"] <= 10_000)
+                    self.assertTrue(60 <= mapping["MaximumRecordAgeInSeconds"] <= 86_400)
+
+    @in_every_stage
+    def test_a_stream_has_two_readers_at_most(self, main):
+        streams = [mapping["EventSourceArn"] for mapping in main.of_type("AWS::Lambda::EventSourceMapping").values() if is_stream(mapping)]
+        self.assertLessEqual(max(map(streams.count, streams)), 2)
+
+    @in_every_stage
+    def test_dead_letters_outlive_what_they_came_from(self, main):
+        for name, queue in main.of_type("AWS::SQS::Queue").items():
+            with self.subTest(name):
+                self.assertTrue(60 <= queue["MessageRetentionPeriod"] <= 1_209_600)
+                self.assertLessEqual(queue.get("VisibilityTimeout", 30), 43_200)
+                if policy := queue.get("RedrivePolicy"):
+                    dead = main.properties(policy["deadLetterTargetArn"])
+                    self.assertGreaterEqual(dead["MessageRetentionPeriod"], queue["MessageRetentionPeriod"])
+                    self.assertTrue(5 <= policy["maxReceiveCount"] <= 1000, "throttled deliveries count, too")
+
+    @in_every_stage
+    def test_rules_may_reach_their_targets(self, main):
+        for name, rule in main.of_type("AWS::Events::Rule").items():
+            self.assertLessEqual(len(rule["Targets"]), 5)
+            for target in rule["Targets"]:
+                with self.subTest(name, target=target["Id"]):
+                    kind = main.resources[named_in(target["Arn"])]["Type"]
+                    if kind == "AWS::Lambda::Function":
+                        self.assertTrue(lambda_permits(main, target["Arn"], "events.amazonaws.com", f"<{name}.Arn>"))
+                    else:
+                        self.assertTrue(queue_permits(main, target["Arn"], f"<{name}.Arn>"))
+                    if letters := target.get("DeadLetterConfig"):
+                        self.assertTrue(queue_permits(main, letters["Arn"], f"<{name}.Arn>"))
+
+
+def is_stream(mapping: dict) -> bool:
+    return mapping["EventSourceArn"].endswith(".StreamArn>")
+
+
+def queue_mappings(main: Stack) -> list[tuple[str, dict, dict]]:
+    """Mappings whose source is a queue, with that queue."""
+    return [(name, mapping, main.properties(mapping["EventSourceArn"]))
+            for name, mapping in main.of_type("AWS::Lambda::EventSourceMapping").items() if not is_stream(mapping)]
+
+
+def lambda_permits(main: Stack, function: str, principal: str, source_arn: str) -> bool:
+    return any(named_in(permission["FunctionName"]) == named_in(function) and permission["Principal"] == principal
+               and permission["SourceArn"] == source_arn and permission["Action"] == "lambda:InvokeFunction"
+               for permission in main.of_type("AWS::Lambda::Permission").values())
+
+
+def queue_permits(main: Stack, queue: str, rule: str) -> bool:
+    for policy in main.of_type("AWS::SQS::QueuePolicy").values():
+        if f"<{named_in(queue)}>" in policy["Queues"]:
+            for statement in policy["PolicyDocument"]["Statement"]:
+                if queue in listed(statement["Resource"]) and statement["Condition"] == {"ArnEquals": {"aws:SourceArn": rule}}:
+                    return statement["Effect"] == "Allow" and statement["Action"] == "sqs:SendMessage"
+    return False
+
+
+# ---------------------------------------------------------------- rights
+
+
+# Which actions may stand on which kind of resource: the type of the resource, and what follows its name.
+ITEMS = ["GetItem", "BatchGetItem", "Query", "Scan", "PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "ConditionCheckItem"]
+ALLOWED = {
+    ("AWS::DynamoDB::Table", ".Arn"): {f"dynamodb:{action}" for action in [*ITEMS, "DescribeTable"]},
+    ("AWS::DynamoDB::Table", ".Arn/index/*"): {"dynamodb:Query", "dynamodb:Scan"},
+    ("AWS::DynamoDB::Table", ".StreamArn"): {f"dynamodb:{action}" for action in ("DescribeStream", "GetRecords", "GetShardIterator")},
+    ("AWS::DynamoDB::Table", ".Arn/stream/*"): {"dynamodb:ListStreams"},
+    ("AWS::SQS::Queue", ".Arn"): {f"sqs:{action}" for action in ("SendMessage", "ReceiveMessage", "DeleteMessage", "GetQueueAttributes")},
+    ("AWS::Events::EventBus", ".Arn"): {"events:PutEvents", "events:DescribeEventBus"},
+    ("AWS::StepFunctions::StateMachine", ""): {"states:StartExecution", "states:DescribeStateMachine"},
+    ("AWS::Lambda::Function", ".Arn"): {"lambda:InvokeFunction"},
+}
+# Actions that know no resource (Service Authorization Reference).
+WITHOUT_RESOURCE = re.compile(r"logs:(Create|Get|Update|Delete|List)LogDeliver(y|ies)|logs:(PutResourcePolicy|DescribeResourcePolicies|DescribeLogGroups)")
+
+
+class Rights(unittest.TestCase):
+    @in_every_stage
+    def test_each_function_has_a_role_of_its_own_with_exact_actions_on_exact_resources(self, main):
+        roles = [function["Role"] for function in functions(main).values()]
+        self.assertEqual(len(roles), len(set(roles)))
+        for name in main.of_type("AWS::IAM::Role"):
+            for action, resource in grants(main, name):
+                with self.subTest(name, action=action, resource=resource):
+                    self.assertNotIn("*", action)
+                    self.assertTrue(self.may_stand(main, action, resource))
+
+    def may_stand(self, main: Stack, action: str, resource: str) -> bool:
+        if resource == "*":
+            return WITHOUT_RESOURCE.fullmatch(action) is not None
+        if action == "states:DescribeExecution":
+            return re.fullmatch(r"arn:aws:states:us-east-1:123456789012:execution:<\w+\.Name>:\*", resource) is not None
+        if action == "events:DescribeEventBus" and main.parameters["Stage"] == "local" and ":rule/default/" in resource:
+            return True  # how the emulator spells a bus
+        match = re.fullmatch(r"<(\w+)(\.\w+)?>(/.*)?", resource)
+        self.assertIsNotNone(match, "no resource of this stack")
+        index = re.sub(r"^/index/[\w-]+$", "/index/*", match[3] or "")
+        return action in ALLOWED.get((main.resources[match[1]]["Type"], (match[2] or "") + index), set())
+
+    @in_every_stage
+    def test_policies_fit_into_a_role(self, main):
+        for name, role in main.of_type("AWS::IAM::Role").items():
+            size = len(re.sub(r"<[^>]*>", "x" * 120, json.dumps(role.get("Policies", []), separators=(",", ":"))))
+            self.assertLessEqual(size, 10_240, name)
+            self.assertLessEqual(len(role["ManagedPolicyArns"]), 10)
+
+    @in_every_stage
+    def test_a_function_may_do_something_with_a_table_only_if_it_knows_it(self, main):
+        for name, function in functions(main).items():
+            known = json.dumps(function["Environment"])
+            for action, resource in grants_of(main, name):
+                if "Table" in resource and "Stream" not in resource and "/stream/" not in resource:
+                    table = re.match(r"<(\w+)", resource)[1]
+                    self.assertIn(f"<{table}>", known, f"{name} may {action} but does not know the table")
+
+    @in_every_stage
+    def test_what_feeds_a_function_may_be_read_by_it(self, main):
+        for mapping in main.of_type("AWS::Lambda::EventSourceMapping").values():
+            actions = ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"] if is_stream(mapping) else \
+                ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]
+            granted = grants_of(main, named_in(mapping["FunctionName"]))
+            for action in actions:
+                self.assertIn((action, mapping["EventSourceArn"]), granted)
+
+
+def grants(main: Stack, role: str) -> list[tuple[str, str]]:
+    found = []
+    for policy in main.resources[role]["Properties"].get("Policies", []):
+        for statement in policy["PolicyDocument"]["Statement"]:
+            assert statement["Effect"] == "Allow", statement
+            found += [(action, resource) for action in listed(statement["Action"]) for resource in listed(statement["Resource"])]
+    return found
+
+
+def grants_of(main: Stack, function: str) -> list[tuple[str, str]]:
+    return grants(main, named_in(functions(main)[function]["Role"]))
+
+
+# ---------------------------------------------------------------- the API and who may call it
+
+
+class Api(unittest.TestCase):
+    @in_every_stage
+    def test_every_route_reaches_its_function(self, main):
+        api = main.child("AWS::ApiGatewayV2::Route")
+        routes, seen = api.of_type("AWS::ApiGatewayV2::Route"), set()
+        self.assertLessEqual(len(routes), 300)
+        for name, route in routes.items():
+            with self.subTest(name):
+                integration = api.properties(route["Target"].removeprefix("integrations/"))
+                self.assertEqual((integration["IntegrationType"], integration["PayloadFormatVersion"]), ("AWS_PROXY", "2.0"))
+                function = integration["IntegrationUri"]
+                self.assertEqual(f"<^{name.removesuffix('Route')}.Arn>", function)
+                method, path = route["RouteKey"].split(" ")
+                called_as = f"arn:aws:execute-api:us-east-1:123456789012:<Api>/*/{method}" + re.sub(r"{\w+}", "*", path)
+                self.assertTrue(lambda_permits(api, function, "apigateway.amazonaws.com", called_as))
+                self.assertNotIn(route["RouteKey"], seen)
+                seen.add(route["RouteKey"])
+
+    @in_every_stage
+    def test_every_route_but_health_asks_for_a_token(self, main):
+        routes = main.child("AWS::ApiGatewayV2::Route").of_type("AWS::ApiGatewayV2::Route")
+        self.assertEqual([route["RouteKey"] for route in routes.values() if route.get("AuthorizationType") != "JWT"], ["GET /health"])
+
+    @in_every_stage
+    def test_the_access_log_is_one_line_of_json_of_three_kilobytes_at_most(self, main):
+        stage = main.child("AWS::ApiGatewayV2::Stage").of_type("AWS::ApiGatewayV2::Stage")["Stage"]
+        line = stage["AccessLogSettings"]["Format"]
+        self.assertNotIn("\n", line)
+        self.assertLessEqual(len(line), 3072)
+        self.assertIn("request_id", json.loads(line))
+
+    @in_every_stage
+    def test_a_second_factor_is_offered(self, main):
+        pool, = main.of_type("AWS::Cognito::UserPool").values()
+        self.assertEqual((pool.get("MfaConfiguration"), pool.get("EnabledMfas")), ("OPTIONAL", ["SOFTWARE_TOKEN_MFA"]))
+
+    def test_a_second_factor_can_be_asked_for(self):
+        pool, = stack("prod", SecondFactor="ON").of_type("AWS::Cognito::UserPool").values()
+        self.assertEqual(pool["MfaConfiguration"], "ON")
+
+    @in_every_stage
+    def test_scopes_of_machines_are_those_that_the_service_knows(self, main):
+        server, = main.of_type("AWS::Cognito::UserPoolResourceServer").values()
+        offered = {f"{server['Identifier']}/{scope['ScopeName']}" for scope in server["Scopes"]}
+        known = set(re.findall(r'const \w+_SCOPE: &str = "([^"]+)"', (ROOT / "shared/adapters/src/http.rs").read_text()))
+        self.assertEqual(offered, known)
+
+    def test_machines_get_clients_of_their_own_on_request(self):
+        main = stack("prod", MachineClients="true")
+        clients = main.of_type("AWS::Cognito::UserPoolClient")
+        machines = {name: client for name, client in clients.items() if client.get("GenerateSecret")}
+        self.assertEqual(len(machines), 2)
+        for name, client in machines.items():
+            with self.subTest(name):
+                self.assertEqual(client["AllowedOAuthFlows"], ["client_credentials"])
+                self.assertEqual(len(client["AllowedOAuthScopes"]), 1)
+                self.assertTrue(client["AllowedOAuthFlowsUserPoolClient"])
+                self.assertEqual(client["ExplicitAuthFlows"], ["ALLOW_REFRESH_TOKEN_AUTH"], "people could sign in, too")
+                self.assertEqual(listed(main.resources[name]["DependsOn"]), ["MachineScopes"], "made before its scope")
+        people = clients["UserPoolClient"]
+        self.assertNotIn("GenerateSecret", people)
+        self.assertNotIn("AllowedOAuthScopes", people)
+        # A token of a client that the authorizer does not know is refused.
+        authorizer, = main.child("AWS::ApiGatewayV2::Authorizer").of_type("AWS::ApiGatewayV2::Authorizer").values()
+        self.assertEqual(set(authorizer["JwtConfiguration"]["Audience"]), {f"<^{name}>" for name in clients})
+        domain, = main.of_type("AWS::Cognito::UserPoolDomain").values()
+        self.assertRegex(domain["Domain"], r"^(?!.*(aws|amazon|cognito))[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")
+        # They cost money by the month.
+        self.assertEqual(set(stack("prod").of_type("AWS::Cognito::UserPoolClient")), {"UserPoolClient"})
+        self.assertEqual(stack("prod").of_type("AWS::Cognito::UserPoolDomain"), {})
+
+    def test_another_issuer_needs_no_pool(self):
+        main = stack("dev", Issuer="https://id.example", Audience="orders")
+        self.assertEqual([name for name, resource in main.resources.items() if "Cognito" in resource["Type"]], [])
+        authorizer, = main.child("AWS::ApiGatewayV2::Authorizer").of_type("AWS::ApiGatewayV2::Authorizer").values()
+        self.assertEqual(authorizer["JwtConfiguration"], {"Issuer": "https://id.example", "Audience": ["orders"]})
+
+
+# ---------------------------------------------------------------- the state machine
+
+
+def definition(main: Stack) -> dict:
+    machine, = main.of_type("AWS::StepFunctions::StateMachine").values()
+    text = machine["DefinitionString"]
+    for name, arn in machine["DefinitionSubstitutions"].items():
+        text = text.replace("${%s}" % name, arn)
+    return json.loads(text)
+
+
+class StateMachine(unittest.TestCase):
+    @in_every_stage
+    def test_tasks_wait_longer_than_their_functions_may_take_and_may_call_them(self, main):
+        may = {resource for action, resource in grants(main, "FulfilmentRole") if action == "lambda:InvokeFunction"}
+        tasks = {name: state for name, state in definition(main)["States"].items() if state["Type"] == "Task"}
+        self.assertEqual({state["Resource"] for state in tasks.values()}, may)
+        for name, state in tasks.items():
+            self.assertGreater(state["TimeoutSeconds"], main.properties(state["Resource"])["Timeout"], name)
+
+    @in_every_stage
+    def test_limits_of_the_definition(self, main):
+        machine = definition(main)
+        self.assertLessEqual(len(json.dumps(machine)), 1_048_576)
+        self.assertNotIn("${", json.dumps(machine), "a placeholder that nothing fills")
+        self.assertTrue(1 <= machine["TimeoutSeconds"] <= 31_536_000)
+        self.assertLessEqual(len(main.name) + 40, 80)  # what CloudFormation adds to make a name
+        states, reached = machine["States"], set()
+        ways = [machine["StartAt"]]
+        while ways:
+            name = ways.pop()
+            self.assertLessEqual(len(name), 80)
+            if name not in reached:
+                reached.add(name)
+                ways += re.findall(r'"(?:Next|Default)": "([^"]+)"', json.dumps(states[name]))
+        self.assertEqual(reached, set(states), "states that nothing leads to")
+
+    @in_every_stage
+    def test_retries_and_catches_are_in_order(self, main):
+        for name, state in definition(main)["States"].items():
+            for field in ("Retry", "Catch"):
+                errors = [rule["ErrorEquals"] for rule in state.get(field, [])]
+                with self.subTest(name, field=field):
+                    everything = [number for number, equals in enumerate(errors) if "States.ALL" in equals]
+                    self.assertIn(everything, ([], [len(errors) - 1]), "what follows States.ALL is never looked at")
+                    self.assertTrue(all(equals == ["States.ALL"] for equals in errors if "States.ALL" in equals))
+                for rule in state.get("Retry", []):
+                    self.assertTrue(1 <= rule.get("IntervalSeconds", 1) <= 99_999_999)
+                    self.assertTrue(0 <= rule.get("MaxAttempts", 3) <= 99_999_999)
+                    self.assertGreaterEqual(rule.get("BackoffRate", 2.0), 1.0)
+                    self.assertTrue(rule.get("IntervalSeconds", 1) < rule.get("MaxDelaySeconds", 31_622_399) < 31_622_400)
+
+    @in_every_stage
+    def test_its_log_group_is_named_as_log_delivery_wants_it(self, main):
+        machine, = main.of_type("AWS::StepFunctions::StateMachine").values()
+        destination, = machine["LoggingConfiguration"]["Destinations"]
+        group = destination["CloudWatchLogsLogGroup"]["LogGroupArn"]  # a log group's Arn ends in `:*`, as is asked for here
+        self.assertTrue(group.endswith(".Arn>"))
+        self.assertTrue(main.properties(group)["LogGroupName"].startswith("/aws/vendedlogs/"))
+
+
+# ---------------------------------------------------------------- tables, logs, names
+
+
+class Storage(unittest.TestCase):
+    @in_every_stage
+    def test_tables_define_the_attributes_that_keys_use_and_no_others(self, main):
+        """`Some AttributeDefinitions are not used` is an answer of DynamoDB's, not of the emulator's."""
+        for name, table in main.of_type("AWS::DynamoDB::Table").items():
+            indexes = table.get("GlobalSecondaryIndexes", [])
+            used = {key["AttributeName"] for keys in [table, *indexes] for key in keys["KeySchema"]}
+            self.assertEqual({one["AttributeName"] for one in table["AttributeDefinitions"]}, used, name)
+            self.assertLessEqual(len(indexes), 20)
+            for keys in [table, *indexes]:
+                self.assertIn([key["KeyType"] for key in keys["KeySchema"]], (["HASH"], ["HASH", "RANGE"]), name)
+            self.assertLessEqual(sum(len(index["Projection"].get("NonKeyAttributes", [])) for index in indexes), 100)
+
+    def test_what_cannot_be_rebuilt_outlives_its_stack_and_can_be_restored(self):
+        main = stack("prod", ProtectData="true")
+        for name in ("EventsTable", "InventoryTable", "PaymentsTable", "ShipmentsTable", "NotificationsTable", "UserPool"):
+            self.assertEqual(main.resources[name]["DeletionPolicy"], "RetainExceptOnCreate", name)
+            if name != "UserPool":
+                recovery = main.resources[name]["Properties"]["PointInTimeRecoverySpecification"]
+                self.assertIs(recovery["PointInTimeRecoveryEnabled"], True, name)
+
+    @in_every_stage
+    def test_logs_are_kept_for_a_time_that_there_is(self, main):
+        allowed = {1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653}
+        for part in all_stacks(main):
+            for name, group in part.of_type("AWS::Logs::LogGroup").items():
+                self.assertIn(int(group["RetentionInDays"]), allowed, name)
+                self.assertRegex(group["LogGroupName"], r"^[\w/.#-]{1,512}$")
+        self.assertLessEqual(set(source("template.yaml")["Parameters"]["LogRetentionDays"]["AllowedValues"]), allowed)
+
+    @in_every_stage
+    def test_names_are_such_as_aws_takes(self, main):
+        self.assertRegex(main.name, r"^[a-zA-Z][a-zA-Z0-9-]{0,127}$")
+        for bus in main.of_type("AWS::Events::EventBus").values():
+            self.assertRegex(bus["Name"], r"^[\w.-]{1,256}$")
+        for pool in main.of_type("AWS::Cognito::UserPool").values():
+            self.assertRegex(pool["UserPoolName"], r"^[\w\s+=,.@-]{1,128}$")
+        for api in main.child("AWS::ApiGatewayV2::Api").of_type("AWS::ApiGatewayV2::Api").values():
+            self.assertLessEqual(len(api["Name"]), 128)
+
+
+# ---------------------------------------------------------------- alarms
+
+# What each of AWS's namespaces has, and which resource a dimension names.
+METRICS = {
+    "AWS/Lambda": ("FunctionName", "AWS::Lambda::Function", {"Invocations", "Errors", "Throttles", "Duration", "IteratorAge", "ConcurrentExecutions"}),
+    "AWS/SQS": ("QueueName", "AWS::SQS::Queue", {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"}),
+    "AWS/States": ("StateMachineArn", "AWS::StepFunctions::StateMachine", {"ExecutionsFailed", "ExecutionsTimedOut", "ExecutionThrottled"}),
+}
+
+
+class Alarms(unittest.TestCase):
+    @in_every_stage
+    def test_every_alarm_watches_a_metric_that_there_is(self, main):
+        part = main.child("AWS::CloudWatch::Alarm")
+        ours = {(one["MetricNamespace"], one["MetricName"]) for name, metric in part.of_type("AWS::Logs::MetricFilter").items()
+                for one in metric["MetricTransformations"]}
+        for name, alarm in part.of_type("AWS::CloudWatch::Alarm").items():
+            with self.subTest(name):
+                if alarm["Namespace"] in METRICS:
+                    dimension, kind, metrics = METRICS[alarm["Namespace"]]
+                    self.assertIn(alarm["MetricName"], metrics)
+                    (given,) = alarm["Dimensions"]
+                    self.assertEqual(given["Name"], dimension)
+                    self.assertEqual(main.resources[named_in(given["Value"])]["Type"], kind)
+                else:
+                    self.assertIn((alarm["Namespace"], alarm["MetricName"]), ours)
+                    self.assertNotIn("Dimensions", alarm)
+
+    @in_every_stage
+    def test_every_filter_counts_lines_that_the_service_writes(self, main):
+        part = main.child("AWS::CloudWatch::Alarm")
+        written = "".join(file.read_text() for folder in ("shared", "functions") for file in (ROOT / folder).rglob("*.rs"))
+        for name, metric in part.of_type("AWS::Logs::MetricFilter").items():
+            message = re.fullmatch(r'\{ \$\.message = "([^"]+)" }', metric["FilterPattern"])[1]
+            self.assertIn(f'"{message}"', written, name)
+            self.assertEqual(named_in(metric["LogGroupName"]), "FunctionLogs")
+
+    @in_every_stage
+    def test_no_alarm_rings_because_the_stack_is_new(self, main):
+        """A new metric has no data. Where silence is what is to be noticed, it is the loss of data that calls."""
+        alarms = main.child("AWS::CloudWatch::Alarm").of_type("AWS::CloudWatch::Alarm")
+        self.assertEqual([name for name, alarm in alarms.items() if alarm["TreatMissingData"] == "breaching"], [])
+
+    def test_every_alarm_calls_whoever_is_to_be_called(self):
+        topic = "arn:aws:sns:us-east-1:123456789012:operators"
+        alarms = stack("prod", AlarmTopicArn=topic).child("AWS::CloudWatch::Alarm").of_type("AWS::CloudWatch::Alarm")
+        for name, alarm in alarms.items():
+            self.assertEqual(alarm["AlarmActions"], [topic], name)
+            silent = alarm["TreatMissingData"] == "missing"
+            self.assertEqual(alarm.get("InsufficientDataActions"), [topic] if silent else None, name)
+
+    @in_every_stage
+    def test_periods_are_such_as_cloudwatch_takes(self, main):
+        for name, alarm in main.child("AWS::CloudWatch::Alarm").of_type("AWS::CloudWatch::Alarm").items():
+            period, number = alarm["Period"], alarm["EvaluationPeriods"]
+            self.assertEqual(period % 60, 0, name)
+            self.assertLessEqual(period * number, 86_400 if period < 3600 else 604_800, name)
+            self.assertLessEqual(len(alarm["AlarmDescription"]), 1024, name)
+
+
+if __name__ == "__main__":
+    unittest.main()
