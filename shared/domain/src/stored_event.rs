@@ -125,7 +125,10 @@ pub(crate) mod golden {
             let Stored { event_type, schema, data } = serde_json::from_str(line).unwrap();
             let event = read(&event_type, schema, &data).unwrap_or_else(|error| panic!("{error}: {line}"));
             let newest = type_and_schema(&event).1;
-            assert!(schema < newest || written(&event, newest) == line, "this line no longer means what it did: {line}");
+            assert!(
+                schema < newest || written(&event, newest) == line,
+                "this line no longer means what it did: {line}"
+            );
         }
     }
 
