@@ -131,6 +131,20 @@ fn every_function_has_its_sample_event_its_place_in_the_template_and_its_row_in_
     }
 }
 
+/// Whoever can place an order could else have refunds and parcels of a real shop refused.
+#[test]
+fn orders_ask_the_sandbox_to_misbehave_in_prod_only_where_a_parameter_lets_them() {
+    let template = read("template.yaml");
+    let condition = "  MisbehavesOnRequest: !Or
+    - !Equals [!Ref SandboxTriggers, \"true\"]
+    - !And [!Equals [!Ref SandboxTriggers, \"\"], !Not [!Condition IsProd]]
+";
+    assert!(template.contains(condition));
+    assert!(template.contains("        SANDBOX_TRIGGERS: !If [MisbehavesOnRequest, \"true\", \"false\"]\n"));
+    assert_eq!(template.matches("SANDBOX_TRIGGERS").count(), 1, "one setting for all functions");
+    assert!(!read("samconfig.toml").contains("SandboxTriggers"), "the default is the rule");
+}
+
 #[test]
 fn every_sample_event_belongs_to_a_function() {
     let functions = functions();

@@ -180,7 +180,7 @@ impl Cell {
     }
 
     fn marks(&self) -> PathBuf {
-        root().join(".local/tmp/faults").join(&self.directive)
+        crate::service::stack_file("tmp/faults").join(&self.directive)
     }
 
     async fn held(&self) {

@@ -16,6 +16,6 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let client = Client::new(&aws::config().await);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
-    let shipping = DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?);
+    let shipping = DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?).with_sandbox(lambda::sandbox()?);
     lambda::run_step(async |input, now| cancel_shipment(&store, &shipping, &input, now).await).await
 }

@@ -16,6 +16,6 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let client = Client::new(&aws::config().await);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
-    let payments = DynamoPayments::new(client, lambda::variable("PAYMENTS_TABLE")?);
+    let payments = DynamoPayments::new(client, lambda::variable("PAYMENTS_TABLE")?).with_sandbox(lambda::sandbox()?);
     lambda::run_step(async |input, now| issue_refund(&store, &payments, &input, now).await).await
 }

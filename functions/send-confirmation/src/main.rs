@@ -16,6 +16,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let client = Client::new(&aws::config().await);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
-    let notifications = DynamoNotifications::new(client, lambda::variable("NOTIFICATIONS_TABLE")?);
+    let notifications =
+        DynamoNotifications::new(client, lambda::variable("NOTIFICATIONS_TABLE")?).with_sandbox(lambda::sandbox()?);
     lambda::run_step(async |input, now| send_confirmation(&store, &notifications, &input, now).await).await
 }

@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use application::{event_store::Commit, fulfilment::StepError, ports::FulfilmentInput};
+use application::{event_store::Commit, fulfilment::StepError, ports::FulfilmentInput, sandbox::Sandbox};
 use aws_lambda_events::event::{
     dynamodb::Event as DynamoDbEvent,
     sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent},
@@ -30,6 +30,11 @@ pub struct MissingVariable(&'static str);
 /// The value of an environment variable. Called in `main` only, so that a wrong deployment fails at its start.
 pub fn variable(name: &'static str) -> Result<String, MissingVariable> {
     std::env::var(name).map_err(|_| MissingVariable(name))
+}
+
+/// Whether the built-in providers misbehave on request: only where `SANDBOX_TRIGGERS` is `true`.
+pub fn sandbox() -> Result<Sandbox, MissingVariable> {
+    Ok(if variable("SANDBOX_TRIGGERS")? == "true" { Sandbox::Misbehaving } else { Sandbox::Strict })
 }
 
 /// What is kept quiet at every level. The SDK and its HTTP stack trace whole requests, and with them addresses; the

@@ -36,8 +36,11 @@ use crate::{
         RefundError, RefundRequest, ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping, Snapshot,
         Snapshots, Standing, StockLine, TakeBackError,
     },
-    sandbox,
+    sandbox::{self, Sandbox},
 };
+
+/// What is in memory misbehaves on request.
+const SANDBOX: Sandbox = Sandbox::Misbehaving;
 
 /// What the next call to a port does instead of answering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -321,14 +324,14 @@ impl MemoryPayments {
     }
 
     fn try_charge(&self, request: &ChargeRequest) -> Result<Payment, ChargeError> {
-        self.fail_first(request.idempotency_key, sandbox::charge_failures(&request.payment_method))?;
+        self.fail_first(request.idempotency_key, SANDBOX.charge_failures(&request.payment_method))?;
         let mut charges = self.charges.lock().unwrap();
         if self.cancelled.lock().unwrap().contains_key(&request.idempotency_key) {
             return Err(ChargeError::Cancelled);
         }
         let comes_first = !charges.contains_key(&request.idempotency_key);
         let (first, answer) = charges.entry(request.idempotency_key).or_insert_with(|| {
-            let answer = match sandbox::decline_code(&request.payment_method) {
+            let answer = match SANDBOX.decline_code(&request.payment_method) {
                 Some(code) => Err(code.to_owned()),
                 None => Ok(Payment {
                     transaction_id: TransactionId(format!("ch_{}", request.idempotency_key.simple())),
@@ -338,7 +341,7 @@ impl MemoryPayments {
             };
             (request.clone(), answer)
         });
-        if comes_first && sandbox::charge_times_out(&request.payment_method) {
+        if comes_first && SANDBOX.charge_times_out(&request.payment_method) {
             return Err(asked_to_fail("the payment provider").into());
         }
         if first == request { answer.clone().map_err(ChargeError::Declined) } else { Err(ChargeError::KeyReused) }
@@ -388,10 +391,10 @@ impl MemoryPayments {
             .try_fold(payment.amount, |left, (refund, _)| left.minus(refund.amount))
             .and_then(|left| left.minus(request.amount))
             .map_err(|_| RefundError::TooMuch)?;
-        if let Some(code) = sandbox::refund_refusal(&charge.payment_method) {
+        if let Some(code) = SANDBOX.refund_refusal(&charge.payment_method) {
             return Err(RefundError::Refused(code.to_owned()));
         }
-        self.fail_first(request.idempotency_key, sandbox::refund_failures(&charge.payment_method))?;
+        self.fail_first(request.idempotency_key, SANDBOX.refund_failures(&charge.payment_method))?;
         let refund = Refund {
             transaction_id: TransactionId(format!("re_{}", request.idempotency_key.simple())),
             amount: request.amount,
@@ -467,14 +470,14 @@ impl MemoryShipping {
             return Err(ShipmentError::Cancelled);
         }
         let comes_first = !shipments.contains_key(&key);
-        let answer = shipments.entry(key).or_insert_with(|| match sandbox::refusal_code(&request.address) {
+        let answer = shipments.entry(key).or_insert_with(|| match SANDBOX.refusal_code(&request.address) {
             Some(code) => Err(code.to_owned()),
             None => Ok(sandbox::shipment(key, Utc::now())),
         });
-        if comes_first && sandbox::shipment_is_kept(&request.address) {
+        if comes_first && SANDBOX.shipment_is_kept(&request.address) {
             self.kept.lock().unwrap().insert(key);
         }
-        if comes_first && sandbox::shipment_times_out(&request.address) {
+        if comes_first && SANDBOX.shipment_times_out(&request.address) {
             return Err(asked_to_fail("the carrier").into());
         }
         answer.clone().map_err(ShipmentError::Refused)

@@ -35,8 +35,8 @@ use tokio::{net::TcpListener, task::JoinHandle};
 #[expect(dead_code, reason = "the adapters' tests need more of it")]
 mod support;
 
-use support::{InProcess, client_over, operation};
 pub(crate) use support::{EVENTS, INDEX, ORDERS, SNAPSHOTS, create_orders_table, create_table};
+use support::{InProcess, client_over, operation};
 
 /// A database with the service's tables, and its server.
 pub(crate) struct LocalDynamo {

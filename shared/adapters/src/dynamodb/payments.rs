@@ -8,7 +8,7 @@ use application::{
         CancelChargeError, ChargeCancellation, ChargeError, ChargeRequest, LedgerEntry, Payments, RefundError,
         RefundRequest,
     },
-    sandbox,
+    sandbox::{self, Sandbox},
 };
 use aws_sdk_dynamodb::{
     Client,
@@ -27,6 +27,7 @@ use super::{Backoff, Item, Table, Transacted, number, text};
 
 pub struct DynamoPayments {
     table: Table,
+    sandbox: Sandbox,
 }
 
 impl DynamoPayments {
@@ -38,7 +39,13 @@ impl DynamoPayments {
             sort_key: Some("entry"),
             what: "the payment provider",
         };
-        Self { table }
+        Self { table, sandbox: Sandbox::Strict }
+    }
+
+    /// Strict without this.
+    #[must_use]
+    pub fn with_sandbox(self, sandbox: Sandbox) -> Self {
+        Self { sandbox, ..self }
     }
 
     fn money(&self, amount: u64, currency: Currency) -> Result<Money, Unavailable> {
@@ -48,15 +55,15 @@ impl DynamoPayments {
 
 impl Payments for DynamoPayments {
     async fn charge(&self, request: &ChargeRequest) -> Result<Payment, ChargeError> {
-        if let Some(delay) = sandbox::charge_delay(&request.payment_method) {
+        if let Some(delay) = self.sandbox.charge_delay(&request.payment_method) {
             tokio::time::sleep(delay).await;
         }
-        let failures = sandbox::charge_failures(&request.payment_method);
+        let failures = self.sandbox.charge_failures(&request.payment_method);
         self.fail_first(request.order_id, request.idempotency_key, failures).await?;
-        let row = ChargeRow::new(request, Utc::now());
+        let row = ChargeRow::new(request, self.sandbox.decline_code(&request.payment_method), Utc::now());
         let first = match self.table.put_new(&row).await? {
             Some(first) => first,
-            None if sandbox::charge_times_out(&request.payment_method) => {
+            None if self.sandbox.charge_times_out(&request.payment_method) => {
                 return Err(self.table.unavailable(sandbox::ASKED_TO_FAIL).into());
             }
             None => row,
@@ -100,10 +107,10 @@ impl Payments for DynamoPayments {
             if amount.amount() == 0 {
                 return Ok(None);
             }
-            if let Some(code) = sandbox::refund_refusal(&asked.payment_method) {
+            if let Some(code) = self.sandbox.refund_refusal(&asked.payment_method) {
                 return Err(CancelChargeError::Refused(code.to_owned()));
             }
-            self.fail_first(order_id, refund_key, sandbox::refund_failures(&asked.payment_method)).await?;
+            self.fail_first(order_id, refund_key, self.sandbox.refund_failures(&asked.payment_method)).await?;
             let request = RefundRequest { idempotency_key: refund_key, order_id, charge_key, amount };
             if let Some(refund) = self.make(&request).await? {
                 return Ok(Some((payment, refund)));
@@ -129,10 +136,10 @@ impl Payments for DynamoPayments {
             if asked.currency != request.amount.currency() || refundable < request.amount.amount() {
                 return Err(RefundError::TooMuch);
             }
-            if let Some(code) = sandbox::refund_refusal(&asked.payment_method) {
+            if let Some(code) = self.sandbox.refund_refusal(&asked.payment_method) {
                 return Err(RefundError::Refused(code.to_owned()));
             }
-            let failures = sandbox::refund_failures(&asked.payment_method);
+            let failures = self.sandbox.refund_failures(&asked.payment_method);
             self.fail_first(request.order_id, request.idempotency_key, failures).await?;
             if let Some(refund) = self.make(request).await? {
                 return Ok(refund);
@@ -301,13 +308,13 @@ impl Asked {
 }
 
 impl ChargeRow {
-    fn new(request: &ChargeRequest, now: DateTime<Utc>) -> Self {
+    fn new(request: &ChargeRequest, decline_code: Option<&str>, now: DateTime<Utc>) -> Self {
         let asked = Asked::of(request);
         Self {
             order_id: request.order_id,
             entry: charge_entry(request.idempotency_key),
             processed_at: now,
-            outcome: match sandbox::decline_code(&request.payment_method) {
+            outcome: match decline_code {
                 Some(code) => Outcome::Declined { asked, decline_code: code.to_owned() },
                 None => Outcome::Completed {
                     transaction_id: TransactionId(format!("ch_{}", request.idempotency_key.simple())),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use application::{
     event_store::Unavailable,
     ports::{DeliveryError, ShipmentError, ShipmentRequest, Shipping, TakeBackError},
-    sandbox,
+    sandbox::{self, Sandbox},
 };
 use aws_sdk_dynamodb::{
     Client,
@@ -21,13 +21,20 @@ use super::{Item, Table, text};
 
 pub struct DynamoShipping {
     table: Table,
+    sandbox: Sandbox,
 }
 
 impl DynamoShipping {
     pub fn new(client: Client, table: String) -> Self {
         let table =
             Table { client, name: table, partition_key: "idempotency_key", sort_key: None, what: "the carrier" };
-        Self { table }
+        Self { table, sandbox: Sandbox::Strict }
+    }
+
+    /// Strict without this.
+    #[must_use]
+    pub fn with_sandbox(self, sandbox: Sandbox) -> Self {
+        Self { sandbox, ..self }
     }
 
     fn key(shipment_key: Uuid) -> Item {
@@ -81,7 +88,9 @@ impl Shipping for DynamoShipping {
         let row = ShipmentRow { idempotency_key: shipment_key, order_id, kept: false, state: State::Cancelled };
         let first = self.table.put_new(&row).await?.unwrap_or(row);
         match first.state {
-            State::Created(_) if first.kept => Err(TakeBackError::Refused(sandbox::PARCEL_KEPT.to_owned())),
+            State::Created(_) if first.kept && self.sandbox == Sandbox::Misbehaving => {
+                Err(TakeBackError::Refused(sandbox::PARCEL_KEPT.to_owned()))
+            }
             State::Created(_) => self.take_back(shipment_key).await,
             State::Delivered { delivered_at, .. } => Err(TakeBackError::Delivered(delivered_at)),
             State::Refused { .. } | State::Cancelled => Ok(()),
@@ -113,15 +122,15 @@ impl Shipping for DynamoShipping {
     }
 
     async fn create_shipment(&self, request: &ShipmentRequest) -> Result<Shipment, ShipmentError> {
-        let state = match sandbox::refusal_code(&request.address) {
+        let state = match self.sandbox.refusal_code(&request.address) {
             Some(code) => State::Refused { refusal_code: code.to_owned() },
             None => State::Created(sandbox::shipment(request.idempotency_key, Utc::now())),
         };
-        let kept = sandbox::shipment_is_kept(&request.address);
+        let kept = self.sandbox.shipment_is_kept(&request.address);
         let row = ShipmentRow { idempotency_key: request.idempotency_key, order_id: request.order_id, kept, state };
         let first = match self.table.put_new(&row).await? {
             Some(first) => first,
-            None if sandbox::shipment_times_out(&request.address) => {
+            None if self.sandbox.shipment_times_out(&request.address) => {
                 return Err(self.table.unavailable(sandbox::ASKED_TO_FAIL).into());
             }
             None => row,

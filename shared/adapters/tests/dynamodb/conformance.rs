@@ -1,15 +1,18 @@
 //! The `DynamoDB` adapters obey the laws of their ports.
 
 use adapters::dynamodb::{
-    DynamoCounters, DynamoEventStore, DynamoIndex, DynamoInventory, DynamoNotifications, DynamoOrderViews,
-    DynamoPayments, DynamoShipping, DynamoSnapshots,
+    DynamoCounters, DynamoEventStore, DynamoIndex, DynamoInventory, DynamoOrderViews, DynamoSnapshots,
 };
 use aws_sdk_dynamodb::Client;
 
 use crate::support;
 
 async fn adapter<A>(new: fn(Client, String) -> A, table: &str) -> A {
-    new(Client::from_conf(support::database().await), table.to_owned())
+    new(client().await, table.to_owned())
+}
+
+async fn client() -> Client {
+    Client::from_conf(support::database().await)
 }
 
 mod event_store {
@@ -23,18 +26,18 @@ mod inventory {
 }
 
 mod payments {
-    use super::{DynamoPayments, adapter, support::PAYMENTS};
-    application::payments_conformance!(adapter(DynamoPayments::new, PAYMENTS));
+    use super::{client, support::payments_of};
+    application::payments_conformance!(async { payments_of(client().await) });
 }
 
 mod shipping {
-    use super::{DynamoShipping, adapter, support::SHIPMENTS};
-    application::shipping_conformance!(adapter(DynamoShipping::new, SHIPMENTS));
+    use super::{client, support::shipping_of};
+    application::shipping_conformance!(async { shipping_of(client().await) });
 }
 
 mod notifications {
-    use super::{DynamoNotifications, adapter, support::NOTIFICATIONS};
-    application::notifications_conformance!(adapter(DynamoNotifications::new, NOTIFICATIONS));
+    use super::{client, support::notifications_of};
+    application::notifications_conformance!(async { notifications_of(client().await) });
 }
 
 mod order_views {
@@ -48,11 +51,10 @@ mod snapshots {
 }
 
 mod index {
-    use super::{Client, DynamoIndex, support};
-    use crate::support::INDEX;
+    use super::{DynamoIndex, client, support::INDEX};
 
     async fn index() -> DynamoIndex {
-        DynamoIndex::new(Client::from_conf(support::database().await), INDEX.to_owned(), "1/".to_owned())
+        DynamoIndex::new(client().await, INDEX.to_owned(), "1/".to_owned())
     }
 
     application::index_conformance!(index());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use adapters::dynamodb::{DynamoEventStore, DynamoIndex, DynamoInventory, DynamoPayments, DynamoShipping};
+use adapters::dynamodb::{DynamoEventStore, DynamoIndex, DynamoInventory, DynamoPayments};
 use application::{
     event_store::{AppendError, Appended, Commit, EventStore, Metadata, RecordedEvent, StreamId},
     ports::{
@@ -22,7 +22,7 @@ use domain::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{EVENTS, Fault, INDEX, INVENTORY, PAYMENTS, SHIPMENTS, Wire, watched, watched_with};
+use crate::support::{EVENTS, Fault, INDEX, INVENTORY, Wire, payments_of, shipping_of, watched, watched_with};
 
 /// Runs `round` once for each way a call can be lost and each call that may be: until a round says that nothing was lost.
 async fn at_each_call(mut round: impl AsyncFnMut(usize, Fault) -> bool) {
@@ -342,7 +342,7 @@ async fn books(payments: &DynamoPayments, order_id: OrderId) -> (Vec<u64>, Vec<u
 #[tokio::test]
 async fn a_charge_that_stopped_is_made_once_by_asking_again() {
     let (client, wire) = watched();
-    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let payments = payments_of(client);
     at_each_call(async |number, fault| {
         let request = charge();
         wire.calls();
@@ -359,7 +359,7 @@ async fn a_charge_that_stopped_is_made_once_by_asking_again() {
 #[tokio::test]
 async fn a_refund_that_stopped_anywhere_is_made_once_by_asking_again() {
     let (client, wire) = watched();
-    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let payments = payments_of(client);
     at_each_call(async |number, fault| {
         let request = charge();
         payments.charge(&request).await.unwrap();
@@ -378,7 +378,7 @@ async fn a_refund_that_stopped_anywhere_is_made_once_by_asking_again() {
 #[tokio::test]
 async fn a_refund_in_the_way_of_others_is_tried_again() {
     let (client, wire) = watched();
-    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let payments = payments_of(client);
     let request = charge();
     payments.charge(&request).await.unwrap();
     wire.calls();
@@ -398,7 +398,7 @@ fn cancellation(charge: &ChargeRequest) -> ChargeCancellation {
 #[tokio::test]
 async fn a_cancellation_of_a_charge_that_stopped_anywhere_is_finished_by_running_it_again() {
     let (client, wire) = watched();
-    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let payments = payments_of(client);
     // The second time, the refund was made before, and is found.
     for cancelled_before in [false, true] {
         at_each_call(async |number, fault| {
@@ -424,7 +424,7 @@ async fn a_cancellation_of_a_charge_that_stopped_anywhere_is_finished_by_running
 #[tokio::test]
 async fn a_cancellation_of_no_charge_that_stopped_anywhere_is_finished_by_running_it_again() {
     let (client, wire) = watched();
-    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let payments = payments_of(client);
     // The second time, the charge comes between the attempt that stopped and the next one.
     for charge_comes in [false, true] {
         at_each_call(async |number, fault| {
@@ -450,9 +450,9 @@ async fn a_cancellation_of_no_charge_that_stopped_anywhere_is_finished_by_runnin
 #[tokio::test]
 async fn a_charge_that_comes_while_it_is_being_cancelled_is_given_back() {
     let (client, wire) = watched();
-    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let payments = payments_of(client);
     let request = charge();
-    let (other, late) = (DynamoPayments::new(wire.unwatched(), PAYMENTS.to_owned()), request.clone());
+    let (other, late) = (payments_of(wire.unwatched()), request.clone());
     wire.before(1, async move { other.charge(&late).await.unwrap() });
     assert!(payments.cancel_charge(&cancellation(&request)).await.unwrap().is_some());
     assert_eq!(wire.calls(), ["TransactGetItems", "PutItem", "TransactGetItems", "TransactWriteItems"]);
@@ -462,7 +462,7 @@ async fn a_charge_that_comes_while_it_is_being_cancelled_is_given_back() {
 #[tokio::test]
 async fn a_cancellation_in_the_way_of_others_is_tried_again() {
     let (client, wire) = watched();
-    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let payments = payments_of(client);
     let request = charge();
     payments.charge(&request).await.unwrap();
     wire.calls();
@@ -474,11 +474,11 @@ async fn a_cancellation_in_the_way_of_others_is_tried_again() {
 #[tokio::test]
 async fn a_cancellation_that_meets_a_refund_between_its_read_and_its_write_gives_back_the_rest() {
     let (client, wire) = watched();
-    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let payments = payments_of(client);
     let request = charge();
     payments.charge(&request).await.unwrap();
     wire.calls();
-    let (other, part) = (DynamoPayments::new(wire.unwatched(), PAYMENTS.to_owned()), refund(&request, 1));
+    let (other, part) = (payments_of(wire.unwatched()), refund(&request, 1));
     wire.before(1, async move { other.refund(&part).await.unwrap() });
     let (_, rest) = payments.cancel_charge(&cancellation(&request)).await.unwrap().unwrap();
     assert_eq!(rest.amount.amount(), 99);
@@ -489,7 +489,7 @@ async fn a_cancellation_that_meets_a_refund_between_its_read_and_its_write_gives
 #[tokio::test]
 async fn a_refund_that_the_sandbox_was_asked_to_fail_says_so() {
     let (client, _) = watched();
-    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let payments = payments_of(client);
     let request = ChargeRequest { payment_method: PaymentMethod::parse("pm_refund_fails_twice").unwrap(), ..charge() };
     payments.charge(&request).await.unwrap();
     let answer = payments.cancel_charge(&cancellation(&request)).await;
@@ -516,7 +516,7 @@ fn refused_shipment() -> ShipmentRequest {
 #[tokio::test]
 async fn a_shipment_that_stopped_is_created_or_refused_once_by_asking_again() {
     let (client, wire) = watched();
-    let shipping = DynamoShipping::new(client, SHIPMENTS.to_owned());
+    let shipping = shipping_of(client);
     for refuses in [false, true] {
         at_each_call(async |number, fault| {
             let request = if refuses { refused_shipment() } else { shipment() };
@@ -537,7 +537,7 @@ async fn a_shipment_that_stopped_is_created_or_refused_once_by_asking_again() {
 #[tokio::test]
 async fn a_cancellation_of_a_shipment_that_stopped_anywhere_is_finished_by_running_it_again() {
     let (client, wire) = watched();
-    let shipping = DynamoShipping::new(client, SHIPMENTS.to_owned());
+    let shipping = shipping_of(client);
     // A shipment may be there before, come in between, or come late.
     for (comes_before, comes_between) in [(true, true), (false, true), (false, false)] {
         at_each_call(async |number, fault| {
@@ -565,11 +565,11 @@ async fn a_cancellation_of_a_shipment_that_stopped_anywhere_is_finished_by_runni
 #[tokio::test]
 async fn a_shipment_that_another_has_just_taken_back_is_taken_back() {
     let (client, wire) = watched();
-    let shipping = DynamoShipping::new(client, SHIPMENTS.to_owned());
+    let shipping = shipping_of(client);
     let request = shipment();
     shipping.create_shipment(&request).await.unwrap();
     wire.calls();
-    let (other, same) = (DynamoShipping::new(wire.unwatched(), SHIPMENTS.to_owned()), request.clone());
+    let (other, same) = (shipping_of(wire.unwatched()), request.clone());
     wire.before(1, async move { other.cancel_shipment(same.order_id, same.idempotency_key).await.unwrap() });
     shipping.cancel_shipment(request.order_id, request.idempotency_key).await.unwrap();
     assert_eq!(wire.calls(), ["PutItem", "UpdateItem"]);
@@ -665,7 +665,7 @@ async fn a_call_that_the_sdk_repeats_takes_effect_once() {
     repeated(&wire, inventory.release(order)).await.unwrap();
     assert_stock(&inventory, &lines, 5).await;
 
-    let payments = DynamoPayments::new(client.clone(), PAYMENTS.to_owned());
+    let payments = payments_of(client.clone());
     let request = charge();
     repeated(&wire, payments.charge(&request)).await.unwrap();
     repeated(&wire, payments.refund(&refund(&request, 60))).await.unwrap();
@@ -678,7 +678,7 @@ async fn a_call_that_the_sdk_repeats_takes_effect_once() {
     assert_eq!(payments.cancel_charge(&cancellation).await.unwrap(), answer);
     assert_eq!(books(&payments, whole.order_id).await, (vec![100], vec![100]));
 
-    let shipping = DynamoShipping::new(client.clone(), SHIPMENTS.to_owned());
+    let shipping = shipping_of(client.clone());
     let request = shipment();
     repeated(&wire, shipping.create_shipment(&request)).await.unwrap();
     repeated(&wire, shipping.cancel_shipment(request.order_id, request.idempotency_key)).await.unwrap();
@@ -708,14 +708,14 @@ async fn refused_while_others_act(mut round: impl AsyncFnMut(Fault, usize, usize
 #[tokio::test]
 async fn a_refund_that_another_attempt_makes_meanwhile_is_answered_as_it_was_made() {
     let (client, wire) = watched();
-    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let payments = payments_of(client);
     refused_while_others_act(async |refusal, refused, moment| {
         let request = charge();
         payments.charge(&request).await.unwrap();
         let whole = refund(&request, 100);
         wire.calls();
         wire.fail(refused, refusal);
-        let (other, same) = (DynamoPayments::new(wire.unwatched(), PAYMENTS.to_owned()), whole.clone());
+        let (other, same) = (payments_of(wire.unwatched()), whole.clone());
         wire.before(moment, async move { other.refund(&same).await.unwrap() });
         let answer = payments.refund(&whole).await;
         assert!(matches!(answer, Ok(_) | Err(RefundError::Unavailable(_))), "{refused} {moment}: {answer:?}");
@@ -729,14 +729,14 @@ async fn a_refund_that_another_attempt_makes_meanwhile_is_answered_as_it_was_mad
 #[tokio::test]
 async fn a_cancellation_that_another_attempt_finishes_meanwhile_is_answered_as_it_was_done() {
     let (client, wire) = watched();
-    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let payments = payments_of(client);
     refused_while_others_act(async |refusal, refused, moment| {
         let request = charge();
         payments.charge(&request).await.unwrap();
         let cancellation = cancellation(&request);
         wire.calls();
         wire.fail(refused, refusal);
-        let (other, same) = (DynamoPayments::new(wire.unwatched(), PAYMENTS.to_owned()), cancellation.clone());
+        let (other, same) = (payments_of(wire.unwatched()), cancellation.clone());
         wire.before(moment, async move { other.cancel_charge(&same).await.unwrap() });
         let answer = payments.cancel_charge(&cancellation).await;
         assert!(matches!(answer, Ok(Some(_)) | Err(_)), "{refused} {moment}: {answer:?}");
@@ -773,7 +773,7 @@ async fn a_reservation_that_another_attempt_makes_meanwhile_is_no_shortage() {
 #[tokio::test]
 async fn a_parcel_that_cannot_be_taken_back_for_no_known_reason_is_not_taken_back() {
     let (client, wire) = watched();
-    let shipping = DynamoShipping::new(client, SHIPMENTS.to_owned());
+    let shipping = shipping_of(client);
     let request = shipment();
     shipping.create_shipment(&request).await.unwrap();
     wire.calls();
@@ -786,10 +786,10 @@ async fn a_parcel_that_cannot_be_taken_back_for_no_known_reason_is_not_taken_bac
 #[tokio::test]
 async fn a_parcel_that_arrives_while_it_is_taken_back_has_arrived() {
     let (client, wire) = watched();
-    let shipping = DynamoShipping::new(client, SHIPMENTS.to_owned());
+    let shipping = shipping_of(client);
     let request = shipment();
     shipping.create_shipment(&request).await.unwrap();
-    let (other, key) = (DynamoShipping::new(wire.unwatched(), SHIPMENTS.to_owned()), request.idempotency_key);
+    let (other, key) = (shipping_of(wire.unwatched()), request.idempotency_key);
     wire.calls();
     wire.before(1, async move { other.confirm_delivery(key).await.unwrap() });
     let answer = shipping.cancel_shipment(request.order_id, request.idempotency_key).await;

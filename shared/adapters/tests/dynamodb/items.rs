@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use adapters::dynamodb::{
-    DynamoCounters, DynamoEventStore, DynamoIndex, DynamoInventory, DynamoNotifications, DynamoPayments,
-    DynamoShipping, DynamoSnapshots, commit_from_image,
+    DynamoCounters, DynamoEventStore, DynamoIndex, DynamoInventory, DynamoSnapshots, commit_from_image,
 };
 use application::{
     event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId},
@@ -27,7 +26,10 @@ use domain::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{self, COUNTERS, EVENTS, INDEX, INVENTORY, NOTIFICATIONS, PAYMENTS, SHIPMENTS, SNAPSHOTS};
+use crate::support::{
+    self, COUNTERS, EVENTS, INDEX, INVENTORY, NOTIFICATIONS, PAYMENTS, SHIPMENTS, SNAPSHOTS, notifications_of,
+    payments_of, shipping_of,
+};
 
 const ORDER: &str = "5ec7b1f6-7d5e-4c6f-9f1b-0e6b5f6d7a10";
 const COMMAND: &str = "0a4c4b2e-52a5-4d0c-8b83-7d7d3c3f3c11";
@@ -267,7 +269,7 @@ async fn a_charge_in_a_currency_that_is_withdrawn_since_is_refunded_in_it() {
 #[tokio::test]
 async fn charges_declines_cancellations_and_refunds_are_entries_of_an_order() {
     let client = Client::from_conf(support::database().await);
-    let payments = DynamoPayments::new(client.clone(), PAYMENTS.to_owned());
+    let payments = payments_of(client.clone());
     let charge = ChargeRequest {
         idempotency_key: key(),
         order_id: order(),
@@ -339,7 +341,7 @@ async fn charges_declines_cancellations_and_refunds_are_entries_of_an_order() {
 #[tokio::test]
 async fn calls_that_the_sandbox_was_asked_to_fail_are_counted_beside_the_books() {
     let client = Client::from_conf(support::database().await);
-    let payments = DynamoPayments::new(client.clone(), PAYMENTS.to_owned());
+    let payments = payments_of(client.clone());
     let charge = ChargeRequest {
         idempotency_key: key(),
         order_id: order(),
@@ -361,7 +363,7 @@ async fn calls_that_the_sandbox_was_asked_to_fail_are_counted_beside_the_books()
 #[tokio::test]
 async fn a_shipment_that_the_carrier_keeps_says_so_and_can_be_mended() {
     let client = Client::from_conf(support::database().await);
-    let shipping = DynamoShipping::new(client.clone(), SHIPMENTS.to_owned());
+    let shipping = shipping_of(client.clone());
     shipping.create_shipment(&shipment_request("SANDBOX-KEEP")).await.unwrap();
     shipping.cancel_shipment(order(), key()).await.unwrap_err();
     let mend = client.update_item().table_name(SHIPMENTS).key("idempotency_key", AttributeValue::S(KEY.to_owned()));
@@ -384,7 +386,7 @@ fn shipment_request(postal_code: &str) -> ShipmentRequest {
 #[tokio::test]
 async fn a_shipment_says_nothing_about_the_customer() {
     let client = Client::from_conf(support::database().await);
-    let shipping = DynamoShipping::new(client.clone(), SHIPMENTS.to_owned());
+    let shipping = shipping_of(client.clone());
     let expected = |state: &str| {
         json!({
             "idempotency_key": {"S": KEY},
@@ -404,7 +406,7 @@ async fn a_shipment_says_nothing_about_the_customer() {
 #[tokio::test]
 async fn a_shipment_that_was_refused_says_why() {
     let client = Client::from_conf(support::database().await);
-    let shipping = DynamoShipping::new(client.clone(), SHIPMENTS.to_owned());
+    let shipping = shipping_of(client.clone());
     let expected = json!({
         "idempotency_key": {"S": KEY},
         "order_id": {"S": ORDER},
@@ -420,7 +422,7 @@ async fn a_shipment_that_was_refused_says_why() {
 #[tokio::test]
 async fn a_shipment_that_is_barred_says_for_which_order() {
     let client = Client::from_conf(support::database().await);
-    DynamoShipping::new(client.clone(), SHIPMENTS.to_owned()).cancel_shipment(order(), key()).await.unwrap();
+    shipping_of(client.clone()).cancel_shipment(order(), key()).await.unwrap();
     let expected = json!({"idempotency_key": {"S": KEY}, "order_id": {"S": ORDER}, "state": {"S": "cancelled"}});
     assert_eq!(item(&client, SHIPMENTS).await, expected);
 }
@@ -435,7 +437,7 @@ async fn a_notification_says_no_more_of_the_customer_than_the_id() {
         template: "order-confirmed",
         deliverable: true,
     };
-    DynamoNotifications::new(client.clone(), NOTIFICATIONS.to_owned()).send(&notification).await.unwrap();
+    notifications_of(client.clone()).send(&notification).await.unwrap();
     let expected = json!({
         "idempotency_key": {"S": KEY},
         "notification_id": {"S": "msg_11111111222233334444555555555555"},

@@ -13,4 +13,5 @@ mod faults;
 mod items;
 mod read_model;
 mod remote_calls;
+mod sandbox;
 mod support;

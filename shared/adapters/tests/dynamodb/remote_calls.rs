@@ -4,8 +4,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use adapters::{
     dynamodb::{
-        DynamoCounters, DynamoEventStore, DynamoIndex, DynamoInventory, DynamoOrderViews, DynamoPayments,
-        DynamoReadModel, DynamoShipping, DynamoSnapshots,
+        DynamoCounters, DynamoEventStore, DynamoIndex, DynamoInventory, DynamoOrderViews, DynamoReadModel,
+        DynamoSnapshots,
     },
     tally::Tally,
 };
@@ -41,7 +41,7 @@ use domain::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{COUNTERS, EVENTS, Fault, INDEX, INVENTORY, ORDERS, PAYMENTS, SHIPMENTS, SNAPSHOTS, watched};
+use crate::support::{COUNTERS, EVENTS, Fault, INDEX, INVENTORY, ORDERS, SNAPSHOTS, payments_of, shipping_of, watched};
 
 fn order_id() -> OrderId {
     OrderId::new(Uuid::new_v4())
@@ -164,7 +164,7 @@ async fn a_shortage_and_a_repeated_reservation_cost_one_read_more() {
 #[tokio::test]
 async fn a_charge_costs_one_write_also_when_it_is_repeated() {
     let (client, wire) = watched();
-    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let payments = payments_of(client);
     let request = charge();
     for _ in 0..2 {
         payments.charge(&request).await.unwrap();
@@ -175,7 +175,7 @@ async fn a_charge_costs_one_write_also_when_it_is_repeated() {
 #[tokio::test]
 async fn a_slow_charge_takes_two_seconds_and_one_write() {
     let (client, wire) = watched();
-    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let payments = payments_of(client);
     let started = std::time::Instant::now();
     let request = ChargeRequest { payment_method: PaymentMethod::parse("pm_slow").unwrap(), ..charge() };
     payments.charge(&request).await.unwrap();
@@ -186,7 +186,7 @@ async fn a_slow_charge_takes_two_seconds_and_one_write() {
 #[tokio::test]
 async fn a_call_that_the_sandbox_was_asked_to_fail_costs_one_write_to_count() {
     let (client, wire) = watched();
-    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let payments = payments_of(client);
     let request = ChargeRequest { payment_method: PaymentMethod::parse("pm_fails_twice").unwrap(), ..charge() };
     for _ in 0..2 {
         payments.charge(&request).await.unwrap_err();
@@ -208,7 +208,7 @@ fn charge() -> ChargeRequest {
 #[tokio::test]
 async fn a_cancellation_of_a_charge_costs_a_read_and_a_write_and_a_read_when_it_is_repeated() {
     let (client, wire) = watched();
-    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let payments = payments_of(client);
     let request = charge();
     let cancellation = ChargeCancellation {
         order_id: request.order_id,
@@ -231,7 +231,7 @@ async fn a_cancellation_of_a_charge_costs_a_read_and_a_write_and_a_read_when_it_
 #[tokio::test]
 async fn a_refund_costs_a_read_and_a_write() {
     let (client, wire) = watched();
-    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let payments = payments_of(client);
     let request = charge();
     payments.charge(&request).await.unwrap();
     wire.calls();
@@ -256,7 +256,7 @@ async fn the_open_orders_cost_one_query_for_each_part_of_their_index() {
 #[tokio::test]
 async fn a_shipment_costs_one_write_and_its_cancellation_one_or_two() {
     let (client, wire) = watched();
-    let shipping = DynamoShipping::new(client, SHIPMENTS.to_owned());
+    let shipping = shipping_of(client);
     let address = json!({"street": "s", "city": "c", "state": "s", "country": "CN", "postal_code": "1"});
     let request = ShipmentRequest {
         idempotency_key: Uuid::new_v4(),

@@ -7,6 +7,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use adapters::dynamodb::{DynamoNotifications, DynamoPayments, DynamoShipping};
+use application::sandbox::Sandbox;
 use aws_sdk_dynamodb::{
     Client,
     config::{
@@ -192,6 +194,19 @@ impl Intercept for ConsistentReads {
         }
         Ok(())
     }
+}
+
+/// The built-in providers as they are where orders may ask them to misbehave.
+pub(crate) fn payments_of(client: Client) -> DynamoPayments {
+    DynamoPayments::new(client, PAYMENTS.to_owned()).with_sandbox(Sandbox::Misbehaving)
+}
+
+pub(crate) fn shipping_of(client: Client) -> DynamoShipping {
+    DynamoShipping::new(client, SHIPMENTS.to_owned()).with_sandbox(Sandbox::Misbehaving)
+}
+
+pub(crate) fn notifications_of(client: Client) -> DynamoNotifications {
+    DynamoNotifications::new(client, NOTIFICATIONS.to_owned()).with_sandbox(Sandbox::Misbehaving)
 }
 
 /// What happens to a call on its way.
