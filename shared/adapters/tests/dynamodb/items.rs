@@ -258,7 +258,7 @@ async fn a_charge_in_a_currency_that_is_withdrawn_since_is_refunded_in_it() {
     let put = put.item("payment_method", AttributeValue::S("pm-1".to_owned()));
     let put = put.item("processed_at", AttributeValue::S("2024-01-02T03:04:05.678901234Z".to_owned()));
     put.send().await.unwrap();
-    let payments = DynamoPayments::new(client, PAYMENTS.to_owned());
+    let payments = payments_of(client);
     let cancellation =
         ChargeCancellation { order_id: order(), charge_key: key(), refund_key: REFUND_KEY.parse().unwrap() };
     let (payment, refund) = payments.cancel_charge(&cancellation).await.unwrap().unwrap();
