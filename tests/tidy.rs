@@ -145,6 +145,20 @@ fn orders_ask_the_sandbox_to_misbehave_in_prod_only_where_a_parameter_lets_them(
     assert!(!read("samconfig.toml").contains("SandboxTriggers"), "the default is the rule");
 }
 
+/// A name that no step gives would make what only a person can decide go on by itself for an hour.
+#[test]
+fn the_state_machine_goes_by_errors_that_steps_give() {
+    let machine = read("infra/fulfilment.asl.json");
+    let list =
+        machine.split("$states.input.failed.reason in [").nth(1).and_then(|rest| rest.split(']').next()).unwrap();
+    let steps = read("shared/application/src/fulfilment.rs");
+    let names: Vec<&str> = list.split(", ").map(|name| name.trim_matches('\'')).collect();
+    assert!(names.len() > 1, "{list}");
+    for name in names {
+        assert!(steps.contains(&format!("=> \"{name}\"")), "no step's error is named {name}");
+    }
+}
+
 #[test]
 fn every_sample_event_belongs_to_a_function() {
     let functions = functions();
