@@ -35,7 +35,7 @@ beside() {
     logs[$1]=$state/${1// /-}.log
     begin "$@" </dev/null >"${logs[$1]}" 2>&1 &
     jobs[$1]=$!
-    renice -n 10 -g $! >/dev/null
+    renice -n 10 -g $! >/dev/null 2>&1 || true # it may have less already
 }
 
 join() {
