@@ -24,6 +24,7 @@ use application::{
     fulfilment::{
         StepError,
         attention::flag_order,
+        payment::refund_payment,
         staff_refunds::{issue_open_refunds, issue_refund},
     },
     ledger::ledger,
@@ -555,6 +556,14 @@ async fn an_undo_that_is_skipped_is_left_out_and_the_others_are_done() {
 struct Mistaken<'p> {
     payments: &'p MemoryPayments,
     answered: AtomicBool,
+    /// Whether it gives nothing back any more.
+    refuses: AtomicBool,
+}
+
+impl<'p> Mistaken<'p> {
+    fn new(payments: &'p MemoryPayments, answered: bool) -> Self {
+        Self { payments, answered: answered.into(), refuses: false.into() }
+    }
 }
 
 impl Payments for Mistaken<'_> {
@@ -566,6 +575,9 @@ impl Payments for Mistaken<'_> {
         &self,
         cancellation: &ChargeCancellation,
     ) -> Result<Option<(Payment, Refund)>, CancelChargeError> {
+        if self.refuses.load(Ordering::Relaxed) {
+            return Err(CancelChargeError::Refused("account_closed".to_owned()));
+        }
         self.payments.cancel_charge(cancellation).await
     }
 
@@ -588,7 +600,7 @@ impl Payments for Mistaken<'_> {
 async fn a_refund_that_was_made_is_recorded_also_after_another_attempt_has_recorded_its_failure() {
     let (shop, id) = confirmed("pm_card_visa", "200001").await;
     shop.request_refund(id, "a refund", 3998).await.unwrap();
-    let mistaken = Mistaken { payments: &shop.payments, answered: AtomicBool::new(false) };
+    let mistaken = Mistaken::new(&shop.payments, false);
     let input = FulfilmentInput { refund: true, ..input(id) };
     let mut slow = OrderStream::open(&shop.store, id).await.unwrap();
     issue_refund(&shop.store, &mistaken, &input, at()).await.unwrap();
@@ -604,7 +616,7 @@ async fn a_refund_that_was_made_is_recorded_also_after_another_attempt_has_recor
 async fn an_undo_records_the_refund_that_was_given_up_and_made_all_the_same() {
     let (shop, id) = confirmed("pm_card_visa", "200001").await;
     shop.request_refund(id, "a refund", 3998).await.unwrap();
-    let mistaken = Mistaken { payments: &shop.payments, answered: AtomicBool::new(false) };
+    let mistaken = Mistaken::new(&shop.payments, false);
     issue_refund(&shop.store, &mistaken, &FulfilmentInput { refund: true, ..input(id) }, at()).await.unwrap();
     assert_eq!(shop.event_types(id).await.last().map(String::as_str), Some("RefundFailed"));
     shop.cancel(id).await.unwrap();
@@ -612,6 +624,25 @@ async fn an_undo_records_the_refund_that_was_given_up_and_made_all_the_same() {
     assert_undone(&shop, id).await;
     let books = ledger(&shop.store, &shop.payments, &shop.inventory, &shop.shipping, id).await.unwrap();
     assert!(books.order.agrees_with(&books.providers), "{books:?}");
+}
+
+/// What has gone back already is recorded also when the rest does not; only then can the rest be skipped.
+#[tokio::test]
+async fn an_undo_that_is_refused_records_what_had_gone_back_before() {
+    let (shop, id) = confirmed("pm_card_visa", "200001").await;
+    shop.request_refund(id, "a refund", 1000).await.unwrap();
+    let mistaken = Mistaken::new(&shop.payments, false);
+    issue_refund(&shop.store, &mistaken, &FulfilmentInput { refund: true, ..input(id) }, at()).await.unwrap();
+    shop.cancel(id).await.unwrap();
+    shop.run(Step::CancelShipment, id).await.unwrap();
+    mistaken.refuses.store(true, Ordering::Relaxed);
+    let refused = refund_payment(&shop.store, &mistaken, &input(id), at()).await.unwrap_err();
+    shop.flag(id, "refund-payment", refused.error_type()).await.unwrap();
+    shop.skip(id, SkippableStep::RefundPayment).await.unwrap();
+    shop.undo(id, 1).await.unwrap();
+    let books = ledger(&shop.store, &shop.payments, &shop.inventory, &shop.shipping, id).await.unwrap();
+    assert!(books.order.agrees_with(&books.providers), "{books:?}");
+    assert_eq!(books.order.refunded, cny(1000));
 }
 
 /// Whatever a step comes to, it never counts as done because of what another attempt came to.
@@ -634,7 +665,7 @@ async fn two_outcomes_of_one_step_never_share_a_command_id() {
             for amount in [100, 200] {
                 let _refused = shop.request_refund(id, &format!("a refund of {amount}"), amount).await;
             }
-            let mistaken = Mistaken { payments: &shop.payments, answered: AtomicBool::new(undone) };
+            let mistaken = Mistaken::new(&shop.payments, undone);
             issue_refund(&shop.store, &mistaken, &FulfilmentInput { refund: true, ..input(id) }, at()).await.unwrap();
             if undone && shop.cancel(id).await.is_ok() {
                 let _delivered = shop.undo(id, 1).await;

@@ -11,11 +11,7 @@ use domain::{
 };
 use uuid::Uuid;
 
-use super::{
-    StepError, metadata, outcome,
-    staff_refunds::{issue_open_refunds, record_made_refunds},
-    work_id,
-};
+use super::{StepError, metadata, outcome, staff_refunds::issue_open_refunds, work_id};
 use crate::{
     event_store::EventStore,
     event_stream::OrderStream,
@@ -96,9 +92,6 @@ pub async fn refund_payment(
     };
     let refunded = payments.cancel_charge(&cancellation).await?;
     stream.commit(&metadata(input, UNDO, "refunded", now), |order| record_refund(order, refunded.as_ref())).await?;
-    if stream.order().holds_payment() {
-        record_made_refunds(&mut stream, payments, input, now).await?;
-    }
     // The provider says that nothing is left, and the order does not know where it went: a person has to look.
     if stream.order().holds_payment() { Err(StepError::StillHeld) } else { Ok(()) }
 }

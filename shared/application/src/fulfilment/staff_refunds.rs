@@ -35,7 +35,7 @@ pub async fn issue_refund(
 
 /// Records refunds that were given up, and that the provider has made all the same: their attempts were still on their way,
 /// or nobody had heard of them.
-pub(super) async fn record_made_refunds<S: EventStore>(
+async fn record_made_refunds<S: EventStore>(
     stream: &mut OrderStream<'_, S>,
     payments: &impl Payments,
     input: &FulfilmentInput,
@@ -59,6 +59,7 @@ pub async fn issue_open_refunds<S: EventStore>(
     input: &FulfilmentInput,
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
+    record_made_refunds(stream, payments, input, now).await?;
     let open: Vec<RequestedRefund> = stream.order().open_refunds().cloned().collect();
     for RequestedRefund { refund_id, amount, .. } in open {
         let request = RefundRequest {
