@@ -156,9 +156,11 @@ mod tests {
     }
 
     #[test]
-    fn derived_order_ids_never_change() {
-        // Clients retry across deployments: another answer here would place their orders twice.
+    fn derived_ids_never_change() {
+        // Clients and steps retry across deployments: another answer here would place orders, and charge for them, twice.
         assert_eq!(OrderId::derive("anna", "k1").to_string(), "dac27993-4ba5-5817-b562-adb4447e2305");
+        let charge = OrderId::derive("anna", "k1").work_id("process-payment");
+        assert_eq!(charge.to_string(), "c96b62b0-54d2-54ef-9368-6515dd03bab1");
     }
 
     #[test]
