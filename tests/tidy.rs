@@ -160,6 +160,21 @@ fn the_state_machine_goes_by_errors_that_steps_give() {
 }
 
 #[test]
+fn every_function_whose_command_has_an_id_holds_it_still() {
+    let mut held = 0;
+    for name in functions() {
+        let source = read(&format!("functions/{name}/src/main.rs"));
+        let (code, tests) = source.split_once("#[cfg(test)]").unwrap_or((&source, ""));
+        if ["idempotency_key()", ".command_id(", ".work_id(\""].iter().any(|id| code.contains(id)) {
+            let test = "fn a_retry_is_found_again_whatever_the_version()";
+            assert!(tests.contains(test), "functions/{name} lets a retry be taken for another request: no {test}");
+            held += 1;
+        }
+    }
+    assert!(held >= 6);
+}
+
+#[test]
 fn every_sample_event_belongs_to_a_function() {
     let functions = functions();
     for entry in fs::read_dir(root().join("events")).unwrap() {

@@ -25,6 +25,7 @@ async fn every_route_but_health_needs_a_token() {
         (Method::PUT, "/api/v1/customers/x"),
         (Method::GET, "/api/v1/products/x"),
         (Method::PUT, "/api/v1/products/x"),
+        (Method::POST, "/api/v1/products/x/stock-adjustments"),
         (Method::GET, "/metrics"),
     ];
     let good = token("customer-1").await;
@@ -99,5 +100,8 @@ async fn staff_routes_refuse_customers() {
     service.get("customer-1", &path).await.expect(403);
     let free = json!({"name": "Free tea", "price": {"amount": 0, "currency": "CNY"}, "stock": 9});
     service.put("customer-1", &path, &free).await.expect(403);
-    assert_eq!(service.get("staff-1", &path).await.expect(200).body["price"]["amount"], 1999);
+    let more = json!({"by": 1, "reason": "found some"});
+    service.post("customer-1", &format!("{path}/stock-adjustments"), &more).await.expect(403);
+    let untouched = service.get("staff-1", &path).await.expect(200).body;
+    assert_eq!((&untouched["price"]["amount"], &untouched["stock"]), (&json!(1999), &json!(10)));
 }

@@ -26,6 +26,7 @@ async fn the_readmes_lines_work_when_pasted() {
         r#""status":"confirmed""#,
         "Longjing green tea",
         "White tea",
+        r#""by":-3"#,
         r#""status":"delivered""#,
         r#""status":"requested""#,
         r#""status":"completed""#,

@@ -124,6 +124,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_retry_is_found_again_whatever_the_version() {
+        let store = store().await;
+        send(&store, SAMPLE).await.unwrap();
+        let metadata = store.all().pop().unwrap().metadata;
+        let known = (
+            "c6030632-588a-5646-b14e-1ed84c3d8dd5",
+            "1c987ca00e0733b49bc872e26af2c8b7686189cc26e2d62d5ea8d8ce98d4b281",
+        );
+        assert_eq!((metadata.command_id.to_string().as_str(), metadata.fingerprint.as_str()), known);
+    }
+
+    #[tokio::test]
     async fn a_cancel_that_is_stuck_says_so() {
         let store = store().await;
         send(&store, SAMPLE).await.unwrap();

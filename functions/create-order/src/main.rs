@@ -24,6 +24,7 @@ use domain::{
     text::{Invalid, Text},
 };
 use lambda_http::{Body, Response};
+use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -57,7 +58,7 @@ async fn handle(
     let command = CreateOrder {
         customer_id: body.customer_id,
         items: body.items,
-        shipping_address: body.shipping_address,
+        shipping_address: body.shipping_address.address(),
         payment_method,
         catalogue: catalogue.products(&ids).await.map_err(|error| Problem::unavailable(&error))?,
         now: request.now,
@@ -121,8 +122,7 @@ struct CreateOrderBody {
     customer_id: CustomerId,
     #[deserr(try_from(Vec<ItemBody>) = parse_items -> Invalid)]
     items: RequestedItems,
-    #[deserr(from(AddressBody) = AddressBody::address)]
-    shipping_address: ShippingAddress,
+    shipping_address: AddressBody,
     #[deserr(default, try_from(Option<String>) = parse_payment_method -> Invalid)]
     payment_method: Option<PaymentMethod>,
 }
@@ -138,7 +138,7 @@ struct ItemBody {
     unit_price: Option<Money>,
 }
 
-#[derive(Deserr)]
+#[derive(Deserr, Serialize)]
 #[deserr(error = FieldErrors, deny_unknown_fields)]
 struct AddressBody {
     #[deserr(try_from(&String) = Text::parse -> Invalid)]
@@ -244,6 +244,26 @@ mod tests {
         assert_eq!(again.headers()["idempotent-replayed"], "true");
         assert_eq!(body(&again), body(&first));
         assert_eq!(shop.store.all().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_retry_is_found_again_whatever_the_version() {
+        let with_all = "83a53596df5cbd7e16da1538ce31d07fc42a33405ac29e62871b74f4e9768343";
+        let with_the_least = "e65a8837ea58c3c7ad065ed92463c41441591aa45fbd4a5c6afd329a64e02363";
+        for (full, fingerprint) in [(true, with_all), (false, with_the_least)] {
+            let shop = Shop::with_tea(2).await;
+            let without = |body: &mut Value, _: &mut Value| {
+                if !full {
+                    body.as_object_mut().unwrap().remove("payment_method");
+                    body["items"][0].as_object_mut().unwrap().remove("unit_price");
+                }
+            };
+            let answer = shop.send(without).await.unwrap();
+            assert_eq!(body(&answer)["order_id"], "7e108758-d8c7-5ab4-90d5-4d493c88ba33");
+            let metadata = shop.store.all().remove(0).metadata;
+            let known = ("ee204615-b55e-58db-aec3-95d6df16f43f", fingerprint);
+            assert_eq!((metadata.command_id.to_string().as_str(), metadata.fingerprint.as_str()), known);
+        }
     }
 
     #[tokio::test]

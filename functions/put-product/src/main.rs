@@ -1,4 +1,4 @@
-//! `PUT /api/v1/products/{product_id}`: staff set a product's name, price and orderable stock.
+//! `PUT /api/v1/products/{product_id}`: staff set a product's name and price, and its orderable stock if that is given.
 //!
 //! 201 for a new product, 200 for a known one; 400 for invalid input, 403 for customers.
 
@@ -32,8 +32,14 @@ async fn handle(catalogue: &impl Catalogue, request: ApiRequest) -> Result<Respo
     let id = ProductId::parse(&request.path_parameter("product_id"))
         .map_err(|invalid| Problem::invalid_field("/product_id", invalid.to_string()))?;
     let ProductBody { name, price, stock } = request.json()?;
-    let product = Product { id, name, price, stock };
-    let new = catalogue.put_product(&product).await.map_err(|error| Problem::unavailable(&error))?;
+    let put = match stock {
+        Some(stock) => {
+            let product = Product { id, name, price, stock };
+            catalogue.put_product(&product).await.map(|new| (product, new))
+        }
+        None => catalogue.describe_product(&id, &name, price).await,
+    };
+    let (product, new) = put.map_err(|error| Problem::unavailable(&error))?;
     http::json(if new { 201 } else { 200 }, &product)
 }
 
@@ -44,7 +50,9 @@ struct ProductBody {
     name: Text<200>,
     #[deserr(try_from(MoneyBody) = MoneyBody::money -> Invalid)]
     price: Money,
-    stock: u32,
+    /// The stock stays as it is without; a new product has none then.
+    #[deserr(default)]
+    stock: Option<u32>,
 }
 
 #[cfg(test)]
@@ -66,6 +74,27 @@ mod tests {
         assert_eq!(handle(&catalogue, request(SAMPLE)).await.unwrap().status(), 200);
         let product = catalogue.products(&[ProductId::parse("tea").unwrap()]).await.unwrap().remove(0);
         assert_eq!((product.price.amount(), product.stock), (1999, 100));
+    }
+
+    #[tokio::test]
+    async fn without_a_stock_the_stock_stays() {
+        let catalogue = MemoryInventory::default();
+        let without = SAMPLE.replace(", \\\"stock\\\": 100", "");
+        assert_ne!(without, SAMPLE);
+        for (event, status, stock) in [(without.as_str(), 201, 0), (SAMPLE, 200, 100), (&without, 200, 100)] {
+            let answer = handle(&catalogue, request(event)).await.unwrap();
+            let product: Product = serde_json::from_slice(answer.body()).unwrap();
+            assert_eq!((answer.status().as_u16(), product.stock), (status, stock));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_price_is_in_money_that_people_pay_with() {
+        for code in ["XXX", "XTS", "XAU", "XDR", "CLF", "HRK"] {
+            let problem = handle(&MemoryInventory::default(), request(&SAMPLE.replace("CNY", code))).await.unwrap_err();
+            let body = problem.body("/", "c");
+            assert_eq!((problem.status, &body["errors"][0]["pointer"]), (400, &"/price/currency".into()), "{code}");
+        }
     }
 
     #[tokio::test]

@@ -126,6 +126,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_retry_is_found_again_whatever_the_version() {
+        let (store, shipping) = shipped().await;
+        send(&store, &shipping, SAMPLE).await.unwrap();
+        let metadata = store.all().pop().unwrap().metadata;
+        let known = (
+            "f6427b1c-3c32-5f94-b04f-c53ae91068e7",
+            "dce4281dddc05190960fd05dc0a584b59307641dca86a18c83e98c6616e5637d",
+        );
+        assert_eq!((metadata.command_id.to_string().as_str(), metadata.fingerprint.as_str()), known);
+    }
+
+    #[tokio::test]
     async fn a_delivery_whose_answer_was_lost_is_found_by_asking_again() {
         let (store, shipping) = shipped().await;
         for faults in [&shipping.faults, &store.faults] {

@@ -159,6 +159,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_retry_is_found_again_whatever_the_version() {
+        let store = paid().await;
+        send(&store, SAMPLE).await.unwrap();
+        let metadata = store.all().pop().unwrap().metadata;
+        let known = (
+            "33f04539-f8da-5c6e-b147-0b482ba1d49c",
+            "3d8e320305411fc960761db6dcbcd0327ccb303a0833c75e065a6fb60ac6fba8",
+        );
+        assert_eq!((metadata.command_id.to_string().as_str(), metadata.fingerprint.as_str()), known);
+    }
+
+    #[tokio::test]
     async fn what_cannot_be_given_back_is_refused_with_the_figures() {
         let store = paid().await;
         send(&store, SAMPLE).await.unwrap();

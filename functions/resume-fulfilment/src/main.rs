@@ -107,6 +107,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_retry_is_found_again_whatever_the_version() {
+        let store = flagged().await;
+        send(&store, SAMPLE).await.unwrap();
+        let metadata = store.all().pop().unwrap().metadata;
+        let known = (
+            "40433d69-cb1a-5b6a-82f4-832d470b8a7e",
+            "59c2198dd17f30752f863c9e181a58fe49c9c7618685046075560be8eb72babb",
+        );
+        assert_eq!((metadata.command_id.to_string().as_str(), metadata.fingerprint.as_str()), known);
+    }
+
+    #[tokio::test]
     async fn an_order_that_is_not_stuck_is_a_409_and_a_customer_a_403() {
         let store = store().await;
         assert_eq!(send(&store, SAMPLE).await.unwrap_err().status, 409);

@@ -184,6 +184,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_retry_is_found_again_whatever_the_version() {
+        let shop = Shop::default();
+        let id = shop.stuck("process-payment", "Unavailable").await;
+        shop.send(SAMPLE).await.unwrap();
+        let metadata = shop.store.all().pop().unwrap().metadata;
+        assert_eq!(metadata.command_id, id.work_id("resume-orders staff-1 sample-key"));
+        assert_eq!(metadata.fingerprint, "76b9a7c7e48cc83fd888ae52a2c198223f8d3750510165240ff98bee1f58d0ea");
+    }
+
+    #[tokio::test]
     async fn wrong_input_is_named_and_a_customer_is_refused() {
         let shop = Shop::default();
         let wrong = shop.send(&SAMPLE.replace("process-payment", "process payment")).await.unwrap_err();

@@ -150,6 +150,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_retry_is_found_again_whatever_the_version() {
+        let store = stuck().await;
+        send(&store, SAMPLE).await.unwrap();
+        let metadata = store.all().pop().unwrap().metadata;
+        let known = (
+            "f3125bce-b102-5494-88ac-052380c92102",
+            "0005c62d161449f62d85967f10b3ff45eb8b6aa83ef8f2a910a4ed4e9b2dc107",
+        );
+        assert_eq!((metadata.command_id.to_string().as_str(), metadata.fingerprint.as_str()), known);
+    }
+
+    #[tokio::test]
     async fn what_is_not_stuck_or_stuck_elsewhere_is_not_skipped() {
         assert_eq!(send(&cancelled().await, SAMPLE).await.unwrap_err().status, 409);
         let store = stuck().await;

@@ -94,7 +94,16 @@ pub struct Metadata {
     pub occurred_at: DateTime<Utc>,
 }
 
-/// Equal for equal commands: SHA-256 in hexadecimal of the command's fields in their declared order.
+/// Equal for equal requests, whatever version of this service is asked: SHA-256 in hexadecimal of the fields as JSON, in their
+/// declared order.
+///
+/// Clients send again across deployments, and what is stored is compared for ever. So a request that is possible today MUST
+/// come to the same as when it was first possible:
+/// - The fields are what the client has sent, never those of an event, which grow with its schema.
+/// - A field that is added to a request is optional, stands behind the others, and is left out while it is not used
+///   (`skip_serializing_if`; a tuple becomes a tuple struct, which is written the same way).
+///
+/// Each function whose command a retry has to find again holds its own still, with values in its tests.
 pub fn fingerprint(command: &impl Serialize) -> Result<String, serde_json::Error> {
     let digest = Sha256::digest(serde_json::to_vec(command)?);
     Ok(digest.iter().fold(String::new(), |mut text, byte| {
@@ -220,4 +229,33 @@ pub trait EventLog: Send + Sync {
 pub struct Segment {
     pub number: u32,
     pub of: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Serialize)]
+    struct Wrapping {
+        colour: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ribbon: Option<&'static str>,
+    }
+
+    #[derive(Serialize)]
+    struct Gift(&'static str, u32, Wrapping, #[serde(skip_serializing_if = "Option::is_none")] Option<&'static str>);
+
+    #[test]
+    fn a_field_that_was_added_counts_only_where_it_is_used() {
+        #[derive(Serialize)]
+        struct PlainWrapping {
+            colour: &'static str,
+        }
+        let plain = fingerprint(&("tea", 2, PlainWrapping { colour: "red" })).unwrap();
+        assert_eq!(plain, "c1a62fa057594daaa80ee9157df2accbaee79fc31d7965bcacde0be4d62f7468");
+        let gift = |ribbon, card| fingerprint(&Gift("tea", 2, Wrapping { colour: "red", ribbon }, card)).unwrap();
+        assert_eq!(gift(None, None), plain);
+        assert_ne!(gift(Some("gold"), None), plain);
+        assert_ne!(gift(None, Some("Dear Anna")), plain);
+    }
 }

@@ -16,11 +16,12 @@ use std::{
 use chrono::{DateTime, Utc};
 use domain::{
     books::ShipmentBook,
-    ids::{CustomerId, NotificationId, OrderId, ProductId, ReservationId, TransactionId},
+    ids::{AdjustmentId, CustomerId, NotificationId, OrderId, ProductId, ReservationId, TransactionId},
     money::Money,
     order::{OrderStatus, Payment, Refund, Reservation, Shipment, Shortage},
     order_view::OrderView,
     product::Product,
+    text::Text,
 };
 use tokio::task::yield_now;
 use uuid::Uuid;
@@ -30,11 +31,11 @@ use crate::{
         AppendError, Appended, Beginning, Commit, EventLog, EventStore, LogPage, Segment, StreamId, Unavailable,
     },
     ports::{
-        CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest, Counters, CustomerOrders,
-        DeliveryError, Entry, EventBus, ExecutionState, Fulfilment, FulfilmentInput, Index, Inventory, LedgerEntry,
-        Notification, Notifications, OpenOrders, OrderViews, Payments, Position, Posting, PublishError, PublishedEvent,
-        RefundError, RefundRequest, ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping, Snapshot,
-        Snapshots, Standing, StockLine, TakeBackError,
+        AdjustError, Adjusted, CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest, Counters,
+        CustomerOrders, DeliveryError, Entry, EventBus, ExecutionState, Fulfilment, FulfilmentInput, Index, Inventory,
+        LedgerEntry, Notification, Notifications, OpenOrders, OrderViews, Payments, Position, Posting, PublishError,
+        PublishedEvent, RefundError, RefundRequest, ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping,
+        Snapshot, Snapshots, Standing, StockAdjustment, StockLine, TakeBackError,
     },
     sandbox::{self, Sandbox},
 };
@@ -218,6 +219,7 @@ impl EventLog for MemoryEventStore {
 pub struct MemoryInventory {
     products: Mutex<BTreeMap<ProductId, Product>>,
     reservations: Mutex<BTreeMap<OrderId, Held>>,
+    adjustments: Mutex<BTreeMap<AdjustmentId, (StockAdjustment, Adjusted)>>,
     pub faults: Faults,
 }
 
@@ -235,6 +237,23 @@ impl Catalogue for MemoryInventory {
 
     async fn put_product(&self, product: &Product) -> Result<bool, Unavailable> {
         Ok(self.products.lock().unwrap().insert(product.id.clone(), product.clone()).is_none())
+    }
+
+    async fn describe_product(
+        &self,
+        id: &ProductId,
+        name: &Text<200>,
+        price: Money,
+    ) -> Result<(Product, bool), Unavailable> {
+        let mut products = self.products.lock().unwrap();
+        let stock = products.get(id).map_or(0, |product| product.stock);
+        let product = Product { id: id.clone(), name: name.clone(), price, stock };
+        let new = products.insert(id.clone(), product.clone()).is_none();
+        Ok((product, new))
+    }
+
+    async fn adjust_stock(&self, adjustment: &StockAdjustment) -> Result<Adjusted, AdjustError> {
+        self.faults.around("the inventory", || self.try_adjust(adjustment)).await?
     }
 }
 
@@ -282,6 +301,23 @@ impl MemoryInventory {
         }
         reservations.insert(order_id, Held::Lines(lines.to_vec()));
         Ok(reservation(order_id))
+    }
+
+    fn try_adjust(&self, adjustment: &StockAdjustment) -> Result<Adjusted, AdjustError> {
+        let mut adjustments = self.adjustments.lock().unwrap();
+        let asked = |of: &StockAdjustment| (of.product_id.clone(), of.change, of.reason.clone());
+        if let Some((first, adjusted)) = adjustments.get(&adjustment.id) {
+            let same = asked(first) == asked(adjustment);
+            return if same { Ok(Adjusted { replayed: true, ..*adjusted }) } else { Err(AdjustError::KeyReused) };
+        }
+        let mut products = self.products.lock().unwrap();
+        let product = products.get_mut(&adjustment.product_id).ok_or(AdjustError::UnknownProduct)?;
+        let changed = adjustment.change.applied_to(product.stock.into());
+        let (by, stock) = changed.ok_or(AdjustError::OutOfRange { stock: product.stock })?;
+        product.stock = stock;
+        let adjusted = Adjusted { by, stock, replayed: false };
+        adjustments.insert(adjustment.id, (adjustment.clone(), adjusted));
+        Ok(adjusted)
     }
 
     fn give_back(&self, order_id: OrderId) {

@@ -12,12 +12,13 @@ use chrono::{DateTime, Utc};
 use domain::{
     address::ShippingAddress,
     books::ShipmentBook,
-    ids::{CustomerId, NotificationId, OrderId, PaymentMethod, ProductId, TransactionId},
+    ids::{AdjustmentId, CustomerId, NotificationId, OrderId, PaymentMethod, ProductId, TransactionId},
     money::{Money, Quantity},
     order::{OrderEvent, OrderStatus, Payment, Refund, Reservation, Resumption, Shipment, Shortage, SkippedStep},
     order_view::OrderView,
-    product::Product,
+    product::{Product, StockChange},
     stored_event::UnreadableEvent,
+    text::Text,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -35,6 +36,57 @@ pub trait Catalogue: Send + Sync {
 
     /// Sets name, price and orderable stock. Answers whether the product is new.
     fn put_product(&self, product: &Product) -> impl Future<Output = Result<bool, Unavailable>> + Send;
+
+    /// Sets name and price. MUST leave the stock as it is; a new product has none. Answers the product as it is now, and
+    /// whether it is new.
+    fn describe_product(
+        &self,
+        id: &ProductId,
+        name: &Text<200>,
+        price: Money,
+    ) -> impl Future<Output = Result<(Product, bool), Unavailable>> + Send;
+
+    /// Changes the orderable stock, which a reservation may be changing at the same time. MUST change it once per id: the same
+    /// adjustment again gets the first answer, another one under the same id gets [`AdjustError::KeyReused`]. MUST keep who
+    /// made it, why and when.
+    ///
+    /// MUST derive what it refuses from one moment: an adjustment that has been made is never refused for what it has left.
+    fn adjust_stock(&self, adjustment: &StockAdjustment) -> impl Future<Output = Result<Adjusted, AdjustError>> + Send;
+}
+
+/// Change what can still be ordered of a product, once per id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StockAdjustment {
+    pub id: AdjustmentId,
+    pub product_id: ProductId,
+    pub change: StockChange,
+    pub reason: Text<500>,
+    /// Who makes it, as in [`Metadata`].
+    pub actor: String,
+    pub at: DateTime<Utc>,
+}
+
+/// What an adjustment has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Adjusted {
+    pub by: i64,
+    /// What the stock was then.
+    pub stock: u32,
+    /// An earlier attempt had made it.
+    pub replayed: bool,
+}
+
+/// Why a stock was not adjusted.
+#[derive(Debug, thiserror::Error)]
+pub enum AdjustError {
+    #[error("there is no such product")]
+    UnknownProduct,
+    #[error("the stock is {stock}, and has to stay from 0 to {}", u32::MAX)]
+    OutOfRange { stock: u32 },
+    #[error("the id was used before, for another adjustment")]
+    KeyReused,
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
 }
 
 /// One line of what is to be held for an order.

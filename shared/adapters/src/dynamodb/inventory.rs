@@ -8,18 +8,19 @@ use std::collections::{BTreeSet, HashMap};
 
 use application::{
     event_store::{BoxError, Unavailable},
-    ports::{Catalogue, Inventory, ReserveError, StockLine},
+    ports::{AdjustError, Adjusted, Catalogue, Inventory, ReserveError, StockAdjustment, StockLine},
 };
 use aws_sdk_dynamodb::{
     Client,
     operation::update_item::UpdateItemError,
     types::{Put, ReturnValue, TransactWriteItem, Update},
 };
+use chrono::{DateTime, Utc};
 use domain::{
-    ids::{OrderId, ProductId, ReservationId},
+    ids::{AdjustmentId, OrderId, ProductId, ReservationId},
     money::{Currency, Money},
     order::{Reservation, Shortage},
-    product::Product,
+    product::{Product, StockChange},
     text::Text,
 };
 use serde::{Deserialize, Serialize};
@@ -49,31 +50,41 @@ impl Catalogue for DynamoInventory {
     }
 
     async fn put_product(&self, product: &Product) -> Result<bool, Unavailable> {
-        let update = self
-            .table
-            .client
-            .update_item()
-            .table_name(&self.table.name)
-            .set_key(Some(product_key(&product.id)))
-            .update_expression("SET #name = :name, price_amount = :amount, price_currency = :currency, stock = :stock")
-            .expression_attribute_names("#name", "name")
-            .expression_attribute_values(":name", text(product.name.as_str()))
-            .expression_attribute_values(":amount", number(product.price.amount()))
-            .expression_attribute_values(":currency", text(product.price.currency().code()))
-            .expression_attribute_values(":stock", number(product.stock))
-            .return_values(ReturnValue::UpdatedOld);
+        let Product { id, name, price, stock } = product;
+        Ok(self.put(id, name, *price, ":stock", *stock).await?.is_none())
+    }
+
+    async fn describe_product(
+        &self,
+        id: &ProductId,
+        name: &Text<200>,
+        price: Money,
+    ) -> Result<(Product, bool), Unavailable> {
+        let earlier = self.put(id, name, price, "if_not_exists(stock, :stock)", 0).await?;
+        let stock = earlier.as_ref().map_or(0, |earlier| orderable(earlier.stock));
+        Ok((Product { id: id.clone(), name: name.clone(), price, stock }, earlier.is_none()))
+    }
+
+    async fn adjust_stock(&self, adjustment: &StockAdjustment) -> Result<Adjusted, AdjustError> {
         let mut backoff = Backoff::new();
         loop {
-            match update.clone().send().await {
-                Ok(answer) => return Ok(answer.attributes.is_none_or(|old| old.is_empty())),
-                // A reservation of this product is just being made.
-                Err(error)
-                    if matches!(error.as_service_error(), Some(UpdateItemError::TransactionConflictException(_))) =>
-                {
-                    backoff.pause().await.map_err(|_| self.table.unavailable(error))?;
-                }
-                Err(error) => return Err(self.table.unavailable(error)),
+            let keys = vec![adjustment_key(adjustment.id), product_key(&adjustment.product_id)];
+            let mut items = self.table.at_one_moment(keys).await?.into_iter();
+            let (earlier, product) = (items.next().flatten(), items.next().flatten());
+            if let Some(earlier) = earlier {
+                let first: AdjustmentRow = self.table.row(earlier)?;
+                return if first.is_for(adjustment) { Ok(first.adjusted(true)) } else { Err(AdjustError::KeyReused) };
             }
+            let StockRow { stock } = self.table.row(product.ok_or(AdjustError::UnknownProduct)?)?;
+            let Some((by, becomes)) = adjustment.change.applied_to(stock) else {
+                return Err(AdjustError::OutOfRange { stock: orderable(stock) });
+            };
+            let row = AdjustmentRow::new(adjustment, by, becomes);
+            if let Transacted::Done = self.table.transact(self.adjustment_actions(&row, stock)?).await? {
+                return Ok(row.adjusted(false));
+            }
+            // The stock has just changed, or another attempt has been faster.
+            backoff.pause().await.map_err(|error| self.table.unavailable(error))?;
         }
     }
 }
@@ -141,6 +152,71 @@ impl Inventory for DynamoInventory {
 }
 
 impl DynamoInventory {
+    /// Sets name and price, and the stock to what this expression makes of `:stock`. Answers what the stock was before; `None`
+    /// for a new product.
+    async fn put(
+        &self,
+        id: &ProductId,
+        name: &Text<200>,
+        price: Money,
+        becomes: &str,
+        stock: u32,
+    ) -> Result<Option<StockRow>, Unavailable> {
+        let set = format!("SET #name = :name, price_amount = :amount, price_currency = :currency, stock = {becomes}");
+        let update = self
+            .table
+            .client
+            .update_item()
+            .table_name(&self.table.name)
+            .set_key(Some(product_key(id)))
+            .update_expression(set)
+            .expression_attribute_names("#name", "name")
+            .expression_attribute_values(":name", text(name.as_str()))
+            .expression_attribute_values(":amount", number(price.amount()))
+            .expression_attribute_values(":currency", text(price.currency().code()))
+            .expression_attribute_values(":stock", number(stock))
+            .return_values(ReturnValue::UpdatedOld);
+        let mut backoff = Backoff::new();
+        loop {
+            match update.clone().send().await {
+                Ok(answer) => {
+                    let earlier = answer.attributes.filter(|old| !old.is_empty());
+                    return earlier.map(|item| self.table.row(item)).transpose();
+                }
+                // A reservation of this product is just being made.
+                Err(error)
+                    if matches!(error.as_service_error(), Some(UpdateItemError::TransactionConflictException(_))) =>
+                {
+                    backoff.pause().await.map_err(|_| self.table.unavailable(error))?;
+                }
+                Err(error) => return Err(self.table.unavailable(error)),
+            }
+        }
+    }
+
+    /// Enters the adjustment and moves the stock, both or neither, if the stock is still this one.
+    fn adjustment_actions(&self, row: &AdjustmentRow, stock: u64) -> Result<Vec<TransactWriteItem>, Unavailable> {
+        let adjustment = Put::builder()
+            .table_name(&self.table.name)
+            .set_item(Some(self.table.item(row)?))
+            .condition_expression("attribute_not_exists(id)")
+            .build()
+            .map_err(|error| self.table.unavailable(error))?;
+        let product = Update::builder()
+            .table_name(&self.table.name)
+            .set_key(Some(product_key(&row.product_id)))
+            .update_expression("SET stock = :becomes")
+            .condition_expression("stock = :stock")
+            .expression_attribute_values(":becomes", number(row.stock))
+            .expression_attribute_values(":stock", number(stock))
+            .build()
+            .map_err(|error| self.table.unavailable(error))?;
+        Ok(vec![
+            TransactWriteItem::builder().put(adjustment).build(),
+            TransactWriteItem::builder().update(product).build(),
+        ])
+    }
+
     async fn reservation(&self, order_id: OrderId) -> Result<Option<ReservationRow>, Unavailable> {
         self.table.get(reservation_key(order_id)).await
     }
@@ -287,6 +363,50 @@ impl ReservationRow {
         let held = self.held.saturating_sub(LINES_PER_TRANSACTION);
         let state = if held == 0 { at_last } else { until_then };
         Self { held, state, ..self.clone() }
+    }
+}
+
+fn adjustment_id(id: AdjustmentId) -> String {
+    format!("adjustment#{id}")
+}
+
+fn adjustment_key(id: AdjustmentId) -> Item {
+    HashMap::from([("id".to_owned(), text(adjustment_id(id)))])
+}
+
+/// What staff have done to the stock of a product. It stays.
+#[derive(Debug, Serialize, Deserialize)]
+struct AdjustmentRow {
+    id: String,
+    product_id: ProductId,
+    by: i64,
+    /// Absent where the difference was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counted: Option<u32>,
+    /// What it came to.
+    stock: u32,
+    reason: Text<500>,
+    actor: String,
+    adjusted_at: DateTime<Utc>,
+}
+
+impl AdjustmentRow {
+    fn new(adjustment: &StockAdjustment, by: i64, stock: u32) -> Self {
+        let StockAdjustment { id, product_id, change, reason, actor, at } = adjustment.clone();
+        let counted = match change {
+            StockChange::By(_) => None,
+            StockChange::Counted(counted) => Some(counted),
+        };
+        Self { id: adjustment_id(id), product_id, by, counted, stock, reason, actor, adjusted_at: at }
+    }
+
+    fn is_for(&self, adjustment: &StockAdjustment) -> bool {
+        let change = self.counted.map_or(StockChange::By(self.by), StockChange::Counted);
+        (&self.product_id, change, &self.reason) == (&adjustment.product_id, adjustment.change, &adjustment.reason)
+    }
+
+    fn adjusted(&self, replayed: bool) -> Adjusted {
+        Adjusted { by: self.by, stock: self.stock, replayed }
     }
 }
 

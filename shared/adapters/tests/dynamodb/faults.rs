@@ -6,17 +6,17 @@ use adapters::dynamodb::{DynamoEventStore, DynamoIndex, DynamoInventory, DynamoP
 use application::{
     event_store::{AppendError, Appended, Commit, EventStore, Metadata, RecordedEvent, StreamId},
     ports::{
-        CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest, Entry, Index, Inventory,
-        LedgerEntry, Payments, Posting, RefundError, RefundRequest, ReserveError, ShipmentError, ShipmentRequest,
-        Shipping, StockLine, TakeBackError,
+        Adjusted, CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest, Entry, Index,
+        Inventory, LedgerEntry, Payments, Posting, RefundError, RefundRequest, ReserveError, ShipmentError,
+        ShipmentRequest, Shipping, StockAdjustment, StockLine, TakeBackError,
     },
 };
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use chrono::DateTime;
 use domain::{
-    ids::{OrderId, PaymentMethod, ProductId},
+    ids::{AdjustmentId, OrderId, PaymentMethod, ProductId},
     money::{Currency, Money, Quantity},
-    product::Product,
+    product::{Product, StockChange},
     text::Text,
 };
 use serde_json::{Value, json};
@@ -256,6 +256,50 @@ async fn a_product_that_is_being_reserved_can_be_put() {
     wire.fail(0, error("TransactionConflictException", &json!({})));
     assert!(!inventory.put_product(&product(&lines[0].product_id, 9)).await.unwrap());
     assert_stock(&inventory, &lines, 9).await;
+}
+
+fn three_fewer(line: &StockLine) -> StockAdjustment {
+    StockAdjustment {
+        id: AdjustmentId(Uuid::new_v4()),
+        product_id: line.product_id.clone(),
+        change: StockChange::By(-3),
+        reason: Text::parse("damp").unwrap(),
+        actor: "staff:anna".to_owned(),
+        at: DateTime::UNIX_EPOCH,
+    }
+}
+
+#[tokio::test]
+async fn an_adjustment_that_stopped_anywhere_is_finished_by_running_it_again() {
+    let (client, wire) = watched();
+    let inventory = DynamoInventory::new(client, INVENTORY.to_owned());
+    at_each_call(async |number, fault| {
+        let lines = stocked(&inventory, 1).await;
+        let adjustment = three_fewer(&lines[0]);
+        wire.calls();
+        wire.fail(number, fault);
+        let stopped = inventory.adjust_stock(&adjustment).await.is_err();
+        wire.calls();
+        assert_eq!(inventory.adjust_stock(&adjustment).await.unwrap().stock, 2);
+        assert_stock(&inventory, &lines, 2).await;
+        stopped
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_product_that_is_being_reserved_can_be_adjusted() {
+    let (client, wire) = watched();
+    let inventory = DynamoInventory::new(client, INVENTORY.to_owned());
+    // The first call reads, the second writes; the stock is what a reservation is at.
+    for (call, code) in [(0, "TransactionConflict"), (1, "TransactionConflict"), (1, "ConditionalCheckFailed")] {
+        let lines = stocked(&inventory, 1).await;
+        wire.calls();
+        wire.fail(call, cancelled(&["None", code]));
+        let adjusted = inventory.adjust_stock(&three_fewer(&lines[0])).await.unwrap();
+        assert_eq!(adjusted, Adjusted { by: -3, stock: 2, replayed: false });
+        assert_stock(&inventory, &lines, 2).await;
+    }
 }
 
 #[tokio::test]

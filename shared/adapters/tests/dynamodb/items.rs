@@ -9,7 +9,8 @@ use application::{
     event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId},
     ports::{
         Catalogue, ChargeCancellation, ChargeRequest, Counters, Entry, Index, Inventory, Notification, Notifications,
-        PastCommand, Payments, Posting, RefundRequest, ShipmentRequest, Shipping, Snapshot, Snapshots, StockLine,
+        PastCommand, Payments, Posting, RefundRequest, ShipmentRequest, Shipping, Snapshot, Snapshots, StockAdjustment,
+        StockLine,
     },
 };
 use aws_lambda_events::event::dynamodb::Event;
@@ -18,9 +19,9 @@ use aws_sdk_dynamodb::{
     types::{AttributeValue, ReturnValue},
 };
 use domain::{
-    ids::{CustomerId, OrderId, PaymentMethod, ProductId},
+    ids::{AdjustmentId, CustomerId, OrderId, PaymentMethod, ProductId},
     money::{Currency, Money, Quantity},
-    product::Product,
+    product::{Product, StockChange},
     text::Text,
 };
 use serde_json::{Value, json};
@@ -230,6 +231,55 @@ async fn products_and_reservations_are_items_of_one_table() {
     assert_eq!(stored().await, [product("7"), reservation("1", "reserved")]);
     inventory.release(order()).await.unwrap();
     assert_eq!(stored().await, [product("10"), reservation("0", "released")]);
+}
+
+#[tokio::test]
+async fn an_adjustment_is_an_item_beside_the_product() {
+    let client = Client::from_conf(support::database().await);
+    let inventory = DynamoInventory::new(client.clone(), INVENTORY.to_owned());
+    let id = ProductId::parse("tea").unwrap();
+    inventory.describe_product(&id, &Text::parse("龙井茶").unwrap(), cny(1999)).await.unwrap();
+    let adjustment = |change, id| StockAdjustment {
+        id: AdjustmentId(id),
+        product_id: ProductId::parse("tea").unwrap(),
+        change,
+        reason: Text::parse("stocktaking").unwrap(),
+        actor: "staff:anna".to_owned(),
+        at: "2026-01-02T03:04:05.678901234Z".parse().unwrap(),
+    };
+    inventory.adjust_stock(&adjustment(StockChange::Counted(10), key())).await.unwrap();
+    inventory.adjust_stock(&adjustment(StockChange::By(-3), REFUND_KEY.parse().unwrap())).await.unwrap();
+    let mut stored = items(&client, INVENTORY).await;
+    stored.sort_by_key(|item| item["id"].to_string());
+    let expected = [
+        json!({
+            "id": {"S": format!("adjustment#{KEY}")},
+            "product_id": {"S": "tea"},
+            "by": {"N": "10"},
+            "counted": {"N": "10"},
+            "stock": {"N": "10"},
+            "reason": {"S": "stocktaking"},
+            "actor": {"S": "staff:anna"},
+            "adjusted_at": {"S": "2026-01-02T03:04:05.678901234Z"},
+        }),
+        json!({
+            "id": {"S": format!("adjustment#{REFUND_KEY}")},
+            "product_id": {"S": "tea"},
+            "by": {"N": "-3"},
+            "stock": {"N": "7"},
+            "reason": {"S": "stocktaking"},
+            "actor": {"S": "staff:anna"},
+            "adjusted_at": {"S": "2026-01-02T03:04:05.678901234Z"},
+        }),
+        json!({
+            "id": {"S": "product#tea"},
+            "name": {"S": "龙井茶"},
+            "price_amount": {"N": "1999"},
+            "price_currency": {"S": "CNY"},
+            "stock": {"N": "7"},
+        }),
+    ];
+    assert_eq!(stored, expected);
 }
 
 #[tokio::test]

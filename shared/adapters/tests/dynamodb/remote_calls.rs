@@ -18,7 +18,7 @@ use application::{
     past_commits::PastCommits,
     ports::{
         Catalogue, ChargeCancellation, ChargeRequest, Counters, Entry, Index, Inventory, OrderViews, Payments, Posting,
-        RefundRequest, ShipmentRequest, Shipping, Standing, StockLine,
+        RefundRequest, ShipmentRequest, Shipping, Standing, StockAdjustment, StockLine,
     },
     search_orders::{entries_of, search_orders},
     take_snapshot::{Taken, take_snapshot},
@@ -27,14 +27,14 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::{DateTime, Utc};
 use domain::{
     customer::Customer,
-    ids::{CustomerId, OrderId, PaymentMethod, ProductId},
+    ids::{AdjustmentId, CustomerId, OrderId, PaymentMethod, ProductId},
     money::{Currency, Money, Quantity},
     order::{
         OrderEvent,
         create::{CreateOrder, RequestedItem, RequestedItems},
     },
     order_view::OrderView,
-    product::Product,
+    product::{Product, StockChange},
     search::SearchQuery,
     text::Text,
 };
@@ -119,6 +119,28 @@ async fn an_order_view_costs_one_read() {
     let (client, wire) = watched();
     DynamoOrderViews::new(client, ORDERS.to_owned(), 1).load(order_id()).await.unwrap();
     assert_eq!(wire.calls(), ["GetItem"]);
+}
+
+#[tokio::test]
+async fn an_adjustment_of_a_stock_costs_one_read_and_one_transaction_and_only_the_read_when_it_is_repeated() {
+    let (client, wire) = watched();
+    let inventory = DynamoInventory::new(client, INVENTORY.to_owned());
+    let id = stocked(&inventory, 1).await.remove(0);
+    wire.calls();
+    inventory.describe_product(&id, &Text::parse("Tea").unwrap(), price()).await.unwrap();
+    assert_eq!(wire.calls(), ["UpdateItem"]);
+    let adjustment = StockAdjustment {
+        id: AdjustmentId(Uuid::new_v4()),
+        product_id: id,
+        change: StockChange::By(-3),
+        reason: Text::parse("damp").unwrap(),
+        actor: "staff:anna".to_owned(),
+        at: DateTime::UNIX_EPOCH,
+    };
+    inventory.adjust_stock(&adjustment).await.unwrap();
+    assert_eq!(wire.calls(), ["TransactGetItems", "TransactWriteItems"]);
+    inventory.adjust_stock(&adjustment).await.unwrap();
+    assert_eq!(wire.calls(), ["TransactGetItems"]);
 }
 
 #[tokio::test]

@@ -1,14 +1,15 @@
 //! What everything that is both [`Catalogue`] and [`Inventory`] must do.
 
 use domain::{
-    ids::{OrderId, ProductId},
+    ids::{AdjustmentId, OrderId, ProductId},
     order::Shortage,
-    product::Product,
+    product::{Product, StockChange},
     text::Text,
 };
+use uuid::Uuid;
 
-use super::{at_once, money, order_id, product_id, quantity};
-use crate::ports::{Catalogue, Inventory, ReserveError, StockLine};
+use super::{at_once, moment, money, order_id, product_id, quantity};
+use crate::ports::{AdjustError, Adjusted, Catalogue, Inventory, ReserveError, StockAdjustment, StockLine};
 
 /// One test per law; `make` is a future of the inventory.
 #[macro_export]
@@ -49,6 +50,16 @@ macro_rules! inventory_conformance {
             a_hundred_lines_that_were_refused_may_be_released
             a_release_while_reserving_a_hundred_lines_leaves_nothing_held
             a_release_while_refused_lines_are_reserved_again_leaves_nothing_held
+            a_description_leaves_the_stock_and_a_new_product_has_none
+            a_description_loses_nothing_that_is_reserved_meanwhile
+            a_stock_is_adjusted_by_a_difference_or_to_a_count
+            a_count_is_of_what_no_order_holds
+            a_stock_is_never_adjusted_out_of_its_range
+            a_product_that_does_not_exist_is_not_adjusted
+            an_adjustment_under_one_id_is_made_once
+            an_adjustment_that_comes_many_times_at_once_is_made_once
+            an_adjustment_that_leaves_too_little_for_itself_is_not_refused_when_it_comes_again
+            reservations_and_adjustments_at_the_same_time_lose_nothing
         }
     };
 }
@@ -446,4 +457,146 @@ pub async fn a_release_while_refused_lines_are_reserved_again_leaves_nothing_hel
         inventory.put_product(&product(&ids[99], 5)).await.unwrap();
         reserve_and_release_at_once(inventory, order, &ids).await;
     }
+}
+
+pub async fn a_description_leaves_the_stock_and_a_new_product_has_none(inventory: &impl Catalogue) {
+    let (name, price) = (Text::parse("Biluochun").unwrap(), money(5, "EUR"));
+    for (id, stock, new) in [(stocked(inventory, 1, 3).await.remove(0), 3, false), (product_id("new"), 0, true)] {
+        let described = Product { id: id.clone(), name: name.clone(), price, stock };
+        assert_eq!(inventory.describe_product(&id, &name, price).await.unwrap(), (described.clone(), new));
+        assert_eq!(inventory.products(&[id]).await.unwrap(), [described]);
+    }
+}
+
+pub async fn a_description_loses_nothing_that_is_reserved_meanwhile(inventory: &(impl Catalogue + Inventory)) {
+    let ids = stocked(inventory, 1, 20).await;
+    let name = Text::parse("Biluochun").unwrap();
+    let answers = at_once((0..20).map(async |number: u64| {
+        if number.is_multiple_of(2) {
+            inventory.reserve(order_id(), &[line(&ids[0], 2)]).await.is_ok()
+        } else {
+            inventory.describe_product(&ids[0], &name, money(number, "EUR")).await.is_ok()
+        }
+    }));
+    assert_eq!(answers.await, [true; 20]);
+    assert_eq!(stock(inventory, &ids).await, [0]);
+}
+
+fn adjustment(id: &ProductId, change: StockChange) -> StockAdjustment {
+    StockAdjustment {
+        id: AdjustmentId(Uuid::new_v4()),
+        product_id: id.clone(),
+        change,
+        reason: Text::parse("stocktaking").unwrap(),
+        actor: "staff:anna".to_owned(),
+        at: moment(),
+    }
+}
+
+pub async fn a_stock_is_adjusted_by_a_difference_or_to_a_count(inventory: &impl Catalogue) {
+    let ids = stocked(inventory, 1, 10).await;
+    for (change, by, becomes) in [
+        (StockChange::By(-10), -10, 0),
+        (StockChange::By(7), 7, 7),
+        (StockChange::Counted(5), -2, 5),
+        (StockChange::Counted(5), 0, 5),
+        (StockChange::Counted(u32::MAX), i64::from(u32::MAX) - 5, u32::MAX),
+    ] {
+        let adjusted = inventory.adjust_stock(&adjustment(&ids[0], change)).await.unwrap();
+        assert_eq!(adjusted, Adjusted { by, stock: becomes, replayed: false });
+        assert_eq!(stock(inventory, &ids).await, [becomes]);
+    }
+}
+
+pub async fn a_count_is_of_what_no_order_holds(inventory: &(impl Catalogue + Inventory)) {
+    let order = order_id();
+    let ids = stocked(inventory, 1, 10).await;
+    inventory.reserve(order, &[line(&ids[0], 4)]).await.unwrap();
+    let counted = inventory.adjust_stock(&adjustment(&ids[0], StockChange::Counted(5))).await.unwrap();
+    assert_eq!((counted.by, counted.stock), (-1, 5));
+    inventory.release(order).await.unwrap();
+    assert_eq!(stock(inventory, &ids).await, [9]);
+}
+
+pub async fn a_stock_is_never_adjusted_out_of_its_range(inventory: &impl Catalogue) {
+    let ids = stocked(inventory, 1, 2).await;
+    let too_much = adjustment(&ids[0], StockChange::By(-3));
+    for refused in [&too_much, &adjustment(&ids[0], StockChange::By(i64::from(u32::MAX) - 1))] {
+        let answer = inventory.adjust_stock(refused).await;
+        assert!(matches!(answer, Err(AdjustError::OutOfRange { stock: 2 })), "{answer:?}");
+    }
+    assert_eq!(stock(inventory, &ids).await, [2]);
+    // Nothing stands under its id.
+    inventory.adjust_stock(&adjustment(&ids[0], StockChange::By(1))).await.unwrap();
+    assert_eq!(inventory.adjust_stock(&too_much).await.unwrap(), Adjusted { by: -3, stock: 0, replayed: false });
+}
+
+pub async fn a_product_that_does_not_exist_is_not_adjusted(inventory: &impl Catalogue) {
+    let none = product_id("none");
+    for change in [StockChange::By(1), StockChange::Counted(1)] {
+        let answer = inventory.adjust_stock(&adjustment(&none, change)).await;
+        assert!(matches!(answer, Err(AdjustError::UnknownProduct)), "{answer:?}");
+    }
+    assert_eq!(inventory.products(&[none]).await.unwrap(), [], "adjusting a product does not make it");
+}
+
+pub async fn an_adjustment_under_one_id_is_made_once(inventory: &impl Catalogue) {
+    let ids = stocked(inventory, 2, 10).await;
+    for change in [StockChange::By(-3), StockChange::Counted(4)] {
+        let first = adjustment(&ids[0], change);
+        let adjusted = inventory.adjust_stock(&first).await.unwrap();
+        inventory.adjust_stock(&adjustment(&ids[0], StockChange::By(90))).await.unwrap();
+        let later = StockAdjustment { at: moment() + chrono::TimeDelta::days(1), ..first.clone() };
+        assert_eq!(inventory.adjust_stock(&later).await.unwrap(), Adjusted { replayed: true, ..adjusted });
+        let others = [
+            StockAdjustment { change: StockChange::By(adjusted.by - 1), ..first.clone() },
+            StockAdjustment { change: StockChange::Counted(adjusted.stock + 1), ..first.clone() },
+            StockAdjustment { product_id: ids[1].clone(), ..first.clone() },
+            StockAdjustment { reason: Text::parse("another").unwrap(), ..first },
+        ];
+        for other in others {
+            let answer = inventory.adjust_stock(&other).await;
+            assert!(matches!(answer, Err(AdjustError::KeyReused)), "{answer:?}");
+        }
+        assert_eq!(stock(inventory, &ids).await, [adjusted.stock + 90, 10]);
+    }
+}
+
+pub async fn an_adjustment_that_comes_many_times_at_once_is_made_once(inventory: &impl Catalogue) {
+    let ids = stocked(inventory, 1, 10).await;
+    for (change, becomes) in [(StockChange::By(-3), 7), (StockChange::Counted(20), 20)] {
+        let adjustment = adjustment(&ids[0], change);
+        let answers = at_once((0..20).map(|_| inventory.adjust_stock(&adjustment))).await;
+        let answers: Vec<Adjusted> = answers.into_iter().map(Result::unwrap).collect();
+        assert_eq!(answers.iter().filter(|answer| !answer.replayed).count(), 1);
+        assert!(answers.iter().all(|answer| answer.stock == becomes), "{answers:?}");
+        assert_eq!(stock(inventory, &ids).await, [becomes]);
+    }
+}
+
+pub async fn an_adjustment_that_leaves_too_little_for_itself_is_not_refused_when_it_comes_again(
+    inventory: &impl Catalogue,
+) {
+    for _ in 0..10 {
+        let ids = stocked(inventory, 1, 5).await;
+        let adjustment = adjustment(&ids[0], StockChange::By(-3));
+        for answer in at_once([(); 4].map(|()| inventory.adjust_stock(&adjustment))).await {
+            assert_eq!(answer.unwrap().stock, 2);
+        }
+    }
+}
+
+pub async fn reservations_and_adjustments_at_the_same_time_lose_nothing(inventory: &(impl Catalogue + Inventory)) {
+    let ids = stocked(inventory, 1, 100).await;
+    let orders: Vec<OrderId> = (0..30).map(|_| order_id()).collect();
+    let changes = at_once((0..30).map(async |number: usize| {
+        if number.is_multiple_of(3) {
+            i64::from(inventory.adjust_stock(&adjustment(&ids[0], StockChange::By(5))).await.is_ok()) * 5
+        } else {
+            i64::from(inventory.reserve(orders[number], &[line(&ids[0], 2)]).await.is_ok()) * -2
+        }
+    }))
+    .await;
+    assert_eq!(changes.iter().sum::<i64>(), 10);
+    assert_eq!(stock(inventory, &ids).await, [110]);
 }
