@@ -5,7 +5,7 @@ DEPLOY := $(PYTHON) infra/deploy.py
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status token demo watch logs reconcile rebuild test bench chaos deploy smoke staff second-factor
+.PHONY: help up down status token demo watch logs reconcile rebuild republish reproject test bench chaos deploy smoke staff second-factor
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,15 @@ reconcile: ## Look now for orders that nobody works on (PATIENCE=60 seconds with
 
 rebuild: ## Rebuild a read model from the events while orders go on (VIEW=orders STAGE=local SEGMENTS=4, ABANDON=1 gives one up)
 	@$(STACK) rebuild $(VIEW) --stage=$(or $(STAGE),local) --segments=$(SEGMENTS) $(if $(ABANDON),--abandon)
+
+# Whose events, and how many at a time: see infra/replay.py.
+REPLAY = --stage=$(or $(STAGE),local) --order='$(ORDER)' --customer='$(CUSTOMER)' --orders='$(ORDERS)' --pace=$(PACE) --limit=$(LIMIT)
+
+republish: ## Put an order's events on the bus once more (ORDER=<id>, CUSTOMER=<id>, or ORDERS=<file> or - for many; AFTER=<version> STAGE=local)
+	@$(STACK) republish $(REPLAY) --after=$(AFTER)
+
+reproject: ## Bring an order's views to what its events say (ORDER=<id>, CUSTOMER=<id>, or ORDERS=<file> or - for many; STAGE=local)
+	@$(STACK) reproject $(REPLAY)
 
 test: ## Run everything that CI runs, on a stack of its own
 	@infra/local/test.sh

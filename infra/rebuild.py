@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import json
 import sys
 import threading
 import time
 
-import botocore.session
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
+from tools import Function, Refused, show, show_now_and_then
 
 VIEWS = ["orders"]
 
@@ -28,62 +27,18 @@ READS_PER_COMMIT, WRITES_PER_COMMIT = 1.0, 18.9
 
 class Rebuild:
     def __init__(self, stack: str, view: str):
-        # A slice of work takes ten seconds and more. An action that was not answered may be asked for again.
-        config = Config(read_timeout=90, retries={"max_attempts": 5})
-        self.functions = botocore.session.get_session().create_client("lambda", config=config)
-        self.function = f"{stack}-rebuild-{view}"
+        # A slice of work takes ten seconds and more.
+        self.function = Function(f"{stack}-rebuild-{view}", timeout=90)
 
     def ask_again(self, action: str, **more) -> dict:
-        """What is not there for a moment is there again."""
-        for _ in range(TRIES - 1):
-            try:
-                return self.ask(action, **more)
-            except Refused as error:
-                if error.error_type not in PASSING:
-                    raise
-                time.sleep(2)
-        return self.ask(action, **more)
+        return self.function.ask_again({"action": action, **more})
 
     def ask(self, action: str, **more) -> dict:
-        payload = json.dumps({"action": action, **more}).encode()
-        answer = self.functions.invoke(FunctionName=self.function, Payload=payload)
-        standing = json.loads(answer["Payload"].read())
-        if "FunctionError" in answer:
-            raise Refused(f"{action}: {standing.get('errorMessage', standing)}", standing.get("errorType"))
-        return standing
-
-
-class Refused(Exception):
-    def __init__(self, message: str, error_type: str | None):
-        super().__init__(message)
-        self.error_type = error_type
-
-
-# Errors of a slice of work that may be gone at the next try, and how often in a row they are met.
-PASSING, TRIES = ["Unavailable", "Contended", "TooEarly", "Sandbox.Timedout"], 5
+        return self.function.ask({"action": action, **more})
 
 
 def seconds(count: float) -> str:
     return f"{int(count) // 60}:{int(count) % 60:02}"
-
-
-def show(line: str, end="\n"):
-    """One line that is written over in a terminal, and a line of its own elsewhere."""
-    if sys.stdout.isatty():
-        print(f"\r\033[K{line}", end=end, flush=True)
-    else:
-        print(line, flush=True)
-
-
-shown_at = 0.0
-
-
-def show_now_and_then(line: str):
-    """A line that others follow: in a log, one of them in five seconds is enough."""
-    global shown_at
-    if sys.stdout.isatty() or time.monotonic() - shown_at > 5:
-        shown_at = time.monotonic()
-        show(line, end="")
 
 
 def wait(standing: dict, why: str):

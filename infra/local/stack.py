@@ -401,10 +401,22 @@ def reconcile(arguments):
 
 
 def rebuild(arguments):
-    """Of the local stack, or of one on AWS with the credentials that the environment has."""
-    call = [ROOT / "infra" / "rebuild.py", arguments.view, "--stack", f"order-service-{arguments.stage}"]
-    call += [*(["--segments", arguments.segments] if arguments.segments else []), *(["--abandon"] if arguments.abandon else [])]
-    if arguments.stage == "local":
+    more = [*(["--segments", arguments.segments] if arguments.segments else []), *(["--abandon"] if arguments.abandon else [])]
+    operate(arguments.stage, "rebuild.py", arguments.view, *more)
+
+
+def replay(arguments):
+    given = [f"--{name}={value}" for name in REPLAY if (value := getattr(arguments, name))]
+    operate(arguments.stage, "replay.py", arguments.command, *given)
+
+
+REPLAY = ["order", "customer", "orders", "after", "pace", "limit"]  # what infra/replay.py is told
+
+
+def operate(stage: str, script: str, *arguments: str):
+    """Runs an operator's script on the local stack, or on one on AWS with the credentials that the environment has."""
+    call = [ROOT / "infra" / script, *arguments, "--stack", f"order-service-{stage}"]
+    if stage == "local":
         status(None)
         python, environment = TOOLS / "emulator" / "bin" / "python", client_environment(running()["port"])
     else:
@@ -465,6 +477,12 @@ def main():
     command.add_argument("--segments", default="")
     command.add_argument("--abandon", action="store_true")
     command.set_defaults(run=rebuild)
+    for name in ("republish", "reproject"):
+        command = commands.add_parser(name)
+        command.add_argument("--stage", choices=["local", "dev", "prod"], default="local")
+        for option in REPLAY:
+            command.add_argument(f"--{option}", default="")
+        command.set_defaults(run=replay)
     command = commands.add_parser("logs")
     command.add_argument("function", nargs="?", default="", choices=["", *functions()])
     command.add_argument("--once", action="store_true", help="do not wait for new lines")

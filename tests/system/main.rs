@@ -31,5 +31,6 @@ mod readme;
 mod reads;
 mod rebuild;
 mod refunds;
+mod replay;
 mod sandbox;
 mod search;

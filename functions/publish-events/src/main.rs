@@ -1,5 +1,7 @@
 //! Event table's stream → every event on the `EventBridge` bus, at least once.
 
+use std::collections::BTreeSet;
+
 use adapters::{aws, event_bridge::EventBridgeBus, lambda};
 use application::{
     event_store::Commit,
@@ -30,7 +32,10 @@ async fn handle(bus: &impl EventBus, commits: Vec<Commit>) -> usize {
     match bus.publish(&events).await {
         Ok(()) => 0,
         Err(error) => {
-            warn!(error = lambda::chain(&error), "events not published");
+            let streams: BTreeSet<&str> = events.iter().map(|event| event.stream.as_str()).collect();
+            let streams = streams.into_iter().collect::<Vec<_>>().join(" ");
+            // When the batch is given up, this is what says what to publish again.
+            warn!(streams, error = lambda::chain(&error), "events not published");
             error.undelivered
         }
     }

@@ -18,9 +18,8 @@ use application::{
 };
 use aws_sdk_dynamodb::Client;
 use chrono::{DateTime, Utc};
-use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde::{Deserialize, Serialize};
-use tracing::{Instrument, info, warn};
+use tracing::info;
 
 /// How long one call works on a segment before it says how far it has come.
 const SLICE: Duration = Duration::from_secs(10);
@@ -43,14 +42,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
     let rebuild = Rebuild { store, model, events_table };
-    lambda_runtime::run(service_fn(async |event: LambdaEvent<Action>| {
-        let span = lambda::invocation_span(&event.context);
-        Box::pin(rebuild.handle(event.payload, Utc::now())).instrument(span).await.map_err(|error| {
-            warn!(error_type = error.error_type(), error = lambda::chain(&error), "rebuild not advanced");
-            Diagnostic { error_type: error.error_type().to_owned(), error_message: error.to_string() }
-        })
-    }))
-    .await
+    lambda::run_tool(RebuildError::error_type, async |action| rebuild.handle(action, Utc::now()).await).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -119,9 +111,8 @@ impl RebuildError {
             Self::NotDone => "NotDone",
             Self::TooEarly => "TooEarly",
             Self::Overtaken => "Overtaken",
-            Self::Project(ProjectError::Unreadable(_)) => "Unreadable",
-            Self::Project(ProjectError::Contended) => "Contended",
-            Self::Project(ProjectError::Unavailable(_)) | Self::Unavailable(_) => "Unavailable",
+            Self::Project(error) => error.error_type(),
+            Self::Unavailable(_) => "Unavailable",
         }
     }
 }

@@ -121,6 +121,25 @@ where
     .await
 }
 
+/// Runs a tool that an operator's script calls. When it fails, the script is told the stable name that `error_type` gives.
+pub async fn run_tool<I, O, E, F>(error_type: fn(&E) -> &'static str, work: F) -> Result<(), Error>
+where
+    I: DeserializeOwned,
+    O: Serialize,
+    E: StdError + 'static,
+    F: AsyncFn(I) -> Result<O, E>,
+{
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<I>| {
+        let span = invocation_span(&event.context);
+        Box::pin(work(event.payload)).instrument(span.clone()).await.map_err(|error| {
+            let error_type = error_type(&error);
+            span.in_scope(|| warn!(error_type, error = chain(&error), "not done"));
+            Diagnostic { error_type: error_type.to_owned(), error_message: error.to_string() }
+        })
+    }))
+    .await
+}
+
 /// A batch from the event table's stream was not taken in whole.
 #[derive(Debug, thiserror::Error)]
 #[error("{failed} of {total} commits are not done; the batch has to come again")]

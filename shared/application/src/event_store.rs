@@ -58,6 +58,24 @@ impl StreamId {
     }
 }
 
+/// What has a stream of its own, as operators name it: `{"order_id": "..."}` or `{"customer_id": "..."}`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub enum AggregateId {
+    #[serde(rename = "order_id")]
+    Order(OrderId),
+    #[serde(rename = "customer_id")]
+    Customer(CustomerId),
+}
+
+impl From<&AggregateId> for StreamId {
+    fn from(id: &AggregateId) -> Self {
+        match id {
+            AggregateId::Order(id) => Self::order(*id),
+            AggregateId::Customer(id) => Self::customer(id),
+        }
+    }
+}
+
 /// The events that one command caused: stored as one item, so that they are there together or not at all.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Commit {

@@ -34,6 +34,17 @@ pub enum ProjectError {
     Unavailable(#[from] Unavailable),
 }
 
+impl ProjectError {
+    /// The stable name that operators' scripts know.
+    pub fn error_type(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "Unreadable",
+            Self::Contended => "Contended",
+            Self::Unavailable(_) => "Unavailable",
+        }
+    }
+}
+
 impl From<LoadError> for ProjectError {
     fn from(error: LoadError) -> Self {
         match error {

@@ -31,6 +31,16 @@ pub enum RepublishError {
     NotPublished(#[from] PublishError),
 }
 
+impl RepublishError {
+    /// The stable name that operators' scripts know.
+    pub fn error_type(&self) -> &'static str {
+        match self {
+            Self::NoSuchStream => "NoSuchStream",
+            Self::Unavailable(_) | Self::NotPublished(_) => "Unavailable",
+        }
+    }
+}
+
 /// Publishes the stream's events that come after number `after`, [`EVENTS_MAX`] at most, in their order.
 pub async fn republish_events(
     store: &impl EventStore,

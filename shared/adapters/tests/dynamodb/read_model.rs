@@ -4,7 +4,7 @@ use adapters::dynamodb::{Building, DynamoEventStore, DynamoReadModel, Generation
 use application::{
     event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId},
     ports::{Entry, Index, OrderViews, Posting},
-    project_orders::reproject_order,
+    project_orders::{catch_up, reproject_order},
     rebuild_orders::Progress,
 };
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
@@ -17,7 +17,7 @@ use domain::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{self, EVENTS, INDEX, ORDERS};
+use crate::support::{self, EVENTS, INDEX, ORDERS, watched};
 
 async fn model() -> (Client, DynamoReadModel) {
     let client = Client::from_conf(support::database().await);
@@ -86,8 +86,7 @@ async fn an_order_whose_view_is_lost_is_projected_again_and_is_listed_and_counte
     let (client, model) = model().await;
     let store = DynamoEventStore::new(client.clone(), EVENTS.to_owned());
     let id = OrderId::new(Uuid::new_v4());
-    let (created, confirmed) = (event("OrderCreated", created()), event("OrderConfirmed", json!({})));
-    for (version, event) in [(1, created), (2, confirmed)] {
+    for (version, event) in [(1, event("OrderCreated", created())), (2, event("OrderConfirmed", json!({})))] {
         let commit = Commit { stream: StreamId::order(id), version, events: vec![event], metadata: metadata() };
         store.append(&commit).await.unwrap();
     }
@@ -110,6 +109,23 @@ async fn an_order_whose_view_is_lost_is_projected_again_and_is_listed_and_counte
     for _ in 0..2 {
         reproject_order(&store, &model, id).await.unwrap();
         assert_eq!(there().await, before);
+    }
+}
+
+#[tokio::test]
+async fn a_view_that_is_behind_is_brought_up_and_one_that_is_not_costs_two_reads() {
+    let (client, wire) = watched();
+    let store = DynamoEventStore::new(client.clone(), EVENTS.to_owned());
+    let model = DynamoReadModel::new(client, ORDERS.to_owned(), INDEX.to_owned()).generation(1);
+    let id = OrderId::new(Uuid::new_v4());
+    for (version, event) in [(1, event("OrderCreated", created())), (2, event("OrderConfirmed", json!({})))] {
+        let commit = Commit { stream: StreamId::order(id), version, events: vec![event], metadata: metadata() };
+        store.append(&commit).await.unwrap();
+        assert!(catch_up(&store, &model, id).await.unwrap());
+        assert_eq!(model.views.load(id).await.unwrap().unwrap().version, version);
+        wire.calls();
+        assert!(!catch_up(&store, &model, id).await.unwrap());
+        assert_eq!(wire.calls(), ["GetItem", "Query"]);
     }
 }
 
