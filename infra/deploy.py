@@ -93,7 +93,7 @@ class Stage:
     def sam(self, command: str, *arguments: str, **overrides: str):
         parameters = " ".join(f"{name}={value}" for name, value in (self.overrides | overrides).items())
         path = os.pathsep.join([str(stack.TOOLS / "cargo-lambda" / "bin"), os.environ["PATH"]])  # zig lies there, too
-        call = [SAM, command, "--config-file", ROOT / "samconfig.toml", "--config-env", self.name, "--parameter-overrides", parameters, *arguments]
+        call = [SAM, command, *arguments, "--config-file", ROOT / "samconfig.toml", "--config-env", self.name, "--parameter-overrides", parameters]
         if stack.run_visibly(call, env=os.environ | {"PATH": path}, timeout=None):
             fail(f"sam {command} failed, see above")
 
@@ -175,7 +175,7 @@ def deploy(arguments):
         fail(f"somebody is at work on {described['StackName']} ({described['StackStatus']})")
     template = build(stage)
     check(template, stage.architecture, released=stage.name != "local")
-    if described and described["StackStatus"] in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"):
+    if described and described["StackStatus"] in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED"):
         remove_what_never_came_up(stage)
     say(f"Deploying {stage.settings['stack_name']} to {os.environ.get('AWS_ENDPOINT_URL') or stage.region}")
     stage.sam("deploy", "--template-file", str(template), "--region", stage.region)

@@ -97,6 +97,17 @@ class Staff(unittest.TestCase):
         self.assertIn("who is not staff", refused.stderr)
 
 
+class Deployment(unittest.TestCase):
+    def test_it_says_where_the_service_is_and_what_to_do_next(self):
+        outcome = run("deploy", "local")
+        self.assertEqual(outcome.returncode, 0, outcome.stdout + outcome.stderr)
+        self.assertIn(STAGE.url(), outcome.stdout)
+        self.assertIn("make smoke STAGE=local", outcome.stdout)
+
+    def test_prod_gets_no_products_that_nobody_sells(self):
+        self.assertIn("nobody sells", run("deploy", "prod", "--seed").stderr)
+
+
 class Smoke(unittest.TestCase):
     def test_it_follows_an_order_to_its_end_and_leaves_no_user_and_no_product(self):
         outcome = run("smoke", "local")
