@@ -25,4 +25,8 @@ pub mod take_snapshot;
 #[cfg(feature = "testing")]
 pub mod conformance;
 #[cfg(feature = "testing")]
+pub mod histories;
+#[cfg(feature = "testing")]
 pub mod memory;
+#[cfg(feature = "testing")]
+pub mod shop;

@@ -10,8 +10,6 @@
     reason = "a test that panics has failed, as it should"
 )]
 
-mod support;
-
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicBool, Ordering},
@@ -33,6 +31,7 @@ use application::{
         CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest, FulfilmentInput, LedgerEntry,
         Payments, RefundError, RefundRequest,
     },
+    shop::{FORWARD, STEPS, Shop, Step, UNDO, at, cny, input, tea},
 };
 use domain::{
     ids::OrderId,
@@ -43,7 +42,6 @@ use domain::{
     product::Product,
     text::Text,
 };
-use support::{FORWARD, STEPS, Shop, Step, UNDO, at, cny, input, tea};
 use uuid::Uuid;
 
 const HAPPY: [&str; 5] = ["OrderCreated", "InventoryReserved", "PaymentCompleted", "ShipmentCreated", "OrderConfirmed"];

@@ -9,8 +9,6 @@
     reason = "a test that panics has failed, as it should"
 )]
 
-mod support;
-
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeSet,
@@ -25,6 +23,7 @@ use application::{
     project_orders::{catch_up, project, project_customer, reproject_customer, reproject_order},
     rebuild_orders::{Progress, rebuild_page},
     search_orders,
+    shop::{Shop, at},
 };
 use domain::{
     ids::{CustomerId, OrderId},
@@ -33,7 +32,6 @@ use domain::{
 };
 use futures_util::future::join_all;
 use proptest::{collection::vec, prelude::*, sample::Index};
-use support::{Shop, at};
 use tokio::task::yield_now;
 use uuid::Uuid;
 

@@ -8,19 +8,17 @@
     reason = "a test that panics has failed, as it should"
 )]
 
-mod support;
-
 use application::{
     memory::{Fault, MemoryFulfilment},
     ports::{Fulfilment, FulfilmentInput},
     reconcile::{Finding, LIMIT},
+    shop::{FORWARD, Shop, Step, input},
 };
 use chrono::TimeDelta;
 use domain::{
     ids::OrderId,
     order::{Attention, OrderEvent},
 };
-use support::{FORWARD, Shop, Step, input};
 use uuid::Uuid;
 
 const LATER: TimeDelta = TimeDelta::minutes(10);

@@ -8,16 +8,14 @@
     reason = "a test that panics has failed, as it should"
 )]
 
-mod support;
-
 use application::{
     event_store::{Commit, EventStore, StreamId},
     memory::{MemoryEventBus, MemoryEventStore},
     ports::{EventBus, PublishedEvent},
     republish_events::{EVENTS_MAX, RepublishError, Republished, republish_events},
+    shop::Shop,
 };
 use domain::ids::OrderId;
-use support::Shop;
 use uuid::Uuid;
 
 /// A fulfilled order whose last two commits are one.

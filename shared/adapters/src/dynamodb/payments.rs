@@ -92,11 +92,12 @@ impl Payments for DynamoPayments {
             let (charge, refund) = self.entries(order_id, charge_key, refund_key).await?;
             let Some(ChargeRow { processed_at, outcome, .. }) = charge else {
                 let barred = ChargeRow::cancelled(order_id, charge_key, Utc::now());
-                match self.table.put_new(&barred).await? {
-                    None => return Ok(None),
-                    // It has come meanwhile, and stays.
-                    Some(_) => continue,
+                if self.table.put_new(&barred).await?.is_none() {
+                    return Ok(None);
                 }
+                // It has come meanwhile, and stays.
+                backoff.pause().await.map_err(|error| self.table.unavailable(error))?;
+                continue;
             };
             let Outcome::Completed { asked, transaction_id, refundable } = outcome else { return Ok(None) };
             let payment = Payment { transaction_id, amount: self.money(asked.amount, asked.currency)?, processed_at };

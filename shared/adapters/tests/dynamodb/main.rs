@@ -10,6 +10,7 @@
 
 mod conformance;
 mod faults;
+mod histories;
 mod items;
 mod read_model;
 mod remote_calls;

@@ -43,7 +43,7 @@ pub(crate) async fn database() -> Config {
     config().endpoint_url(endpoint).build()
 }
 
-fn config() -> Builder {
+pub(crate) fn config() -> Builder {
     Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::from_static("us-east-1"))
@@ -61,7 +61,7 @@ pub(crate) struct InProcess(pub(crate) Database);
 
 impl InProcess {
     /// The status and the body that this call is answered with.
-    fn answer(&self, request: &HttpRequest) -> (u16, Vec<u8>) {
+    pub(crate) fn answer(&self, request: &HttpRequest) -> (u16, Vec<u8>) {
         let body = request.body().bytes().unwrap_or_default();
         match self.dispatch(operation(request), body) {
             Ok(answer) => (200, answer),
@@ -69,7 +69,7 @@ impl InProcess {
         }
     }
 
-    fn dispatch(&self, operation: &str, body: &[u8]) -> Result<Vec<u8>, DynoxideError> {
+    pub(crate) fn dispatch(&self, operation: &str, body: &[u8]) -> Result<Vec<u8>, DynoxideError> {
         macro_rules! answer {
             ($method:ident) => {
                 serde_json::to_vec(&self.0.$method(serde_json::from_slice(body).unwrap())?).unwrap()
@@ -107,7 +107,7 @@ pub(crate) fn operation(request: &HttpRequest) -> &str {
     request.headers().get("x-amz-target").and_then(|target| target.rsplit('.').next()).unwrap_or_default()
 }
 
-fn response((status, body): (u16, Vec<u8>)) -> HttpResponse {
+pub(crate) fn response((status, body): (u16, Vec<u8>)) -> HttpResponse {
     HttpResponse::new(status.try_into().unwrap(), body.into())
 }
 

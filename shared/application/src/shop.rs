@@ -1,28 +1,15 @@
-//! One shop in memory, and the fulfilment walked step by step as the state machine walks it.
+//! A shop that sells tea, and the fulfilment walked step by step as the state machine walks it; in memory, or on whatever
+//! event store and providers there are.
 
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::missing_panics_doc,
+    clippy::panic,
+    reason = "test equipment: a panic is how a failure is told"
+)]
 
-use application::{
-    create_order::{CreateOrderError, OrderPlaced, command_id, create_order},
-    event_store::{EventStore, Metadata, StreamId},
-    event_stream::{CommandError, OrderStream},
-    fulfilment::{
-        StepError,
-        attention::flag_order,
-        closing::close_order,
-        confirmation::send_confirmation,
-        inventory::{release_inventory, reserve_inventory},
-        payment::{process_payment, refund_payment},
-        shipment::{cancel_shipment, create_shipment},
-        staff_refunds::issue_refund,
-        validate::validate_order,
-    },
-    memory::{Faults, MemoryEventStore, MemoryInventory, MemoryNotifications, MemoryPayments, MemoryShipping, balance},
-    ports::{Catalogue, Fulfilment, FulfilmentInput},
-    reconcile::{Finding, PATIENCE, ReconcileError, reconcile},
-    record_delivery::deliver,
-    skip_step::{SkipError, skip_step},
-};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     address::{CountryCode, ShippingAddress},
@@ -41,7 +28,30 @@ use domain::{
     text::Text,
 };
 
-pub(crate) const STEPS: [Step; 9] = [
+use crate::{
+    create_order::{CreateOrderError, OrderPlaced, command_id, create_order},
+    event_store::{EventStore, Metadata, StreamId},
+    event_stream::{CommandError, OrderStream},
+    fulfilment::{
+        StepError,
+        attention::flag_order,
+        closing::close_order,
+        confirmation::send_confirmation,
+        inventory::{release_inventory, reserve_inventory},
+        payment::{process_payment, refund_payment},
+        shipment::{cancel_shipment, create_shipment},
+        staff_refunds::issue_refund,
+        validate::validate_order,
+    },
+    ledger::LedgerError,
+    memory::{Faults, MemoryEventStore, MemoryInventory, MemoryNotifications, MemoryPayments, MemoryShipping, balance},
+    ports::{Catalogue, Fulfilment, FulfilmentInput, Inventory, Notifications, Payments, Shipping},
+    reconcile::{Finding, PATIENCE, ReconcileError, reconcile},
+    record_delivery::deliver,
+    skip_step::{SkipError, skip_step},
+};
+
+pub const STEPS: [Step; 9] = [
     Step::Validate,
     Step::Reserve,
     Step::Pay,
@@ -53,12 +63,12 @@ pub(crate) const STEPS: [Step; 9] = [
     Step::Close,
 ];
 
-pub(crate) const FORWARD: [Step; 5] = [Step::Validate, Step::Reserve, Step::Pay, Step::Ship, Step::Confirm];
+pub const FORWARD: [Step; 5] = [Step::Validate, Step::Reserve, Step::Pay, Step::Ship, Step::Confirm];
 
-pub(crate) const UNDO: [Step; 4] = [Step::CancelShipment, Step::Refund, Step::Release, Step::Close];
+pub const UNDO: [Step; 4] = [Step::CancelShipment, Step::Refund, Step::Release, Step::Close];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
+pub enum Step {
     Validate,
     Reserve,
     Pay,
@@ -73,7 +83,7 @@ pub(crate) enum Step {
 
 impl Step {
     /// The name of the step's function.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Validate => "validate-order",
             Self::Reserve => "reserve-inventory",
@@ -89,24 +99,54 @@ impl Step {
     }
 }
 
-#[derive(Default)]
-pub(crate) struct Shop {
-    pub(crate) store: MemoryEventStore,
-    pub(crate) inventory: MemoryInventory,
-    pub(crate) payments: MemoryPayments,
-    pub(crate) shipping: MemoryShipping,
-    pub(crate) notifications: MemoryNotifications,
+/// What a shop calls.
+pub trait Outside {
+    type Store: EventStore;
+    type Inventory: Catalogue + Inventory;
+    type Payments: Payments;
+    type Shipping: Shipping;
+    type Notifications: Notifications;
 }
 
-pub(crate) fn at() -> DateTime<Utc> {
+pub struct InMemory;
+
+impl Outside for InMemory {
+    type Store = MemoryEventStore;
+    type Inventory = MemoryInventory;
+    type Payments = MemoryPayments;
+    type Shipping = MemoryShipping;
+    type Notifications = MemoryNotifications;
+}
+
+pub struct Shop<O: Outside = InMemory> {
+    pub store: O::Store,
+    pub inventory: O::Inventory,
+    pub payments: O::Payments,
+    pub shipping: O::Shipping,
+    pub notifications: O::Notifications,
+}
+
+impl Default for Shop {
+    fn default() -> Self {
+        Self {
+            store: MemoryEventStore::default(),
+            inventory: MemoryInventory::default(),
+            payments: MemoryPayments::default(),
+            shipping: MemoryShipping::default(),
+            notifications: MemoryNotifications::default(),
+        }
+    }
+}
+
+pub fn at() -> DateTime<Utc> {
     "2026-01-01T00:00:00Z".parse().unwrap()
 }
 
-pub(crate) fn tea() -> ProductId {
+pub fn tea() -> ProductId {
     ProductId::parse("tea").unwrap()
 }
 
-pub(crate) fn cny(amount: u64) -> Money {
+pub fn cny(amount: u64) -> Money {
     Money::new(amount, Currency::parse("CNY").unwrap()).unwrap()
 }
 
@@ -123,7 +163,7 @@ fn metadata(order_id: OrderId, name: &str) -> Metadata {
     }
 }
 
-pub(crate) fn input(order_id: OrderId) -> FulfilmentInput {
+pub fn input(order_id: OrderId) -> FulfilmentInput {
     FulfilmentInput {
         order_id,
         correlation_id: "correlation".to_owned(),
@@ -137,27 +177,54 @@ pub(crate) fn input(order_id: OrderId) -> FulfilmentInput {
 
 impl Shop {
     /// A shop that sells tea at 19.99.
-    pub(crate) async fn with_stock(stock: u32) -> Self {
+    pub async fn with_stock(stock: u32) -> Self {
         let shop = Self::default();
         shop.set_stock(stock).await;
         shop
     }
 
-    pub(crate) async fn set_stock(&self, stock: u32) {
+    /// The faults of the provider that this step calls.
+    pub fn faults_of(&self, step: Step) -> Option<&Faults> {
+        match step {
+            Step::Validate => None,
+            Step::Reserve | Step::Release => Some(&self.inventory.faults),
+            Step::Pay | Step::Refund | Step::IssueRefund => Some(&self.payments.faults),
+            Step::Ship | Step::CancelShipment => Some(&self.shipping.faults),
+            Step::Confirm | Step::Close => Some(&self.notifications.faults),
+        }
+    }
+
+    /// Which messages the customer got about the order, sorted.
+    pub fn told(&self, order_id: OrderId) -> Vec<&'static str> {
+        let mut told: Vec<&str> = self
+            .notifications
+            .sent()
+            .iter()
+            .filter(|sent| sent.order_id == order_id)
+            .map(|sent| sent.template)
+            .collect();
+        told.sort_unstable();
+        told
+    }
+}
+
+impl<O: Outside> Shop<O> {
+    /// Of tea at 19.99.
+    pub async fn set_stock(&self, stock: u32) {
         let product = Product { id: tea(), name: Text::parse("Longjing tea").unwrap(), price: cny(1999), stock };
         self.inventory.put_product(&product).await.unwrap();
     }
 
-    pub(crate) async fn stock(&self) -> u32 {
+    pub async fn stock(&self) -> u32 {
         self.inventory.products(&[tea()]).await.unwrap()[0].stock
     }
 
     /// Orders two packets of tea.
-    pub(crate) async fn place(&self, order_id: OrderId, payment_method: &str) -> Result<OrderPlaced, CreateOrderError> {
+    pub async fn place(&self, order_id: OrderId, payment_method: &str) -> Result<OrderPlaced, CreateOrderError> {
         self.place_as(order_id, payment_method, "the same body").await
     }
 
-    pub(crate) async fn place_as(
+    pub async fn place_as(
         &self,
         order_id: OrderId,
         payment_method: &str,
@@ -166,7 +233,7 @@ impl Shop {
         self.place_to(order_id, payment_method, fingerprint, "200001").await
     }
 
-    pub(crate) async fn place_to(
+    pub async fn place_to(
         &self,
         order_id: OrderId,
         payment_method: &str,
@@ -200,12 +267,12 @@ impl Shop {
         create_order(&self.store, order_id, &metadata, &command).await
     }
 
-    pub(crate) async fn run(&self, step: Step, order_id: OrderId) -> Result<(), StepError> {
+    pub async fn run(&self, step: Step, order_id: OrderId) -> Result<(), StepError> {
         self.run_in(step, &input(order_id)).await
     }
 
     /// Runs a step as this execution does.
-    pub(crate) async fn run_in(&self, step: Step, input: &FulfilmentInput) -> Result<(), StepError> {
+    pub async fn run_in(&self, step: Step, input: &FulfilmentInput) -> Result<(), StepError> {
         match step {
             Step::Validate => validate_order(&self.store, input, at()).await,
             Step::Reserve => reserve_inventory(&self.store, &self.inventory, input, at()).await,
@@ -222,7 +289,7 @@ impl Shop {
 
     /// As the state machine does: forward until a step says that the order has failed, then undo and reject.
     /// Each step runs `times` times, as after a lost answer.
-    pub(crate) async fn fulfil(&self, order_id: OrderId, times: usize) -> Result<(), StepError> {
+    pub async fn fulfil(&self, order_id: OrderId, times: usize) -> Result<(), StepError> {
         for step in FORWARD {
             for _ in 0..times {
                 match self.run(step, order_id).await {
@@ -237,7 +304,7 @@ impl Shop {
     }
 
     /// As the execution that undoes a cancelled order does, and the end of one that failed.
-    pub(crate) async fn undo(&self, order_id: OrderId, times: usize) -> Result<(), StepError> {
+    pub async fn undo(&self, order_id: OrderId, times: usize) -> Result<(), StepError> {
         for step in UNDO {
             for _ in 0..times {
                 self.run(step, order_id).await?;
@@ -246,57 +313,33 @@ impl Shop {
         Ok(())
     }
 
-    /// The faults of the provider that this step calls.
-    pub(crate) fn faults_of(&self, step: Step) -> Option<&Faults> {
-        match step {
-            Step::Validate => None,
-            Step::Reserve | Step::Release => Some(&self.inventory.faults),
-            Step::Pay | Step::Refund | Step::IssueRefund => Some(&self.payments.faults),
-            Step::Ship | Step::CancelShipment => Some(&self.shipping.faults),
-            Step::Confirm | Step::Close => Some(&self.notifications.faults),
-        }
-    }
-
     /// As whichever execution has the order in hand does when it gives a step up; says whether the order waits for a person.
-    pub(crate) async fn flag(&self, order_id: OrderId, step: &str, reason: &str) -> Result<bool, StepError> {
+    pub async fn flag(&self, order_id: OrderId, step: &str, reason: &str) -> Result<bool, StepError> {
         let failed = Attention { step: step.to_owned(), reason: reason.to_owned() };
         let undo = matches!(self.order(order_id).await.course, Course::Undoing(..));
         flag_order(&self.store, &FulfilmentInput { undo, ..input(order_id) }, &failed, at()).await
     }
 
     /// As an execution does that went on after the first had been given up.
-    pub(crate) async fn flag_again(&self, order_id: OrderId, step: &str) {
+    pub async fn flag_again(&self, order_id: OrderId, step: &str) {
         let failed = Attention { step: step.to_owned(), reason: "Unavailable".to_owned() };
         let input = FulfilmentInput { started_by: Some(99), ..input(order_id) };
         flag_order(&self.store, &input, &failed, at()).await.unwrap();
     }
 
-    /// Which messages the customer got about the order, sorted.
-    pub(crate) fn told(&self, order_id: OrderId) -> Vec<&'static str> {
-        let mut told: Vec<&str> = self
-            .notifications
-            .sent()
-            .iter()
-            .filter(|sent| sent.order_id == order_id)
-            .map(|sent| sent.template)
-            .collect();
-        told.sort_unstable();
-        told
-    }
-
-    pub(crate) async fn cancel(&self, order_id: OrderId) -> Result<(), CommandError<CancelRejection>> {
+    pub async fn cancel(&self, order_id: OrderId) -> Result<(), CommandError<CancelRejection>> {
         let reason = Text::parse("changed my mind").unwrap();
         let mut stream = OrderStream::open(&self.store, order_id).await?;
         stream.commit(&metadata(order_id, "cancel-order"), |order| cancel(order, &reason)).await.map(|_| ())
     }
 
-    pub(crate) async fn deliver(&self, order_id: OrderId) -> Result<(), CommandError<DeliveryRejection>> {
+    pub async fn deliver(&self, order_id: OrderId) -> Result<(), CommandError<DeliveryRejection>> {
         let mut stream = OrderStream::open(&self.store, order_id).await?;
         deliver(&mut stream, &self.shipping, order_id, &metadata(order_id, "record-delivery"), at()).await
     }
 
     /// Staff request to give this much back; once for each name.
-    pub(crate) async fn request_refund(
+    pub async fn request_refund(
         &self,
         order_id: OrderId,
         name: &str,
@@ -310,7 +353,7 @@ impl Shop {
     }
 
     /// Staff let the order go on where it is stuck.
-    pub(crate) async fn resume(&self, order_id: OrderId) -> Result<(), CommandError<ResumeRejection>> {
+    pub async fn resume(&self, order_id: OrderId) -> Result<(), CommandError<ResumeRejection>> {
         let reason = Text::parse("the provider is back").unwrap();
         let mut stream = OrderStream::open(&self.store, order_id).await?;
         let name = format!("resume at {}", stream.version());
@@ -318,19 +361,20 @@ impl Shop {
     }
 
     /// Staff let the order go on without this step.
-    pub(crate) async fn skip(&self, order_id: OrderId, step: SkippableStep) -> Result<(), CommandError<SkipRejection>> {
+    pub async fn skip(&self, order_id: OrderId, step: SkippableStep) -> Result<(), CommandError<SkipRejection>> {
         let reason = Text::parse("paid back by bank transfer").unwrap();
         let name = format!("skip at {}", OrderStream::open(&self.store, order_id).await?.version());
         let providers = (&self.payments, &self.inventory, &self.shipping);
         match skip_step(&self.store, providers, order_id, &metadata(order_id, &name), step, &reason).await {
             Ok(_) => Ok(()),
             Err(SkipError::Command(error)) => Err(error),
-            Err(SkipError::Books(error)) => panic!("{error}: the providers' books are always there in memory"),
+            Err(SkipError::Books(LedgerError::Load(error))) => Err(error.into()),
+            Err(SkipError::Books(error)) => panic!("{error}"),
         }
     }
 
     /// What `reconcile` finds some time after everything else.
-    pub(crate) async fn reconcile(
+    pub async fn reconcile(
         &self,
         fulfilment: &impl Fulfilment,
         order_id: OrderId,
@@ -339,21 +383,21 @@ impl Shop {
         reconcile(&self.store, fulfilment, order_id, PATIENCE, at() + later).await
     }
 
-    pub(crate) async fn order(&self, order_id: OrderId) -> Order {
+    pub async fn order(&self, order_id: OrderId) -> Order {
         OrderStream::open(&self.store, order_id).await.unwrap().order().clone()
     }
 
-    pub(crate) async fn events(&self, order_id: OrderId) -> Vec<OrderEvent> {
+    pub async fn events(&self, order_id: OrderId) -> Vec<OrderEvent> {
         let commits = self.store.read(&StreamId::order(order_id), 0).await.unwrap();
         commits.iter().flat_map(|commit| &commit.events).map(|event| event.read().unwrap()).collect()
     }
 
-    pub(crate) async fn event_types(&self, order_id: OrderId) -> Vec<String> {
+    pub async fn event_types(&self, order_id: OrderId) -> Vec<String> {
         let commits = self.store.read(&StreamId::order(order_id), 0).await.unwrap();
         commits.iter().flat_map(|commit| commit.events.iter().map(|event| event.event_type.clone())).collect()
     }
 
-    pub(crate) async fn balance(&self, order_id: OrderId) -> Money {
+    pub async fn balance(&self, order_id: OrderId) -> Money {
         balance(&self.payments, order_id, cny(0)).await
     }
 }
