@@ -118,13 +118,12 @@ beside "second interpreter" .local/tools/second-interpreter/bin/python tests/sec
 beside "dependencies" deny
 step "build" build
 for checked in "templates" "second interpreter" "dependencies"; do join "$checked"; done
+step "release artefact" artefact
 beside "unit and conformance tests" cargo test --workspace --locked
-beside "release artefact" artefact
 step "local stack" stack up
 beside "rebuild under load" system_tests rebuild
 step "system tests" system_tests --skip rebuild
 join "rebuild under load"
-join "release artefact"
 step "deployment" .local/tools/sam/bin/python tests/deploy_suite.py
 step "failure matrix" stack faults cargo test --workspace --locked --test system -- --ignored failure_matrix
 join "unit and conformance tests"
