@@ -175,6 +175,22 @@ fn every_function_whose_command_has_an_id_holds_it_still() {
 }
 
 #[test]
+fn every_function_that_answers_http_is_fed_hostile_events() {
+    // It asks nothing of its request but that there is one, and everything of the AWS around it.
+    const WITHOUT: [&str; 1] = ["health"];
+    let mut fed = 0;
+    for name in functions() {
+        let source = read(&format!("functions/{name}/src/main.rs"));
+        if source.contains("http::run(") && !WITHOUT.contains(&name.as_str()) {
+            let test = "async fn hostile_events_are_answered()";
+            assert!(source.contains(test), "functions/{name} is not fed hostile events: no {test}");
+            fed += 1;
+        }
+    }
+    assert!(fed >= 19);
+}
+
+#[test]
 fn every_sample_event_belongs_to_a_function() {
     let functions = functions();
     for entry in fs::read_dir(root().join("events")).unwrap() {

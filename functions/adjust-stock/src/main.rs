@@ -195,4 +195,10 @@ mod tests {
         assert_eq!(body(&send(&catalogue, SAMPLE).await.unwrap())["stock"], 7);
         assert_eq!(stock(&catalogue).await, 7);
     }
+
+    #[tokio::test]
+    async fn hostile_events_are_answered() {
+        let catalogue = with_tea(100).await;
+        http::hostile::is_answered(SAMPLE, |request| handle(&catalogue, request), || catalogue.all()).await;
+    }
 }

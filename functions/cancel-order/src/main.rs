@@ -207,4 +207,10 @@ mod tests {
         assert_eq!(send(&store, SAMPLE).await.unwrap().status(), 202);
         assert_eq!(store.all().len(), 2);
     }
+
+    #[tokio::test]
+    async fn hostile_events_are_answered() {
+        let store = store().await;
+        http::hostile::is_answered(SAMPLE, |request| handle(&store, request), || store.count()).await;
+    }
 }

@@ -308,4 +308,15 @@ mod tests {
         assert_eq!(again.headers()["idempotent-replayed"], "true");
         assert_eq!(shop.store.all().len(), 1);
     }
+
+    #[tokio::test]
+    async fn hostile_events_are_answered() {
+        let shop = Shop::with_tea(9_999).await;
+        http::hostile::is_answered(
+            SAMPLE,
+            |request| handle(&shop.store, &shop.catalogue, request),
+            || shop.store.count(),
+        )
+        .await;
+    }
 }

@@ -45,11 +45,10 @@ mod tests {
         handle(store, ApiRequest::from_event(event, chrono::Utc::now()).unwrap()).await
     }
 
-    #[tokio::test]
-    async fn a_customer_has_the_profile_that_was_stored_last() {
+    /// A store in which the sample's customer has had these profiles.
+    async fn with(first_names: &[&str]) -> MemoryEventStore {
         let store = MemoryEventStore::default();
-        assert_eq!(send(&store, SAMPLE).await.unwrap_err().status, 404);
-        for (version, first_name) in [(1, "Anna"), (2, "安娜")] {
+        for (version, first_name) in (1..).zip(first_names) {
             let data = json!({"first_name": first_name, "last_name": "Wang", "email": "anna@example.com"});
             let metadata = Metadata {
                 command_id: "00000000-0000-4000-8000-000000000000".parse().unwrap(),
@@ -65,10 +64,39 @@ mod tests {
             let events = vec![RecordedEvent { event_type, schema: 1, data }];
             store.append(&Commit { stream, version, events, metadata }).await.unwrap();
         }
-        let answer = send(&store, SAMPLE).await.unwrap();
-        let body: Value = serde_json::from_slice(answer.body()).unwrap();
-        assert_eq!((&body["first_name"], &body["version"]), (&json!("安娜"), &json!(2)));
+        store
+    }
+
+    #[tokio::test]
+    async fn a_customer_has_the_profile_that_was_stored_last() {
+        assert_eq!(send(&MemoryEventStore::default(), SAMPLE).await.unwrap_err().status, 404);
+        let store = with(&["Anna", "安娜"]).await;
+        let oneself = SAMPLE.replace("\"customer_id\": \"customer-1\"", "\"customer_id\": \"me\"");
+        assert_ne!(oneself, SAMPLE);
+        for event in [SAMPLE, &oneself] {
+            let answer = send(&store, event).await.unwrap();
+            let body: Value = serde_json::from_slice(answer.body()).unwrap();
+            assert_eq!(
+                (&body["id"], &body["first_name"], &body["version"]),
+                (&json!("customer-1"), &json!("安娜"), &json!(2))
+            );
+        }
         let stranger = SAMPLE.replace("\"sub\": \"customer-1\"", "\"sub\": \"customer-2\"");
         assert_eq!(send(&store, &stranger).await.unwrap_err().status, 404);
+        // A subject that cannot stand in a path.
+        let odd = SAMPLE.replace("\"sub\": \"customer-1\"", "\"sub\": \"a/b %\"");
+        assert_eq!(
+            send(&store, &odd.replace("\"customer_id\": \"customer-1\"", "\"customer_id\": \"me\""))
+                .await
+                .unwrap_err()
+                .status,
+            404
+        );
+    }
+
+    #[tokio::test]
+    async fn hostile_events_are_answered() {
+        let store = with(&["Anna"]).await;
+        http::hostile::is_answered(SAMPLE, |request| handle(&store, request), || store.count()).await;
     }
 }

@@ -99,4 +99,20 @@ mod tests {
         assert_eq!(body["currency"], "CNY");
         assert_eq!(send(&store, &SAMPLE.replace("[staff]", "[]")).await.unwrap_err().status, 403);
     }
+
+    #[tokio::test]
+    async fn hostile_events_are_answered() {
+        let (commits, _) =
+            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
+        let store = MemoryEventStore::default();
+        store.append(&commits[0]).await.unwrap();
+        let (payments, inventory, shipping) =
+            (MemoryPayments::default(), MemoryInventory::default(), MemoryShipping::default());
+        http::hostile::is_answered(
+            SAMPLE,
+            |request| handle(&store, &payments, &inventory, &shipping, request),
+            || store.count(),
+        )
+        .await;
+    }
 }

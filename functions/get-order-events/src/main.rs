@@ -198,4 +198,10 @@ mod tests {
         assert_eq!(answer.unwrap_err().status, 403);
         assert_eq!(ask(&MemoryEventStore::default(), "1").await.unwrap_err().status, 404);
     }
+
+    #[tokio::test]
+    async fn hostile_events_are_answered() {
+        let (store, past, tally) = (store().await, PastCommits::new(1_000_000), Tally::default());
+        http::hostile::is_answered(SAMPLE, |request| handle(&store, &past, &tally, request), || store.count()).await;
+    }
 }

@@ -210,4 +210,10 @@ mod tests {
         assert_eq!(send(ask("2")).await.unwrap_err().status, 503);
         assert_eq!(send(ask("soon")).await.unwrap_err().status, 400);
     }
+
+    #[tokio::test]
+    async fn hostile_events_are_answered() {
+        let (views, tally) = (views().await, Tally::default());
+        http::hostile::is_answered(SAMPLE, |request| handle(&views, 7, &tally, request), || ()).await;
+    }
 }

@@ -45,14 +45,24 @@ mod tests {
         ApiRequest::from_event(event, chrono::Utc::now()).unwrap()
     }
 
+    fn tea() -> Product {
+        let price = Money::new(1999, Currency::parse("CNY").unwrap()).unwrap();
+        Product { id: ProductId::parse("tea").unwrap(), name: Text::parse("Tea").unwrap(), price, stock: 5 }
+    }
+
     #[tokio::test]
     async fn the_sample_product_is_read_by_staff_once_it_is_there() {
         let catalogue = MemoryInventory::default();
         assert_eq!(handle(&catalogue, request(SAMPLE)).await.unwrap_err().status, 404);
-        let price = Money::new(1999, Currency::parse("CNY").unwrap()).unwrap();
-        let tea = Product { id: ProductId::parse("tea").unwrap(), name: Text::parse("Tea").unwrap(), price, stock: 5 };
-        catalogue.put_product(&tea).await.unwrap();
+        catalogue.put_product(&tea()).await.unwrap();
         assert_eq!(handle(&catalogue, request(SAMPLE)).await.unwrap().status(), 200);
         assert_eq!(handle(&catalogue, request(&SAMPLE.replace("[staff]", "[]"))).await.unwrap_err().status, 403);
+    }
+
+    #[tokio::test]
+    async fn hostile_events_are_answered() {
+        let catalogue = MemoryInventory::default();
+        catalogue.put_product(&tea()).await.unwrap();
+        http::hostile::is_answered(SAMPLE, |request| handle(&catalogue, request), || ()).await;
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use adapters::{
     aws,
     dynamodb::DynamoReadModel,
-    http::{self, ApiRequest, OrderRow, PageLinks, Problem, encoded},
+    http::{self, ApiRequest, OrderRow, PageLinks, Problem, customer_path},
     lambda,
 };
 use application::{
@@ -86,7 +86,7 @@ async fn list(views: &impl OrderViews, customer: &CustomerId, wanted: &Wanted) -
 fn respond(customer: &CustomerId, wanted: &Wanted, listed: &Listed) -> Result<Response<Body>, Problem> {
     let Wanted { status, page, page_size } = *wanted;
     let total_pages = listed.total.div_ceil(page_size);
-    let path = format!("/api/v1/orders/customer/{}", encoded(customer.as_str()));
+    let path = format!("/api/v1/orders/customer/{}", customer_path(customer));
     let chosen: Vec<(&str, &str)> = status.map(|status| ("status", status.name())).into_iter().collect();
     let body = ListBody {
         customer_id: customer,
@@ -218,5 +218,11 @@ mod tests {
         assert_eq!(send(&stranger).await.unwrap_err().status, 404);
         let staff = stranger.replace("\"cognito:groups\": \"[]\"", "\"cognito:groups\": \"[staff]\"");
         assert_eq!(send(&staff).await.unwrap()["total_count"], 5);
+    }
+
+    #[tokio::test]
+    async fn hostile_events_are_answered() {
+        let views = shop().await;
+        http::hostile::is_answered(SAMPLE, |request| handle(&views, request), || ()).await;
     }
 }

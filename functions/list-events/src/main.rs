@@ -235,4 +235,10 @@ mod tests {
         let answer = handle(&index, &store, ApiRequest::from_event(&customer, Utc::now()).unwrap()).await;
         assert_eq!(answer.unwrap_err().status, 403);
     }
+
+    #[tokio::test]
+    async fn hostile_events_are_answered() {
+        let (index, store) = stored().await;
+        http::hostile::is_answered(SAMPLE, |request| handle(&index, &store, request), || store.count()).await;
+    }
 }

@@ -240,4 +240,15 @@ mod tests {
         assert_eq!(two.len(), 2);
         assert!(queues("http://localhost/1").is_err());
     }
+
+    #[tokio::test]
+    async fn hostile_events_are_answered() {
+        let (views, counters) = (MemoryOrderViews::default(), MemoryCounters::default());
+        http::hostile::is_answered(
+            SAMPLE,
+            |request| handle(request, views.count(), counters.read(), ready(Ok(vec![]))),
+            || (),
+        )
+        .await;
+    }
 }

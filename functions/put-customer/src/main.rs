@@ -113,4 +113,10 @@ mod tests {
         assert_eq!(send(&store, SAMPLE).await.unwrap().status(), 200);
         assert_eq!(store.all().len(), 1);
     }
+
+    #[tokio::test]
+    async fn hostile_events_are_answered() {
+        let store = MemoryEventStore::default();
+        http::hostile::is_answered(SAMPLE, |request| handle(&store, request), || store.count()).await;
+    }
 }

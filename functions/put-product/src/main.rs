@@ -102,4 +102,10 @@ mod tests {
         let problem = handle(&MemoryInventory::default(), request(&SAMPLE.replace("[staff]", "[]"))).await.unwrap_err();
         assert_eq!(problem.status, 403);
     }
+
+    #[tokio::test]
+    async fn hostile_events_are_answered() {
+        let catalogue = MemoryInventory::default();
+        http::hostile::is_answered(SAMPLE, |request| handle(&catalogue, request), || catalogue.all()).await;
+    }
 }

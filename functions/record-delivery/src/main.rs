@@ -155,4 +155,10 @@ mod tests {
         assert_eq!(send(&MemoryEventStore::default(), &shipping, SAMPLE).await.unwrap_err().status, 404);
         assert_eq!(store.all().len(), 1);
     }
+
+    #[tokio::test]
+    async fn hostile_events_are_answered() {
+        let (store, shipping) = shipped().await;
+        http::hostile::is_answered(SAMPLE, |request| handle(&store, &shipping, request), || store.count()).await;
+    }
 }

@@ -201,4 +201,10 @@ mod tests {
         assert_eq!(send(&MemoryEventStore::default(), SAMPLE).await.unwrap_err().status, 404);
         assert_eq!(store.all().len(), 1);
     }
+
+    #[tokio::test]
+    async fn hostile_events_are_answered() {
+        let store = paid().await;
+        http::hostile::is_answered(SAMPLE, |request| handle(&store, request), || store.count()).await;
+    }
 }

@@ -125,4 +125,10 @@ mod tests {
         assert_eq!(send(&store, &SAMPLE.replace("[staff]", "[]")).await.unwrap_err().status, 403);
         assert_eq!(store.all().len(), 1);
     }
+
+    #[tokio::test]
+    async fn hostile_events_are_answered() {
+        let store = flagged().await;
+        http::hostile::is_answered(SAMPLE, |request| handle(&store, request), || store.count()).await;
+    }
 }

@@ -51,7 +51,7 @@ async fn handle(
     let fingerprint = fingerprint(&body).map_err(|error| Problem::internal(&error))?;
     // Under one key, each order goes on once, however often the call comes.
     let command = match request.idempotency_key()? {
-        Some(key) => format!("resume-orders {} {key}", caller.id),
+        Some(key) => format!("resume-orders {} {key}", caller.id.before_a_space()),
         None => format!("resume-orders {}", request.request_id),
     };
     let metadata = |id: OrderId| request.metadata(&caller, id.work_id(&command), fingerprint.clone());
@@ -199,5 +199,17 @@ mod tests {
         let wrong = shop.send(&SAMPLE.replace("process-payment", "process payment")).await.unwrap_err();
         assert_eq!(wrong.status, 400);
         assert_eq!(shop.send(&SAMPLE.replace("[staff]", "[]")).await.unwrap_err().status, 403);
+    }
+
+    #[tokio::test]
+    async fn hostile_events_are_answered() {
+        let shop = Shop::default();
+        shop.stuck("process-payment", "Unavailable").await;
+        http::hostile::is_answered(
+            SAMPLE,
+            |request| handle(&shop.store, &shop.model.views, request),
+            || shop.store.count(),
+        )
+        .await;
     }
 }

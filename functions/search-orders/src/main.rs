@@ -208,4 +208,10 @@ mod tests {
         let answer = handle(&index, &views, ApiRequest::from_event(&customer, Utc::now()).unwrap()).await;
         assert_eq!(answer.unwrap_err().status, 403);
     }
+
+    #[tokio::test]
+    async fn hostile_events_are_answered() {
+        let (index, views) = shop().await;
+        http::hostile::is_answered(SAMPLE, |request| handle(&index, &views, request), || ()).await;
+    }
 }

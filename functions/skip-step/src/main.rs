@@ -172,4 +172,17 @@ mod tests {
         assert_eq!(send(&store, &SAMPLE.replace("[staff]", "[]")).await.unwrap_err().status, 403);
         assert_eq!(store.all().len(), 3);
     }
+
+    #[tokio::test]
+    async fn hostile_events_are_answered() {
+        let store = stuck().await;
+        let (payments, inventory, shipping) =
+            (MemoryPayments::default(), MemoryInventory::default(), MemoryShipping::default());
+        http::hostile::is_answered(
+            SAMPLE,
+            |request| handle(&store, (&payments, &inventory, &shipping), request),
+            || store.count(),
+        )
+        .await;
+    }
 }

@@ -1,10 +1,17 @@
 //! Where API Gateway calls in: who is asking, what the body says, and how an answer or a problem looks.
 
 mod body;
+mod event;
+#[cfg(any(test, feature = "testing"))]
+pub mod hostile;
 mod problem;
 mod query;
 
-use std::time::Instant;
+use std::{
+    borrow::Cow,
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
 
 use application::{
     event_store::Metadata,
@@ -19,19 +26,29 @@ use domain::{
     order::OrderStatus,
     order_view::OrderView,
 };
-use lambda_http::{Body, Error, Request, RequestExt, Response, request::RequestContext, service_fn};
+use futures_util::{FutureExt, future::BoxFuture};
+use lambda_http::{
+    Body, Context, Error, LambdaEvent, Response, aws_lambda_events::apigw::ApiGatewayV2httpResponse, http::HeaderValue,
+    service_fn,
+};
 use serde::Serialize;
-use tracing::{Instrument, info, warn};
+use serde_json::Value;
+use tokio::time::timeout;
+use tracing::{Instrument, error, info};
 use uuid::Uuid;
 
 pub use body::{FieldErrors, MoneyBody};
 pub use problem::{FieldError, Problem};
-pub use query::{PageLinks, Query, encoded, link};
+pub use query::{PageLinks, Query, customer_path, link};
 
+use self::event::HttpEvent;
 use crate::lambda::invocation_span;
 
 /// The largest body that is read. An order of 100 lines is about 12 KB.
 const BODY_BYTES_MAX: usize = 128 * 1024;
+
+/// What is left of a function's time when its handler is given up, so that the client still gets an answer.
+const TIME_TO_ANSWER: Duration = Duration::from_millis(500);
 
 /// The scope of a machine that may say that a parcel has arrived.
 const CARRIER_SCOPE: &str = "orders/carrier";
@@ -46,7 +63,7 @@ pub struct ApiRequest {
     pub request_id: String,
     pub traceparent: Option<String>,
     pub now: DateTime<Utc>,
-    request: Request,
+    event: HttpEvent,
 }
 
 /// Who is asking, as the authorizer has verified it.
@@ -80,22 +97,17 @@ impl Caller {
 }
 
 impl ApiRequest {
-    pub fn new(request: Request, now: DateTime<Utc>) -> Self {
-        let request_id = match request.request_context_ref() {
-            Some(RequestContext::ApiGatewayV2(context)) => context.request_id.clone(),
-            _ => None,
-        }
-        .unwrap_or_else(|| Uuid::new_v4().to_string());
-        let correlation_id = header(&request, "x-correlation-id")
-            .filter(|id| is_safe_id(id))
-            .map_or_else(|| request_id.clone(), str::to_owned);
-        let traceparent = header(&request, "traceparent").filter(|value| is_traceparent(value)).map(str::to_owned);
-        Self { correlation_id, request_id, traceparent, now, request }
+    fn new(event: HttpEvent, now: DateTime<Utc>) -> Self {
+        let request_id = event.request_id().map_or_else(|| Uuid::new_v4().to_string(), str::to_owned);
+        let correlation_id =
+            event.header("x-correlation-id").filter(|id| is_safe_id(id)).unwrap_or(&request_id).to_owned();
+        let traceparent = event.header("traceparent").filter(|value| is_traceparent(value)).map(str::to_owned);
+        Self { correlation_id, request_id, traceparent, now, event }
     }
 
     /// A request as API Gateway sends it; for tests, which feed the samples of `events/` to handlers.
     pub fn from_event(event: &str, now: DateTime<Utc>) -> Result<Self, Error> {
-        Ok(Self::new(lambda_http::request::from_str(event)?, now))
+        Ok(Self::new(serde_json::from_str(event)?, now))
     }
 
     /// Who the authorizer says is asking. Routes without an authorizer must not ask.
@@ -103,13 +115,7 @@ impl ApiRequest {
     /// A scope gives a right only to a machine that has signed in by itself: the token's subject is the client then
     /// (RFC 9068, section 2.2). In a person's token it says what the client may do, not what the person may.
     pub fn caller(&self) -> Result<Caller, Problem> {
-        let claims = match self.request.request_context_ref() {
-            Some(RequestContext::ApiGatewayV2(context)) => {
-                context.authorizer.as_ref().and_then(|authorizer| authorizer.jwt.as_ref()).map(|jwt| &jwt.claims)
-            }
-            _ => None,
-        };
-        let claim = |name| claims.and_then(|claims| claims.get(name)).map_or("", String::as_str);
+        let claim = |name| self.event.claim(name).unwrap_or_default();
         // Cognito's ID tokens tell a client who has signed in. API Gateway takes them, because their audience is right.
         let is_for_access = matches!(claim("token_use"), "" | "access");
         match CustomerId::parse(claim("sub")) {
@@ -159,58 +165,75 @@ impl ApiRequest {
         OrderId::parse(&self.path_parameter("order_id")).ok_or_else(|| Problem::not_found("order"))
     }
 
-    /// The customer whom the path names, if the caller may act for them. Somebody else is as unknown as nobody.
+    /// The customer whom the path names ([`customer_path`]), if the caller may act for them. Somebody else is as unknown as
+    /// nobody.
     pub fn customer_id(&self) -> Result<CustomerId, Problem> {
         let caller = self.caller()?;
-        let named = CustomerId::parse(&self.path_parameter("customer_id")).ok();
+        let named = query::named_customer(&caller, &self.path_parameter("customer_id"));
         named.filter(|customer| caller.may_act_for(customer)).ok_or_else(|| Problem::not_found("customer"))
     }
 
     /// The id of a command on an order: the same whenever this caller sends this deed under the same `Idempotency-Key`.
     pub fn command_id(&self, order_id: OrderId, deed: &str, caller: &Caller) -> Result<Uuid, Problem> {
         Ok(match self.idempotency_key()? {
-            Some(key) => order_id.work_id(&format!("{deed} {} {key}", caller.id)),
+            Some(key) => order_id.work_id(&format!("{deed} {} {key}", caller.id.before_a_space())),
             None => Uuid::now_v7(),
         })
     }
 
     /// A parameter of the path as the route names it; empty when there is none.
     pub fn path_parameter(&self, name: &str) -> String {
-        self.request.path_parameters_ref().and_then(|parameters| parameters.first(name)).unwrap_or_default().to_owned()
+        self.event.path_parameter(name).unwrap_or_default().to_owned()
     }
 
     /// The parameters of the query, which may have these names and no others.
     pub fn query(&self, names: &[&str]) -> Query {
-        let parameters = self.request.query_string_parameters_ref();
-        let pairs = parameters.into_iter().flat_map(|parameters| parameters.iter());
-        Query::new(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())), names)
+        Query::new(self.event.query(), names)
     }
 
     /// The value of a header; `None` when it is absent, or not text in visible ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
-        header(&self.request, name)
+        self.event.header(name)
     }
 
     /// The value of `Idempotency-Key`. Absent means that the client wants no protection against sending twice.
+    ///
+    /// API Gateway makes one value of a header that comes twice, with a comma between them. Two keys are no key, and a key
+    /// with a comma in it could not be told from two.
     pub fn idempotency_key(&self) -> Result<Option<&str>, Problem> {
-        const NAME: &str = "idempotency-key";
-        match self.header(NAME) {
-            None if !self.request.headers().contains_key(NAME) => Ok(None),
-            Some(key) if (1..=255).contains(&key.len()) && key.bytes().all(|byte| matches!(byte, b' '..=b'~')) => {
+        match self.event.raw_header("idempotency-key") {
+            None => Ok(None),
+            Some(key)
+                if (1..=255).contains(&key.len())
+                    && key.bytes().all(|byte| matches!(byte, b' '..=b'~' if byte != b',')) =>
+            {
                 Ok(Some(key))
             }
             // To go on without the protection that the client asked for would be to risk a second charge.
-            Some(_) | None => Err(Problem::invalid_idempotency_key()),
+            Some(_) => Err(Problem::invalid_idempotency_key()),
         }
     }
 
     /// The body as `T`, or a problem that names every field that is wrong.
     pub fn json<T: deserr::Deserr<FieldErrors>>(&self) -> Result<T, Problem> {
-        let bytes: &[u8] = self.request.body();
+        let bytes: Cow<'_, [u8]> =
+            self.event.body().map_err(|_| Problem::malformed("the body is said to be base64, and is not"))?;
         if bytes.len() > BODY_BYTES_MAX {
             return Err(Problem::too_large(BODY_BYTES_MAX));
         }
-        body::parse(bytes)
+        if !bytes.is_empty() && !self.event.raw_header("content-type").is_none_or(body::is_json) {
+            return Err(Problem::unsupported_media_type());
+        }
+        body::parse(&bytes)
+    }
+
+    /// What is wrong with the request for whatever function it is.
+    fn check(&self) -> Result<(), Problem> {
+        // Which of the two would it be that finds the request again?
+        match self.event.raw_header("x-correlation-id") {
+            Some(id) if id.contains(',') => Err(Problem::header_sent_twice("X-Correlation-Id")),
+            _ => Ok(()),
+        }
     }
 
     /// Who, why and when, for a commit that this request causes.
@@ -225,10 +248,6 @@ impl ApiRequest {
             occurred_at: self.now,
         }
     }
-}
-
-fn header<'r>(request: &'r Request, name: &str) -> Option<&'r str> {
-    request.headers().get(name).and_then(|value| value.to_str().ok())
 }
 
 /// Fit to be logged and stored as it is.
@@ -354,51 +373,114 @@ pub fn with_header(mut response: Response<Body>, name: &'static str, value: &str
 }
 
 /// Runs an HTTP function: each request gets its span, its one log line, and its correlation id back.
+///
+/// What API Gateway sends is not read by `lambda_http`, which panics where a client's text makes no URL (ADR 27).
 pub async fn run<F, A>(handle: F) -> Result<(), Error>
 where
     F: Fn(ApiRequest) -> A + Sync,
     A: Future<Output = Result<Response<Body>, Problem>> + Send,
 {
-    lambda_http::run(service_fn(|request: Request| {
-        let span = invocation_span(&request.lambda_context());
-        let path = request.raw_http_path().to_owned();
-        let method = request.method().clone();
-        let request = ApiRequest::new(request, Utc::now());
-        span.record("correlation_id", &request.correlation_id);
-        let correlation_id = request.correlation_id.clone();
-        let started = Instant::now();
-        // Boxed, because the SDK's futures nest deeper than the compiler lays out in one piece.
-        let answer = Box::pin(handle(request));
-        async move {
-            let answer = answer.await.unwrap_or_else(|problem| {
-                if let Some(cause) = &problem.cause {
-                    warn!(cause, problem = problem.kind, "request failed");
-                }
-                problem.respond(&path, &correlation_id)
-            });
-            info!(
-                method = %method,
-                status = answer.status().as_u16(),
-                duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-                "request answered"
-            );
-            Ok::<_, Error>(with_header(answer, "x-correlation-id", &correlation_id))
-        }
-        .instrument(span)
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
+        Ok::<_, Error>(answer(event.payload, &event.context, &handle).await)
     }))
     .await
+}
+
+/// The answer to whatever API Gateway, or anybody in its place, sends. There always is one.
+async fn answer<F, A>(event: Value, context: &Context, handle: &F) -> ApiGatewayV2httpResponse
+where
+    F: Fn(ApiRequest) -> A + Sync,
+    A: Future<Output = Result<Response<Body>, Problem>> + Send,
+{
+    let span = invocation_span(context);
+    let started = Instant::now();
+    let (event, checked) = match serde_json::from_value::<HttpEvent>(event) {
+        Ok(event) => (event, Ok(())),
+        Err(_) => (HttpEvent::default(), Err(Problem::malformed("this is no request of an HTTP API"))),
+    };
+    let (method, path) = (event.method().to_owned(), event.path().to_owned());
+    let request = ApiRequest::new(event, Utc::now());
+    let checked = checked.and_then(|()| request.check());
+    span.record("correlation_id", &request.correlation_id);
+    let correlation_id = request.correlation_id.clone();
+    async {
+        let outcome = match checked {
+            // Boxed, because the SDK's futures nest deeper than the compiler lays out in one piece.
+            Ok(()) => in_time(context, handle(request).boxed()).await,
+            Err(problem) => Err(problem),
+        };
+        let (answer, failed) = match outcome {
+            Ok(answer) => {
+                let failed = answer.status().is_server_error();
+                (answer, failed.then_some(("answer", String::new())))
+            }
+            Err(problem) => {
+                let failed = problem.is_failure().then(|| (problem.kind, problem.cause.clone().unwrap_or_default()));
+                (problem.respond(&path, &correlation_id), failed)
+            }
+        };
+        if let Some((problem, cause)) = failed {
+            // An alarm counts these lines (`infra/alarms.yaml`), which no log level silences.
+            error!(cause, problem, "request failed");
+        }
+        info!(
+            method,
+            status = answer.status().as_u16(),
+            duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "request answered"
+        );
+        into_event(with_header(answer, "x-correlation-id", &correlation_id))
+    }
+    .instrument(span)
+    .await
+}
+
+/// What a handler answers; a problem when it panics or has no time left. API Gateway would make both a 5xx of its own, which
+/// tells neither the client nor the log what it was about.
+async fn in_time(
+    context: &Context,
+    answer: BoxFuture<'_, Result<Response<Body>, Problem>>,
+) -> Result<Response<Body>, Problem> {
+    let now = u64::try_from(Utc::now().timestamp_millis()).unwrap_or_default();
+    // Without a deadline nobody waits: that is a test.
+    let left = context.deadline.checked_sub(now).map_or(Duration::MAX, Duration::from_millis);
+    match timeout(left.saturating_sub(TIME_TO_ANSWER), AssertUnwindSafe(answer).catch_unwind()).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(Problem::internal(&Stopped::Panicked)),
+        Err(_) => Err(Problem::out_of_time(&Stopped::OutOfTime)),
+    }
+}
+
+/// Why a handler gave no answer.
+#[derive(Debug, thiserror::Error)]
+enum Stopped {
+    #[error("the handler panicked")]
+    Panicked,
+    #[error("the handler ran out of time")]
+    OutOfTime,
+}
+
+/// An answer as API Gateway takes it. Nearly all of them are about people, so none is kept by anybody on its way unless it
+/// says that it may be.
+fn into_event(answer: Response<Body>) -> ApiGatewayV2httpResponse {
+    let (parts, body) = answer.into_parts();
+    let mut event = ApiGatewayV2httpResponse::default();
+    event.status_code = parts.status.as_u16().into();
+    event.headers = parts.headers;
+    event.headers.entry("cache-control").or_insert(HeaderValue::from_static("no-store"));
+    event.body = Some(body);
+    event
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::*;
+    use super::{json, *};
 
     /// A request of whoever has a token with these claims.
-    fn request_with(claims: serde_json::Value) -> ApiRequest {
-        let mut event: serde_json::Value =
-            serde_json::from_str(include_str!("../../../events/record-delivery.json")).unwrap();
+    fn request_with(claims: Value) -> ApiRequest {
+        let mut event: Value = serde_json::from_str(include_str!("../../../events/record-delivery.json")).unwrap();
         event["requestContext"]["authorizer"]["jwt"]["claims"] = claims;
         ApiRequest::from_event(&event.to_string(), Utc::now()).unwrap()
     }
@@ -445,6 +527,159 @@ mod tests {
             assert!(!is_in("staff", "", other), "{other}");
         }
         assert!(!is_in("staff", "[staffing]", "") && !is_in("staff", "", ""));
+    }
+
+    const ORDER: &str = include_str!("../../../events/create-order.json");
+
+    /// A sample with this header.
+    fn with_header(name: &str, value: &str) -> ApiRequest {
+        let mut event: Value = serde_json::from_str(ORDER).unwrap();
+        event["headers"][name] = value.into();
+        ApiRequest::from_event(&event.to_string(), Utc::now()).unwrap()
+    }
+
+    /// The answer of a function that reads its body and says no more than that.
+    async fn ask(event: Value) -> ApiGatewayV2httpResponse {
+        let handle = async |request: ApiRequest| {
+            request.json::<AnyBody>()?;
+            json(200, &request.query(&["q"]).finish(Some(()))?)
+        };
+        answer(event, &Context::default(), &handle).await
+    }
+
+    #[derive(deserr::Deserr)]
+    #[deserr(error = FieldErrors)]
+    struct AnyBody {}
+
+    #[test]
+    fn a_key_that_came_twice_is_no_key() {
+        for (name, key) in
+            [("idempotency-key", "a"), ("Idempotency-Key", "a b~"), ("idempotency-key", &"x".repeat(255))]
+        {
+            assert_eq!(
+                with_header(name, key).idempotency_key(),
+                if name == "idempotency-key" { Ok(Some(key)) } else { Err(Problem::invalid_idempotency_key()) }
+            );
+        }
+        // As API Gateway joins them, and as a header that holds both.
+        for bad in ["a,a", "a, b", ",", "", "ä", "a\u{1}", &"x".repeat(256)] {
+            assert_eq!(
+                with_header("idempotency-key", bad).idempotency_key(),
+                Err(Problem::invalid_idempotency_key()),
+                "{bad}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_has_to_be_single_is_refused_when_it_comes_twice() {
+        for (name, value, status) in [
+            ("x-correlation-id", "checkout-42", 200),
+            ("x-correlation-id", "checkout-42,checkout-42", 400),
+            ("content-type", "application/json, application/json", 415),
+            // What is not there to be found again does not stop a request: the trace begins here then.
+            (
+                "traceparent",
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01,00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+                200,
+            ),
+        ] {
+            let mut event: Value = serde_json::from_str(ORDER).unwrap();
+            event["headers"][name] = value.into();
+            assert_eq!(ask(event).await.status_code, status, "{name}: {value}");
+        }
+    }
+
+    /// Each of them once stopped a function before its own code ran (ADR 27).
+    #[tokio::test]
+    async fn no_text_stops_a_function() {
+        for (part, value, status) in [
+            ("/rawQueryString", json!("q=<b>"), 200),
+            ("/rawQueryString", json!("q=\"\u{0}%zz%"), 200),
+            ("/rawPath", json!("/api/<>\u{1}?#%"), 200),
+            ("/headers/host", json!("a b<"), 200),
+            ("/headers/x-forwarded-proto", json!("ht tp://"), 200),
+            ("/headers/x-custom", json!("\u{1}\u{7f}"), 200),
+            ("/isBase64Encoded", json!(true), 400),
+            ("/requestContext/http/method", json!("GE T"), 200),
+            ("/headers", json!(7), 400),
+        ] {
+            let mut event: Value = serde_json::from_str(ORDER).unwrap();
+            event["headers"]["x-forwarded-proto"] = json!("https");
+            event["headers"]["x-custom"] = json!("");
+            *event.pointer_mut(part).unwrap() = value;
+            assert_eq!(ask(event).await.status_code, status, "{part}");
+        }
+        for event in [Value::Null, json!([]), json!("GET /")] {
+            assert_eq!(ask(event).await.status_code, 400);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_panics_or_hangs_is_answered_for() {
+        let event: Value = serde_json::from_str(ORDER).unwrap();
+        let mut context = Context::default();
+        context.deadline = u64::try_from(Utc::now().timestamp_millis()).unwrap() + 10_000;
+        let panics = async |_: ApiRequest| -> Result<Response<Body>, Problem> { panic!("a defect") };
+        let hangs = async |_: ApiRequest| std::future::pending().await;
+        let (panicked, hung) = (answer(event.clone(), &context, &panics).await, answer(event, &context, &hangs).await);
+        assert_eq!((panicked.status_code, hung.status_code), (500, 503));
+        assert!(!String::from_utf8_lossy(panicked.body.as_deref().unwrap()).contains("defect"));
+        assert_eq!(hung.headers["retry-after"], "1");
+    }
+
+    #[tokio::test]
+    async fn what_is_answered_is_kept_by_nobody_unless_it_says_so() {
+        let event: Value = serde_json::from_str(ORDER).unwrap();
+        assert_eq!(ask(event.clone()).await.headers["cache-control"], "no-store");
+        let handle = async |_: ApiRequest| Ok(super::with_header(json(200, &())?, "cache-control", "no-cache"));
+        assert_eq!(answer(event, &Context::default(), &handle).await.headers["cache-control"], "no-cache");
+    }
+
+    #[tokio::test]
+    async fn a_body_is_json_or_nothing() {
+        for (content_type, status) in [
+            (Some("application/json"), 200),
+            (Some("Application/JSON; Charset=\"UTF-8\""), 200),
+            (Some("application/merge-patch+json;v=1"), 200),
+            (None, 200),
+            (Some("application/json; charset=gbk"), 415),
+            (Some("application/x-www-form-urlencoded"), 415),
+            (Some("text/plain"), 415),
+            (Some("application/xml"), 415),
+            (Some("application/+json"), 415),
+            (Some(""), 415),
+        ] {
+            let mut event: Value = serde_json::from_str(ORDER).unwrap();
+            let headers = event["headers"].as_object_mut().unwrap();
+            headers.remove("content-type");
+            if let Some(content_type) = content_type {
+                headers.insert("content-type".to_owned(), content_type.into());
+            }
+            let answer = ask(event).await;
+            assert_eq!(answer.status_code, status, "{content_type:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_member_that_stands_there_twice_is_named() {
+        let ask_with = async |body: &str| {
+            let mut event: Value = serde_json::from_str(ORDER).unwrap();
+            event["body"] = body.into();
+            let answer = ask(event).await;
+            let body: Value = serde_json::from_slice(answer.body.as_deref().unwrap()).unwrap();
+            (answer.status_code, body["errors"].as_array().cloned().unwrap_or_default())
+        };
+        let (status, errors) =
+            ask_with(r#"{"a": 1, "b": [{"c": 1}, {"c": 1, "c": {"d/~": 1, "d/~": 1}}], "a": 2, "a": 2}"#).await;
+        let pointers: Vec<&Value> = errors.iter().map(|error| &error["pointer"]).collect();
+        assert_eq!((status, pointers), (400, vec![&json!("/b/1/c/d~1~0"), &json!("/b/1/c"), &json!("/a")]));
+        assert_eq!(ask_with(r#"{"a": {"a": [1, "a", {"a": null}]}}"#).await, (200, vec![]));
+        // The same member, written in two ways.
+        assert_eq!(ask_with(r#"{"a": 1, "\u0061": 2}"#).await.0, 400);
+        for bad in ["{", "{} {}", "{\"a\": 1,}", &"[".repeat(200)] {
+            assert_eq!(ask_with(bad).await, (400, vec![]), "{bad}");
+        }
     }
 
     #[test]

@@ -228,6 +228,13 @@ enum Held {
     Released,
 }
 
+impl MemoryInventory {
+    /// Every product as it is now.
+    pub fn all(&self) -> Vec<Product> {
+        self.products.lock().unwrap().values().cloned().collect()
+    }
+}
+
 impl Catalogue for MemoryInventory {
     async fn products(&self, ids: &[ProductId]) -> Result<Vec<Product>, Unavailable> {
         let products = self.products.lock().unwrap();

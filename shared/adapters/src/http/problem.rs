@@ -83,9 +83,21 @@ impl Problem {
         Self::new(413, "body-too-large", "The body is too large", detail)
     }
 
+    /// 415: the body is said to be something else than JSON.
+    pub(super) fn unsupported_media_type() -> Self {
+        let detail = "the header Content-Type must be application/json, in UTF-8";
+        Self::new(415, "unsupported-media-type", "The body has the wrong type", detail)
+    }
+
     pub(super) fn invalid_idempotency_key() -> Self {
-        let detail = "the header Idempotency-Key must be 1 to 255 characters long, in visible ASCII";
+        let detail =
+            "the header Idempotency-Key must be sent once, and be 1 to 255 visible ASCII characters without a comma";
         Self::new(400, "invalid-idempotency-key", "The idempotency key is invalid", detail)
+    }
+
+    /// 400: a header that says one thing came more than once.
+    pub(super) fn header_sent_twice(name: &str) -> Self {
+        Self::new(400, "header-sent-twice", "A header came twice", format!("the header {name} must be sent once"))
     }
 
     /// 422: the key stands for another request.
@@ -119,6 +131,18 @@ impl Problem {
             Self::retry_later("the service cannot answer at the moment; the same request may be sent again");
         problem.cause = Some(chain(error));
         problem
+    }
+
+    /// 503: there was no time to finish. What was asked for may have been done.
+    pub(super) fn out_of_time(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut problem = Self::retry_later("the answer takes too long; the same request may be sent again");
+        problem.cause = Some(chain(error));
+        problem
+    }
+
+    /// Whether somebody has to look: not when a client is only told to come back.
+    pub(super) fn is_failure(&self) -> bool {
+        self.status >= 500 && (self.cause.is_some() || self.retry_after_seconds.is_none())
     }
 
     /// 503 with `Retry-After`.

@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use domain::text::Invalid;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD};
+use domain::{ids::CustomerId, text::Invalid};
 use serde::Serialize;
 
-use super::{FieldError, Problem};
+use super::{Caller, FieldError, Problem};
 
 /// A page of a list, when the client asks for none in particular.
 const PAGE_SIZE: usize = 20;
@@ -113,6 +114,37 @@ impl PageLinks {
     }
 }
 
+/// What a path says instead of an id for whoever asks.
+const ONESELF: &str = "me";
+/// What stands before an id in base64url.
+const ENCODED: char = '~';
+
+/// A customer as a part of a path. API Gateway decodes a path before it looks for the route, so percent-encoding does not
+/// carry every id: what is not plain is said in base64url (RFC 4648, section 5, without padding).
+pub fn customer_path(id: &CustomerId) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    let text = id.as_str();
+    if text.chars().all(is_plain) && ![ONESELF, ".", ".."].contains(&text) {
+        text.to_owned()
+    } else {
+        format!("{ENCODED}{}", URL_SAFE_NO_PAD.encode(text))
+    }
+}
+
+/// Whom a part of a path means: oneself, an id in base64url, or the id that it is.
+pub(super) fn named_customer(caller: &Caller, part: &str) -> Option<CustomerId> {
+    if part == ONESELF {
+        return Some(caller.id.clone());
+    }
+    match part.strip_prefix(ENCODED) {
+        Some(encoded) => {
+            let text = String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()?;
+            CustomerId::parse(&text).ok()
+        }
+        None => CustomerId::parse(part).ok(),
+    }
+}
+
 /// A relative URL with these parameters.
 pub fn link(path: &str, parameters: &[(&str, &str)]) -> String {
     let mut link = path.to_owned();
@@ -126,7 +158,7 @@ pub fn link(path: &str, parameters: &[(&str, &str)]) -> String {
 }
 
 /// A text as a part of a URL: whatever is not unreserved is percent-encoded (RFC 3986, section 2).
-pub fn encoded(text: &str) -> String {
+fn encoded(text: &str) -> String {
     text.bytes().fold(String::new(), |mut encoded, byte| {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
@@ -215,6 +247,29 @@ mod tests {
         assert_eq!(pointers(&problem), [format!("?{}", "n".repeat(64))]);
         let detail = json!("is not a known parameter; known are q, page, page_size");
         assert_eq!(problem.body("/", "c")["errors"][0]["detail"], detail);
+    }
+
+    #[test]
+    fn every_customer_has_a_path_that_needs_no_encoding_and_comes_back() {
+        let caller = |id: &str| Caller { id: CustomerId::stored(id), staff: true, carrier: false, metrics: false };
+        let staff = caller("staff-1");
+        for id in
+            ["anna", "auth0|1234", "a/b", "a%2Fb", "a?b#c", "Anna Wang", "~", "~YQ", "me", ".", "..", &"/".repeat(255)]
+        {
+            let id = CustomerId::parse(id).unwrap();
+            let path = customer_path(&id);
+            assert!(path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)), "{path}");
+            assert_eq!(named_customer(&staff, &path), Some(id));
+        }
+        assert_eq!(customer_path(&CustomerId::stored("3f1c-9.a_b")), "3f1c-9.a_b");
+        // As clients have always said it, also where the link would be another.
+        assert_eq!(named_customer(&staff, "auth0|1234"), Some(CustomerId::stored("auth0|1234")));
+        for mine in ["anna", "me", "~", "a/b"] {
+            assert_eq!(named_customer(&caller(mine), "me"), Some(CustomerId::stored(mine)));
+        }
+        for nobody in ["", "~", "~!", "~YQ==", "~w6Q", "~AA", "ä", &"x".repeat(256)] {
+            assert_eq!(named_customer(&staff, nobody), None, "{nobody}");
+        }
     }
 
     #[test]
