@@ -514,6 +514,18 @@ class Functions(unittest.TestCase):
                     self.assertTrue(5 <= policy["maxReceiveCount"] <= 1000, "throttled deliveries count, too")
 
     @in_every_stage
+    def test_messages_of_our_own_hold_ids_and_types_only(self, main):
+        """Whoever reads a queue, or what is left in it for days, needs no address, name or free text of a customer."""
+        for name, rule in main.of_type("AWS::Events::Rule").items():
+            for target in rule["Targets"]:
+                with self.subTest(name):
+                    if "ScheduleExpression" in rule:
+                        continue
+                    transformer = target["InputTransformer"]
+                    self.assertEqual(transformer["InputPathsMap"], {"metadata": "$.detail.metadata"})
+                    self.assertEqual(json.loads(transformer["InputTemplate"].replace("<metadata>", "7")), {"detail": {"metadata": 7}})
+
+    @in_every_stage
     def test_rules_may_reach_their_targets(self, main):
         for name, rule in main.of_type("AWS::Events::Rule").items():
             self.assertLessEqual(len(rule["Targets"]), 5)
@@ -659,6 +671,22 @@ class Api(unittest.TestCase):
     def test_every_route_but_health_asks_for_a_token(self, main):
         routes = main.child("AWS::ApiGatewayV2::Route").of_type("AWS::ApiGatewayV2::Route")
         self.assertEqual([route["RouteKey"] for route in routes.values() if route.get("AuthorizationType") != "JWT"], ["GET /health"])
+
+    @in_every_stage
+    def test_a_route_that_asks_for_a_token_asks_for_one_of_its_scopes(self, main):
+        """An ID token has the right audience and no scope; an access token of Cognito's by password or SRP has Cognito's own."""
+        api = main.child("AWS::ApiGatewayV2::Api")
+        machines = {f"orders/{scope['ScopeName']}" for server in main.of_type("AWS::Cognito::UserPoolResourceServer").values()
+                    for scope in server["Scopes"]}
+        for name, route in api.of_type("AWS::ApiGatewayV2::Route").items():
+            if "AuthorizationType" in route:
+                self.assertEqual(set(route["AuthorizationScopes"]), machines | {"aws.cognito.signin.user.admin", "openid"}, name)
+
+    def test_another_issuer_has_scopes_of_its_own_or_none(self):
+        for scopes, wanted in [("orders:write,orders:read", ["orders:write", "orders:read"]), ("", None)]:
+            main = stack("dev", Issuer="https://id.example", Audience="orders", AcceptedScopes=scopes)
+            routes = main.child("AWS::ApiGatewayV2::Api").of_type("AWS::ApiGatewayV2::Route")
+            self.assertEqual(routes["CreateOrderRoute"].get("AuthorizationScopes"), wanted)
 
     @in_every_stage
     def test_the_access_log_is_one_line_of_json_of_three_kilobytes_at_most(self, main):
@@ -853,9 +881,25 @@ class Alarms(unittest.TestCase):
         part = main.child("AWS::CloudWatch::Alarm")
         written = "".join(file.read_text() for folder in ("shared", "functions") for file in (ROOT / folder).rglob("*.rs"))
         for name, metric in part.of_type("AWS::Logs::MetricFilter").items():
-            message = re.fullmatch(r'\{ \$\.message = "([^"]+)" }', metric["FilterPattern"])[1]
-            self.assertIn(f'"{message}"', written, name)
-            self.assertEqual(named_in(metric["LogGroupName"]), "FunctionLogs")
+            field, how, text = re.fullmatch(r'\{ \$\.(\w+) (!?=) "([^"]+)" }', metric["FilterPattern"]).groups()
+            if (field, how) == ("message", "="):
+                self.assertIn(f'"{text}"', written, name)
+                self.assertEqual(named_in(metric["LogGroupName"]), "FunctionLogs")
+            else:  # what API Gateway writes: a dash for what there is not
+                self.assertEqual((how, text), ("!=", "-"), name)
+                self.assertEqual(metric["LogGroupName"], "<^Api.Outputs.AccessLogsName>", name)
+                (stage,) = main.child("AWS::ApiGatewayV2::Api").of_type("AWS::ApiGatewayV2::Stage").values()
+                self.assertIn(f'"{field}":"$context.', stage["AccessLogSettings"]["Format"], name)
+
+    @in_every_stage
+    def test_an_http_function_that_fails_rings_as_well_as_one_that_answers_so(self, main):
+        part = main.child("AWS::CloudWatch::Alarm")
+        counted = {metric["FilterPattern"]: one["MetricName"] for metric in part.of_type("AWS::Logs::MetricFilter").values()
+                   for one in metric["MetricTransformations"]}
+        answered, failed = counted['{ $.message = "request failed" }'], counted['{ $.function_error != "-" }']
+        self.assertEqual(answered, failed)
+        alarms = [alarm for alarm in part.of_type("AWS::CloudWatch::Alarm").values() if alarm["MetricName"] == answered]
+        self.assertEqual([(alarm["Threshold"], alarm["Statistic"]) for alarm in alarms], [(0, "Sum")])
 
     @in_every_stage
     def test_no_alarm_rings_because_the_stack_is_new(self, main):

@@ -89,6 +89,7 @@ mod tests {
         ports::Snapshot,
         take_snapshot::EVERY,
     };
+    use serde_json::json;
 
     use super::*;
 
@@ -97,6 +98,7 @@ mod tests {
     /// A store in which the stream has as many events as the sample event says, each like that one.
     async fn store(stream: &StreamId, sample: &str) -> MemoryEventStore {
         let BusEvent { detail } = serde_json::from_str(sample).unwrap();
+        let data = json!({"first_name": "Anna", "last_name": "Wang", "email": "anna@example.com"});
         let store = MemoryEventStore::default();
         for version in 1..=detail.metadata.sequence {
             let event_type = detail.metadata.event_type.clone();
@@ -109,7 +111,7 @@ mod tests {
                 traceparent: None,
                 occurred_at: detail.metadata.occurred_at,
             };
-            let events = vec![RecordedEvent { event_type, schema: 1, data: detail.data.clone() }];
+            let events = vec![RecordedEvent { event_type, schema: 1, data: data.clone() }];
             store.append(&Commit { stream: stream.clone(), version, events, metadata }).await.unwrap();
         }
         store

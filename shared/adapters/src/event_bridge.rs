@@ -36,7 +36,8 @@ pub struct BusEvent {
 pub struct Detail {
     pub metadata: DetailMetadata,
     /// The event's fields. Null when they would not fit; then `metadata.data_omitted` is true and whoever needs them
-    /// reads the event table.
+    /// reads the event table. The messages of this service's own queues have none.
+    #[serde(default)]
     pub data: Value,
 }
 

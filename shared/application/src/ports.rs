@@ -608,15 +608,20 @@ pub struct Cause<'c> {
 }
 
 impl FulfilmentInput {
-    /// The execution that this event starts; `None` for an event that starts none. Its data are read only where they say
-    /// which: a large event goes over the bus without them.
+    /// Whether an event of this type says in its data what it starts.
+    pub fn depends_on_data_of(event_type: &str) -> bool {
+        matches!(event_type, "FulfilmentResumed" | "StepSkipped")
+    }
+
+    /// The execution that this event starts; `None` for an event that starts none. Its data are read only where
+    /// [they say which](Self::depends_on_data_of): a message has none.
     pub fn started_by(cause: Cause<'_>) -> Result<Option<Self>, UnreadableEvent> {
         let version = Some(cause.version);
         let (undo, refund, started_by) = match cause.event.event_type.as_str() {
             "OrderCreated" => (false, false, None),
             "OrderCancelRequested" => (true, false, None),
             "RefundRequested" => (false, true, version),
-            "FulfilmentResumed" | "StepSkipped" => match cause.event.read()? {
+            event_type if Self::depends_on_data_of(event_type) => match cause.event.read()? {
                 OrderEvent::FulfilmentResumed(Resumption { undo, refund, .. }) => (undo && !refund, refund, version),
                 OrderEvent::StepSkipped(SkippedStep { step, .. }) if step.is_undo() => (true, false, version),
                 // A refund or a message that is skipped leaves nothing to go on with.
