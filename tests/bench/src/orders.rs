@@ -414,10 +414,10 @@ fn order_of(dice: &mut Dice, customer: &CustomerId, lines: usize, now: DateTime<
         items,
         shipping_address: ShippingAddress {
             street: text(street),
-            city: text(city),
-            state: text(state),
+            city: Some(text(city)),
+            state: Some(text(state)),
             country: CountryCode::parse(country).unwrap(),
-            postal_code: text(postal_code),
+            postal_code: Some(text(postal_code)),
         },
         payment_method: PaymentMethod::default(),
         catalogue,
