@@ -347,7 +347,7 @@ pub(crate) fn profile(number: usize) -> Commit {
     let ((family, _), (given, _)) = names(&mut dice);
     let event = CustomerEvent::CustomerProfileUpdated(Profile {
         first_name: text(given),
-        last_name: text(family),
+        last_name: Some(text(family)),
         email: Email::parse(&email(number)).unwrap(),
     });
     let id = customer_id(number);
