@@ -78,6 +78,8 @@ templates() {
     done
 }
 
+addresses() { .local/tools/sam/bin/python tests/address_suite.py; }
+
 # `check advisories` needs the advisory database from the network, so it is for a scheduled job, not for every test.
 deny() { .local/tools/cargo-deny/bin/cargo-deny check bans licenses sources; }
 
@@ -113,6 +115,7 @@ step "lints of the benchmark" cargo clippy --locked --manifest-path tests/bench/
 # The functions by themselves, without what the tests' dependencies would bring along: so they are built for AWS.
 step "functions" cargo check --locked --bins
 join "tools"
+step "addresses" addresses
 beside "templates" templates
 beside "second interpreter" .local/tools/second-interpreter/bin/python tests/second_interpreter.py
 beside "dependencies" deny

@@ -51,7 +51,7 @@ async fn every_wrong_field_is_named_at_once() {
             {"product_id": "x", "quantity": 1.5, "unit_price": {"amount": "19.99", "currency": "cny"}},
             {"quantity": 4_294_967_296_u64, "colour": "red"}
         ],
-        "shipping_address": {"street": "", "city": "x".repeat(101), "country": "XX", "postal_code": "1"},
+        "shipping_address": {"street": "", "city": "x".repeat(101), "country": "US", "postal_code": 1},
         "payment_method": "drop table",
         "discount": 100
     });
@@ -70,7 +70,7 @@ async fn every_wrong_field_is_named_at_once() {
         "/items/3/quantity",
         "/payment_method",
         "/shipping_address/city",
-        "/shipping_address/country",
+        "/shipping_address/postal_code",
         "/shipping_address/state",
         "/shipping_address/street",
     ];

@@ -39,7 +39,7 @@ async fn a_customer_keeps_a_profile_that_others_do_not_see() {
     assert_eq!(read["customer"]["last_name"], "李");
     assert_eq!(read["shipping_address"]["street"], "1 Secret Lane");
     service.get("staff-1", "/api/v1/customers/nobody-at-all").await.expect(404);
-    let wrong = json!({"first_name": "", "email": "nowhere", "nickname": "x"});
+    let wrong = json!({"first_name": "", "last_name": 7, "email": "nowhere", "nickname": "x"});
     let answer = service.put("customer-2", &path, &wrong).await.expect(400);
     assert_eq!(answer.pointers(), ["/email", "/first_name", "/last_name", "/nickname"]);
 }

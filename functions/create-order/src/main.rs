@@ -3,6 +3,8 @@
 //! 201, or the first answer again for a repeated `Idempotency-Key`; 400 for invalid input and unknown products, 403 for
 //! somebody else's order, 409 when prices have changed or the stock does not suffice, 422 for a reused key.
 
+use std::convert::Infallible;
+
 use adapters::{
     aws,
     dynamodb::{DynamoEventStore, DynamoInventory},
@@ -15,17 +17,17 @@ use application::{
     ports::Catalogue,
 };
 use aws_sdk_dynamodb::Client;
-use deserr::Deserr;
+use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, ValuePointerRef, take_cf_content};
 use domain::{
-    address::{CountryCode, ShippingAddress},
+    address::{AddressPart, CountryCode, ShippingAddress},
     ids::{CustomerId, OrderId, PaymentMethod, ProductId},
     money::{Money, Quantity},
     order::create::{CreateOrder, CreateRejection, RequestedItem, RequestedItems},
-    text::{Invalid, Text},
+    text::{Invalid, Text, is_blank},
 };
 use lambda_http::{Body, Response};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 #[tokio::main(flavor = "current_thread")]
@@ -138,19 +140,62 @@ struct ItemBody {
     unit_price: Option<Money>,
 }
 
+/// Has all that its country demands.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct AddressBody(AddressFields);
+
 #[derive(Deserr, Serialize)]
 #[deserr(error = FieldErrors, deny_unknown_fields)]
-struct AddressBody {
+struct AddressFields {
     #[deserr(try_from(&String) = Text::parse -> Invalid)]
     street: Text<200>,
-    #[deserr(try_from(&String) = Text::parse -> Invalid)]
-    city: Text<100>,
-    #[deserr(try_from(&String) = Text::parse -> Invalid)]
-    state: Text<100>,
+    #[deserr(default, try_from(Option<String>) = Text::parse_optional -> Invalid)]
+    city: Option<Text<100>>,
+    #[deserr(default, try_from(Option<String>) = Text::parse_optional -> Invalid)]
+    state: Option<Text<100>>,
     #[deserr(try_from(&String) = CountryCode::parse -> Invalid)]
     country: CountryCode,
-    #[deserr(try_from(&String) = Text::parse -> Invalid)]
-    postal_code: Text<20>,
+    #[deserr(default, try_from(Option<String>) = Text::parse_optional -> Invalid)]
+    postal_code: Option<Text<20>>,
+}
+
+impl Deserr<FieldErrors> for AddressBody {
+    fn deserialize_from_value<V: IntoValue>(
+        value: deserr::Value<V>,
+        location: ValuePointerRef<'_>,
+    ) -> Result<Self, FieldErrors> {
+        // What is lacking is looked for before the fields are parsed, so that it is named beside what is wrong with them.
+        let value = Value::from(value);
+        let lacking = lacking(&value);
+        let (fields, wrong) = match AddressFields::deserialize_from_value(value.into_value(), location) {
+            Ok(fields) => (Some(fields), None),
+            Err(wrong) => (None, Some(wrong)),
+        };
+        let wrong = lacking.into_iter().fold(wrong, |so_far, (part, detail)| {
+            let error = ErrorKind::Unexpected { msg: detail };
+            Some(take_cf_content(FieldErrors::error::<Infallible>(so_far, error, location.push_key(part.name()))))
+        });
+        match (fields, wrong) {
+            (Some(fields), None) => Ok(Self(fields)),
+            (_, wrong) => Err(wrong.unwrap_or_default()),
+        }
+    }
+}
+
+/// The parts that the address has not, though its country demands them, with what is to be said about it.
+fn lacking(address: &Value) -> Vec<(AddressPart, String)> {
+    let country = address.get("country").and_then(Value::as_str).and_then(|code| CountryCode::parse(code).ok());
+    let has = |part: AddressPart| match address.get(part.name()) {
+        None | Some(Value::Null) => false,
+        Some(Value::String(text)) => !is_blank(text),
+        Some(_) => true,
+    };
+    let told = |country: CountryCode| {
+        let detail = format!("is required in {}", country.as_str());
+        country.lacks(has).into_iter().map(move |part| (part, detail.clone()))
+    };
+    country.into_iter().flat_map(told).collect()
 }
 
 fn parse_items(items: Vec<ItemBody>) -> Result<RequestedItems, Invalid> {
@@ -160,7 +205,7 @@ fn parse_items(items: Vec<ItemBody>) -> Result<RequestedItems, Invalid> {
 
 impl AddressBody {
     fn address(self) -> ShippingAddress {
-        let Self { street, city, state, country, postal_code } = self;
+        let Self(AddressFields { street, city, state, country, postal_code }) = self;
         ShippingAddress { street, city, state, country, postal_code }
     }
 }
@@ -182,7 +227,6 @@ fn optional_money(body: Option<MoneyBody>) -> Result<Option<Money>, Invalid> {
 mod tests {
     use application::memory::{Fault, MemoryEventStore, MemoryInventory};
     use domain::{money::Currency, product::Product};
-    use serde_json::Value;
 
     use super::*;
 
@@ -264,6 +308,79 @@ mod tests {
             let known = ("ee204615-b55e-58db-aec3-95d6df16f43f", fingerprint);
             assert_eq!((metadata.command_id.to_string().as_str(), metadata.fingerprint.as_str()), known);
         }
+    }
+
+    /// Sends the sample to this address; answers the pointers and details of what is wrong with it.
+    async fn wrong_with(address: Value) -> Vec<(String, String)> {
+        let shop = Shop::with_tea(2).await;
+        let Err(problem) = shop.send(|body, _| body["shipping_address"] = address).await else { return vec![] };
+        assert_eq!(problem.status, 400);
+        let told = problem.body("/", "c");
+        let text = |error: &Value, field: &str| error[field].as_str().unwrap().to_owned();
+        told["errors"].as_array().unwrap().iter().map(|e| (text(e, "pointer"), text(e, "detail"))).collect()
+    }
+
+    #[tokio::test]
+    async fn an_address_has_what_its_country_has() {
+        for (country, city, state, postal_code) in [
+            ("HK", "", "Kowloon", ""),
+            ("HK", "Kowloon", "", ""),
+            ("AE", "Dubai", "", ""),
+            ("AE", "", "Dubai", ""),
+            ("JP", "千代田区", "", "100-0001"),
+            ("PA", "Panamá", "", ""),
+            ("KW", "Al Asimah", "", ""),
+            ("GI", "", "", ""),
+            ("SG", "", "", "546080"),
+            ("DK", "Aarhus", "", "8000"),
+            ("XK", "Prishtina", "", ""),
+            ("US", "Springfield", "IL", "62701"),
+        ] {
+            let without = |nothing: &Value| {
+                let part = |text: &str| if text.is_empty() { nothing.clone() } else { json!(text) };
+                json!({"street": "1", "country": country, "city": part(city), "state": part(state), "postal_code": part(postal_code)})
+            };
+            for nothing in [json!(null), json!(""), json!(" \t\u{3000}")] {
+                assert_eq!(wrong_with(without(&nothing)).await, [], "{country} {nothing}");
+            }
+            let mut absent = without(&json!(null));
+            absent.as_object_mut().unwrap().retain(|_, part| !part.is_null());
+            assert_eq!(wrong_with(absent).await, [], "{country}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_an_address_lacks_is_named_beside_what_is_wrong() {
+        let pointers = async |address| -> Vec<String> {
+            let mut wrong = wrong_with(address).await;
+            wrong.sort();
+            wrong.into_iter().map(|(pointer, _)| pointer.replace("/shipping_address/", "")).collect()
+        };
+        assert_eq!(pointers(json!({"street": "1", "country": "US"})).await, ["city", "postal_code", "state"]);
+        assert_eq!(pointers(json!({"street": "1", "country": "HK", "city": " "})).await, ["state"]);
+        assert_eq!(
+            pointers(json!({"street": "", "country": "DK", "postal_code": 7})).await,
+            ["city", "postal_code", "street"]
+        );
+        assert_eq!(pointers(json!({"country": "SG"})).await, ["postal_code", "street"]);
+        // Nobody knows what a country that is none would need.
+        assert_eq!(pointers(json!({"street": "1", "country": "XX"})).await, ["country"]);
+        assert_eq!(pointers(json!({"street": "1"})).await, ["country"]);
+        let us = wrong_with(json!({"street": "1", "country": "US", "city": "Springfield", "state": "IL"})).await;
+        assert_eq!(us, [("/shipping_address/postal_code".to_owned(), "is required in US".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn the_same_address_is_the_same_request_however_a_part_is_left_out() {
+        let shop = Shop::with_tea(2).await;
+        let to = |state: Value| json!({"street": "1", "country": "DK", "city": "Aarhus", "state": state, "postal_code": "8000"});
+        shop.send(|body, _| body["shipping_address"] = to(json!(null))).await.unwrap();
+        let again = shop.send(|body, _| body["shipping_address"] = to(json!(" "))).await.unwrap();
+        assert_eq!(again.headers()["idempotent-replayed"], "true");
+        let stored = &shop.store.all()[0].events[0].data["shipping_address"];
+        assert_eq!((&stored["state"], &stored["city"]), (&Value::Null, &json!("Aarhus")));
+        let other = shop.send(|body, _| body["shipping_address"] = to(json!("Jylland"))).await.unwrap_err();
+        assert_eq!(other.status, 422);
     }
 
     #[tokio::test]

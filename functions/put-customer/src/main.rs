@@ -52,8 +52,8 @@ async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response
 struct ProfileBody {
     #[deserr(try_from(&String) = Text::parse -> Invalid)]
     first_name: Text<100>,
-    #[deserr(try_from(&String) = Text::parse -> Invalid)]
-    last_name: Text<100>,
+    #[deserr(default, try_from(Option<String>) = Text::parse_optional -> Invalid)]
+    last_name: Option<Text<100>>,
     #[deserr(try_from(&String) = Email::parse -> Invalid)]
     email: Email,
 }
@@ -103,6 +103,32 @@ mod tests {
         let problem = send(&store, &event.to_string()).await.unwrap_err();
         assert_eq!((problem.status, problem.body("/", "c")["errors"].as_array().unwrap().len()), (400, 4));
         assert_eq!(store.all(), []);
+    }
+
+    /// The sample event after a change to its body.
+    fn sample(change: impl FnOnce(&mut Value)) -> String {
+        let mut event: Value = serde_json::from_str(SAMPLE).unwrap();
+        let mut body: Value = serde_json::from_str(event["body"].as_str().unwrap()).unwrap();
+        change(&mut body);
+        event["body"] = json!(body.to_string());
+        event.to_string()
+    }
+
+    #[tokio::test]
+    async fn a_person_may_have_one_name() {
+        let store = MemoryEventStore::default();
+        let absent = sample(|body| drop(body.as_object_mut().unwrap().remove("last_name")));
+        assert_eq!(send(&store, &absent).await.unwrap().status(), 201);
+        for nothing in [json!(null), json!(""), json!(" \u{3000}\t")] {
+            let answer = send(&store, &sample(|body| body["last_name"] = nothing)).await.unwrap();
+            let body: Value = serde_json::from_slice(answer.body()).unwrap();
+            assert_eq!((&body["first_name"], &body["last_name"]), (&json!("Anna"), &Value::Null));
+        }
+        assert_eq!(store.all().len(), 1, "it is the same profile in every form");
+        for nothing in [json!(null), json!(""), json!(" ")] {
+            let problem = send(&store, &sample(|body| body["first_name"] = nothing)).await.unwrap_err();
+            assert_eq!(problem.body("/", "c")["errors"][0]["pointer"], "/first_name");
+        }
     }
 
     #[tokio::test]

@@ -19,7 +19,8 @@ pub enum CustomerEvent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
     pub first_name: Text<100>,
-    pub last_name: Text<100>,
+    /// Not everybody has one.
+    pub last_name: Option<Text<100>>,
     pub email: Email,
 }
 
@@ -112,7 +113,7 @@ mod tests {
     fn profile(first_name: &str) -> Profile {
         Profile {
             first_name: Text::parse(first_name).unwrap(),
-            last_name: Text::parse("王").unwrap(),
+            last_name: Text::parse("王").ok(),
             email: Email::parse("anna@example.com").unwrap(),
         }
     }

@@ -38,7 +38,8 @@ pub struct OrderView {
     pub updated_at: DateTime<Utc>,
 }
 
-/// Who ordered, as the customer is now. The profile's fields are null while the customer has given none.
+/// Who ordered, as the customer is now. The profile's fields are null while the customer has given none, the last name also for
+/// who has only one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CustomerView {
     pub id: CustomerId,
@@ -301,7 +302,7 @@ impl OrderView {
                 id: self.customer.id,
                 version,
                 first_name: Some(profile.first_name.as_str().to_owned()),
-                last_name: Some(profile.last_name.as_str().to_owned()),
+                last_name: profile.last_name.as_ref().map(|name| name.as_str().to_owned()),
                 email: Some(profile.email.as_str().to_owned()),
             };
         }

@@ -34,9 +34,19 @@ impl<const MAX: usize> Text<MAX> {
         }
     }
 
+    /// For what may be left out: `null`, the empty text and a blank one are nothing, as no field at all is.
+    pub fn parse_optional(input: Option<String>) -> Result<Option<Self>, Invalid> {
+        input.filter(|text| !is_blank(text)).map(|text| Self::parse(&text)).transpose()
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether nothing was typed.
+pub fn is_blank(text: &str) -> bool {
+    text.trim().is_empty()
 }
 
 #[cfg(test)]

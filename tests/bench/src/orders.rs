@@ -347,7 +347,7 @@ pub(crate) fn profile(number: usize) -> Commit {
     let ((family, _), (given, _)) = names(&mut dice);
     let event = CustomerEvent::CustomerProfileUpdated(Profile {
         first_name: text(given),
-        last_name: text(family),
+        last_name: Some(text(family)),
         email: Email::parse(&email(number)).unwrap(),
     });
     let id = customer_id(number);
@@ -414,10 +414,10 @@ fn order_of(dice: &mut Dice, customer: &CustomerId, lines: usize, now: DateTime<
         items,
         shipping_address: ShippingAddress {
             street: text(street),
-            city: text(city),
-            state: text(state),
+            city: Some(text(city)),
+            state: Some(text(state)),
             country: CountryCode::parse(country).unwrap(),
-            postal_code: text(postal_code),
+            postal_code: Some(text(postal_code)),
         },
         payment_method: PaymentMethod::default(),
         catalogue,
