@@ -18,7 +18,7 @@ use deserr::Deserr;
 use domain::{
     ids::OrderId,
     order::{
-        CancelReason, Course, Ending, OrderStatus,
+        CancelReason, Course, Ending, OrderStatus, StaffNote,
         cancel::{CancelRejection, cancel},
     },
     text::{Invalid, Text},
@@ -37,7 +37,10 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 
 async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response<Body>, Problem> {
     let caller = request.caller()?;
-    let CancelOrderBody { reason } = request.json()?;
+    let CancelOrderBody { reason, note } = request.json()?;
+    if note.is_some() && !caller.staff {
+        return Err(Problem::invalid_field("/note", "is for staff only"));
+    }
     let id = request.order_id()?;
     let mut stream = OrderStream::open(store, id).await.map_err(|error| Problem::not_loaded(&error))?;
     match stream.order().course.placed() {
@@ -47,7 +50,7 @@ async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response
     // An order is cancelled at most once, so the order alone makes the command's id.
     let fingerprint = fingerprint(&"cancel-order").map_err(|error| Problem::internal(&error))?;
     let metadata = request.metadata(&caller, id.work_id("cancel-order"), fingerprint);
-    let outcome = stream.commit(&metadata, |order| cancel(order, &reason)).await;
+    let outcome = stream.commit(&metadata, |order| cancel(order, &reason, note.as_ref())).await;
     respond(id, &stream, outcome)
 }
 
@@ -81,6 +84,9 @@ fn not_cancelled(rejection: &CancelRejection) -> Problem {
 struct CancelOrderBody {
     #[deserr(try_from(&String) = Text::parse -> Invalid)]
     reason: CancelReason,
+    /// For staff only; the customer reads the reason.
+    #[deserr(default, try_from(Option<String>) = Text::parse_optional -> Invalid)]
+    note: Option<StaffNote>,
 }
 
 #[cfg(test)]
@@ -206,6 +212,18 @@ mod tests {
         assert_eq!(send(&store, SAMPLE).await.unwrap_err().status, 503);
         assert_eq!(send(&store, SAMPLE).await.unwrap().status(), 202);
         assert_eq!(store.all().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_staff_write_for_each_other_stands_in_the_history_alone() {
+        let store = store().await;
+        let with_note = SAMPLE.replace(r#"{\"reason\""#, r#"{\"note\": \"third time\", \"reason\""#);
+        assert_ne!(with_note, SAMPLE);
+        let refused = send(&store, &with_note).await.unwrap_err();
+        assert_eq!((refused.status, &refused.body("/", "c")["errors"][0]["pointer"]), (400, &json!("/note")));
+        let staff = with_note.replace("\"token_use\"", "\"cognito:groups\": \"[staff]\", \"token_use\"");
+        assert_eq!(send(&store, &staff).await.unwrap().status(), 202);
+        assert_eq!(store.all().pop().unwrap().events[0].data["note"], "third time");
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use domain::{
     ids::{OrderId, RefundId},
     money::{Currency, Money},
     order::{
-        RequestedRefund,
+        RequestedRefund, StaffNote,
         request_refund::{RefundRejection, request_refund},
     },
     text::{Invalid, Text},
@@ -38,13 +38,18 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 
 async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response<Body>, Problem> {
     let caller = request.staff()?;
-    let RequestRefundBody { amount: AmountBody { amount, currency }, reason } = request.json()?;
+    let RequestRefundBody { amount: AmountBody { amount, currency }, reason, note } = request.json()?;
     let amount = Money::new(amount, currency)
         .map_err(|_| Problem::invalid_field("/amount/amount", format!("must be at most {}", Money::MAX_AMOUNT)))?;
     let id = request.order_id()?;
-    let fingerprint = fingerprint(&(amount, &reason)).map_err(|error| Problem::internal(&error))?;
+    // A request without a note has the fingerprint that it had when there were none.
+    let fingerprint = match &note {
+        Some(note) => fingerprint(&(amount, &reason, note)),
+        None => fingerprint(&(amount, &reason)),
+    };
+    let fingerprint = fingerprint.map_err(|error| Problem::internal(&error))?;
     let metadata = request.metadata(&caller, request.command_id(id, "request-refund", &caller)?, fingerprint);
-    let refund = RequestedRefund { refund_id: RefundId(metadata.command_id), amount, reason };
+    let refund = RequestedRefund { refund_id: RefundId(metadata.command_id), amount, reason, note };
     let mut stream = OrderStream::open(store, id).await.map_err(|error| Problem::not_loaded(&error))?;
     let outcome = stream.commit(&metadata, |order| request_refund(order, &refund)).await;
     respond(id, refund.refund_id, outcome)
@@ -80,8 +85,12 @@ fn not_requested(rejection: &RefundRejection) -> Problem {
 #[deserr(error = FieldErrors, deny_unknown_fields)]
 struct RequestRefundBody {
     amount: AmountBody,
+    /// The customer reads it.
     #[deserr(try_from(&String) = Text::parse -> Invalid)]
     reason: Text<500>,
+    /// For staff only.
+    #[deserr(default, try_from(Option<String>) = Text::parse_optional -> Invalid)]
+    note: Option<StaffNote>,
 }
 
 /// Whether the currency is the payment's, the decision says. That one may be withdrawn by now, and still the money goes back.

@@ -118,7 +118,7 @@ mod tests {
         let metadata = request.metadata(&request.staff().unwrap(), id.work_id("cancel-order"), String::new());
         let mut stream = OrderStream::open(&store, id).await.unwrap();
         let reason = Text::parse("changed my mind").unwrap();
-        stream.commit::<CancelRejection>(&metadata, |order| cancel(order, &reason)).await.unwrap();
+        stream.commit::<CancelRejection>(&metadata, |order| cancel(order, &reason, None)).await.unwrap();
         store
     }
 

@@ -10,6 +10,7 @@ use aws_sdk_eventbridge::{
     Client,
     types::{PutEventsRequestEntry, PutEventsResultEntry},
 };
+use domain::{customer::CustomerEvent, order::OrderEvent};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -62,6 +63,9 @@ pub struct DetailMetadata {
     pub actor: String,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub data_omitted: bool,
+    /// Which members of `data` are personal. A rule can leave out `data`, or a consumer these, before it keeps anything.
+    #[serde(default)]
+    pub personal: Vec<String>,
 }
 
 fn first_schema() -> u32 {
@@ -72,6 +76,9 @@ impl Detail {
     pub fn of(published: &PublishedEvent) -> Self {
         let PublishedEvent { stream, version, event, metadata } = published;
         let (aggregate_type, aggregate_id) = stream.as_str().split_once('#').unwrap_or(("", stream.as_str()));
+        let fields_of =
+            if stream.order_id().is_some() { OrderEvent::personal_fields } else { CustomerEvent::personal_fields };
+        let personal = fields_of(&event.event_type).iter().map(|field| (*field).to_owned()).collect();
         Self {
             metadata: DetailMetadata {
                 event_id: format!("{aggregate_id}/{version}"),
@@ -87,6 +94,7 @@ impl Detail {
                 traceparent: metadata.traceparent.clone(),
                 actor: metadata.actor.clone(),
                 data_omitted: false,
+                personal,
             },
             data: event.data.clone(),
         }

@@ -330,7 +330,7 @@ impl<O: Outside> Shop<O> {
     pub async fn cancel(&self, order_id: OrderId) -> Result<(), CommandError<CancelRejection>> {
         let reason = Text::parse("changed my mind").unwrap();
         let mut stream = OrderStream::open(&self.store, order_id).await?;
-        stream.commit(&metadata(order_id, "cancel-order"), |order| cancel(order, &reason)).await.map(|_| ())
+        stream.commit(&metadata(order_id, "cancel-order"), |order| cancel(order, &reason, None)).await.map(|_| ())
     }
 
     pub async fn deliver(&self, order_id: OrderId) -> Result<(), CommandError<DeliveryRejection>> {
@@ -347,7 +347,8 @@ impl<O: Outside> Shop<O> {
     ) -> Result<(), CommandError<RefundRejection>> {
         let metadata = metadata(order_id, name);
         let reason = Text::parse("one packet was damaged").unwrap();
-        let refund = RequestedRefund { refund_id: RefundId(metadata.command_id), amount: cny(amount), reason };
+        let refund =
+            RequestedRefund { refund_id: RefundId(metadata.command_id), amount: cny(amount), reason, note: None };
         let mut stream = OrderStream::open(&self.store, order_id).await?;
         stream.commit(&metadata, |order| request_refund(order, &refund)).await.map(|_| ())
     }

@@ -61,6 +61,14 @@ impl CustomerEvent {
         }
     }
 
+    /// As [`crate::order::OrderEvent::personal_fields`] has it: a profile is nothing else.
+    pub fn personal_fields(event_type: &str) -> &'static [&'static str] {
+        match event_type {
+            "CustomerProfileUpdated" => &["first_name", "last_name", "email"],
+            _ => &[],
+        }
+    }
+
     /// From each schema version to the next; the one type's fields have never changed.
     const UPCASTERS: [Upcaster; 0] = [];
 

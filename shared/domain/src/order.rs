@@ -68,7 +68,10 @@ pub enum OrderEvent {
         reason: RejectionReason,
     },
     OrderCancelRequested {
+        /// The customer reads it.
         reason: CancelReason,
+        #[serde(deserialize_with = "Option::deserialize")]
+        note: Option<StaffNote>,
     },
     ShipmentCancelled {},
     PaymentRefunded(Refund),
@@ -142,6 +145,9 @@ pub struct Shipment {
 /// Why an order is cancelled, in the words of whoever asked for it.
 pub type CancelReason = Text<500>;
 
+/// What staff write for each other. It stands in the history, which only they read, and in nothing that customers see.
+pub type StaffNote = Text<500>;
+
 /// Money that went back to the customer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refund {
@@ -155,7 +161,10 @@ pub struct Refund {
 pub struct RequestedRefund {
     pub refund_id: RefundId,
     pub amount: Money,
+    /// The customer reads it.
     pub reason: Text<500>,
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub note: Option<StaffNote>,
 }
 
 /// A requested refund that has gone back to the customer.
@@ -419,8 +428,22 @@ impl OrderEvent {
             "OrderRejected" | "OrderCancelled" => &[|data| with_field(data, "notification_id", Value::Null)],
             // Only an order as a whole could be stuck before.
             "FulfilmentResumed" => &[|data| with_field(data, "refund", false)],
+            // All that staff said was for customers before.
+            "OrderCancelRequested" | "RefundRequested" => &[|data| with_field(data, "note", Value::Null)],
             // The providers were not asked before.
             "StepSkipped" => &[|data| with_field(data, "found", Value::Null)],
+            _ => &[],
+        }
+    }
+
+    /// The fields of an event of this type that say something about a person: who or where somebody is, how they pay, or what
+    /// somebody has written. Consumers that need none of it can do without.
+    pub fn personal_fields(event_type: &str) -> &'static [&'static str] {
+        match event_type {
+            "OrderCreated" => &["customer_id", "shipping_address", "payment_method"],
+            "ShipmentCreated" => &["tracking_number"],
+            "OrderCancelRequested" | "RefundRequested" => &["reason", "note"],
+            "OrderCancelled" | "FulfilmentResumed" | "StepSkipped" => &["reason"],
             _ => &[],
         }
     }
@@ -543,7 +566,7 @@ impl fmt::Display for Ending {
 impl Order {
     /// To be raised whenever the same events make another state than before, or the state is written in another way.
     /// Snapshots of another number are then as good as none, so nothing has to be migrated.
-    pub const SNAPSHOT_SCHEMA: u32 = 2;
+    pub const SNAPSHOT_SCHEMA: u32 = 3;
 
     pub fn from_events<'e>(events: impl IntoIterator<Item = &'e OrderEvent>) -> Self {
         events.into_iter().fold(Self::default(), Self::evolve)
@@ -673,7 +696,7 @@ impl Course {
             | OrderEvent::ReservationFailed { reason }
             | OrderEvent::PaymentFailed { reason }
             | OrderEvent::ShipmentFailed { reason } => self.undo(Ending::Rejected(reason.clone())),
-            OrderEvent::OrderCancelRequested { reason } => self.undo(Ending::Cancelled(reason.clone())),
+            OrderEvent::OrderCancelRequested { reason, .. } => self.undo(Ending::Cancelled(reason.clone())),
             OrderEvent::ShipmentCancelled {} => self.with_held(|held| held.shipment = None),
             OrderEvent::PaymentRefunded(refund) => self.with_held(|held| {
                 held.payment = None;
@@ -868,6 +891,43 @@ mod tests {
             Order::SNAPSHOT_SCHEMA,
             &states.collect::<Vec<_>>(),
         );
+    }
+
+    /// A field that is new has to be thought about: it stands in one of the two lists.
+    #[test]
+    fn every_field_is_personal_or_is_not() {
+        let harmless = [
+            "amount",
+            "carrier",
+            "created_at",
+            "delivered_at",
+            "estimated_delivery",
+            "found",
+            "items",
+            "notification_id",
+            "processed_at",
+            "refund",
+            "refund_id",
+            "reservation_id",
+            "shipment_id",
+            "step",
+            "total_amount",
+            "transaction_id",
+            "undo",
+        ];
+        for event in one_event_of_each_type() {
+            let personal = OrderEvent::personal_fields(event.event_type());
+            let data = event.data().unwrap();
+            let fields = data.as_object().unwrap();
+            for field in fields.keys().map(String::as_str) {
+                // A reason is a code of ours or of a provider's, or else what somebody has written.
+                let coded = field == "reason"
+                    && matches!(event.event_type(), "OrderFlagged" | "RefundFailed" | "OrderRejected")
+                    || event.event_type().ends_with("Failed");
+                assert!(personal.contains(&field) != (coded || harmless.contains(&field)), "{event:?}: {field}");
+            }
+            assert!(personal.iter().all(|field| fields.contains_key(*field)), "{event:?}");
+        }
     }
 
     #[test]

@@ -239,7 +239,7 @@ impl OrderView {
                 self.rejection = Some(reason.into());
                 OrderStatus::Cancelling
             }
-            OrderEvent::OrderCancelRequested { reason } => {
+            OrderEvent::OrderCancelRequested { reason, .. } => {
                 self.cancellation = Some(CancellationView { reason: reason.clone() });
                 OrderStatus::Cancelling
             }
@@ -341,16 +341,30 @@ impl OrderView {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::order::RequestedRefund;
     use crate::spec::{
         at, attention, cancel_reason, cancel_requested, cancelled, confirmed, created, delivered, flagged, flagged_at,
-        money, order_id, paid, payment_failed, refund_completed, refund_requested, refunded, rejected, released,
-        reserved, resumed, shipment_cancelled, shipped,
+        money, order_id, paid, payment_failed, refund_completed, refund_id, refund_reason, refund_requested, refunded,
+        rejected, released, reserved, resumed, shipment_cancelled, shipped,
     };
 
     fn view_of(events: &[OrderEvent]) -> Option<OrderView> {
         (1..).zip(events).fold(None, |view, (version, event)| {
             OrderView::evolve(view, order_id(), event, version, at(i64::try_from(version).unwrap()))
         })
+    }
+
+    #[test]
+    fn a_note_of_staff_is_in_no_view() {
+        let note = || Some(Text::parse("suspected of fraud").unwrap());
+        let refund =
+            RequestedRefund { refund_id: refund_id(), amount: money(100), reason: refund_reason(), note: note() };
+        let cancelled = OrderEvent::OrderCancelRequested { reason: cancel_reason(), note: note() };
+        let history =
+            [created(), reserved(), paid(), shipped(), confirmed(), OrderEvent::RefundRequested(refund), cancelled];
+        let told = serde_json::to_string(&view_of(&history).unwrap()).unwrap();
+        assert!(told.contains(cancel_reason().as_str()) && told.contains(refund_reason().as_str()), "{told}");
+        assert!(!told.contains("fraud"), "{told}");
     }
 
     #[test]

@@ -180,7 +180,7 @@ pub(crate) fn cancel_reason() -> CancelReason {
 }
 
 pub(crate) fn cancel_requested() -> OrderEvent {
-    OrderEvent::OrderCancelRequested { reason: cancel_reason() }
+    OrderEvent::OrderCancelRequested { reason: cancel_reason(), note: None }
 }
 
 pub(crate) fn shipment_cancelled() -> OrderEvent {
@@ -229,7 +229,7 @@ pub(crate) fn refund_reason() -> Text<500> {
 
 pub(crate) fn refund_requested(amount: u64) -> OrderEvent {
     let (refund_id, reason) = (refund_id(), refund_reason());
-    OrderEvent::RefundRequested(RequestedRefund { refund_id, amount: money(amount), reason })
+    OrderEvent::RefundRequested(RequestedRefund { refund_id, amount: money(amount), reason, note: None })
 }
 
 pub(crate) fn refund_completed(amount: u64) -> OrderEvent {

@@ -456,7 +456,7 @@ fn what_happened(dice: &mut Dice, id: OrderId, created: OrderCreated, placed_at:
             let half = Money::new(total.amount() / 2, total.currency()).unwrap();
             let refund_id = RefundId(id.work_id("request-refund"));
             let requested =
-                RequestedRefund { refund_id, amount: half, reason: text("杯子碎了 / the cup was broken") };
+                RequestedRefund { refund_id, amount: half, reason: text("杯子碎了 / the cup was broken"), note: None };
             let completed = CompletedRefund { refund_id, refund: refund("issue-refund", half) };
             let [requested, completed] =
                 [OrderEvent::RefundRequested(requested), OrderEvent::RefundCompleted(completed)];
@@ -470,7 +470,7 @@ fn what_happened(dice: &mut Dice, id: OrderId, created: OrderCreated, placed_at:
         }
         89..95 => {
             let reason = text("不想要了 / changed my mind");
-            let requested = OrderEvent::OrderCancelRequested { reason: reason.clone() };
+            let requested = OrderEvent::OrderCancelRequested { reason: reason.clone(), note: None };
             let refunded = OrderEvent::PaymentRefunded(refund("refund-payment", total));
             let cancelled = OrderEvent::OrderCancelled { reason, notification_id: notification() };
             vec![created, reserved, paid, requested, refunded, OrderEvent::InventoryReleased {}, cancelled]

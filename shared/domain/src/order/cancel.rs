@@ -1,6 +1,6 @@
 //! When may an order be cancelled?
 
-use super::{CancelReason, Course, Ending, Order, OrderEvent};
+use super::{CancelReason, Course, Ending, Order, OrderEvent, StaffNote};
 
 /// Why an order is not cancelled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,11 +14,15 @@ pub enum CancelRejection {
 }
 
 /// `OrderCancelRequested`, or nothing when somebody has cancelled before. From then on no step goes forward.
-pub fn cancel(order: &Order, reason: &CancelReason) -> Result<Vec<OrderEvent>, CancelRejection> {
+pub fn cancel(
+    order: &Order,
+    reason: &CancelReason,
+    note: Option<&StaffNote>,
+) -> Result<Vec<OrderEvent>, CancelRejection> {
     match &order.course {
         Course::NotCreated => Err(CancelRejection::UnknownOrder),
         Course::Created(_) | Course::Reserved(..) | Course::Paid(..) | Course::Shipped(..) | Course::Confirmed(..) => {
-            Ok(vec![OrderEvent::OrderCancelRequested { reason: reason.clone() }])
+            Ok(vec![OrderEvent::OrderCancelRequested { reason: reason.clone(), note: note.cloned() }])
         }
         Course::Delivered(..) => Err(CancelRejection::Delivered),
         Course::Undoing(_, _, Ending::Cancelled(_)) | Course::Ended(_, Ending::Cancelled(_)) => Ok(vec![]),
@@ -37,7 +41,7 @@ mod tests {
     };
 
     fn by_customer(order: &Order) -> Result<Vec<OrderEvent>, CancelRejection> {
-        cancel(order, &cancel_reason())
+        cancel(order, &cancel_reason(), None)
     }
 
     #[test]

@@ -69,7 +69,7 @@ mod tests {
 
     fn another(amount: u64) -> RequestedRefund {
         let refund_id = RefundId(order_id().work_id("another refund"));
-        RequestedRefund { refund_id, amount: money(amount), reason: refund_reason() }
+        RequestedRefund { refund_id, amount: money(amount), reason: refund_reason(), note: None }
     }
 
     fn of(amount: u64) -> impl Fn(&Order) -> Result<Vec<OrderEvent>, RefundRejection> {
