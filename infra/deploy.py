@@ -305,11 +305,12 @@ def make_staff(stage: Stage, email: str, prompt: bool):
 
 
 @contextlib.contextmanager
-def temporary_user(stage: Stage, *groups: str):
-    """A user that is deleted again: the id (`sub`) and tokens."""
+def temporary_user(stage: Stage, *groups: str, email: str | None = None):
+    """A user that is deleted again: the id (`sub`) and tokens. The address, if any, counts as verified."""
     cognito, pool = stage.client("cognito-idp"), stage.outputs()["UserPoolId"]
     name, password = f"temporary-{uuid.uuid4()}", f"Aa1-{secrets.token_urlsafe(24)}"
-    made = cognito.admin_create_user(UserPoolId=pool, Username=name, MessageAction="SUPPRESS")
+    attributes = [{"Name": "email", "Value": email}, {"Name": "email_verified", "Value": "true"}] if email else []
+    made = cognito.admin_create_user(UserPoolId=pool, Username=name, MessageAction="SUPPRESS", UserAttributes=attributes)
     try:
         cognito.admin_set_user_password(UserPoolId=pool, Username=name, Password=password, Permanent=True)
         for group in groups:
@@ -336,10 +337,15 @@ def temporary_product(stage: Stage, staff: Service):
 def smoke(arguments):
     stage = Stage(arguments.stage)
     url = stage.url()
-    with temporary_user(stage, "staff") as (_, tokens_of_staff), temporary_user(stage) as (customer, tokens):
+    email = f"smoke-{uuid.uuid4()}@example.com"
+    with temporary_user(stage, "staff") as (_, tokens_of_staff), temporary_user(stage, email=email) as (customer, tokens):
         staff, buyer = Service(url, tokens_of_staff["AccessToken"]), Service(url, tokens["AccessToken"])
         staff.expect([200], "GET", "/health")
-        Service(url, tokens["IdToken"]).expect([401], "GET", f"/api/v1/orders/customer/{customer}")
+        Service(url, tokens["IdToken"]).expect([401, 403], "GET", f"/api/v1/orders/customer/{customer}")
+        for address, verified in [(f"another-{email}", False), (email, True)]:
+            profile = buyer.expect([200, 201], "PUT", "/api/v1/customers/me", {"first_name": "Smoke", "email": address})[1]
+            if profile["email_verified"] != verified:
+                fail(f"{profile['id']} is said to have an address that is {'not ' if verified else ''}verified")
         try_machines(stage)
         with temporary_product(stage, staff) as product:
             order = buyer.place(customer, [product])

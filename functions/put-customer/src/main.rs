@@ -6,6 +6,7 @@ use std::convert::Infallible;
 
 use adapters::{
     aws,
+    cognito::UserPool,
     dynamodb::DynamoEventStore,
     http::{self, ApiRequest, FieldErrors, Problem},
     lambda,
@@ -13,6 +14,7 @@ use adapters::{
 use application::{
     event_store::{EventStore, fingerprint},
     event_stream::CustomerStream,
+    ports::IdentityProvider,
 };
 use aws_sdk_dynamodb::Client;
 use deserr::Deserr;
@@ -26,17 +28,26 @@ use uuid::Uuid;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
-    let client = Client::new(&aws::config().await);
-    let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?)
+    let config = aws::config().await;
+    let store = DynamoEventStore::new(Client::new(&config), lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
-    http::run(|request| handle(&store, request)).await
+    let pool = Some(lambda::variable("USER_POOL_ID")?).filter(|id| !id.is_empty());
+    let users = pool.map(|id| UserPool::new(aws_sdk_cognitoidentityprovider::Client::new(&config), id));
+    http::run(|request| handle(&store, users.as_ref(), request)).await
 }
 
-async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response<Body>, Problem> {
+async fn handle(
+    store: &impl EventStore,
+    users: Option<&impl IdentityProvider>,
+    request: ApiRequest,
+) -> Result<Response<Body>, Problem> {
     let caller = request.caller()?;
     let id = request.customer_id()?;
     let ProfileBody { first_name, last_name, email } = request.json()?;
-    let profile = Profile { first_name, last_name, email };
+    // Of somebody else, a token says nothing.
+    let verified = if caller.id == id { verified_email(users, &request).await? } else { None };
+    let email_verified = verified.is_some_and(|verified| email.is_same_as(&verified));
+    let profile = Profile { first_name, last_name, email, email_verified };
     let fingerprint = fingerprint(&profile).map_err(|error| Problem::internal(&error))?;
     // The same profile again changes nothing, so a repeated request needs no key to be harmless.
     let metadata = request.metadata(&caller, Uuid::now_v7(), fingerprint);
@@ -45,6 +56,20 @@ async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response
     let outcome = stream.commit::<Infallible>(&metadata, |customer| Ok(update_profile(customer, &profile))).await;
     outcome.map_err(|error| Problem::not_done(error, |never| match *never {}))?;
     http::json(status, &http::ProfileBody { id: &id, profile: &profile, version: stream.version() })
+}
+
+/// The caller's e-mail address, as the token or else the user pool has verified it. Another issuer has no pool to be asked.
+async fn verified_email(
+    users: Option<&impl IdentityProvider>,
+    request: &ApiRequest,
+) -> Result<Option<String>, Problem> {
+    match (request.verified_email(), users) {
+        (Some(email), _) => Ok(Some(email.to_owned())),
+        (None, Some(users)) => {
+            users.verified_email(request.username()).await.map_err(|error| Problem::unavailable(&error))
+        }
+        (None, None) => Ok(None),
+    }
 }
 
 #[derive(Deserr)]
@@ -60,15 +85,23 @@ struct ProfileBody {
 
 #[cfg(test)]
 mod tests {
-    use application::memory::{Fault, MemoryEventStore};
+    use application::memory::{Fault, MemoryEventStore, MemoryIdentityProvider};
     use serde_json::{Value, json};
 
     use super::*;
 
     const SAMPLE: &str = include_str!("../../../events/put-customer.json");
 
+    async fn send_among(
+        users: &MemoryIdentityProvider,
+        store: &MemoryEventStore,
+        event: &str,
+    ) -> Result<Response<Body>, Problem> {
+        handle(store, Some(users), ApiRequest::from_event(event, chrono::Utc::now()).unwrap()).await
+    }
+
     async fn send(store: &MemoryEventStore, event: &str) -> Result<Response<Body>, Problem> {
-        handle(store, ApiRequest::from_event(event, chrono::Utc::now()).unwrap()).await
+        send_among(&MemoryIdentityProvider::default(), store, event).await
     }
 
     #[tokio::test]
@@ -78,7 +111,7 @@ mod tests {
         let again = send(&store, SAMPLE).await.unwrap();
         let body: Value = serde_json::from_slice(again.body()).unwrap();
         let expected = json!({
-            "id": "customer-1", "first_name": "Anna", "last_name": "Wang", "email": "anna@example.com", "version": 1
+            "id": "customer-1", "first_name": "Anna", "last_name": "Wang", "email": "anna@example.com", "email_verified": false, "version": 1
         });
         assert_eq!((again.status().as_u16(), body), (200, expected));
         assert_eq!(store.all().len(), 1);
@@ -141,8 +174,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_address_is_verified_when_whoever_signs_people_in_says_so() {
+        let users = MemoryIdentityProvider::default();
+        let send = async |event: &str| -> Result<Value, u16> {
+            let store = MemoryEventStore::default();
+            let answer = send_among(&users, &store, event).await.map_err(|problem| problem.status)?;
+            let body: Value = serde_json::from_slice(answer.body()).unwrap();
+            assert_eq!(store.all()[0].events[0].data["email_verified"], body["email_verified"]);
+            Ok(body["email_verified"].clone())
+        };
+        assert_eq!(send(SAMPLE).await, Ok(json!(false)));
+        users.verify("customer-1", "Anna@Example.com");
+        assert_eq!(send(SAMPLE).await, Ok(json!(true)));
+        assert_eq!(send(&SAMPLE.replace("anna@", "somebody@")).await, Ok(json!(false)));
+        // Staff write for somebody whose token nobody has seen.
+        let staff = SAMPLE.replace("\"sub\": \"customer-1\"", "\"sub\": \"staff-1\"").replace("\"[]\"", "\"[staff]\"");
+        assert_eq!(send(&staff).await, Ok(json!(false)));
+        users.faults.push(Fault::BeforeEffect);
+        assert_eq!(send(SAMPLE).await, Err(503));
+        // Another issuer says it in the token.
+        let says = |verified: &str| {
+            SAMPLE
+                .replace(
+                    "\"sub\":",
+                    &format!("\"email\": \"x@example.com\", \"email_verified\": \"{verified}\", \"sub\":"),
+                )
+                .replace("anna@", "x@")
+        };
+        assert_eq!((send(&says("true")).await, send(&says("false")).await), (Ok(json!(true)), Ok(json!(false))));
+    }
+
+    #[tokio::test]
     async fn hostile_events_are_answered() {
+        let users = MemoryIdentityProvider::default();
         let store = MemoryEventStore::default();
-        http::hostile::is_answered(SAMPLE, |request| handle(&store, request), || store.count()).await;
+        http::hostile::is_answered(SAMPLE, |request| handle(&store, Some(&users), request), || store.count()).await;
     }
 }

@@ -170,8 +170,7 @@ mod tests {
             (&row["status"], &row["item_count"], &row["total_amount"]["amount"]),
             (&json!("created"), &json!(1), &json!(3998))
         );
-        let customer =
-            json!({"id": "customer-1", "version": 0, "first_name": null, "last_name": "Wang & 王", "email": null});
+        let customer = json!({"id": "customer-1", "version": 0, "first_name": null, "last_name": "Wang & 王", "email": null, "email_verified": false});
         assert_eq!(row["customer"], customer);
         assert_eq!((&body["page"], &body["page_size"]), (&json!(1), &json!(20)));
     }

@@ -134,6 +134,17 @@ impl ApiRequest {
         }
     }
 
+    /// What whoever issued the token calls the caller, who is to be asked for by that name.
+    pub fn username(&self) -> &str {
+        self.event.claim("username").or_else(|| self.event.claim("sub")).unwrap_or_default()
+    }
+
+    /// The caller's e-mail address, where the token says that it is verified. Cognito's access tokens say nothing of it.
+    pub fn verified_email(&self) -> Option<&str> {
+        let is_verified = self.event.claim("email_verified") == Some("true");
+        self.event.claim("email").filter(|_| is_verified)
+    }
+
     /// The caller, if it is somebody of staff.
     pub fn staff(&self) -> Result<Caller, Problem> {
         let caller = self.caller()?;

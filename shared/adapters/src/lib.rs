@@ -1,6 +1,7 @@
 //! The only shared crate that names AWS: each port's adapter, and the edges where Lambda calls in.
 
 pub mod aws;
+pub mod cognito;
 pub mod dynamodb;
 pub mod event_bridge;
 pub mod http;

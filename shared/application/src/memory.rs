@@ -32,10 +32,10 @@ use crate::{
     },
     ports::{
         AdjustError, Adjusted, CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest, Counters,
-        CustomerOrders, DeliveryError, Entry, EventBus, ExecutionState, Fulfilment, FulfilmentInput, Index, Inventory,
-        LedgerEntry, Notification, Notifications, OpenOrders, OrderViews, Payments, Position, Posting, PublishError,
-        PublishedEvent, RefundError, RefundRequest, ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping,
-        Snapshot, Snapshots, Standing, StockAdjustment, StockLine, TakeBackError,
+        CustomerOrders, DeliveryError, Entry, EventBus, ExecutionState, Fulfilment, FulfilmentInput, IdentityProvider,
+        Index, Inventory, LedgerEntry, Notification, Notifications, OpenOrders, OrderViews, Payments, Position,
+        Posting, PublishError, PublishedEvent, RefundError, RefundRequest, ReserveError, SaveError, ShipmentError,
+        ShipmentRequest, Shipping, Snapshot, Snapshots, Standing, StockAdjustment, StockLine, TakeBackError,
     },
     sandbox::{self, Sandbox},
 };
@@ -211,6 +211,25 @@ impl EventLog for MemoryEventStore {
         commits.truncate(limit);
         let next = commits.last().filter(|_| more).map(place);
         Ok(LogPage { commits, next, read_units: 1.0 })
+    }
+}
+
+/// Users and their verified addresses.
+#[derive(Default)]
+pub struct MemoryIdentityProvider {
+    verified: Mutex<BTreeMap<String, String>>,
+    pub faults: Faults,
+}
+
+impl MemoryIdentityProvider {
+    pub fn verify(&self, username: &str, email: &str) {
+        self.verified.lock().unwrap().insert(username.to_owned(), email.to_owned());
+    }
+}
+
+impl IdentityProvider for MemoryIdentityProvider {
+    async fn verified_email(&self, username: &str) -> Result<Option<String>, Unavailable> {
+        self.faults.around("the user pool", || self.verified.lock().unwrap().get(username).cloned()).await
     }
 }
 

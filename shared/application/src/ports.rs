@@ -658,6 +658,12 @@ impl FulfilmentInput {
     }
 }
 
+/// Whoever signs people in, and may know which e-mail address is theirs.
+pub trait IdentityProvider: Send + Sync {
+    /// The e-mail address of this user, if they have shown that they read what is sent there; `None` also for an unknown user.
+    fn verified_email(&self, username: &str) -> impl Future<Output = Result<Option<String>, Unavailable>> + Send;
+}
+
 /// What is known of an execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExecutionState {

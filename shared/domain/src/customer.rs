@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    stored_event::{self, UnreadableEvent, Upcaster},
+    stored_event::{self, UnreadableEvent, Upcaster, with_field},
     text::{Invalid, Text},
 };
 
@@ -15,13 +15,15 @@ pub enum CustomerEvent {
     CustomerProfileUpdated(Profile),
 }
 
-/// Who a customer is, as the customer says.
+/// Who a customer is, as the customer says, and whether whoever signs them in knows the e-mail address for theirs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
     pub first_name: Text<100>,
     /// Not everybody has one.
     pub last_name: Option<Text<100>>,
     pub email: Email,
+    /// Said by the identity provider when the profile was put, and by nobody else.
+    pub email_verified: bool,
 }
 
 /// An address for e-mail: one `@` with something on either side, and no white space. Whether anybody reads what is sent
@@ -50,6 +52,11 @@ impl Email {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether mail to the one goes where mail to the other goes, as every provider of mail has it: in any case of its letters.
+    pub fn is_same_as(&self, other: &str) -> bool {
+        self.0.eq_ignore_ascii_case(other.trim())
+    }
 }
 
 impl CustomerEvent {
@@ -64,13 +71,13 @@ impl CustomerEvent {
     /// As [`crate::order::OrderEvent::personal_fields`] has it: a profile is nothing else.
     pub fn personal_fields(event_type: &str) -> &'static [&'static str] {
         match event_type {
-            "CustomerProfileUpdated" => &["first_name", "last_name", "email"],
+            "CustomerProfileUpdated" => &["first_name", "last_name", "email", "email_verified"],
             _ => &[],
         }
     }
 
-    /// From each schema version to the next; the one type's fields have never changed.
-    const UPCASTERS: [Upcaster; 0] = [];
+    /// From each schema version to the next. Nobody was asked before whether an e-mail address is the customer's.
+    const UPCASTERS: [Upcaster; 1] = [|data| with_field(data, "email_verified", false)];
 
     /// The schema version that events of this type are written with.
     pub fn schema(&self) -> u32 {
@@ -95,7 +102,7 @@ pub struct Customer {
 
 impl Customer {
     /// Of snapshots, as [`crate::order::Order::SNAPSHOT_SCHEMA`] is.
-    pub const SNAPSHOT_SCHEMA: u32 = 1;
+    pub const SNAPSHOT_SCHEMA: u32 = 2;
 
     #[must_use]
     pub fn evolve(self, event: &CustomerEvent) -> Self {
@@ -123,6 +130,7 @@ mod tests {
             first_name: Text::parse(first_name).unwrap(),
             last_name: Text::parse("王").ok(),
             email: Email::parse("anna@example.com").unwrap(),
+            email_verified: false,
         }
     }
 

@@ -49,6 +49,9 @@ pub struct CustomerView {
     pub first_name: Option<String>,
     pub last_name: Option<String>,
     pub email: Option<String>,
+    /// Whether the identity provider has said that the address is the customer's.
+    #[serde(default)]
+    pub email_verified: bool,
 }
 
 /// A charge, or the attempt at one.
@@ -151,6 +154,7 @@ impl OrderView {
                     first_name: None,
                     last_name: None,
                     email: None,
+                    email_verified: false,
                 },
                 items: created.items.clone(),
                 shipping_address: created.shipping_address.clone(),
@@ -304,6 +308,7 @@ impl OrderView {
                 first_name: Some(profile.first_name.as_str().to_owned()),
                 last_name: profile.last_name.as_ref().map(|name| name.as_str().to_owned()),
                 email: Some(profile.email.as_str().to_owned()),
+                email_verified: profile.email_verified,
             };
         }
         self
@@ -504,7 +509,7 @@ mod tests {
         let answer = serde_json::to_value(view_of(&[created(), reserved(), paid(), shipped()])).unwrap();
         let expected = serde_json::json!({
             "id": order_id().to_string(), "status": "shipped", "version": 4,
-            "customer": {"id": "customer-1", "version": 0, "first_name": null, "last_name": null, "email": null},
+            "customer": {"id": "customer-1", "version": 0, "first_name": null, "last_name": null, "email": null, "email_verified": false},
             "items": [{"product_id": "tea", "name": "tea", "quantity": 2, "unit_price": {"amount": 1999, "currency": "CNY"}}],
             "shipping_address": {"street": "1 Nanjing Road", "city": "Shanghai", "state": "Shanghai", "country": "CN", "postal_code": "200001"},
             "payment": {"transaction_id": "tx-1", "status": "completed", "amount": {"amount": 3998, "currency": "CNY"}, "processed_at": "2026-01-01T00:00:00Z"},

@@ -349,6 +349,7 @@ pub(crate) fn profile(number: usize) -> Commit {
         first_name: text(given),
         last_name: Some(text(family)),
         email: Email::parse(&email(number)).unwrap(),
+        email_verified: false,
     });
     let id = customer_id(number);
     Commit {
