@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{
     stored_event::{self, UnreadableEvent, Upcaster},
-    text::{Invalid, Text, is_mark, is_visible},
+    text::{Invalid, Text, is_mark, is_visible, too_long, written_out},
 };
 
 /// What has happened to a customer. A storage format, as [`crate::order::OrderEvent`] is.
@@ -43,6 +43,8 @@ impl Email {
             Err(Invalid::new("must be an e-mail address such as anna@example.com"))
         } else if text.len() > Self::MAX {
             Err(Invalid::new(format!("must be at most {} bytes long", Self::MAX)))
+        } else if written_out(text) > Self::MAX {
+            Err(too_long(Self::MAX))
         } else {
             Ok(Self(text.to_owned()))
         }
@@ -199,6 +201,12 @@ mod tests {
             }
         }
         assert!(Email::parse("\u{301}@b").is_err(), "a mark on nothing");
+    }
+
+    #[test]
+    fn an_address_for_email_is_bounded_also_in_what_its_characters_stand_for() {
+        assert!(Email::parse(&format!("{}@b", "\u{fdfa}".repeat(14))).is_ok());
+        assert!(Email::parse(&format!("{}@b", "\u{fdfa}".repeat(15))).is_err());
     }
 
     /// Of every character that there is.

@@ -152,6 +152,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        customer::{Customer, Email, Profile},
         spec::{at, created, order_id},
         text::is_visible,
     };
@@ -221,6 +222,12 @@ mod tests {
                 "{one} {other}"
             );
         }
+    }
+
+    #[test]
+    fn a_query_is_bounded_also_in_what_its_characters_stand_for() {
+        assert!(SearchQuery::parse(&"\u{fdfa}".repeat(5)).is_ok());
+        assert!(SearchQuery::parse(&"\u{fdfa}".repeat(6)).is_err());
     }
 
     /// Every character that there is.
@@ -332,6 +339,56 @@ mod tests {
         assert!(lost.is_empty(), "{lost:?}");
     }
 
+    /// What the index keeps of a profile: terms, and the bytes of the texts under them. An ordinary one has 25 and 500. The
+    /// worst of 12,000 that were made for it has 912 and 456,195: names of rare Chinese characters in their order, an e-mail
+    /// address of signs that stand for words.
+    const TERMS_MAX: usize = 1_000;
+    const BYTES_MAX: usize = 500_000;
+
+    /// The longest beginning of the text that is accepted.
+    fn longest<T>(text: &str, parse: impl Fn(&str) -> Result<T, Invalid>) -> Option<T> {
+        let beginning = |length| text.chars().take(length).collect::<String>();
+        (1..=text.chars().count().min(254)).rev().find_map(|length| parse(&beginning(length)).ok())
+    }
+
+    fn index_of(first_name: &str, last_name: &str, email: &str) -> Option<(usize, usize)> {
+        let profile = Profile {
+            first_name: longest(first_name, Text::parse)?,
+            last_name: longest(last_name, Text::parse),
+            email: longest(email, Email::parse)?,
+        };
+        let customer = Customer { profile: Some(profile) };
+        let view = OrderView::evolve(None, order_id(), &created(), 1, at(0)).unwrap().with_customer(&customer, 1);
+        let texts: Vec<String> = terms_of(&view).into_values().filter(|texts| !texts.is_empty()).collect();
+        Some((texts.len(), texts.iter().map(String::len).sum()))
+    }
+
+    /// Texts of characters that become many, that are long in bytes, or of which each is a term; near ones, because a mixture of
+    /// all is the worst of nothing.
+    fn worst_text() -> impl Strategy<Value = String> {
+        let kinds = [
+            ('\u{20000}', 600),
+            ('一', 600),
+            ('\u{f900}', 300),
+            ('\u{3300}', 256),
+            ('\u{fdf0}', 13),
+            ('\u{1f80}', 128),
+            ('ﬀ', 7),
+        ];
+        let near = prop_oneof![proptest::sample::select(kinds.to_vec()), (any::<char>(), 10..300_u32)].prop_map(
+            |(first, many)| {
+                let codes = u32::from(first)..u32::from(first).saturating_add(many);
+                codes.filter_map(char::from_u32).collect::<Vec<_>>()
+            },
+        );
+        // In their order each greatest piece is another one.
+        (near, any::<bool>()).prop_flat_map(|(near, ordered)| {
+            let ascending = String::from_iter(&near);
+            let mixed = vec(proptest::sample::select(near), 254).prop_map(String::from_iter);
+            mixed.prop_map(move |mixed| if ordered { ascending.clone() } else { mixed })
+        })
+    }
+
     proptest! {
         #[test]
         fn what_a_query_matches_is_listed_under_each_of_its_terms(
@@ -354,6 +411,15 @@ mod tests {
             } else {
                 // A part of a text that is not a part of it once both are normalised: the cut went through a character.
                 prop_assert!(!normalise(whole).contains(&normalise(part.trim())));
+            }
+        }
+
+        #[test]
+        fn the_index_entries_of_a_profile_are_bounded(
+            first_name in worst_text(), last_name in worst_text(), domain in worst_text(),
+        ) {
+            if let Some((terms, bytes)) = index_of(&first_name, &last_name, &format!("a@{domain}")) {
+                prop_assert!(terms <= TERMS_MAX && bytes <= BYTES_MAX, "{terms} {bytes}");
             }
         }
 

@@ -5,6 +5,7 @@ use icu_properties::{
     props::{DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup, JoinControl, VariationSelector},
 };
 use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
 
 /// Why a value is not what its type asks for, in words for whoever sent it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,8 +33,8 @@ impl<const MAX: usize> Text<MAX> {
             Err(Invalid::new("must not be empty"))
         } else if !text.chars().any(is_visible) {
             Err(Invalid::new("must have a character that can be seen"))
-        } else if text.chars().count() > MAX {
-            Err(Invalid::new(format!("must be at most {MAX} characters long")))
+        } else if text.chars().count() > MAX || written_out(text) > MAX {
+            Err(too_long(MAX))
         } else if text.chars().any(char::is_control) {
             Err(Invalid::new("must not contain control characters"))
         } else {
@@ -54,6 +55,16 @@ impl<const MAX: usize> Text<MAX> {
 /// Whether nothing was typed.
 pub fn is_blank(text: &str) -> bool {
     kept(text).trim().is_empty()
+}
+
+/// How many characters the text has with all those written out that stand for others: `㎏` for two, some for eighteen. An index
+/// has to hold these.
+pub(crate) fn written_out(text: &str) -> usize {
+    text.nfkc().count()
+}
+
+pub(crate) fn too_long(max: usize) -> Invalid {
+    Invalid::new(format!("must be at most {max} characters long, also where a character stands for several"))
 }
 
 /// Without what is not seen and does nothing for what is: soft hyphens, zero-width spaces, marks of direction and order, tags.
@@ -162,6 +173,13 @@ mod tests {
         for seen in ["王", "7", ".", "💐", "a\u{301}", "i\u{fffd}"] {
             assert_eq!(parsed(seen).as_deref(), Some(seen));
         }
+    }
+
+    #[test]
+    fn a_text_is_bounded_also_in_what_its_characters_stand_for() {
+        assert_eq!(parsed(&"\u{fdfa}".repeat(100)), None);
+        assert!(parsed(&"\u{fdfa}".repeat(5)).is_some());
+        assert_eq!(parsed(&"\u{fdfa}".repeat(6)), None);
     }
 
     /// Of every character that there is.
