@@ -165,6 +165,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nobody_is_named_by_what_cannot_be_seen() {
+        let store = MemoryEventStore::default();
+        for unseen in [
+            "\u{200b}",
+            "\u{ad}\u{feff}",
+            "\u{202e}",
+            "\u{3164}",
+            "\u{2800}",
+            "\u{fffd}",
+            "\u{301}",
+            "\u{200d}\u{fe0f}",
+        ] {
+            let first_name = sample(|body| body["first_name"] = json!(unseen));
+            assert_eq!(send(&store, &first_name).await.unwrap_err().status, 400, "{unseen:?}");
+            let email = sample(|body| body["email"] = json!(format!("anna{unseen}@example.com")));
+            let answer = send(&store, &email).await;
+            // A mark is no character of its own, but it is seen on the one before.
+            assert_eq!(
+                answer.map_or_else(|problem| problem.status, |_| 200),
+                if unseen == "\u{301}" { 200 } else { 400 },
+                "{unseen:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
     async fn an_update_whose_answer_was_lost_may_be_sent_again() {
         let store = MemoryEventStore::default();
         store.faults.push(Fault::AfterEffect);

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{
     stored_event::{self, UnreadableEvent, Upcaster, with_field},
-    text::{Invalid, Text},
+    text::{Invalid, Text, is_mark, is_visible, too_long, written_out},
 };
 
 /// What has happened to a customer. A storage format, as [`crate::order::OrderEvent`] is.
@@ -26,8 +26,8 @@ pub struct Profile {
     pub email_verified: bool,
 }
 
-/// An address for e-mail: one `@` with something on either side, and no white space. Whether anybody reads what is sent
-/// there, only sending tells.
+/// An address for e-mail: one `@` with something on either side, and nothing that is not seen, white space among it: two
+/// addresses that look the same would not be. Whether anybody reads what is sent there, only sending tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Email(String);
@@ -38,12 +38,15 @@ impl Email {
 
     pub fn parse(input: &str) -> Result<Self, Invalid> {
         let text = input.trim();
-        let sides = text.split_once('@').filter(|(local, domain)| !local.is_empty() && !domain.is_empty());
+        let shows = |side: &str| side.chars().any(is_visible) && side.chars().all(|c| is_visible(c) || is_mark(c));
+        let sides = text.split_once('@').filter(|(local, domain)| shows(local) && shows(domain));
         let one_at = sides.is_some_and(|(_, domain)| !domain.contains('@'));
-        if !one_at || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        if !one_at {
             Err(Invalid::new("must be an e-mail address such as anna@example.com"))
         } else if text.len() > Self::MAX {
             Err(Invalid::new(format!("must be at most {} bytes long", Self::MAX)))
+        } else if written_out(text) > Self::MAX {
+            Err(too_long(Self::MAX))
         } else {
             Ok(Self(text.to_owned()))
         }
@@ -182,6 +185,53 @@ mod tests {
         }
         for bad in ["", "anna", "@b", "a@", "a@b@c", "a b@c", "a@b\u{0}", &format!("{}@b", "a".repeat(260))] {
             assert!(Email::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_for_email_has_nothing_that_is_not_seen() {
+        for good in ["ane\u{301}@example.com", "अन्ना@उदाहरण.भारत", "💐@example.com"] {
+            assert!(Email::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            '\u{ad}',
+            '\u{34f}',
+            '\u{600}',
+            '\u{200b}',
+            '\u{200d}',
+            '\u{202e}',
+            '\u{2800}',
+            '\u{3164}',
+            '\u{e000}',
+            '\u{fe0f}',
+            '\u{feff}',
+            '\u{fff9}',
+            '\u{fffc}',
+            '\u{fffd}',
+            '\u{e0041}',
+        ] {
+            for text in
+                [format!("{bad}a@b"), format!("a{bad}a@b"), format!("a@b{bad}"), format!("{bad}@b"), format!("a@{bad}")]
+            {
+                assert!(Email::parse(&text).is_err(), "{text:?}");
+            }
+        }
+        assert!(Email::parse("\u{301}@b").is_err(), "a mark on nothing");
+    }
+
+    #[test]
+    fn an_address_for_email_is_bounded_also_in_what_its_characters_stand_for() {
+        assert!(Email::parse(&format!("{}@b", "\u{fdfa}".repeat(14))).is_ok());
+        assert!(Email::parse(&format!("{}@b", "\u{fdfa}".repeat(15))).is_err());
+    }
+
+    /// Of every character that there is.
+    #[test]
+    fn an_address_for_email_may_have_what_is_seen_and_nothing_else() {
+        for c in ('\0'..=char::MAX).filter(|&c| c != '@') {
+            let inside = Email::parse(&format!("a{c}a@b{c}b")).is_ok();
+            assert_eq!(inside, is_visible(c) || is_mark(c), "{c:?}");
+            assert_eq!(Email::parse(&format!("{c}@b")).is_ok(), is_visible(c), "{c:?} alone");
         }
     }
 }
