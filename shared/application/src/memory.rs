@@ -172,6 +172,10 @@ impl EventStore for MemoryEventStore {
         self.faults.around("the event store", || self.try_append(commit)).await?
     }
 
+    async fn pause(&self, _: u32) {
+        yield_now().await;
+    }
+
     async fn snapshot(&self, stream: &StreamId) -> Option<Snapshot> {
         self.snapshots.load(stream).await
     }
