@@ -305,7 +305,7 @@ struct Backoff {
 struct Contended;
 
 impl Backoff {
-    const PAUSES: u32 = 12;
+    const PAUSES: u32 = 16;
     const FIRST: Duration = Duration::from_millis(20);
     const LONGEST: Duration = Duration::from_millis(500);
 
