@@ -1,7 +1,7 @@
 //! `GET /api/v1/orders/{order_id}/events`: staff see what has happened to an order, who did it, why and when, and the order
 //! as it was then.
 //!
-//! `?at=` tells it up to a version or a time. 200, 400 for an `at` that is neither, 403 for customers, 404 also when there
+//! `?at=` tells it up to a version or a time, the whole of the second or the part of it that is given. 200, 400 for an `at` that is neither, 403 for customers, 404 also when there
 //! was no such order yet.
 //!
 //! The events that it has read it keeps for the next time: they do not change.
@@ -21,8 +21,7 @@ use application::{
     ports::Cache,
 };
 use aws_sdk_dynamodb::Client;
-use chrono::{DateTime, Utc};
-use domain::{ids::OrderId, text::Invalid};
+use domain::{ids::OrderId, moment::Moment, text::Invalid};
 use lambda_http::{Body, Response};
 use serde_json::json;
 
@@ -62,9 +61,8 @@ fn until(request: &ApiRequest) -> Result<Until, Problem> {
     let mut query = request.query(&["at"]);
     let until = query.optional("at", |at| match at.parse::<u64>() {
         Ok(version @ 1..) => Ok(Until::Version(version)),
-        _ => at
-            .parse::<DateTime<Utc>>()
-            .map(Until::Time)
+        _ => Moment::parse(at)
+            .map(|moment| Until::Before(moment.after()))
             .map_err(|_| Invalid::new("must be a version from 1, or a time such as 2026-01-01T00:00:00Z")),
     });
     Ok(query.finish(until)?.unwrap_or(Until::Now))
@@ -88,6 +86,7 @@ mod tests {
         memory::{MemoryCounters, MemoryEventStore},
         ports::{Counter, Counters},
     };
+    use chrono::{DateTime, Utc};
     use serde_json::Value;
 
     use super::*;
@@ -158,6 +157,34 @@ mod tests {
         }
         assert_eq!(ask(&store, "99").await.unwrap()["version"], 2);
         assert_eq!(ask(&store, &earlier.to_rfc3339()).await.unwrap_err().status, 404);
+    }
+
+    #[tokio::test]
+    async fn the_orders_own_time_is_a_time_of_the_order_however_much_of_it_a_client_keeps() {
+        let store = MemoryEventStore::default();
+        let mut created = created_at("2026-01-01T00:00:05.123456789Z").await;
+        store.append(&created).await.unwrap();
+        for at in ["05Z", "05.1Z", "05.12Z", "05.123Z", "05.123456Z", "05.123456789Z", "05.123456789+00:00"] {
+            let told = ask(&store, &format!("2026-01-01T00:00:{at}")).await.unwrap();
+            assert_eq!(told["version"], 1, "{at}");
+        }
+        for at in ["04Z", "04.999999999Z", "05.0Z", "05.122Z", "05.123000Z", "05.123456788Z"] {
+            let none = ask(&store, &format!("2026-01-01T00:00:{at}")).await;
+            assert_eq!(none.unwrap_err().status, 404, "{at}");
+        }
+        // What comes in the next millisecond is not told.
+        created.version = 2;
+        created.metadata.command_id = "00000000-0000-0000-0000-000000000002".parse().unwrap();
+        created.metadata.occurred_at = "2026-01-01T00:00:05.124Z".parse().unwrap();
+        store.append(&created).await.unwrap();
+        assert_eq!(ask(&store, "2026-01-01T00:00:05.123Z").await.unwrap()["version"], 1);
+    }
+
+    /// The creation of the order, at this time.
+    async fn created_at(at: &str) -> application::event_store::Commit {
+        let mut created = store().await.all().remove(0);
+        created.metadata.occurred_at = at.parse().unwrap();
+        created
     }
 
     #[tokio::test(start_paused = true)]

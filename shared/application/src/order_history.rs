@@ -21,8 +21,8 @@ use crate::{
 pub enum Until {
     /// This event included.
     Version(u64),
-    /// Whatever had happened by then.
-    Time(DateTime<Utc>),
+    /// Whatever had happened before this time.
+    Before(DateTime<Utc>),
     Now,
 }
 
@@ -72,7 +72,7 @@ impl Until {
     fn is_told_by(self, commits: &[Commit]) -> bool {
         match self {
             Self::Version(last) => commits.last().is_some_and(|commit| commit.last_version() >= last),
-            Self::Time(last) => commits.iter().any(|commit| commit.metadata.occurred_at > last),
+            Self::Before(time) => commits.iter().any(|commit| commit.metadata.occurred_at >= time),
             Self::Now => false,
         }
     }
@@ -107,7 +107,7 @@ fn told(commits: &[Commit], id: OrderId, until: Until) -> Result<Option<OrderHis
         commits.iter().flat_map(|commit| commit.numbered().map(move |(version, event)| (commit, version, event)));
     let told = told.take_while(|(commit, version, _)| match until {
         Until::Version(last) => *version <= last,
-        Until::Time(last) => commit.metadata.occurred_at <= last,
+        Until::Before(time) => commit.metadata.occurred_at < time,
         Until::Now => true,
     });
     for (commit, version, event) in told {
