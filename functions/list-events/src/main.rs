@@ -257,6 +257,40 @@ mod tests {
         assert!(next.starts_with(&format!("/api/v1/events?{}&after=", window.replace(':', "%3A"))), "{next}");
     }
 
+    /// What Lambda can answer: 6 MB, with the body as a JSON string in it.
+    const ANSWER_BYTES_MAX: usize = 6_000_000;
+
+    #[tokio::test]
+    async fn a_page_of_the_largest_events_is_an_answer_that_lambda_can_give() {
+        let (index, store) = (MemoryIndex::default(), MemoryEventStore::default());
+        let mut commit = stored().await.1.all().remove(0);
+        // A quote is two bytes in the event, and four in the body that stands in Lambda's answer.
+        commit.events[0].data["shipping_address"]["street"] = json!("\"".repeat(200_000));
+        for number in 0..100 {
+            commit.stream = StreamId::order(order(number));
+            store.append(&commit).await.unwrap();
+            index.add(&entries_of(&commit)).await.unwrap();
+        }
+        let mut query = SAMPLE_QUERY.replace("page_size=2", "page_size=100");
+        let mut told = std::collections::BTreeSet::new();
+        let mut pages = 0;
+        loop {
+            let event = SAMPLE.replace(SAMPLE_QUERY, &query);
+            let answer = handle(&index, &store, ApiRequest::from_event(&event, Utc::now()).unwrap()).await.unwrap();
+            let body = std::str::from_utf8(answer.body()).unwrap();
+            let bytes = serde_json::to_string(body).unwrap().len();
+            assert!(bytes < ANSWER_BYTES_MAX, "{bytes}");
+            let body: Value = serde_json::from_str(body).unwrap();
+            let events = body["events"].as_array().unwrap();
+            assert!(!events.is_empty() && pages < 100, "no end after {pages} pages");
+            told.extend(events.iter().map(|event| event["order_id"].as_str().unwrap().to_owned()));
+            pages += 1;
+            let Some(next) = body["next"].as_str() else { break };
+            query = next.split_once('?').unwrap().1.to_owned();
+        }
+        assert_eq!(told.len(), 100);
+    }
+
     #[tokio::test]
     async fn what_is_no_question_is_refused() {
         assert_eq!(pointers("").await, ["?type", "?from", "?to"]);

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::{
     event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId},
     event_stream::{Aggregate, LoadError},
+    page::{PAGE_BYTES_MAX, Room},
     past_commits::PastCommits,
 };
 
@@ -64,6 +65,28 @@ impl EventOfAny {
             Self::Order(event) => event.event_type(),
             Self::Customer(event) => event.event_type(),
         }
+    }
+}
+
+/// About what an event takes in an answer beside the JSON of its data.
+const EVENT_BYTES: usize = 1024;
+
+impl PastEvent {
+    /// About how many bytes an answer needs to tell it.
+    pub fn json_bytes(&self) -> usize {
+        // Whatever was read from JSON can be written as such; what could not would have a page of its own.
+        serde_json::to_vec(&self.event).map_or(PAGE_BYTES_MAX, |json| json.len().saturating_add(EVENT_BYTES))
+    }
+}
+
+impl OrderHistory {
+    /// Of the events after this one, as many as one page has; and the last of them, when others follow.
+    pub fn page_after(&self, version: u64) -> (&[PastEvent], Option<u64>) {
+        let rest = self.events.get(self.events.partition_point(|event| event.version <= version)..).unwrap_or_default();
+        let mut room = Room::default();
+        let count = rest.iter().take_while(|event| room.take(event.json_bytes())).count();
+        let page = rest.get(..count).unwrap_or(rest);
+        (page, page.last().filter(|_| count < rest.len()).map(|event| event.version))
     }
 }
 
