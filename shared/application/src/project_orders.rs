@@ -114,17 +114,24 @@ pub async fn reproject_order(
         let customer = customer_of(store, &view).await?;
         let view = view.with_customer(customer.customer(), customer.version());
         let events = commits.iter().flat_map(list_events::entries_of);
-        index.add(&events.chain(search_orders::entries_of(&view)).collect::<Vec<_>>()).await?;
-        let saved = match &stored {
-            Some(stored) => views.save(&view, stored).await,
-            None => views.place(&view).await,
+        let entries: Vec<Entry> = events.chain(search_orders::entries_of(&view)).collect();
+        let saved = if let Some(stored) = &stored {
+            views.save(&view, stored).await
+        } else {
+            // Whatever has a view can be found.
+            index.add(&entries).await?;
+            views.place(&view).await
         };
         match saved {
-            Ok(()) => index.remove(&stored.map_or_else(Vec::new, |stored| gone(&stored, &view))).await?,
+            Ok(()) => {}
             Err(SaveError::Superseded) => continue,
             Err(SaveError::Unavailable(error)) => return Err(error.into()),
         }
-        // As everybody does who changes the index: see `refresh_customer`.
+        // In the order in which everybody changes the index of what has a view: see `refresh_customer`.
+        if let Some(stored) = &stored {
+            index.add(&entries).await?;
+            index.remove(&gone(stored, &view)).await?;
+        }
         if views.load(id).await?.is_some_and(|now| now.customer == view.customer) {
             return Ok(Some(view.version));
         }
@@ -202,9 +209,10 @@ async fn customer_of<'s, S: EventStore>(store: &'s S, view: &OrderView) -> Resul
 
 /// Puts the customer, as loaded, into an order's view, unless that knows the customer better already, and into the index.
 ///
-/// Two of them at the same order may take out of the index what the other needs, or put back what the other has replaced: so
-/// each looks at the view again after its last change of the index, until that is what the view says. One that was cut short
-/// comes again, and does not rely on what it finds.
+/// Two of them at the same order may take out of the index what the other needs, or put back what the other has replaced. So
+/// each saves the view first, then adds, then removes, and then looks at the view again, until that is what the index was
+/// changed for: whoever removes what a later view needs either sees that view, or is done before its entries are added. One
+/// that was cut short comes again, and does not rely on what it finds.
 async fn refresh_customer<S: EventStore>(
     model: &ReadModel<impl OrderViews, impl Index>,
     view: OrderView,
@@ -214,16 +222,19 @@ async fn refresh_customer<S: EventStore>(
     let mut stored = view;
     for _ in 0..MAX_ATTEMPTS {
         let refreshed = stored.clone().with_customer(customer.customer(), customer.version());
-        index.add(&entries_touched(&refreshed, &stored)).await?;
-        if refreshed != stored {
-            match views.save(&refreshed, &stored).await {
-                Ok(()) => index.remove(&gone(&stored, &refreshed)).await?,
-                Err(SaveError::Superseded) => {}
-                Err(SaveError::Unavailable(error)) => return Err(error.into()),
+        let saved = if refreshed == stored { Ok(()) } else { views.save(&refreshed, &stored).await };
+        let is_saved = saved.is_ok();
+        match saved {
+            Ok(()) => {
+                index.add(&entries_touched(&refreshed, &stored)).await?;
+                index.remove(&gone(&stored, &refreshed)).await?;
             }
+            Err(SaveError::Superseded) => {}
+            Err(SaveError::Unavailable(error)) => return Err(error.into()),
         }
         let Some(now) = views.load(stored.id).await? else { return Ok(()) };
-        if now.customer == refreshed.customer {
+        // Whoever has saved this very profile first may have been cut short before its entries were added.
+        if is_saved && now.customer == refreshed.customer {
             return Ok(());
         }
         stored = now;

@@ -88,15 +88,16 @@ async fn history(payment_method: &str, joins: &[bool]) -> Vec<Commit> {
     commits
 }
 
-/// The profile of the one customer of all these orders, changed three times.
+/// The profile of the one customer of all these orders, changed six times, and each other time back to what it was.
 fn profiles(customer: &CustomerId, metadata: &Metadata) -> Vec<Commit> {
     let commit = |version: u64| {
-        let data = serde_json::json!({"first_name": format!("Anna {version}"), "last_name": "王", "email": "a@b"});
+        let first_name = if version % 2 == 0 { "Berta" } else { "Anna" };
+        let data = serde_json::json!({"first_name": first_name, "last_name": "王", "email": "a@b"});
         let event = RecordedEvent { event_type: "CustomerProfileUpdated".to_owned(), schema: 1, data };
         let metadata = Metadata { command_id: Uuid::new_v4(), ..metadata.clone() };
         Commit { stream: StreamId::customer(customer), version, events: vec![event], metadata }
     };
-    (1..=3).map(commit).collect()
+    (1..=6).map(commit).collect()
 }
 
 fn fold(id: OrderId, commits: &[Commit]) -> Option<OrderView> {
@@ -340,11 +341,65 @@ async fn a_profile_that_was_lost_on_its_way_gets_into_the_orders() {
         store.append(&profile).await.unwrap();
     }
     assert_eq!(reproject_customer(&store, &model, &customer).await.unwrap(), 1);
-    assert_eq!(model.views.load(id).await.unwrap().unwrap().customer.version, 3);
+    assert_eq!(model.views.load(id).await.unwrap().unwrap().customer.version, 6);
     let changes = list_events::entries_of(&profiles(&customer, &commits[0].metadata)[0]);
-    assert_eq!(model.index.newest(&changes[0].term, None, None, 9).await.unwrap().len(), 3);
+    assert_eq!(model.index.newest(&changes[0].term, None, None, 9).await.unwrap().len(), 6);
     let nobody = CustomerId::parse("nobody").unwrap();
     assert_eq!(reproject_customer(&store, &model, &nobody).await.unwrap(), 0);
+}
+
+/// Which write of the index takes longer, how much, and which of two projections is of the order: the second one or the first.
+fn slow_indexes() -> impl Iterator<Item = (usize, usize, Option<bool>)> {
+    (0..4).flat_map(|call| {
+        let late =
+            [0, 1, 2, 4, 8].into_iter().flat_map(move |late| [None, Some(true), Some(false)].map(|by| (late, by)));
+        late.map(move |(late, by_order)| (call, late, by_order))
+    })
+}
+
+/// Two projections, each of one change of the profile, at every moment of either, while one write of each kind takes longer.
+#[tokio::test]
+async fn a_name_that_comes_back_while_another_is_projected_is_found_again() {
+    let commits = history(PAYMENT_METHODS[0], &[false; 5]).await;
+    let id = commits[0].stream.order_id().unwrap();
+    let customer = fold(id, &commits).unwrap().customer.id;
+    let profiles = profiles(&customer, &commits[0].metadata);
+    for second_waits in 0..16 {
+        for (slow_view, view_late) in [(0, 0), (0, 4), (1, 2), (1, 4), (1, 8), (1, 16)] {
+            for (slow_index, index_late, by_order) in slow_indexes() {
+                let (store, model) = lost(&commits).await;
+                project(&store, &model, &commits).await.unwrap();
+                store.append(&profiles[0]).await.unwrap();
+                project_customer(&store, &model, &customer).await.unwrap();
+                store.append(&profiles[1]).await.unwrap();
+                model.views.faults.push_after(slow_view, Fault::Late(view_late));
+                model.index.faults.push_after(slow_index, Fault::Late(index_late));
+                // The one or the other may be of the order, as a person asks for it.
+                let bring_in = async |by_order: bool| {
+                    if by_order {
+                        reproject_order(&store, &model, id).await.unwrap();
+                    } else {
+                        project_customer(&store, &model, &customer).await.unwrap();
+                    }
+                };
+                let back = async {
+                    for _ in 0..second_waits {
+                        yield_now().await;
+                    }
+                    store.append(&profiles[2]).await.unwrap();
+                    bring_in(by_order == Some(true)).await;
+                };
+                tokio::join!(bring_in(by_order == Some(false)), back);
+                let view = model.views.load(id).await.unwrap().unwrap();
+                assert_eq!((view.customer.first_name.as_deref(), view.customer.version), (Some("Anna"), 3));
+                for Entry { term, posting } in search_orders::entries_of(&view) {
+                    let list = model.index.newest(&term, None, None, 9).await.unwrap();
+                    let moment = (second_waits, slow_view, view_late, slow_index, index_late, by_order);
+                    assert_eq!(list, [posting], "{term} at {moment:?}");
+                }
+            }
+        }
+    }
 }
 
 proptest! {
