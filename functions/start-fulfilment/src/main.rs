@@ -20,7 +20,7 @@ use tracing::{info, warn};
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let fulfilment = StateMachine::new(Client::new(&aws::config().await), lambda::variable("FULFILMENT_ARN")?);
-    lambda::run_queue(async |event| start(&fulfilment, event, Utc::now()).await).await
+    lambda::run_queue(async |message| start(&fulfilment, message.detail, Utc::now()).await).await
 }
 
 /// Why a message did not start anything.
@@ -86,7 +86,7 @@ mod tests {
 
     async fn handle_after(fulfilment: &MemoryFulfilment, batch: SqsEvent, late: TimeDelta) -> SqsBatchResponse {
         let now = "2026-01-01T00:00:00Z".parse::<DateTime<Utc>>().unwrap().checked_add_signed(late).unwrap();
-        lambda::consume_messages(batch, async |event| start(fulfilment, event, now).await).await
+        lambda::consume_messages(batch, async |message| start(fulfilment, message.detail, now).await).await
     }
 
     fn batch(text: &str) -> SqsEvent {

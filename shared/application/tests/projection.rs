@@ -20,7 +20,9 @@ use application::{
     list_events,
     memory::{Fault, MemoryEventStore, MemoryIndex, MemoryOrderViews},
     ports::{Entry, Index as _, OrderViews, ReadModel},
-    project_orders::{catch_up, project, project_customer, reproject_customer, reproject_order},
+    project_orders::{
+        ProfileChanged, catch_up, project, project_customer, project_profile, reproject_customer, reproject_order,
+    },
     rebuild_orders::{Progress, rebuild_page},
     search_orders,
     shop::{Shop, at},
@@ -120,6 +122,8 @@ struct Plumbing {
     building: Cell<bool>,
     committed: RefCell<Vec<Commit>>,
     taken_in: RefCell<BTreeSet<(StreamId, u64)>>,
+    /// The changes of the profile that the queue has delivered once.
+    handed_on: RefCell<BTreeSet<u64>>,
     progress: RefCell<[Progress; SEGMENTS as usize]>,
 }
 
@@ -145,8 +149,10 @@ impl Plumbing {
     }
 
     async fn deliver_profile(&self, customer: &CustomerId, commit: &Commit) {
-        let next = !self.building.get() || project_customer(&self.store, &self.next, customer).await.is_ok();
-        let live = project_customer(&self.store, &self.live, customer).await.is_ok();
+        let is_repeated = !self.handed_on.borrow_mut().insert(commit.version);
+        let message = ProfileChanged { version: commit.version, is_repeated };
+        let next = !self.building.get() || project_profile(&self.store, &self.next, customer, message).await.is_ok();
+        let live = project_profile(&self.store, &self.live, customer, message).await.is_ok();
         if next && live {
             self.taken_in.borrow_mut().insert((commit.stream.clone(), commit.version));
         }
@@ -400,6 +406,37 @@ async fn a_name_that_comes_back_while_another_is_projected_is_found_again() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_profile_that_is_overtaken_stops_between_a_customers_orders() {
+    let store = MemoryEventStore::default();
+    let model = Model::default();
+    let created = history(PAYMENT_METHODS[0], &[false; 5]).await.remove(0);
+    let customer = fold(created.stream.order_id().unwrap(), std::slice::from_ref(&created)).unwrap().customer.id;
+    for _ in 0..300 {
+        let stream = StreamId::order(OrderId::new(Uuid::new_v4()));
+        project(&store, &model, &[Commit { stream, ..created.clone() }]).await.unwrap();
+    }
+    let profiles = profiles(&customer, &created.metadata);
+    store.append(&profiles[0]).await.unwrap();
+    let first = ProfileChanged { version: 1, is_repeated: false };
+    let overtake = async {
+        for _ in 0..4 {
+            yield_now().await;
+        }
+        store.append(&profiles[1]).await.unwrap();
+    };
+    let (outcome, ()) = tokio::join!(project_profile(&store, &model, &customer, first), overtake);
+    assert_eq!(outcome.unwrap(), None);
+    let ids = model.views.customer_orders(&customer, 0, 300).await.unwrap().ids;
+    let views = model.views.load_many(&ids).await.unwrap();
+    let at_first = views.iter().filter(|view| view.customer.version == 1).count();
+    assert!((1..300).contains(&at_first), "{at_first}");
+    let second = ProfileChanged { version: 2, is_repeated: false };
+    assert_eq!(project_profile(&store, &model, &customer, second).await.unwrap(), Some(300));
+    let views = model.views.load_many(&ids).await.unwrap();
+    assert!(views.iter().all(|view| view.customer.version == 2));
 }
 
 proptest! {
