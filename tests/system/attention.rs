@@ -59,10 +59,7 @@ async fn a_requested_refund_that_is_stuck_is_given_up_and_the_order_stands() {
     let answer = service.post("staff-1", "/api/v1/fulfilment/resume", &all).await.expect(202).body;
     assert!(answer["resumed"].as_u64().unwrap() >= 1 && answer["failed"] == 0, "{answer:#}");
     let order = format!("/api/v1/orders/{id}?min_version=9");
-    let mut again = service.get("customer-1", &order).await;
-    while again.status == 503 {
-        again = service.get("customer-1", &order).await;
-    }
+    let again = service.get_later("customer-1", &order).await;
     assert_eq!(again.expect(200).body["status"], "needs_attention");
     let types = service.event_types(&id).await;
     assert_eq!(types[5..], ["RefundRequested", "OrderFlagged", "FulfilmentResumed", "OrderFlagged"]);

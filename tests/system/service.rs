@@ -135,6 +135,18 @@ impl Service {
         self.send(self.request(Method::GET, path).bearer_auth(token(who).await)).await
     }
 
+    /// Asks again, as a 503 says, for as long as there is time.
+    pub(crate) async fn get_later(&self, who: &str, path: &str) -> Answer {
+        let started = Instant::now();
+        loop {
+            let answer = self.get(who, path).await;
+            if answer.status != 503 || started.elapsed() > DEADLINE {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_secs(answer.header("retry-after").parse().unwrap())).await;
+        }
+    }
+
     pub(crate) async fn post(&self, who: &str, path: &str, body: &Value) -> Answer {
         self.send(self.request(Method::POST, path).bearer_auth(token(who).await).json(body)).await
     }

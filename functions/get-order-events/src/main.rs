@@ -1,7 +1,8 @@
 //! `GET /api/v1/orders/{order_id}/events`: staff see what has happened to an order, who did it, why and when, and the order
 //! as it was then.
 //!
-//! `?at=` tells it up to a version or a time. 200, 400 for an `at` that is neither, 403 for customers, 404 also when there
+//! `?at=` tells it up to a version or a time, the whole of the second or the part of it that is given; a long one page by
+//! page, of which `next` leads on by `?after=`. 200, 400 for an `at` that is neither, 403 for customers, 404 also when there
 //! was no such order yet.
 //!
 //! The events that it has read it keeps for the next time: they do not change.
@@ -9,7 +10,7 @@
 use adapters::{
     aws,
     dynamodb::{DynamoCounters, DynamoEventStore},
-    http::{self, ApiRequest, Problem},
+    http::{self, ApiRequest, Problem, link},
     lambda,
     tally::Tally,
 };
@@ -21,8 +22,7 @@ use application::{
     ports::Cache,
 };
 use aws_sdk_dynamodb::Client;
-use chrono::{DateTime, Utc};
-use domain::{ids::OrderId, text::Invalid};
+use domain::{ids::OrderId, moment::Moment, text::Invalid};
 use lambda_http::{Body, Response};
 use serde_json::json;
 
@@ -46,7 +46,7 @@ async fn handle(
     request: ApiRequest,
 ) -> Result<Response<Body>, Problem> {
     request.staff()?;
-    let until = until(&request)?;
+    let (until, after) = asked(&request)?;
     let id = request.order_id()?;
     let history = order_history(past, store, id, until).await;
     // What has happened up to now is always asked for.
@@ -55,30 +55,41 @@ async fn handle(
     {
         tally.look(Cache::Events, is_known);
     }
-    respond(id, history.map(|(history, _)| history))
+    respond(id, after, history.map(|(history, _)| history))
 }
 
-fn until(request: &ApiRequest) -> Result<Until, Problem> {
-    let mut query = request.query(&["at"]);
+/// Up to where the history is told, and after which event this page of it begins.
+fn asked(request: &ApiRequest) -> Result<(Until, u64), Problem> {
+    let mut query = request.query(&["at", "after"]);
     let until = query.optional("at", |at| match at.parse::<u64>() {
         Ok(version @ 1..) => Ok(Until::Version(version)),
-        _ => at
-            .parse::<DateTime<Utc>>()
-            .map(Until::Time)
+        _ => Moment::parse(at)
+            .map(|moment| Until::Before(moment.after()))
             .map_err(|_| Invalid::new("must be a version from 1, or a time such as 2026-01-01T00:00:00Z")),
     });
-    Ok(query.finish(until)?.unwrap_or(Until::Now))
+    let after = query.optional("after", |after| {
+        after.parse().map_err(|_| Invalid::new("must be as it came in the link to this page"))
+    });
+    let (until, after) = query.finish(until.zip(after))?;
+    Ok((until.unwrap_or(Until::Now), after.unwrap_or(0)))
 }
 
-fn respond(id: OrderId, history: Result<Option<OrderHistory>, LoadError>) -> Result<Response<Body>, Problem> {
-    match history {
-        Ok(Some(OrderHistory { events, order })) => {
-            let events: Vec<http::PastEventBody> = events.iter().map(Into::into).collect();
-            http::json(200, &json!({"order_id": id, "version": order.version, "events": events, "order": order}))
-        }
-        Ok(None) => Err(Problem::not_found("order")),
-        Err(error) => Err(Problem::not_loaded(&error)),
-    }
+fn respond(
+    id: OrderId,
+    after: u64,
+    history: Result<Option<OrderHistory>, LoadError>,
+) -> Result<Response<Body>, Problem> {
+    let history = history.map_err(|error| Problem::not_loaded(&error))?.ok_or_else(|| Problem::not_found("order"))?;
+    let (events, end) = history.page_after(after);
+    let events: Vec<http::PastEventBody> = events.iter().map(Into::into).collect();
+    let order = &history.order;
+    // The pages that follow tell the same history, whatever happens meanwhile.
+    let next = end.map(|end| {
+        let (at, after) = (order.version.to_string(), end.to_string());
+        link(&format!("/api/v1/orders/{id}/events"), &[("at", &at), ("after", &after)])
+    });
+    let body = json!({"order_id": id, "version": order.version, "events": events, "next": next, "order": order});
+    http::json(200, &body)
 }
 
 #[cfg(test)]
@@ -88,6 +99,7 @@ mod tests {
         memory::{MemoryCounters, MemoryEventStore},
         ports::{Counter, Counters},
     };
+    use chrono::{DateTime, Utc};
     use serde_json::Value;
 
     use super::*;
@@ -158,6 +170,90 @@ mod tests {
         }
         assert_eq!(ask(&store, "99").await.unwrap()["version"], 2);
         assert_eq!(ask(&store, &earlier.to_rfc3339()).await.unwrap_err().status, 404);
+    }
+
+    #[tokio::test]
+    async fn the_orders_own_time_is_a_time_of_the_order_however_much_of_it_a_client_keeps() {
+        let store = MemoryEventStore::default();
+        let mut created = created_at("2026-01-01T00:00:05.123456789Z").await;
+        store.append(&created).await.unwrap();
+        for at in ["05Z", "05.1Z", "05.12Z", "05.123Z", "05.123456Z", "05.123456789Z", "05.123456789+00:00"] {
+            let told = ask(&store, &format!("2026-01-01T00:00:{at}")).await.unwrap();
+            assert_eq!(told["version"], 1, "{at}");
+        }
+        for at in ["04Z", "04.999999999Z", "05.0Z", "05.122Z", "05.123000Z", "05.123456788Z"] {
+            let none = ask(&store, &format!("2026-01-01T00:00:{at}")).await;
+            assert_eq!(none.unwrap_err().status, 404, "{at}");
+        }
+        // What comes in the next millisecond is not told.
+        created.version = 2;
+        created.metadata.command_id = uuid::Uuid::from_u128(2);
+        created.metadata.occurred_at = "2026-01-01T00:00:05.124Z".parse().unwrap();
+        store.append(&created).await.unwrap();
+        assert_eq!(ask(&store, "2026-01-01T00:00:05.123Z").await.unwrap()["version"], 1);
+    }
+
+    /// The creation of the order, at this time.
+    async fn created_at(at: &str) -> application::event_store::Commit {
+        let mut created = store().await.all().remove(0);
+        created.metadata.occurred_at = at.parse().unwrap();
+        created
+    }
+
+    /// What Lambda can answer: 6 MB, with the body as a JSON string in it.
+    const ANSWER_BYTES_MAX: usize = 6_000_000;
+
+    #[tokio::test]
+    async fn a_history_of_the_largest_events_is_told_in_answers_that_lambda_can_give() {
+        let store = MemoryEventStore::default();
+        let quotes = "\"".repeat(200_000);
+        let mut commit = created_at("2026-01-01T00:00:00Z").await;
+        commit.events[0].data["shipping_address"]["street"] = json!(quotes);
+        store.append(&commit).await.unwrap();
+        commit.events[0].event_type = "FulfilmentResumed".to_owned();
+        commit.events[0].schema = 1;
+        commit.events[0].data = json!({"reason": quotes, "undo": false});
+        for version in 2..=100_u128 {
+            commit.version = version.try_into().unwrap();
+            commit.metadata.command_id = uuid::Uuid::from_u128(version);
+            store.append(&commit).await.unwrap();
+        }
+        let past = PastCommits::new(PAST_BYTES_MAX);
+        let mut event = SAMPLE.replace("\"at=1\"", "\"\"");
+        let mut told = Vec::new();
+        let mut pages = 0;
+        loop {
+            let request = ApiRequest::from_event(&event, Utc::now()).unwrap();
+            let answer = handle(&store, &past, &Tally::default(), request).await.unwrap();
+            let body = std::str::from_utf8(answer.body()).unwrap();
+            let bytes = serde_json::to_string(body).unwrap().len();
+            assert!(bytes < ANSWER_BYTES_MAX, "{bytes}");
+            let body: Value = serde_json::from_str(body).unwrap();
+            assert_eq!((&body["version"], &body["order"]["version"]), (&json!(100), &json!(100)));
+            told.extend(body["events"].as_array().unwrap().iter().map(|event| event["version"].as_u64().unwrap()));
+            pages += 1;
+            assert!(pages < 100, "no end after {pages} pages");
+            let Some(next) = body["next"].as_str() else { break };
+            let (path, query) = next.split_once('?').unwrap();
+            assert!(SAMPLE.contains(&format!("\"{path}\"")), "{path}");
+            event = SAMPLE.replace("\"at=1\"", &format!("\"{query}\""));
+            // What happens meanwhile is not of these pages.
+            commit.version += 1;
+            commit.metadata.command_id = uuid::Uuid::from_u128(commit.version.into());
+            store.append(&commit).await.unwrap();
+        }
+        assert_eq!(told, (1..=100).collect::<Vec<u64>>());
+    }
+
+    #[tokio::test]
+    async fn a_history_goes_on_after_an_event() {
+        let store = store().await;
+        let all = ask(&store, "2").await.unwrap();
+        assert_eq!(all["next"], Value::Null);
+        let rest = ask(&store, "2&after=1").await.unwrap();
+        assert_eq!((&rest["events"], &rest["order"]), (&json!([all["events"][1]]), &all["order"]));
+        assert_eq!(ask(&store, "2&after=2").await.unwrap()["events"], json!([]));
+        assert_eq!(ask(&store, "2&after=x").await.unwrap_err().status, 400);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,26 +1,33 @@
 //! `GET /api/v1/orders/{order_id}`: the order as its view has it.
 //!
 //! 200 with an `ETag`, 304 for `If-None-Match`, 404 also for somebody else's order. `?min_version=N` waits a little for
-//! the view to have event N, then answers 503 with `Retry-After`.
+//! the view to have event N, when the order has it, then answers 503 with `Retry-After`.
 
 use std::{sync::Arc, time::Duration};
 
 use adapters::{
     aws,
-    dynamodb::{DynamoCounters, DynamoReadModel},
+    dynamodb::{DynamoCounters, DynamoEventStore, DynamoReadModel},
     http::{self, ApiRequest, Problem},
     lambda,
     tally::Tally,
 };
-use application::ports::{Cache, OrderViews};
+use application::{
+    event_store::{Commit, EventStore, RecordedEvent, StreamId},
+    event_stream::LoadError,
+    ports::{Cache, OrderViews},
+};
 use aws_sdk_dynamodb::Client;
-use domain::{order_view::OrderView, text::Invalid};
+use domain::{
+    ids::{CustomerId, OrderId},
+    order::OrderEvent,
+    order_view::OrderView,
+    text::Invalid,
+};
 use lambda_http::{Body, Response};
-use tokio::time::Instant;
 
-/// How long `min_version` waits before its last read, and how long between two reads.
-const PATIENCE: Duration = Duration::from_secs(2);
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long a view that is late is waited for before each time that it is read again: about as long as a projection takes.
+const PAUSES_MS: [u64; 4] = [50, 100, 200, 400];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
@@ -28,13 +35,14 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let client = Client::new(&aws::config().await);
     let counters = DynamoCounters::new(client.clone(), lambda::variable("COUNTERS_TABLE")?, "get-order");
     let tally = Arc::<Tally>::default();
+    let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?)
         .with_tally(tally.clone());
     http::run(async |request| {
         // Boxed, as in `http::run`.
         let answer = Box::pin(async {
             let live = model.live().await.map_err(|error| Problem::unavailable(&error))?;
-            handle(&live.views, live.generation, &tally, request).await
+            handle(&live.views, &store, live.generation, &tally, request).await
         });
         tally.beside(&counters, answer).await
     })
@@ -43,6 +51,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 
 async fn handle(
     views: &impl OrderViews,
+    store: &impl EventStore,
     generation: u32,
     tally: &Tally,
     request: ApiRequest,
@@ -50,21 +59,32 @@ async fn handle(
     let caller = request.caller()?;
     let min_version = min_version(&request)?;
     let id = request.order_id()?;
-    // Whatever may not be seen is not there, and takes as long to be not there.
+    // Whatever may not be seen is not there, and takes as many reads to be not there.
     let load = || async {
         let view = views.load(id).await.map_err(|error| Problem::unavailable(&error))?;
         Ok(view.filter(|view| caller.may_act_for(&view.customer.id)))
     };
-    match wait_for(min_version, load).await? {
-        Some(view) if view.version < min_version => Err(Problem::retry_later(format!(
-            "the order is at version {}; version {min_version} is not there yet",
-            view.version
-        ))),
-        Some(view) => respond(&view, generation, tally, request.header("if-none-match")),
-        // The order may have been placed a moment ago: whoever knows a version of it is told to come back.
-        None if min_version > 0 => Err(Problem::retry_later("the order is not there yet")),
-        None => Err(Problem::not_found("order")),
+    let mut view = load().await?;
+    if has(view.as_ref(), min_version) {
+        let view = view.ok_or_else(|| Problem::not_found("order"))?;
+        return respond(&view, generation, tally, request.header("if-none-match"));
     }
+    // Only what the order's events have is worth waiting for.
+    let events = newer_events(store, id, view.as_ref()).await.map_err(|error| Problem::not_loaded(&error))?;
+    let Some((_, version)) = events.filter(|(customer, _)| caller.may_act_for(customer)) else {
+        return Err(Problem::not_found("order"));
+    };
+    if version < min_version {
+        return Err(later(version, min_version));
+    }
+    for pause in PAUSES_MS {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        view = load().await?;
+        if let Some(view) = view.as_ref().filter(|view| view.version >= min_version) {
+            return respond(view, generation, tally, request.header("if-none-match"));
+        }
+    }
+    Err(later(view.map_or(0, |view| view.version), min_version))
 }
 
 fn respond(
@@ -82,26 +102,40 @@ fn respond(
         tally.look(Cache::Etag, known);
     }
     let answer = if known == Some(true) { not_modified()? } else { http::json(200, view)? };
-    Ok(http::with_header(http::with_header(answer, "etag", &etag), "cache-control", "private, no-cache"))
+    Ok(http::with_header(answer, "etag", &etag))
 }
 
 fn not_modified() -> Result<Response<Body>, Problem> {
     Response::builder().status(304).body(Body::Empty).map_err(|error| Problem::internal(&error))
 }
 
-/// One read; more only while a wanted version is not there.
-async fn wait_for<F>(min_version: u64, load: impl Fn() -> F) -> Result<Option<OrderView>, Problem>
-where
-    F: Future<Output = Result<Option<OrderView>, Problem>>,
-{
-    let started = Instant::now();
-    loop {
-        let view = load().await?;
-        if view.as_ref().map_or(0, |view| view.version) >= min_version || started.elapsed() >= PATIENCE {
-            return Ok(view);
-        }
-        tokio::time::sleep(PAUSE).await;
+/// Whether the view needs no waiting for: without a version that is wanted, none ever does.
+fn has(view: Option<&OrderView>, min_version: u64) -> bool {
+    view.map_or(0, |view| view.version) >= min_version
+}
+
+/// Whose order this is, and the number of its last event: one read of what the view does not have. `None` when there is no
+/// such order.
+async fn newer_events(
+    store: &impl EventStore,
+    id: OrderId,
+    view: Option<&OrderView>,
+) -> Result<Option<(CustomerId, u64)>, LoadError> {
+    let have = view.map_or(0, |view| view.version);
+    let commits = store.read(&StreamId::order(id), have).await?;
+    let version = commits.last().map_or(have, Commit::last_version);
+    if let Some(view) = view {
+        return Ok(Some((view.customer.id.clone(), version)));
     }
+    let first = commits.first().and_then(|commit| commit.events.first());
+    Ok(match first.map(RecordedEvent::read).transpose()? {
+        Some(OrderEvent::OrderCreated(created)) => Some((created.customer_id, version)),
+        Some(_) | None => None,
+    })
+}
+
+fn later(version: u64, min_version: u64) -> Problem {
+    Problem::retry_later(format!("the order is at version {version}; version {min_version} is not there yet"))
 }
 
 fn min_version(request: &ApiRequest) -> Result<u64, Problem> {
@@ -113,29 +147,45 @@ fn min_version(request: &ApiRequest) -> Result<u64, Problem> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use adapters::{lambda::read_batch, tally::HAND_ON_AFTER};
     use application::{
-        event_store::Commit,
-        memory::{MemoryCounters, MemoryOrderViews},
+        memory::{MemoryCounters, MemoryEventStore, MemoryOrderViews},
         ports::{Counter, Counters},
     };
     use serde_json::{Value, json};
+    use tokio::time::Instant;
 
     use super::*;
 
     const SAMPLE: &str = include_str!("../../../events/get-order.json");
 
-    /// The view of the order whose creation is the sample event of `project-orders`.
-    async fn views() -> MemoryOrderViews {
+    /// The order whose creation is the sample event of `project-orders`: its only commit, and its view.
+    fn sample() -> (Commit, OrderView) {
         let batch = serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap();
         let (commits, _) = read_batch(batch);
-        let commit: &Commit = &commits[0];
+        let commit: Commit = commits[0].clone();
         let (version, event) = commit.numbered().next().unwrap();
         let id = commit.stream.order_id().unwrap();
         let view = OrderView::evolve(None, id, &event.read().unwrap(), version, commit.metadata.occurred_at).unwrap();
-        let views = MemoryOrderViews::default();
+        (commit, view)
+    }
+
+    /// The event store with the sample order, and the order's view.
+    async fn placed() -> (MemoryEventStore, MemoryOrderViews) {
+        let (commit, view) = sample();
+        let (store, views) = unprojected().await;
         views.place(&view).await.unwrap();
-        views
+        assert_eq!(store.all(), [commit]);
+        (store, views)
+    }
+
+    /// The same before it is projected.
+    async fn unprojected() -> (MemoryEventStore, MemoryOrderViews) {
+        let (store, views) = (MemoryEventStore::default(), MemoryOrderViews::default());
+        store.append(&sample().0).await.unwrap();
+        (store, views)
     }
 
     async fn send(change: impl FnOnce(&mut Value)) -> Result<Response<Body>, Problem> {
@@ -143,9 +193,14 @@ mod tests {
     }
 
     async fn send_counting(tally: &Tally, change: impl FnOnce(&mut Value)) -> Result<Response<Body>, Problem> {
+        let (store, views) = placed().await;
+        handle(&views, &store, 7, tally, request(change)).await
+    }
+
+    fn request(change: impl FnOnce(&mut Value)) -> ApiRequest {
         let mut event: Value = serde_json::from_str(SAMPLE).unwrap();
         change(&mut event);
-        handle(&views().await, 7, tally, ApiRequest::from_event(&event.to_string(), chrono::Utc::now()).unwrap()).await
+        ApiRequest::from_event(&event.to_string(), chrono::Utc::now()).unwrap()
     }
 
     #[tokio::test]
@@ -179,7 +234,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_unknown_a_foreign_and_an_impossible_order_look_the_same() {
-        let foreign = send(|event| event["requestContext"]["authorizer"]["jwt"]["claims"]["sub"] = json!("x")).await;
+        let foreign = send(by_somebody_else).await;
         let unknown = send(|event| event["pathParameters"]["order_id"] = json!(uuid::Uuid::nil())).await;
         let no_id = send(|event| event["pathParameters"]["order_id"] = json!("42")).await;
         assert_eq!(foreign.as_ref().unwrap_err().status, 404);
@@ -187,33 +242,96 @@ mod tests {
         assert_eq!(foreign.unwrap_err(), no_id.unwrap_err());
     }
 
+    fn wanting(version: &str) -> impl Fn(&mut Value) + use<> {
+        let query = json!(format!("min_version={version}"));
+        move |event| event["rawQueryString"] = query.clone()
+    }
+
+    fn by_somebody_else(event: &mut Value) {
+        event["requestContext"]["authorizer"]["jwt"]["claims"]["sub"] = json!("x");
+    }
+
+    /// The answer's status, how often the view and the events were read for it, and how long it took.
+    async fn cost(
+        (store, views): &(MemoryEventStore, MemoryOrderViews),
+        change: impl FnOnce(&mut Value),
+    ) -> (u16, [u32; 2], Duration) {
+        let reads = || [views.loads.load(Ordering::Relaxed), store.reads.load(Ordering::Relaxed)];
+        let ([loads, events], started) = (reads(), Instant::now());
+        let answer = handle(views, store, 7, &Tally::default(), request(change)).await;
+        let status = answer.map_or_else(|problem| problem.status, |answer| answer.status().as_u16());
+        (status, [reads()[0].abs_diff(loads), reads()[1].abs_diff(events)], started.elapsed())
+    }
+
+    const AT_ONCE: Duration = Duration::ZERO;
+
     #[tokio::test(start_paused = true)]
-    async fn waiting_for_a_foreign_order_is_like_waiting_for_an_unknown_one() {
-        let foreign = send(|event| {
-            event["requestContext"]["authorizer"]["jwt"]["claims"]["sub"] = json!("x");
-            event["rawQueryString"] = json!("min_version=1");
-        });
-        let unknown = send(|event| {
-            event["pathParameters"]["order_id"] = json!(uuid::Uuid::nil());
-            event["rawQueryString"] = json!("min_version=1");
-        });
-        assert_eq!(foreign.await.unwrap_err(), unknown.await.unwrap_err());
+    async fn what_is_there_costs_one_read() {
+        let placed = placed().await;
+        for version in ["0", "1"] {
+            assert_eq!(cost(&placed, wanting(version)).await, (200, [1, 0], AT_ONCE));
+        }
+        assert_eq!(cost(&placed, |_| {}).await, (200, [1, 0], AT_ONCE));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_version_that_does_not_come_is_a_503_after_a_bounded_wait() {
-        let ask = |version: &str| {
-            let query = json!(format!("min_version={version}"));
-            move |event: &mut Value| event["rawQueryString"] = query
+    async fn a_version_that_the_order_does_not_have_is_a_503_at_once() {
+        for version in ["2", "999", "18446744073709551615"] {
+            assert_eq!(cost(&placed().await, wanting(version)).await, (503, [1, 1], AT_ONCE), "{version}");
+            assert_eq!(cost(&unprojected().await, wanting(version)).await, (503, [1, 1], AT_ONCE), "{version}");
+        }
+        let problem = send(wanting("9")).await.unwrap_err();
+        assert_eq!(problem.body("/", "c")["detail"], "the order is at version 1; version 9 is not there yet");
+        assert_eq!(send(wanting("soon")).await.unwrap_err().status, 400);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_an_unknown_order_or_for_somebody_elses() {
+        let nothing = (MemoryEventStore::default(), MemoryOrderViews::default());
+        for there in [placed().await, unprojected().await] {
+            for version in ["1", "9"] {
+                let foreign = |event: &mut Value| {
+                    by_somebody_else(event);
+                    wanting(version)(event);
+                };
+                assert_eq!(cost(&there, foreign).await, (404, [1, 1], AT_ONCE));
+                assert_eq!(cost(&nothing, wanting(version)).await, (404, [1, 1], AT_ONCE));
+                let unknown = handle(&nothing.1, &nothing.0, 7, &Tally::default(), request(wanting(version))).await;
+                let foreign = handle(&there.1, &there.0, 7, &Tally::default(), request(foreign)).await;
+                assert_eq!(foreign.unwrap_err(), unknown.unwrap_err());
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_view_that_is_late_is_waited_for() {
+        let there = unprojected().await;
+        let projection = async {
+            tokio::time::sleep(Duration::from_millis(120)).await;
+            there.1.place(&sample().1).await.unwrap();
         };
-        assert_eq!(send(ask("1")).await.unwrap().status(), 200);
-        assert_eq!(send(ask("2")).await.unwrap_err().status, 503);
-        assert_eq!(send(ask("soon")).await.unwrap_err().status, 400);
+        let (cost, ()) = tokio::join!(cost(&there, wanting("1")), projection);
+        assert_eq!(cost, (200, [3, 1], Duration::from_millis(150)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_view_that_does_not_come_is_a_503_after_a_bounded_wait() {
+        let there = unprojected().await;
+        assert_eq!(cost(&there, wanting("1")).await, (503, [5, 1], Duration::from_millis(750)));
+        there.1.place(&sample().1).await.unwrap();
+        let mut flagged = there.0.all().remove(0);
+        flagged.version = 2;
+        flagged.events[0].event_type = "OrderFlagged".to_owned();
+        flagged.events[0].data = json!({"step": "process-payment", "reason": "Unavailable"});
+        flagged.metadata.command_id = uuid::Uuid::from_u128(2);
+        there.0.append(&flagged).await.unwrap();
+        assert_eq!(cost(&there, wanting("2")).await, (503, [5, 1], Duration::from_millis(750)));
+        assert_eq!(cost(&there, wanting("3")).await, (503, [1, 1], AT_ONCE));
     }
 
     #[tokio::test]
     async fn hostile_events_are_answered() {
-        let (views, tally) = (views().await, Tally::default());
-        http::hostile::is_answered(SAMPLE, |request| handle(&views, 7, &tally, request), || ()).await;
+        let ((store, views), tally) = (placed().await, Tally::default());
+        http::hostile::is_answered(SAMPLE, |request| handle(&views, &store, 7, &tally, request), || ()).await;
     }
 }

@@ -115,7 +115,7 @@ struct ListBody<'c> {
 #[cfg(test)]
 mod tests {
     use adapters::lambda::read_batch;
-    use application::memory::MemoryOrderViews;
+    use application::{memory::MemoryOrderViews, page::PAGE_BYTES_MAX};
     use chrono::{TimeDelta, Utc};
     use serde_json::{Value, json};
 
@@ -192,6 +192,14 @@ mod tests {
         assert_eq!((ids(&body), &body["total_count"]), (vec![&json!(id(4)), &json!(id(2))], &json!(3)));
         assert_eq!(body["next"], "/api/v1/orders/customer/customer-1?status=cancelled&page=2&page_size=2");
         assert_eq!(ask("status=paid").await.unwrap()["total_count"], 0);
+    }
+
+    #[tokio::test]
+    async fn the_largest_page_has_room_in_an_answer() {
+        let view = shop().await.load(id(0)).await.unwrap().unwrap();
+        let row = serde_json::to_vec(&OrderRow::from(&view)).unwrap();
+        // A row has no texts; its numbers have ten digits more at most.
+        assert!((row.len() + 20) * 100 < PAGE_BYTES_MAX, "{}", row.len());
     }
 
     #[tokio::test]

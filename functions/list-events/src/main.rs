@@ -1,6 +1,6 @@
 //! `GET /api/v1/events`: staff see the events of one type in a window of time, whatever order they happened to.
 //!
-//! `?type=`, `?from=` and `?to=`, `?page_size=`; `next` leads on by `?after=`. 200, 400, 403 for customers.
+//! `?type=`, `?from=` and `?to=`, the last with the whole of the unit that it is given in, `?page_size=`; `next` leads on by `?after=`. 200, 400, 403 for customers.
 
 use adapters::{
     aws,
@@ -15,8 +15,8 @@ use application::{
     ports::{Index, Position},
 };
 use aws_sdk_dynamodb::Client;
-use chrono::{DateTime, SecondsFormat, Utc};
-use domain::{customer::CustomerEvent, ids::OrderId, order::OrderEvent, text::Invalid};
+use chrono::DateTime;
+use domain::{customer::CustomerEvent, ids::OrderId, moment::Moment, order::OrderEvent, text::Invalid};
 use lambda_http::{Body, Response};
 use serde::Serialize;
 use serde_json::json;
@@ -36,27 +36,57 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 
 async fn handle(index: &impl Index, store: &impl EventStore, request: ApiRequest) -> Result<Response<Body>, Problem> {
     request.staff()?;
-    let (wanted, page_size) = wanted(&request)?;
-    respond(&wanted, page_size, list_events(index, store, &wanted, page_size).await)
+    let asked = asked(&request)?;
+    respond(&asked, list_events(index, store, &asked.wanted(), asked.page_size).await)
 }
 
-fn wanted(request: &ApiRequest) -> Result<(EventsWanted, usize), Problem> {
+/// What is asked for.
+struct Asked {
+    event_type: String,
+    from: Moment,
+    to: Moment,
+    page_size: usize,
+    after: Option<Position>,
+}
+
+fn asked(request: &ApiRequest) -> Result<Asked, Problem> {
     let mut query = request.query(&["type", "from", "to", "page_size", "after"]);
     let event_type = query.required("type", event_type);
-    let window = query.required("from", time).zip(query.required("to", time));
+    let window = query.required("from", Moment::parse).zip(query.required("to", Moment::parse));
     let page_size = query.page_size();
     let after = query.optional("after", cursor);
     if let Some((from, to)) = window {
-        let length = to.signed_duration_since(from);
-        if from >= to {
-            query.wrong("to", "must be later than from");
+        let length = to.first().signed_duration_since(from.first());
+        if from.first() >= to.after() {
+            query.wrong("to", "must not be earlier than from");
         } else if length > WINDOW_MAX {
             query.wrong("to", format!("must be at most {} days later than from", WINDOW_MAX.num_days()));
         }
     }
     let read = event_type.zip(window).zip(page_size.zip(after));
     let ((event_type, (from, to)), (page_size, after)) = query.finish(read)?;
-    Ok((EventsWanted { event_type, from, to, after }, page_size))
+    Ok(Asked { event_type, from, to, page_size, after })
+}
+
+impl Asked {
+    fn wanted(&self) -> EventsWanted {
+        let (from, to) = (self.from.first(), self.to.in_millis().after());
+        EventsWanted { event_type: self.event_type.clone(), from, to, after: self.after.clone() }
+    }
+
+    /// The link to the page that begins after this position.
+    fn next(&self, end: &Position) -> String {
+        let (from, to, page_size) = (self.from.to_string(), self.to.to_string(), self.page_size.to_string());
+        let after = format!("{}/{}", end.millis(), end.id());
+        let parameters = [
+            ("type", self.event_type.as_str()),
+            ("from", &from),
+            ("to", &to),
+            ("page_size", &page_size),
+            ("after", &after),
+        ];
+        link("/api/v1/events", &parameters)
+    }
 }
 
 fn event_type(text: &str) -> Result<String, Invalid> {
@@ -68,11 +98,6 @@ fn event_type(text: &str) -> Result<String, Invalid> {
     Err(Invalid::new(format!("must be one of {}", known.join(", "))))
 }
 
-fn time(text: &str) -> Result<DateTime<Utc>, Invalid> {
-    let time = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
-    time.map_err(|_| Invalid::new("must be a time such as 2026-01-01T00:00:00Z"))
-}
-
 /// A position as links carry it, for no client to read or make.
 fn cursor(text: &str) -> Result<Position, Invalid> {
     let position = text.split_once('/').filter(|(_, id)| (1..=256).contains(&id.len())).and_then(|(millis, id)| {
@@ -82,23 +107,12 @@ fn cursor(text: &str) -> Result<Position, Invalid> {
     position.ok_or_else(|| Invalid::new("must be as it came in the link to this page"))
 }
 
-fn respond(
-    wanted: &EventsWanted,
-    page_size: usize,
-    page: Result<EventPage, LoadError>,
-) -> Result<Response<Body>, Problem> {
+fn respond(asked: &Asked, page: Result<EventPage, LoadError>) -> Result<Response<Body>, Problem> {
     let EventPage { events, next } = page.map_err(|error| Problem::not_loaded(&error))?;
-    let EventsWanted { event_type, from, to, .. } = wanted;
-    let next = next.map(|end| {
-        let time = |time: &DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
-        let (from, to, page_size) = (time(from), time(to), page_size.to_string());
-        let after = format!("{}/{}", end.millis(), end.id());
-        let parameters =
-            [("type", event_type.as_str()), ("from", &from), ("to", &to), ("page_size", &page_size), ("after", &after)];
-        link("/api/v1/events", &parameters)
-    });
+    let (from, to) = (asked.from.to_string(), asked.to.to_string());
+    let next = next.map(|end| asked.next(&end));
     let events: Vec<ToldEvent> = events.iter().map(ToldEvent::from).collect();
-    http::json(200, &json!({"type": event_type, "from": from, "to": to, "events": events, "next": next}))
+    http::json(200, &json!({"type": asked.event_type, "from": from, "to": to, "events": events, "next": next}))
 }
 
 /// As in the history of an order, and beside it what it happened to.
@@ -124,7 +138,7 @@ mod tests {
         list_events::entries_of,
         memory::{MemoryEventStore, MemoryIndex},
     };
-    use chrono::TimeDelta;
+    use chrono::{TimeDelta, Utc};
     use domain::ids::OrderId;
 
     use serde_json::Value;
@@ -200,13 +214,81 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_window_has_its_first_moment_and_not_its_last() {
-        let window = "type=OrderCreated&from=2026-01-01T12:01:00Z&to=2026-01-01T14:03:00%2B02:00";
+    async fn the_window_has_its_first_moment_and_its_last() {
+        let window = "type=OrderCreated&from=2026-01-01T12:01:00Z&to=2026-01-01T14:02:00%2B02:00";
         let body = ask(window).await.unwrap();
         let told: Vec<&Value> = body["events"].as_array().unwrap().iter().map(|event| &event["order_id"]).collect();
         assert_eq!(told, [&json!(order(2)), &json!(order(1))]);
         let others = ask(&window.replace("OrderCreated", "CustomerProfileUpdated")).await.unwrap();
         assert_eq!((&others["events"], &others["next"]), (&json!([]), &Value::Null));
+    }
+
+    #[tokio::test]
+    async fn a_window_has_the_whole_of_the_unit_that_its_last_time_is_given_in() {
+        let (index, store) = stored().await;
+        let mut commit = store.all().remove(0);
+        commit.stream = StreamId::order(order(9));
+        commit.metadata.occurred_at = "2026-01-01T18:00:05.123456789Z".parse().unwrap();
+        store.append(&commit).await.unwrap();
+        index.add(&entries_of(&commit)).await.unwrap();
+        let count = async |from: &str, to: &str| {
+            let query = format!("type=OrderCreated&from=2026-01-01T18:00:{from}&to=2026-01-01T18:00:{to}");
+            let event = SAMPLE.replace(SAMPLE_QUERY, &query);
+            let answer = handle(&index, &store, ApiRequest::from_event(&event, Utc::now()).unwrap()).await.unwrap();
+            let body: Value = serde_json::from_slice(answer.body()).unwrap();
+            body["events"].as_array().unwrap().len()
+        };
+        for time in ["05Z", "05.1Z", "05.123Z", "05.123456Z", "05.123456789Z"] {
+            assert_eq!((count("00Z", time).await, count(time, "09Z").await), (1, 1), "{time}");
+            assert_eq!(count(time, time).await, 1, "{time}");
+        }
+        assert_eq!((count("00Z", "05.122Z").await, count("05.124Z", "09Z").await), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_link_keeps_the_times_as_they_were_given() {
+        let window = "type=OrderCreated&from=2026-01-01T12:00:00.000Z&to=2026-01-01T12:03:00.000Z&page_size=1";
+        let body = ask(window).await.unwrap();
+        assert_eq!(
+            (&body["from"], &body["to"]),
+            (&json!("2026-01-01T12:00:00.000Z"), &json!("2026-01-01T12:03:00.000Z"))
+        );
+        let next = body["next"].as_str().unwrap();
+        assert!(next.starts_with(&format!("/api/v1/events?{}&after=", window.replace(':', "%3A"))), "{next}");
+    }
+
+    /// What Lambda can answer: 6 MB, with the body as a JSON string in it.
+    const ANSWER_BYTES_MAX: usize = 6_000_000;
+
+    #[tokio::test]
+    async fn a_page_of_the_largest_events_is_an_answer_that_lambda_can_give() {
+        let (index, store) = (MemoryIndex::default(), MemoryEventStore::default());
+        let mut commit = stored().await.1.all().remove(0);
+        // A quote is two bytes in the event, and four in the body that stands in Lambda's answer.
+        commit.events[0].data["shipping_address"]["street"] = json!("\"".repeat(200_000));
+        for number in 0..100 {
+            commit.stream = StreamId::order(order(number));
+            store.append(&commit).await.unwrap();
+            index.add(&entries_of(&commit)).await.unwrap();
+        }
+        let mut query = SAMPLE_QUERY.replace("page_size=2", "page_size=100");
+        let mut told = std::collections::BTreeSet::new();
+        let mut pages = 0;
+        loop {
+            let event = SAMPLE.replace(SAMPLE_QUERY, &query);
+            let answer = handle(&index, &store, ApiRequest::from_event(&event, Utc::now()).unwrap()).await.unwrap();
+            let body = std::str::from_utf8(answer.body()).unwrap();
+            let bytes = serde_json::to_string(body).unwrap().len();
+            assert!(bytes < ANSWER_BYTES_MAX, "{bytes}");
+            let body: Value = serde_json::from_str(body).unwrap();
+            let events = body["events"].as_array().unwrap();
+            assert!(!events.is_empty() && pages < 100, "no end after {pages} pages");
+            told.extend(events.iter().map(|event| event["order_id"].as_str().unwrap().to_owned()));
+            pages += 1;
+            let Some(next) = body["next"].as_str() else { break };
+            query = next.split_once('?').unwrap().1.to_owned();
+        }
+        assert_eq!(told.len(), 100);
     }
 
     #[tokio::test]
@@ -216,7 +298,7 @@ mod tests {
         assert_eq!(pointers(all).await, ["?order", "?type", "?from", "?to", "?page_size", "?after"]);
         let window = |from: &str, to: &str| format!("type=OrderCreated&from={from}T00:00:00Z&to={to}T00:00:00Z");
         assert!(ask(&window("2026-01-01", "2026-02-01")).await.is_ok());
-        for (from, to) in [("2026-01-01", "2026-01-01"), ("2026-01-02", "2026-01-01"), ("2026-01-01", "2026-02-02")] {
+        for (from, to) in [("2026-01-02", "2026-01-01"), ("2026-01-01", "2026-02-02")] {
             assert_eq!(pointers(&window(from, to)).await, ["?to"], "{from} {to}");
         }
         for after in ["/", "1/", "x/y", "99999999999999999999/y", &format!("1/{}", "y".repeat(257))] {

@@ -11,6 +11,7 @@ use adapters::{
 };
 use application::{
     event_store::{EventStore, Unavailable, fingerprint},
+    page::PAGE_BYTES_MAX,
     ports::OrderViews,
     resume_orders::{Outcome, ResumeOrders, resume_orders},
 };
@@ -26,6 +27,9 @@ use serde_json::json;
 
 /// How many ids the answer has at most.
 const IDS_MAX: usize = 100;
+
+/// Each in quotes, with a comma.
+const _: () = assert!(IDS_MAX * 39 < PAGE_BYTES_MAX, "the answer has room for the ids");
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {

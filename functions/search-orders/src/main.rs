@@ -95,6 +95,7 @@ mod tests {
     use adapters::lambda::read_batch;
     use application::{
         memory::{MemoryIndex, MemoryOrderViews},
+        page::PAGE_BYTES_MAX,
         search_orders::entries_of,
     };
     use chrono::{TimeDelta, Utc};
@@ -173,6 +174,19 @@ mod tests {
         let customer = json!({"id": "customer-1", "version": 0, "first_name": null, "last_name": "Wang & 王", "email": null, "email_verified": false});
         assert_eq!(row["customer"], customer);
         assert_eq!((&body["page"], &body["page_size"]), (&json!(1), &json!(20)));
+    }
+
+    #[tokio::test]
+    async fn the_largest_page_has_room_in_an_answer() {
+        let (_, views) = shop().await;
+        let mut view = views.load(OrderId::derive("customer-1", "0")).await.unwrap().unwrap();
+        let longest = "\"".repeat(320);
+        view.customer.id = serde_json::from_value(json!("\"".repeat(128))).unwrap();
+        view.customer.first_name = Some(longest.clone());
+        view.customer.last_name = Some(longest.clone());
+        view.customer.email = Some(longest);
+        let row = serde_json::to_vec(&FoundRow::from(&view)).unwrap();
+        assert!(row.len() * 100 < PAGE_BYTES_MAX, "{}", row.len());
     }
 
     #[tokio::test]

@@ -305,7 +305,7 @@ struct Backoff {
 struct Contended;
 
 impl Backoff {
-    const PAUSES: u32 = 12;
+    const PAUSES: u32 = 16;
     const FIRST: Duration = Duration::from_millis(20);
     const LONGEST: Duration = Duration::from_millis(500);
 
@@ -315,11 +315,14 @@ impl Backoff {
 
     async fn pause(&mut self) -> Result<(), Contended> {
         self.pauses_left = self.pauses_left.checked_sub(1).ok_or(Contended)?;
-        let share = f64::from(Uuid::new_v4().as_fields().0) / f64::from(u32::MAX);
-        tokio::time::sleep(self.longest.mul_f64(share)).await;
+        tokio::time::sleep(random_part_of(self.longest)).await;
         self.longest = self.longest.saturating_mul(2).min(Self::LONGEST);
         Ok(())
     }
+}
+
+fn random_part_of(longest: Duration) -> Duration {
+    longest.mul_f64(f64::from(Uuid::new_v4().as_fields().0) / f64::from(u32::MAX))
 }
 
 /// A field that is stored as JSON text, for `#[serde(with)]`: one attribute, however deep the value.

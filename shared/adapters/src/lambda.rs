@@ -172,6 +172,14 @@ where
     .await
 }
 
+/// An event of the bus, as a queue hands it on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    pub detail: Detail,
+    /// Whether it may have been handed on before.
+    pub is_repeated: bool,
+}
+
 /// An event of the bus that a queue cannot hand on.
 #[derive(Debug, thiserror::Error)]
 #[error("the message is not an event of this service")]
@@ -180,7 +188,7 @@ struct UnreadableMessage(#[from] serde_json::Error);
 /// Runs a consumer of a queue that rules of the bus feed.
 pub async fn run_queue<F, E>(consume: F) -> Result<(), Error>
 where
-    F: AsyncFn(Detail) -> Result<(), E>,
+    F: AsyncFn(Message) -> Result<(), E>,
     E: StdError + 'static,
 {
     lambda_runtime::run(service_fn(async |event: LambdaEvent<SqsEvent>| {
@@ -193,13 +201,15 @@ where
 /// Consumes each message, and answers those that have to come again; what goes on failing ends among the dead letters.
 pub async fn consume_messages<E: StdError + 'static>(
     batch: SqsEvent,
-    consume: impl AsyncFn(Detail) -> Result<(), E>,
+    consume: impl AsyncFn(Message) -> Result<(), E>,
 ) -> SqsBatchResponse {
     let mut response = SqsBatchResponse::default();
     for message in batch.records {
+        // Whatever does not say that it is the first time is taken as if it were not.
+        let is_repeated = message.attributes.get("ApproximateReceiveCount").is_none_or(|count| count != "1");
         let read = serde_json::from_str(message.body.as_deref().unwrap_or_default()).map_err(UnreadableMessage);
         let failure = match read {
-            Ok(BusEvent { detail }) => consume(detail).await.err().map(|error| chain(&error)),
+            Ok(BusEvent { detail }) => consume(Message { detail, is_repeated }).await.err().map(|error| chain(&error)),
             Err(error) => Some(chain(&error)),
         };
         if let Some(error) = failure {

@@ -213,6 +213,12 @@ pub trait EventStore: Send + Sync {
     /// differs. MUST write nothing whenever it answers with an error other than [`AppendError::Unavailable`].
     fn append(&self, commit: &Commit) -> impl Future<Output = Result<Appended, AppendError>> + Send;
 
+    /// What a command waits, that has met this many conflicts, before it reads what came first.
+    ///
+    /// SHOULD be of random length, so that those who were in each other's way do not meet again, and longer for more conflicts.
+    /// MUST be short: 40 of them have room in 5 s.
+    fn pause(&self, conflicts: u32) -> impl Future<Output = ()> + Send;
+
     /// What the [`Snapshots`](crate::ports::Snapshots) that the store goes with have of the stream; `None` when it goes with
     /// none. Whoever loads long streams asks for it, and needs nothing beside the store.
     fn snapshot(&self, stream: &StreamId) -> impl Future<Output = Option<Snapshot>> + Send;

@@ -2,6 +2,8 @@
 //!
 //! A long stream is loaded from its newest snapshot on. Nothing but the number of events to read rests on that.
 
+use std::time::Duration;
+
 use domain::{
     customer::{Customer, CustomerEvent},
     ids::{CustomerId, OrderId},
@@ -9,6 +11,7 @@ use domain::{
     stored_event::UnreadableEvent,
 };
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::Instant;
 
 use crate::{
     event_store::{AppendError, Appended, Commit, EventStore, Metadata, RecordedEvent, StreamId, Unavailable},
@@ -18,8 +21,13 @@ use crate::{
 /// A stream of this many commits or fewer is loaded in one call. One of more is worth asking for a snapshot.
 const SHORT: u32 = 100;
 
-/// How often a command decides anew because other commits came first.
-const MAX_ATTEMPTS: u32 = 5;
+/// How often a command is decided at most, because other commits came first.
+///
+/// Each conflict is another command's commit, so of this many commands at the same moment each is decided, however they meet.
+const MAX_ATTEMPTS: u32 = 40;
+
+/// For how long a command is decided anew. The shortest timeout of a caller is 10 s, and what is under way may take a while.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why an aggregate could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -218,13 +226,15 @@ impl<'s, S: EventStore, A: Aggregate> EventStream<'s, S, A> {
 
     /// Decides and appends. A command that is already in the stream is not decided again.
     ///
-    /// On a conflict it reads what came in between and decides anew, so a decision may run several times.
+    /// On a conflict it reads what came in between and decides anew, so a decision may run several times. It gives up only
+    /// when that has gone on for longer, or more often, than a few dozen commands at the same moment explain.
     pub async fn commit<R: std::error::Error + 'static>(
         &mut self,
         metadata: &Metadata,
         decide: impl Fn(&A) -> Result<Vec<A::Event>, R>,
     ) -> Result<Committed, CommandError<R>> {
-        for _ in 0..MAX_ATTEMPTS {
+        let started = Instant::now();
+        for conflicts in 1..=MAX_ATTEMPTS {
             if let Some(past) = self.commands.iter().find(|past| past.id == metadata.command_id) {
                 let same = past.fingerprint == metadata.fingerprint;
                 let committed = Committed { version: past.version, replayed: true };
@@ -249,7 +259,11 @@ impl<'s, S: EventStore, A: Aggregate> EventStream<'s, S, A> {
                     self.apply(&earlier)?;
                     return Ok(Committed { version: self.version, replayed: true });
                 }
-                Err(AppendError::Conflict) => self.catch_up().await?,
+                Err(AppendError::Conflict) if started.elapsed() >= PATIENCE => return Err(CommandError::Contended),
+                Err(AppendError::Conflict) => {
+                    self.store.pause(conflicts).await;
+                    self.catch_up().await?;
+                }
                 Err(AppendError::CommandReused) => return Err(CommandError::CommandReused),
                 Err(AppendError::TooLarge) => return Err(CommandError::TooLarge),
                 Err(AppendError::Unavailable(error)) => return Err(LoadError::from(error).into()),

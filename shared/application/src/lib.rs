@@ -9,6 +9,7 @@ pub mod fulfilment;
 pub mod ledger;
 pub mod list_events;
 pub mod order_history;
+pub mod page;
 pub mod past_commits;
 pub mod ports;
 pub mod project_orders;

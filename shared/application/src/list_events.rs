@@ -8,6 +8,7 @@ use crate::{
     event_store::{Commit, EventStore, StreamId, Unavailable},
     event_stream::LoadError,
     order_history::{EventOfAny, PastEvent},
+    page::Room,
     ports::{Entry, Index, Position, Posting},
 };
 
@@ -81,7 +82,11 @@ impl Place {
     }
 }
 
-/// At most `limit` events, which is 100 at most: a query for each day that is looked into, and one read of the commits.
+/// How many commits are read in one call: no more than a page that ends early by its bytes makes up for.
+const READ_AT_ONCE: usize = 25;
+
+/// At most `limit` events, and no more than a page has room for: a query for each day that is looked into, and a read of the
+/// commits for every 25 events.
 pub async fn list_events(
     index: &impl Index,
     store: &impl EventStore,
@@ -91,24 +96,46 @@ pub async fn list_events(
     let mut postings = postings(index, wanted, limit.saturating_add(1)).await?;
     let more = postings.len() > limit;
     postings.truncate(limit);
-    let places: Vec<Place> = postings.iter().filter_map(Place::read).collect();
-    let keys: BTreeSet<(StreamId, u64)> = places.iter().map(|place| (place.stream.clone(), place.commit)).collect();
-    let keys: Vec<(StreamId, u64)> = keys.into_iter().collect();
-    let commits = if keys.is_empty() { Vec::new() } else { store.read_each(&keys).await? };
-    let mut events: BTreeMap<(&StreamId, u64), ListedEvent> = BTreeMap::new();
-    for commit in &commits {
-        let listed = |version| places.iter().any(|place| place.stream == commit.stream && place.version == version);
-        for (version, event) in commit.numbered().filter(|(version, _)| listed(*version)) {
-            let event = EventOfAny::read(event)?;
-            let event = PastEvent { version, event, metadata: commit.metadata.clone() };
-            events.insert((&commit.stream, version), ListedEvent { stream: commit.stream.clone(), event });
+    let (mut events, mut end, mut room): (Vec<ListedEvent>, Option<Position>, Room) = Default::default();
+    for postings in postings.chunks(READ_AT_ONCE) {
+        let places: Vec<(&Posting, Place)> =
+            postings.iter().filter_map(|posting| Some((posting, Place::read(posting)?))).collect();
+        let mut found = events_at(store, places.iter().map(|(_, place)| place)).await?;
+        for (posting, Place { stream, version, .. }) in places {
+            // No event is ever deleted, so each of them is there.
+            let Some(event) = found.remove(&(stream, version)) else { continue };
+            if !room.take(event.event.json_bytes()) {
+                return Ok(EventPage { events, next: end });
+            }
+            events.push(event);
+            end = Some(posting.position());
         }
     }
-    Ok(EventPage {
-        // No event is ever deleted, so each of them is there.
-        events: places.iter().filter_map(|place| events.remove(&(&place.stream, place.version))).collect(),
-        next: postings.last().filter(|_| more).map(Posting::position),
-    })
+    Ok(EventPage { events, next: postings.last().filter(|_| more).map(Posting::position) })
+}
+
+/// The events at these places, by their stream and number.
+async fn events_at(
+    store: &impl EventStore,
+    places: impl Iterator<Item = &Place>,
+) -> Result<BTreeMap<(StreamId, u64), ListedEvent>, LoadError> {
+    let (mut wanted, mut keys) = (BTreeSet::new(), BTreeSet::new());
+    for place in places {
+        wanted.insert((place.stream.clone(), place.version));
+        keys.insert((place.stream.clone(), place.commit));
+    }
+    let keys: Vec<(StreamId, u64)> = keys.into_iter().collect();
+    let mut found = BTreeMap::new();
+    for commit in store.read_each(&keys).await? {
+        for (version, event) in commit.numbered() {
+            let (stream, key) = (commit.stream.clone(), (commit.stream.clone(), version));
+            if wanted.contains(&key) {
+                let event = PastEvent { version, event: EventOfAny::read(event)?, metadata: commit.metadata.clone() };
+                found.insert(key, ListedEvent { stream, event });
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The newest `count` postings that are wanted, from one day's list after another.

@@ -10,7 +10,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque, btree_map},
     ops::Bound,
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use chrono::{DateTime, Utc};
@@ -108,6 +111,8 @@ const COMMIT_BYTES_MAX: usize = 400 * 1024;
 #[derive(Default)]
 pub struct MemoryEventStore {
     streams: Mutex<BTreeMap<StreamId, Vec<Commit>>>,
+    /// How often a stream was read.
+    pub reads: AtomicU32,
     pub snapshots: MemorySnapshots,
     pub faults: Faults,
 }
@@ -153,6 +158,7 @@ impl EventStore for MemoryEventStore {
     }
 
     async fn read(&self, stream: &StreamId, after: u64) -> Result<Vec<Commit>, Unavailable> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
         yield_now().await;
         let streams = self.streams.lock().unwrap();
         let commits = streams.get(stream).into_iter().flatten();
@@ -170,6 +176,10 @@ impl EventStore for MemoryEventStore {
 
     async fn append(&self, commit: &Commit) -> Result<Appended, AppendError> {
         self.faults.around("the event store", || self.try_append(commit)).await?
+    }
+
+    async fn pause(&self, _: u32) {
+        yield_now().await;
     }
 
     async fn snapshot(&self, stream: &StreamId) -> Option<Snapshot> {
@@ -626,6 +636,8 @@ impl Notifications for MemoryNotifications {
 #[derive(Default)]
 pub struct MemoryOrderViews {
     views: Mutex<BTreeMap<OrderId, OrderView>>,
+    /// How often a view was loaded, whether it was there or not.
+    pub loads: AtomicU32,
     place: Mutex<Option<String>>,
     pub faults: Faults,
 }
@@ -652,6 +664,7 @@ impl MemoryOrderViews {
 
 impl OrderViews for MemoryOrderViews {
     async fn load(&self, id: OrderId) -> Result<Option<OrderView>, Unavailable> {
+        self.loads.fetch_add(1, Ordering::Relaxed);
         yield_now().await;
         Ok(self.views.lock().unwrap().get(&id).cloned())
     }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::{
     event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId},
     event_stream::{Aggregate, LoadError},
+    page::{PAGE_BYTES_MAX, Room},
     past_commits::PastCommits,
 };
 
@@ -21,8 +22,8 @@ use crate::{
 pub enum Until {
     /// This event included.
     Version(u64),
-    /// Whatever had happened by then.
-    Time(DateTime<Utc>),
+    /// Whatever had happened before this time.
+    Before(DateTime<Utc>),
     Now,
 }
 
@@ -67,12 +68,34 @@ impl EventOfAny {
     }
 }
 
+/// About what an event takes in an answer beside the JSON of its data.
+const EVENT_BYTES: usize = 1024;
+
+impl PastEvent {
+    /// About how many bytes an answer needs to tell it.
+    pub fn json_bytes(&self) -> usize {
+        // Whatever was read from JSON can be written as such; what could not would have a page of its own.
+        serde_json::to_vec(&self.event).map_or(PAGE_BYTES_MAX, |json| json.len().saturating_add(EVENT_BYTES))
+    }
+}
+
+impl OrderHistory {
+    /// Of the events after this one, as many as one page has; and the last of them, when others follow.
+    pub fn page_after(&self, version: u64) -> (&[PastEvent], Option<u64>) {
+        let rest = self.events.get(self.events.partition_point(|event| event.version <= version)..).unwrap_or_default();
+        let mut room = Room::default();
+        let count = rest.iter().take_while(|event| room.take(event.json_bytes())).count();
+        let page = rest.get(..count).unwrap_or(rest);
+        (page, page.last().filter(|_| count < rest.len()).map(|event| event.version))
+    }
+}
+
 impl Until {
     /// Whether what is told up to there is all in these commits, the first ones of a stream.
     fn is_told_by(self, commits: &[Commit]) -> bool {
         match self {
             Self::Version(last) => commits.last().is_some_and(|commit| commit.last_version() >= last),
-            Self::Time(last) => commits.iter().any(|commit| commit.metadata.occurred_at > last),
+            Self::Before(time) => commits.iter().any(|commit| commit.metadata.occurred_at >= time),
             Self::Now => false,
         }
     }
@@ -107,7 +130,7 @@ fn told(commits: &[Commit], id: OrderId, until: Until) -> Result<Option<OrderHis
         commits.iter().flat_map(|commit| commit.numbered().map(move |(version, event)| (commit, version, event)));
     let told = told.take_while(|(commit, version, _)| match until {
         Until::Version(last) => *version <= last,
-        Until::Time(last) => commit.metadata.occurred_at <= last,
+        Until::Before(time) => commit.metadata.occurred_at < time,
         Until::Now => true,
     });
     for (commit, version, event) in told {

@@ -23,6 +23,9 @@ const MAX_ATTEMPTS: u32 = 5;
 /// How many orders of one customer are brought up to date at the same time.
 const AT_ONCE: usize = 16;
 
+/// How many orders of one customer are brought up to date before a look whether their profile has changed once more.
+const BETWEEN_LOOKS: usize = 128;
+
 /// Why something is not in the views.
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectError {
@@ -114,17 +117,24 @@ pub async fn reproject_order(
         let customer = customer_of(store, &view).await?;
         let view = view.with_customer(customer.customer(), customer.version());
         let events = commits.iter().flat_map(list_events::entries_of);
-        index.add(&events.chain(search_orders::entries_of(&view)).collect::<Vec<_>>()).await?;
-        let saved = match &stored {
-            Some(stored) => views.save(&view, stored).await,
-            None => views.place(&view).await,
+        let entries: Vec<Entry> = events.chain(search_orders::entries_of(&view)).collect();
+        let saved = if let Some(stored) = &stored {
+            views.save(&view, stored).await
+        } else {
+            // Whatever has a view can be found.
+            index.add(&entries).await?;
+            views.place(&view).await
         };
         match saved {
-            Ok(()) => index.remove(&stored.map_or_else(Vec::new, |stored| gone(&stored, &view))).await?,
+            Ok(()) => {}
             Err(SaveError::Superseded) => continue,
             Err(SaveError::Unavailable(error)) => return Err(error.into()),
         }
-        // As everybody does who changes the index: see `refresh_customer`.
+        // In the order in which everybody changes the index of what has a view: see `refresh_customer`.
+        if let Some(stored) = &stored {
+            index.add(&entries).await?;
+            index.remove(&gone(stored, &view)).await?;
+        }
         if views.load(id).await?.is_some_and(|now| now.customer == view.customer) {
             return Ok(Some(view.version));
         }
@@ -202,9 +212,10 @@ async fn customer_of<'s, S: EventStore>(store: &'s S, view: &OrderView) -> Resul
 
 /// Puts the customer, as loaded, into an order's view, unless that knows the customer better already, and into the index.
 ///
-/// Two of them at the same order may take out of the index what the other needs, or put back what the other has replaced: so
-/// each looks at the view again after its last change of the index, until that is what the view says. One that was cut short
-/// comes again, and does not rely on what it finds.
+/// Two of them at the same order may take out of the index what the other needs, or put back what the other has replaced. So
+/// each saves the view first, then adds, then removes, and then looks at the view again, until that is what the index was
+/// changed for: whoever removes what a later view needs either sees that view, or is done before its entries are added. One
+/// that was cut short comes again, and does not rely on what it finds.
 async fn refresh_customer<S: EventStore>(
     model: &ReadModel<impl OrderViews, impl Index>,
     view: OrderView,
@@ -214,16 +225,19 @@ async fn refresh_customer<S: EventStore>(
     let mut stored = view;
     for _ in 0..MAX_ATTEMPTS {
         let refreshed = stored.clone().with_customer(customer.customer(), customer.version());
-        index.add(&entries_touched(&refreshed, &stored)).await?;
-        if refreshed != stored {
-            match views.save(&refreshed, &stored).await {
-                Ok(()) => index.remove(&gone(&stored, &refreshed)).await?,
-                Err(SaveError::Superseded) => {}
-                Err(SaveError::Unavailable(error)) => return Err(error.into()),
+        let saved = if refreshed == stored { Ok(()) } else { views.save(&refreshed, &stored).await };
+        let is_saved = saved.is_ok();
+        match saved {
+            Ok(()) => {
+                index.add(&entries_touched(&refreshed, &stored)).await?;
+                index.remove(&gone(&stored, &refreshed)).await?;
             }
+            Err(SaveError::Superseded) => {}
+            Err(SaveError::Unavailable(error)) => return Err(error.into()),
         }
         let Some(now) = views.load(stored.id).await? else { return Ok(()) };
-        if now.customer == refreshed.customer {
+        // Whoever has saved this very profile first may have been cut short before its entries were added.
+        if is_saved && now.customer == refreshed.customer {
             return Ok(());
         }
         stored = now;
@@ -251,6 +265,46 @@ fn gone(before: &OrderView, after: &OrderView) -> Vec<Entry> {
     search_orders::entries_of(before).into_iter().filter(|entry| !stays(entry)).collect()
 }
 
+/// A message that says that a customer's profile has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProfileChanged {
+    /// Number of the event.
+    pub version: u64,
+    /// Whether it was delivered before: what was begun then may have been cut short.
+    pub is_repeated: bool,
+}
+
+/// Brings the customer up to date in all their orders, as this message asks for, and answers how many these are; `None`
+/// when a newer one is left to do it.
+///
+/// Of many changes at the same time only the newest counts, and each has its own message: an older one does nothing, and
+/// stops when it is overtaken. But one that comes again does its work whatever has come since: before it was cut short, it
+/// may have removed from the index what a newer one had added. See [`refresh_customer`].
+pub async fn project_profile(
+    store: &impl EventStore,
+    model: &ReadModel<impl OrderViews, impl Index>,
+    id: &CustomerId,
+    message: ProfileChanged,
+) -> Result<Option<usize>, ProjectError> {
+    let customer = CustomerStream::open(store, id.clone()).await?;
+    if customer.version() > message.version && !message.is_repeated {
+        return Ok(None);
+    }
+    let orders = model.views.customer_orders(id, 0, usize::MAX).await?;
+    let mut outcome = Ok(Some(orders.total));
+    for some in orders.ids.chunks(BETWEEN_LOOKS) {
+        // The others, also after some that failed.
+        if let Err(error) = refresh_orders(model, some, &customer).await {
+            outcome = Err(error);
+        }
+        // The message of whatever has come since the stream was loaded is not done yet, and goes through all orders.
+        if !store.read(&StreamId::customer(id), customer.version()).await?.is_empty() {
+            return outcome.map(|_| None);
+        }
+    }
+    outcome
+}
+
 /// Brings the customer up to date in all their orders, and answers how many these are.
 ///
 /// An order that is placed meanwhile is not among them; [`project`] looks at the customer once more after placing it.
@@ -259,16 +313,27 @@ pub async fn project_customer(
     model: &ReadModel<impl OrderViews, impl Index>,
     id: &CustomerId,
 ) -> Result<usize, ProjectError> {
-    let customer = &CustomerStream::open(store, id.clone()).await?;
+    let customer = CustomerStream::open(store, id.clone()).await?;
     let orders = model.views.customer_orders(id, 0, usize::MAX).await?;
-    let refresh = |order| async move {
-        match model.views.load(order).await? {
-            Some(view) => refresh_customer(model, view, customer).await,
-            None => Ok(()),
+    refresh_orders(model, &orders.ids, &customer).await?;
+    Ok(orders.total)
+}
+
+async fn refresh_orders<S: EventStore>(
+    model: &ReadModel<impl OrderViews, impl Index>,
+    orders: &[OrderId],
+    customer: &CustomerStream<'_, S>,
+) -> Result<(), ProjectError> {
+    let refresh = |order: &OrderId| {
+        let order = *order;
+        async move {
+            match model.views.load(order).await? {
+                Some(view) => refresh_customer(model, view, customer).await,
+                None => Ok(()),
+            }
         }
     };
     // All of them, also after one that failed: none is to be left half done.
-    let outcomes: Vec<_> = stream::iter(orders.ids).map(refresh).buffer_unordered(AT_ONCE).collect().await;
-    outcomes.into_iter().collect::<Result<(), _>>()?;
-    Ok(orders.total)
+    let outcomes: Vec<_> = stream::iter(orders).map(refresh).buffer_unordered(AT_ONCE).collect().await;
+    outcomes.into_iter().collect()
 }

@@ -20,7 +20,9 @@ use application::{
     list_events,
     memory::{Fault, MemoryEventStore, MemoryIndex, MemoryOrderViews},
     ports::{Entry, Index as _, OrderViews, ReadModel},
-    project_orders::{catch_up, project, project_customer, reproject_customer, reproject_order},
+    project_orders::{
+        ProfileChanged, catch_up, project, project_customer, project_profile, reproject_customer, reproject_order,
+    },
     rebuild_orders::{Progress, rebuild_page},
     search_orders,
     shop::{Shop, at},
@@ -88,15 +90,16 @@ async fn history(payment_method: &str, joins: &[bool]) -> Vec<Commit> {
     commits
 }
 
-/// The profile of the one customer of all these orders, changed three times.
+/// The profile of the one customer of all these orders, changed six times, and each other time back to what it was.
 fn profiles(customer: &CustomerId, metadata: &Metadata) -> Vec<Commit> {
     let commit = |version: u64| {
-        let data = serde_json::json!({"first_name": format!("Anna {version}"), "last_name": "王", "email": "a@b"});
+        let first_name = if version % 2 == 0 { "Berta" } else { "Anna" };
+        let data = serde_json::json!({"first_name": first_name, "last_name": "王", "email": "a@b"});
         let event = RecordedEvent { event_type: "CustomerProfileUpdated".to_owned(), schema: 1, data };
         let metadata = Metadata { command_id: Uuid::new_v4(), ..metadata.clone() };
         Commit { stream: StreamId::customer(customer), version, events: vec![event], metadata }
     };
-    (1..=3).map(commit).collect()
+    (1..=6).map(commit).collect()
 }
 
 fn fold(id: OrderId, commits: &[Commit]) -> Option<OrderView> {
@@ -119,6 +122,8 @@ struct Plumbing {
     building: Cell<bool>,
     committed: RefCell<Vec<Commit>>,
     taken_in: RefCell<BTreeSet<(StreamId, u64)>>,
+    /// The changes of the profile that the queue has delivered once.
+    handed_on: RefCell<BTreeSet<u64>>,
     progress: RefCell<[Progress; SEGMENTS as usize]>,
 }
 
@@ -144,8 +149,10 @@ impl Plumbing {
     }
 
     async fn deliver_profile(&self, customer: &CustomerId, commit: &Commit) {
-        let next = !self.building.get() || project_customer(&self.store, &self.next, customer).await.is_ok();
-        let live = project_customer(&self.store, &self.live, customer).await.is_ok();
+        let is_repeated = !self.handed_on.borrow_mut().insert(commit.version);
+        let message = ProfileChanged { version: commit.version, is_repeated };
+        let next = !self.building.get() || project_profile(&self.store, &self.next, customer, message).await.is_ok();
+        let live = project_profile(&self.store, &self.live, customer, message).await.is_ok();
         if next && live {
             self.taken_in.borrow_mut().insert((commit.stream.clone(), commit.version));
         }
@@ -340,11 +347,96 @@ async fn a_profile_that_was_lost_on_its_way_gets_into_the_orders() {
         store.append(&profile).await.unwrap();
     }
     assert_eq!(reproject_customer(&store, &model, &customer).await.unwrap(), 1);
-    assert_eq!(model.views.load(id).await.unwrap().unwrap().customer.version, 3);
+    assert_eq!(model.views.load(id).await.unwrap().unwrap().customer.version, 6);
     let changes = list_events::entries_of(&profiles(&customer, &commits[0].metadata)[0]);
-    assert_eq!(model.index.newest(&changes[0].term, None, None, 9).await.unwrap().len(), 3);
+    assert_eq!(model.index.newest(&changes[0].term, None, None, 9).await.unwrap().len(), 6);
     let nobody = CustomerId::parse("nobody").unwrap();
     assert_eq!(reproject_customer(&store, &model, &nobody).await.unwrap(), 0);
+}
+
+/// Which write of the index takes longer, how much, and which of two projections is of the order: the second one or the first.
+fn slow_indexes() -> impl Iterator<Item = (usize, usize, Option<bool>)> {
+    (0..4).flat_map(|call| {
+        let late =
+            [0, 1, 2, 4, 8].into_iter().flat_map(move |late| [None, Some(true), Some(false)].map(|by| (late, by)));
+        late.map(move |(late, by_order)| (call, late, by_order))
+    })
+}
+
+/// Two projections, each of one change of the profile, at every moment of either, while one write of each kind takes longer.
+#[tokio::test]
+async fn a_name_that_comes_back_while_another_is_projected_is_found_again() {
+    let commits = history(PAYMENT_METHODS[0], &[false; 5]).await;
+    let id = commits[0].stream.order_id().unwrap();
+    let customer = fold(id, &commits).unwrap().customer.id;
+    let profiles = profiles(&customer, &commits[0].metadata);
+    for second_waits in 0..16 {
+        for (slow_view, view_late) in [(0, 0), (0, 4), (1, 2), (1, 4), (1, 8), (1, 16)] {
+            for (slow_index, index_late, by_order) in slow_indexes() {
+                let (store, model) = lost(&commits).await;
+                project(&store, &model, &commits).await.unwrap();
+                store.append(&profiles[0]).await.unwrap();
+                project_customer(&store, &model, &customer).await.unwrap();
+                store.append(&profiles[1]).await.unwrap();
+                model.views.faults.push_after(slow_view, Fault::Late(view_late));
+                model.index.faults.push_after(slow_index, Fault::Late(index_late));
+                // The one or the other may be of the order, as a person asks for it.
+                let bring_in = async |by_order: bool| {
+                    if by_order {
+                        reproject_order(&store, &model, id).await.unwrap();
+                    } else {
+                        project_customer(&store, &model, &customer).await.unwrap();
+                    }
+                };
+                let back = async {
+                    for _ in 0..second_waits {
+                        yield_now().await;
+                    }
+                    store.append(&profiles[2]).await.unwrap();
+                    bring_in(by_order == Some(true)).await;
+                };
+                tokio::join!(bring_in(by_order == Some(false)), back);
+                let view = model.views.load(id).await.unwrap().unwrap();
+                assert_eq!((view.customer.first_name.as_deref(), view.customer.version), (Some("Anna"), 3));
+                for Entry { term, posting } in search_orders::entries_of(&view) {
+                    let list = model.index.newest(&term, None, None, 9).await.unwrap();
+                    let moment = (second_waits, slow_view, view_late, slow_index, index_late, by_order);
+                    assert_eq!(list, [posting], "{term} at {moment:?}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_profile_that_is_overtaken_stops_between_a_customers_orders() {
+    let store = MemoryEventStore::default();
+    let model = Model::default();
+    let created = history(PAYMENT_METHODS[0], &[false; 5]).await.remove(0);
+    let customer = fold(created.stream.order_id().unwrap(), std::slice::from_ref(&created)).unwrap().customer.id;
+    for _ in 0..300 {
+        let stream = StreamId::order(OrderId::new(Uuid::new_v4()));
+        project(&store, &model, &[Commit { stream, ..created.clone() }]).await.unwrap();
+    }
+    let profiles = profiles(&customer, &created.metadata);
+    store.append(&profiles[0]).await.unwrap();
+    let first = ProfileChanged { version: 1, is_repeated: false };
+    let overtake = async {
+        for _ in 0..4 {
+            yield_now().await;
+        }
+        store.append(&profiles[1]).await.unwrap();
+    };
+    let (outcome, ()) = tokio::join!(project_profile(&store, &model, &customer, first), overtake);
+    assert_eq!(outcome.unwrap(), None);
+    let ids = model.views.customer_orders(&customer, 0, 300).await.unwrap().ids;
+    let views = model.views.load_many(&ids).await.unwrap();
+    let at_first = views.iter().filter(|view| view.customer.version == 1).count();
+    assert!((1..300).contains(&at_first), "{at_first}");
+    let second = ProfileChanged { version: 2, is_repeated: false };
+    assert_eq!(project_profile(&store, &model, &customer, second).await.unwrap(), Some(300));
+    let views = model.views.load_many(&ids).await.unwrap();
+    assert!(views.iter().all(|view| view.customer.version == 2));
 }
 
 proptest! {

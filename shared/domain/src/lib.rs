@@ -6,6 +6,7 @@ pub mod address;
 pub mod books;
 pub mod customer;
 pub mod ids;
+pub mod moment;
 pub mod money;
 pub mod order;
 pub mod order_view;

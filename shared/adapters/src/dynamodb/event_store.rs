@@ -1,6 +1,9 @@
 //! The event table. One item is one commit, so that many events are atomic and one conditional write is an append.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use application::{
     event_store::{
@@ -19,7 +22,11 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{DynamoSnapshots, Table, json_text, number, text};
+use super::{DynamoSnapshots, Table, json_text, number, random_part_of, text};
+
+/// About half of what an append and a read take: who comes second waits for about as long as the first one needs.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(10);
+const CONFLICT_PAUSE_LONGEST: Duration = Duration::from_millis(120);
 
 pub struct DynamoEventStore {
     table: Table,
@@ -76,6 +83,11 @@ impl EventStore for DynamoEventStore {
         } else {
             Ok(Appended::Before(there))
         }
+    }
+
+    async fn pause(&self, conflicts: u32) {
+        let doubled = CONFLICT_PAUSE.saturating_mul(2_u32.saturating_pow(conflicts));
+        tokio::time::sleep(random_part_of(doubled.min(CONFLICT_PAUSE_LONGEST))).await;
     }
 
     async fn snapshot(&self, stream: &StreamId) -> Option<Snapshot> {

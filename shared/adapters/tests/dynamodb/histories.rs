@@ -49,7 +49,7 @@ fn in_every_history_over_the_adapters_the_money_and_the_stock_are_right() {
     });
 }
 
-struct OnDynamo;
+pub(crate) struct OnDynamo;
 
 impl Outside for OnDynamo {
     type Store = DynamoEventStore;

@@ -9,6 +9,7 @@
 )]
 
 mod conformance;
+mod contention;
 mod faults;
 mod histories;
 mod items;
