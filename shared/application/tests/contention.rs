@@ -83,7 +83,7 @@ async fn a_command_that_is_never_first_is_given_up_while_its_caller_waits() {
             traceparent: None,
             occurred_at: chrono::DateTime::UNIX_EPOCH,
         };
-        let event = OrderEvent::OrderCancelRequested { reason: Text::parse("late").unwrap() };
+        let event = OrderEvent::OrderCancelRequested { reason: Text::parse("late").unwrap(), note: None };
         let mut stream = OrderStream::open(&store, id).await.unwrap();
         let started = Instant::now();
         let outcome = stream.commit(&metadata, |_| Ok::<_, CancelRejection>(vec![event.clone()])).await;
