@@ -1,5 +1,6 @@
 //! An order goes all the way through, or is undone.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use crate::service::{Service, fresh_key, order};
@@ -64,6 +65,28 @@ async fn a_declined_payment_releases_the_stock_and_rejects_the_order_with_its_re
     let outcomes: Vec<_> =
         service.ledger(&id).await.iter().map(|line| line["outcome"].as_s().unwrap().clone()).collect();
     assert_eq!(outcomes, ["declined"]);
+}
+
+/// Others may want to buy it: it is released by the same execution, not when somebody looks after the order.
+#[tokio::test]
+async fn what_a_declined_order_held_is_released_within_a_second() {
+    let service = Service::connect().await;
+    let product = service.product(10).await;
+    let id = service.place_asking(&product, "pm_card_declined", "200001").await;
+    service.await_status("customer-1", &id, &["rejected"]).await;
+    let history = service.get("staff-1", &format!("/api/v1/orders/{id}/events")).await.expect(200).body;
+    let occurred_at = |event_type: &str| -> DateTime<Utc> {
+        let events = history["events"].as_array().unwrap();
+        let event = events.iter().find(|event| event["type"] == event_type);
+        event.unwrap_or_else(|| panic!("no {event_type} in {history:#}"))["occurred_at"]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
+    let took = occurred_at("InventoryReleased") - occurred_at("PaymentFailed");
+    assert!((TimeDelta::zero()..TimeDelta::seconds(1)).contains(&took), "the stock was held for {took} more");
+    assert_eq!(service.stock(&product).await, 10);
 }
 
 /// Each order is placed while the stock still suffices for it, so only the reservation can tell them apart.

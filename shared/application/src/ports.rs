@@ -130,6 +130,8 @@ pub trait Inventory: Send + Sync {
 pub struct ChargeRequest {
     pub idempotency_key: Uuid,
     pub order_id: OrderId,
+    /// So that a provider can check that the means of payment is this customer's.
+    pub customer_id: CustomerId,
     pub payment_method: PaymentMethod,
     pub amount: Money,
 }

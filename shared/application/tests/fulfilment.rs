@@ -34,7 +34,7 @@ use application::{
     shop::{FORWARD, STEPS, Shop, Step, UNDO, at, cny, input, tea},
 };
 use domain::{
-    ids::OrderId,
+    ids::{CustomerId, OrderId, PaymentMethod},
     order::{
         Attention, Course, OrderEvent, Payment, Refund, SkippableStep, cancel::CancelRejection,
         record_delivery::DeliveryRejection, request_refund::RefundRejection, skip::SkipRejection,
@@ -85,6 +85,46 @@ async fn a_declined_order_gets_its_stock_released_and_is_rejected() {
     assert_eq!(shop.event_types(id).await, DECLINED);
     assert_undone(&shop, id).await;
     assert_eq!(shop.told(id), ["order-rejected"]);
+}
+
+/// Before the order is closed, and before anybody looks after it: others may want to buy what it held.
+#[tokio::test]
+async fn what_a_declined_order_held_is_released_as_soon_as_the_payment_has_failed() {
+    let (shop, id) = (Shop::with_stock(10).await, order_id());
+    shop.place(id, "pm_card_declined").await.unwrap();
+    for step in [Step::Validate, Step::Reserve] {
+        shop.run(step, id).await.unwrap();
+    }
+    assert_eq!(shop.stock().await, 8);
+    assert_eq!(shop.run(Step::Pay, id).await.unwrap_err().error_type(), "PaymentDeclined");
+    for (step, types, stock) in [
+        (Step::CancelShipment, &DECLINED[..3], 8),
+        (Step::Refund, &DECLINED[..3], 8),
+        (Step::Release, &DECLINED[..4], 10),
+    ] {
+        shop.run(step, id).await.unwrap();
+        assert_eq!(shop.event_types(id).await, types);
+        assert_eq!(shop.stock().await, stock);
+    }
+}
+
+#[tokio::test]
+async fn a_charge_says_whose_order_it_is_for() {
+    let (shop, id) = (Shop::with_stock(10).await, order_id());
+    shop.place(id, "pm_card_visa").await.unwrap();
+    for step in [Step::Validate, Step::Reserve, Step::Pay] {
+        shop.run(step, id).await.unwrap();
+    }
+    let charge = |customer: &str| ChargeRequest {
+        idempotency_key: id.work_id("process-payment"),
+        order_id: id,
+        customer_id: CustomerId::parse(customer).unwrap(),
+        payment_method: PaymentMethod::parse("pm_card_visa").unwrap(),
+        amount: cny(3998),
+    };
+    shop.payments.charge(&charge("customer-1")).await.unwrap();
+    let other = shop.payments.charge(&charge("customer-2")).await;
+    assert!(matches!(other, Err(ChargeError::KeyReused)), "{other:?}");
 }
 
 #[tokio::test]

@@ -93,7 +93,7 @@ async fn history(payment_method: &str, joins: &[bool]) -> Vec<Commit> {
 /// The profile of the one customer of all these orders, changed six times, and each other time back to what it was.
 fn profiles(customer: &CustomerId, metadata: &Metadata) -> Vec<Commit> {
     let commit = |version: u64| {
-        let first_name = if version % 2 == 0 { "Berta" } else { "Anna" };
+        let first_name = if version.is_multiple_of(2) { "Berta" } else { "Anna" };
         // In between she has one name.
         let last_name = (version != 2).then_some("王");
         let data = serde_json::json!({"first_name": first_name, "last_name": last_name, "email": "a@b"});

@@ -121,7 +121,7 @@ macro_rules! text_id {
 
 text_id!(
     /// Who orders: the `sub` of the customer's token, whatever its issuer makes of that. It has up to 255 ASCII characters
-    /// (OpenID Connect Core 1.0, section 2).
+    /// (`OpenID` Connect Core 1.0, section 2).
     CustomerId, max 255, |c| matches!(c, ' '..='~'), "printable ASCII"
 );
 text_id!(

@@ -356,6 +356,7 @@ mod tests {
             first_name: longest(first_name, Text::parse)?,
             last_name: longest(last_name, Text::parse),
             email: longest(email, Email::parse)?,
+            email_verified: false,
         };
         let customer = Customer { profile: Some(profile) };
         let view = OrderView::evolve(None, order_id(), &created(), 1, at(0)).unwrap().with_customer(&customer, 1);

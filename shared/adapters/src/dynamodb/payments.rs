@@ -16,7 +16,7 @@ use aws_sdk_dynamodb::{
 };
 use chrono::{DateTime, Utc};
 use domain::{
-    ids::{OrderId, PaymentMethod, TransactionId},
+    ids::{CustomerId, OrderId, PaymentMethod, TransactionId},
     money::{Currency, Money},
     order::{Payment, Refund},
 };
@@ -70,7 +70,7 @@ impl Payments for DynamoPayments {
         };
         match first.outcome {
             Outcome::Cancelled => Err(ChargeError::Cancelled),
-            Outcome::Completed { asked, .. } | Outcome::Declined { asked, .. } if asked != Asked::of(request) => {
+            Outcome::Completed { asked, .. } | Outcome::Declined { asked, .. } if !asked.is(request) => {
                 Err(ChargeError::KeyReused)
             }
             Outcome::Declined { decline_code, .. } => Err(ChargeError::Declined(decline_code)),
@@ -291,11 +291,14 @@ enum Outcome {
 }
 
 /// What a charge asks for: the same key may not ask for anything else.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Asked {
     amount: u64,
     currency: Currency,
     payment_method: PaymentMethod,
+    /// Absent from the first charges, which were not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    customer_id: Option<CustomerId>,
 }
 
 impl Asked {
@@ -304,7 +307,15 @@ impl Asked {
             amount: request.amount.amount(),
             currency: request.amount.currency(),
             payment_method: request.payment_method.clone(),
+            customer_id: Some(request.customer_id.clone()),
         }
+    }
+
+    fn is(&self, request: &ChargeRequest) -> bool {
+        let Self { amount, currency, payment_method, customer_id } = self;
+        (*amount, *currency) == (request.amount.amount(), request.amount.currency())
+            && *payment_method == request.payment_method
+            && customer_id.as_ref().is_none_or(|customer| *customer == request.customer_id)
     }
 }
 

@@ -1,6 +1,13 @@
 //! Requests that nobody means well with. The tests of every HTTP function feed them to its handler, as whole events of API
 //! Gateway, and hold what must be true of any answer (feature `testing`).
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "this is a test that the functions share, and a test fails by panicking"
+)]
+
 use lambda_http::{Body, Context, Response};
 use proptest::{
     collection::vec,

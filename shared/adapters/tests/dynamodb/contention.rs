@@ -198,6 +198,7 @@ async fn refunds_of_one_charge_at_the_same_moment_are_all_made() {
     let charge = ChargeRequest {
         idempotency_key: Uuid::new_v4(),
         order_id,
+        customer_id: CustomerId::parse("customer-1").unwrap(),
         amount: cny(3_000),
         payment_method: PaymentMethod::default(),
     };

@@ -14,7 +14,7 @@ use application::{
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use chrono::DateTime;
 use domain::{
-    ids::{AdjustmentId, OrderId, PaymentMethod, ProductId},
+    ids::{AdjustmentId, CustomerId, OrderId, PaymentMethod, ProductId},
     money::{Currency, Money, Quantity},
     product::{Product, StockChange},
     text::Text,
@@ -356,6 +356,7 @@ fn charge() -> ChargeRequest {
     ChargeRequest {
         idempotency_key: Uuid::new_v4(),
         order_id: order_id(),
+        customer_id: CustomerId::parse("anna").unwrap(),
         payment_method: PaymentMethod::default(),
         amount: cny(100),
     }

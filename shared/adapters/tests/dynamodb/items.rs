@@ -317,12 +317,33 @@ async fn a_charge_in_a_currency_that_is_withdrawn_since_is_refunded_in_it() {
 }
 
 #[tokio::test]
+async fn a_charge_that_was_made_before_customers_were_kept_is_answered_as_it_was() {
+    let client = Client::from_conf(support::database().await);
+    let charge = ChargeRequest {
+        idempotency_key: key(),
+        order_id: order(),
+        customer_id: CustomerId::parse("anna").unwrap(),
+        payment_method: PaymentMethod::parse("pm_card_visa").unwrap(),
+        amount: cny(3998),
+    };
+    let payments = payments_of(client.clone());
+    let first = payments.charge(&charge).await.unwrap();
+    let row = client.update_item().table_name(PAYMENTS).update_expression("REMOVE customer_id");
+    let row = row.key("order_id", AttributeValue::S(ORDER.to_owned()));
+    let row = row.key("entry", AttributeValue::S(format!("charge#{KEY}"))).return_values(ReturnValue::AllOld);
+    let before = row.send().await.unwrap().attributes.unwrap();
+    assert_eq!(before["customer_id"], AttributeValue::S("anna".to_owned()));
+    assert_eq!(payments.charge(&charge).await.unwrap(), first);
+}
+
+#[tokio::test]
 async fn charges_declines_cancellations_and_refunds_are_entries_of_an_order() {
     let client = Client::from_conf(support::database().await);
     let payments = payments_of(client.clone());
     let charge = ChargeRequest {
         idempotency_key: key(),
         order_id: order(),
+        customer_id: CustomerId::parse("anna").unwrap(),
         payment_method: PaymentMethod::default(),
         amount: cny(3998),
     };
@@ -360,6 +381,7 @@ async fn charges_declines_cancellations_and_refunds_are_entries_of_an_order() {
             "amount": {"N": "3998"},
             "currency": {"S": "CNY"},
             "payment_method": {"S": "pm_card_visa"},
+            "customer_id": {"S": "anna"},
             "refundable": {"N": "2998"},
         }),
         json!({
@@ -375,6 +397,7 @@ async fn charges_declines_cancellations_and_refunds_are_entries_of_an_order() {
             "amount": {"N": "3998"},
             "currency": {"S": "CNY"},
             "payment_method": {"S": "pm_card_declined"},
+            "customer_id": {"S": "anna"},
         }),
         json!({
             "order_id": {"S": ORDER},
@@ -395,6 +418,7 @@ async fn calls_that_the_sandbox_was_asked_to_fail_are_counted_beside_the_books()
     let charge = ChargeRequest {
         idempotency_key: key(),
         order_id: order(),
+        customer_id: CustomerId::parse("anna").unwrap(),
         payment_method: PaymentMethod::parse("pm_fails_twice").unwrap(),
         amount: cny(3998),
     };

@@ -222,6 +222,7 @@ fn charge() -> ChargeRequest {
     ChargeRequest {
         idempotency_key: Uuid::new_v4(),
         order_id: order_id(),
+        customer_id: CustomerId::parse("anna").unwrap(),
         payment_method: PaymentMethod::default(),
         amount: price(),
     }

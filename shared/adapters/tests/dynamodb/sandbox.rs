@@ -31,6 +31,7 @@ async fn no_payment_method_asks_a_strict_provider_for_anything() {
         let charge = ChargeRequest {
             idempotency_key: Uuid::new_v4(),
             order_id: OrderId::new(Uuid::new_v4()),
+            customer_id: CustomerId::parse("anna").unwrap(),
             payment_method: PaymentMethod::parse(name).unwrap(),
             amount,
         };

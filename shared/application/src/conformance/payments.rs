@@ -1,7 +1,7 @@
 //! What every [`Payments`] must do, with the sandbox's payment methods.
 
 use domain::{
-    ids::PaymentMethod,
+    ids::{CustomerId, PaymentMethod},
     money::Money,
     order::{Payment, Refund},
 };
@@ -23,6 +23,7 @@ macro_rules! payments_conformance {
             a_charge_that_comes_twenty_times_at_once_is_made_once
             a_decline_is_remembered
             a_key_that_charged_another_amount_is_refused
+            a_key_that_charged_another_customer_is_refused
             a_key_that_charged_another_means_of_payment_is_refused
             a_key_that_was_declined_is_refused_to_another_charge
             two_keys_make_two_charges
@@ -74,6 +75,7 @@ fn charge(amount: Money) -> ChargeRequest {
     ChargeRequest {
         idempotency_key: Uuid::new_v4(),
         order_id: order_id(),
+        customer_id: CustomerId::parse("anna").unwrap(),
         payment_method: method("pm_card_visa"),
         amount,
     }
@@ -159,6 +161,13 @@ pub async fn a_key_that_charged_another_amount_is_refused(payments: &impl Paymen
     let first = charge(money(3998, "CNY"));
     assert_key_reused(payments, &first, &ChargeRequest { amount: money(3999, "CNY"), ..first.clone() }).await;
     assert_key_reused(payments, &first, &ChargeRequest { amount: money(3998, "USD"), ..first.clone() }).await;
+}
+
+pub async fn a_key_that_charged_another_customer_is_refused(payments: &impl Payments) {
+    for first in [charge(money(3998, "CNY")), declined(money(3998, "CNY"))] {
+        let other = ChargeRequest { customer_id: CustomerId::parse("berta").unwrap(), ..first.clone() };
+        assert_key_reused(payments, &first, &other).await;
+    }
 }
 
 pub async fn a_key_that_charged_another_means_of_payment_is_refused(payments: &impl Payments) {

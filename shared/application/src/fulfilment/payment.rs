@@ -43,6 +43,7 @@ pub async fn process_payment(
             let request = ChargeRequest {
                 idempotency_key: charge_key(input.order_id),
                 order_id: input.order_id,
+                customer_id: placed.customer_id.clone(),
                 payment_method: placed.payment_method.clone(),
                 amount: placed.total_amount,
             };
