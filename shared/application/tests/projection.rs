@@ -410,6 +410,41 @@ async fn a_name_that_comes_back_while_another_is_projected_is_found_again() {
     }
 }
 
+/// It is cut short after it took out of the index what the newer one had just added: nobody else knows.
+#[tokio::test]
+async fn a_change_that_was_cut_short_mends_what_it_took_from_a_newer_one() {
+    let commits = history(PAYMENT_METHODS[0], &[false; 5]).await;
+    let id = commits[0].stream.order_id().unwrap();
+    let customer = fold(id, &commits).unwrap().customer.id;
+    let profiles = profiles(&customer, &commits[0].metadata);
+    let (store, model) = lost(&commits).await;
+    project(&store, &model, &commits).await.unwrap();
+    store.append(&profiles[0]).await.unwrap();
+    project_customer(&store, &model, &customer).await.unwrap();
+    store.append(&profiles[1]).await.unwrap();
+    // The older one adds when the newer one, with its two calls, is done; and then removes without an answer.
+    model.index.faults.push(Fault::Late(60));
+    model.index.faults.push_after(2, Fault::AfterEffect);
+    let message = |version, is_repeated| ProfileChanged { version, is_repeated };
+    let newer = async {
+        while model.views.load(id).await.unwrap().unwrap().customer.version < 2 {}
+        store.append(&profiles[2]).await.unwrap();
+        project_profile(&store, &model, &customer, message(3, false)).await.unwrap();
+    };
+    let (older, ()) = tokio::join!(project_profile(&store, &model, &customer, message(2, false)), newer);
+    older.unwrap_err();
+    let view = model.views.load(id).await.unwrap().unwrap();
+    assert_eq!(view.customer.version, 3);
+    let entries = search_orders::entries_of(&view);
+    let is_found = async || {
+        let lists = entries.iter().map(async |entry| model.index.newest(&entry.term, None, None, 9).await.unwrap());
+        join_all(lists).await.iter().zip(&entries).all(|(list, entry)| *list == [entry.posting.clone()])
+    };
+    assert!(!is_found().await, "nothing was taken: this test tests nothing");
+    assert_eq!(project_profile(&store, &model, &customer, message(2, true)).await.unwrap(), Some(1));
+    assert!(is_found().await);
+}
+
 #[tokio::test]
 async fn a_profile_that_is_overtaken_stops_between_a_customers_orders() {
     let store = MemoryEventStore::default();
