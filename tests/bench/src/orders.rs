@@ -457,7 +457,9 @@ fn what_happened(dice: &mut Dice, id: OrderId, created: OrderCreated, placed_at:
             let half = Money::new(total.amount() / 2, total.currency()).unwrap();
             let refund_id = RefundId(id.work_id("request-refund"));
             let requested =
-                RequestedRefund { refund_id, amount: half, reason: text("杯子碎了 / the cup was broken"), note: None };
+                RequestedRefund {
+                    refund_id, amount: half, reason: text("杯子碎了 / the cup was broken"), note: None
+                };
             let completed = CompletedRefund { refund_id, refund: refund("issue-refund", half) };
             let [requested, completed] =
                 [OrderEvent::RefundRequested(requested), OrderEvent::RefundCompleted(completed)];
