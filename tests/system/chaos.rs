@@ -33,10 +33,10 @@ const KILLING: Duration = Duration::from_secs(90);
 const SETTLING: Duration = Duration::from_secs(120);
 
 /// `SplitMix64`: the same seed asks for the same orders and the same pauses.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -22,6 +22,7 @@ mod events_out;
 mod failure_matrix;
 mod fulfilment;
 mod history;
+mod hostile;
 mod idempotency;
 mod lists;
 mod load;
