@@ -20,8 +20,28 @@ const CONNECTIONS: u64 = 8;
 
 /// Bytes that stand for themselves: what a gateway or a library would never let a well-behaved client send is among them.
 const NASTY: [&[u8]; 22] = [
-    b"", b"<b>", b"\"", b"%", b"%zz", b"%00", b"%2F..%2F", b"%3Fa=b", b"\xff\xfe", b"\xc3\x28", b"\x01", b"\x7f", b"\t", b"{}",
-    b"[[[[", b"null", b"18446744073709551616", b"-1", "\u{202e}\u{200b}".as_bytes(), "\u{fdfa}".as_bytes(), b"a,b", b"'; --",
+    b"",
+    b"<b>",
+    b"\"",
+    b"%",
+    b"%zz",
+    b"%00",
+    b"%2F..%2F",
+    b"%3Fa=b",
+    b"\xff\xfe",
+    b"\xc3\x28",
+    b"\x01",
+    b"\x7f",
+    b"\t",
+    b"{}",
+    b"[[[[",
+    b"null",
+    b"18446744073709551616",
+    b"-1",
+    "\u{202e}\u{200b}".as_bytes(),
+    "\u{fdfa}".as_bytes(),
+    b"a,b",
+    b"'; --",
 ];
 
 const ROUTES: [(&str, &str); 20] = [
@@ -49,8 +69,15 @@ const ROUTES: [(&str, &str); 20] = [
 
 const PARAMETERS: [&str; 9] = ["page", "page_size", "status", "q", "at", "min_version", "from", "type", "after"];
 const HEADERS: [&str; 9] = [
-    "Idempotency-Key", "X-Correlation-Id", "traceparent", "Content-Type", "If-None-Match", "X-Forwarded-Proto", "Cookie",
-    "X-Forwarded-For", "Accept",
+    "Idempotency-Key",
+    "X-Correlation-Id",
+    "traceparent",
+    "Content-Type",
+    "If-None-Match",
+    "X-Forwarded-Proto",
+    "Cookie",
+    "X-Forwarded-For",
+    "Accept",
 ];
 
 /// A request that is no good, and what it would have been a request for.
@@ -61,13 +88,13 @@ struct Hostile {
 
 impl Hostile {
     fn new(random: &mut Random, tokens: &[String], order: Uuid, customer: &str) -> Self {
-        let (method, template) = *pick(random, &ROUTES);
+        let (method, template) = pick(random, &ROUTES);
         let (before, after) = template.split_once("{}").unwrap_or((template, ""));
         let mut path = before.as_bytes().to_vec();
         if template.contains("{}") {
             let named = if template.contains("customer") { customer.to_owned() } else { order.to_string() };
             // Half of them are right, so that what is wrong is met behind the first check.
-            path.extend_from_slice(if random.below(2) == 0 { named.as_bytes() } else { *pick(random, &NASTY) });
+            path.extend_from_slice(if random.below(2) == 0 { named.as_bytes() } else { pick(random, &NASTY) });
             path.extend_from_slice(after.as_bytes());
         }
         if random.below(3) == 0 {
@@ -78,7 +105,14 @@ impl Hostile {
         }
         // A blank would end the target, and a line break the request line: that is another request, not a hostile one.
         path.retain(|byte| !b" \r\n".contains(byte));
-        let mut bytes = [method.as_bytes(), b" ", setting_path().as_bytes(), &path, b" HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"].concat();
+        let mut bytes = [
+            method.as_bytes(),
+            b" ",
+            setting_path().as_bytes(),
+            &path,
+            b" HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n",
+        ]
+        .concat();
         if let Some(token) = tokens.get(usize::try_from(random.below(tokens.len() as u64 + 1)).unwrap()) {
             bytes.extend_from_slice(format!("Authorization: Bearer {token}\r\n").as_bytes());
         }
@@ -89,7 +123,9 @@ impl Hostile {
         if method == "POST" || method == "PUT" {
             let body = body(random, customer);
             let media = if random.below(8) == 0 { "text/plain" } else { "application/json" };
-            bytes.extend_from_slice(format!("Content-Type: {media}\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes());
+            bytes.extend_from_slice(
+                format!("Content-Type: {media}\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes(),
+            );
             bytes.extend_from_slice(&body);
         } else {
             bytes.extend_from_slice(b"\r\n");
@@ -115,26 +151,27 @@ impl Hostile {
 
 impl std::fmt::Debug for Hostile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let shown: String = String::from_utf8_lossy(&self.bytes).lines().filter(|line| !line.starts_with("Authorization")).collect();
+        let shown: String =
+            String::from_utf8_lossy(&self.bytes).lines().filter(|line| !line.starts_with("Authorization")).collect();
         write!(f, "{}: {}", self.route, shown.escape_debug())
     }
 }
 
-fn pick<'a, T>(random: &mut Random, of: &'a [T]) -> &'a T {
-    &of[usize::try_from(random.below(of.len() as u64)).unwrap()]
+fn pick<T: Copy>(random: &mut Random, of: &[T]) -> T {
+    of[usize::try_from(random.below(of.len() as u64)).unwrap()]
 }
 
 /// A body that one route or another takes, with something nasty in it.
 fn body(random: &mut Random, customer: &str) -> Vec<u8> {
-    let whole = [
-        format!(
+    let whole: [&str; 6] = [
+        &format!(
             r#"{{"customer_id":"{customer}","items":[{{"product_id":"NASTY","quantity":1}}],"shipping_address":{{"street":"NASTY","city":"NASTY","country":"DE","postal_code":"10115"}}}}"#
         ),
-        r#"{"reason":"NASTY"}"#.to_owned(),
-        r#"{"amount":{"amount":1,"currency":"NASTY"},"reason":"NASTY","reason":"x"}"#.to_owned(),
-        r#"{"first_name":"NASTY","last_name":"NASTY","email":"NASTY@example.com"}"#.to_owned(),
-        r#"{"step":"NASTY","error":"NASTY","reason":"NASTY","dry_run":true}"#.to_owned(),
-        "NASTY".to_owned(),
+        r#"{"reason":"NASTY"}"#,
+        r#"{"amount":{"amount":1,"currency":"NASTY"},"reason":"NASTY","reason":"x"}"#,
+        r#"{"first_name":"NASTY","last_name":"NASTY","email":"NASTY@example.com"}"#,
+        r#"{"step":"NASTY","error":"NASTY","reason":"NASTY","dry_run":true}"#,
+        "NASTY",
     ];
     let template = pick(random, &whole);
     let mut parts = template.split("NASTY");

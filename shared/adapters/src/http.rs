@@ -238,13 +238,12 @@ impl ApiRequest {
         body::parse(&bytes)
     }
 
-    /// What is wrong with the request for whatever function it is.
+    /// What is wrong with the request for whatever function it is: that it says two things where one is meant.
     fn check(&self) -> Result<(), Problem> {
-        // Which of the two would it be that finds the request again?
-        match self.event.raw_header("x-correlation-id") {
-            Some(id) if id.contains(',') => Err(Problem::header_sent_twice("X-Correlation-Id")),
-            _ => Ok(()),
-        }
+        const SINGLE: [&str; 2] = ["Content-Type", "X-Correlation-Id"];
+        let twice =
+            |name: &&str| self.event.raw_header(&name.to_ascii_lowercase()).is_some_and(|value| value.contains(','));
+        SINGLE.into_iter().find(twice).map_or(Ok(()), |name| Err(Problem::header_sent_twice(name)))
     }
 
     /// Who, why and when, for a commit that this request causes.
@@ -587,7 +586,7 @@ mod tests {
         for (name, value, status) in [
             ("x-correlation-id", "checkout-42", 200),
             ("x-correlation-id", "checkout-42,checkout-42", 400),
-            ("content-type", "application/json, application/json", 415),
+            ("content-type", "application/json, application/json", 400),
             // What is not there to be found again does not stop a request: the trace begins here then.
             (
                 "traceparent",

@@ -135,7 +135,6 @@ pub(super) fn is_json(content_type: &str) -> bool {
         .strip_prefix("application/")
         .is_some_and(|subtype| subtype == "json" || subtype.strip_suffix("+json").is_some_and(|name| !name.is_empty()));
     structured
-        && !essence.contains(',')
         && parts.all(|parameter| match parameter.split_once('=') {
             Some((name, value)) if name.eq_ignore_ascii_case("charset") => {
                 let value = value.trim_matches('"');
