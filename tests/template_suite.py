@@ -526,6 +526,18 @@ class Functions(unittest.TestCase):
                     self.assertEqual(json.loads(transformer["InputTemplate"].replace("<metadata>", "7")), {"detail": {"metadata": 7}})
 
     @in_every_stage
+    def test_what_a_rule_hands_on_changes_after_whoever_reads_it(self, main):
+        """A rule is updated in a moment, a function's code is not: in between, the old code would get the new messages."""
+        for rule, function in [("FulfilmentRule", "StartFulfilment"), ("CustomersRule", "ProjectCustomers")]:
+            self.assertIn(function, listed(main.resources[rule].get("DependsOn", [])), rule)
+
+    def test_an_issuer_of_ones_own_does_not_meet_the_scopes_of_cognito(self):
+        rule = source("template.yaml")["Rules"]["IssuerNeedsScopes"]
+        self.assertIn("aws.cognito.signin.user.admin", source("template.yaml")["Parameters"]["AcceptedScopes"]["Default"])
+        self.assertIn({"Fn::Not": [{"Fn::Contains": [{"Ref": "AcceptedScopes"}, "aws.cognito.signin.user.admin"]}]},
+                      [assertion["Assert"] for assertion in rule["Assertions"]])
+
+    @in_every_stage
     def test_rules_may_reach_their_targets(self, main):
         for name, rule in main.of_type("AWS::Events::Rule").items():
             self.assertLessEqual(len(rule["Targets"]), 5)
@@ -579,6 +591,7 @@ ALLOWED = {
     ("AWS::Events::EventBus", ".Arn"): {"events:PutEvents", "events:DescribeEventBus"},
     ("AWS::StepFunctions::StateMachine", ""): {"states:StartExecution", "states:DescribeStateMachine"},
     ("AWS::Lambda::Function", ".Arn"): {"lambda:InvokeFunction"},
+    ("AWS::Cognito::UserPool", ".Arn"): {"cognito-idp:AdminGetUser"},
 }
 # Actions that know no resource (Service Authorization Reference).
 WITHOUT_RESOURCE = re.compile(r"logs:(Create|Get|Update|Delete|List)LogDeliver(y|ies)|logs:(PutResourcePolicy|DescribeResourcePolicies|DescribeLogGroups)")

@@ -133,3 +133,28 @@ async fn an_idempotency_key_is_bounded() {
     service.place("customer-1", &"k".repeat(256), &order("customer-1", &product)).await.expect(400);
     service.place("customer-1", &format!("{:k>255}", fresh_key()), &order("customer-1", &product)).await.expect(201);
 }
+
+#[tokio::test]
+async fn a_header_that_has_to_be_single_is_refused_when_it_comes_twice() {
+    let service = Service::connect().await;
+    let tea = service.product(10).await;
+    let body = order("customer-1", &tea);
+    let placing = async || {
+        let request = service.request(Method::POST, "/api/v1/orders").bearer_auth(token("customer-1").await);
+        request.json(&body)
+    };
+    // As a proxy sends it that adds what is there already.
+    let key = fresh_key();
+    let twice = placing().await.header("idempotency-key", &key).header("Idempotency-Key", &key);
+    let answer = service.send(twice).await.expect(400);
+    assert_eq!(answer.text("type"), "urn:order-service:problem:invalid-idempotency-key");
+    let twice = placing().await.header("x-correlation-id", "one").header("x-correlation-id", "one");
+    let answer = service.send(twice).await.expect(400);
+    assert_eq!(answer.text("type"), "urn:order-service:problem:header-sent-twice");
+    let request = service.request(Method::POST, "/api/v1/orders").bearer_auth(token("customer-1").await);
+    let form = request.header("content-type", "application/x-www-form-urlencoded").body(body.to_string());
+    service.send(form).await.expect(415);
+    assert_eq!(service.stock(&tea).await, 10, "something was ordered");
+    let good = service.place("customer-1", &key, &body).await.expect(201);
+    assert_eq!(good.header("cache-control"), "no-store");
+}

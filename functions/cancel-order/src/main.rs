@@ -11,7 +11,7 @@ use adapters::{
 };
 use application::{
     event_store::{EventStore, fingerprint},
-    event_stream::{CommandError, Committed, OrderStream},
+    event_stream::{CommandError, OrderStream},
 };
 use aws_sdk_dynamodb::Client;
 use deserr::Deserr;
@@ -47,19 +47,31 @@ async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response
         Some(placed) if caller.may_act_for(&placed.customer_id) => {}
         Some(_) | None => return Err(Problem::not_found("order")),
     }
-    // An order is cancelled at most once, so the order alone makes the command's id.
-    let fingerprint = fingerprint(&"cancel-order").map_err(|error| Problem::internal(&error))?;
+    // An order is cancelled at most once, so the order alone makes the command's id. Whoever repeats it without a note asks for
+    // what is done; a note that came too late would be lost.
+    let fingerprint = match &note {
+        Some(note) => fingerprint(&("cancel-order", note)),
+        None => fingerprint(&"cancel-order"),
+    };
+    let fingerprint = fingerprint.map_err(|error| Problem::internal(&error))?;
     let metadata = request.metadata(&caller, id.work_id("cancel-order"), fingerprint);
     let outcome = stream.commit(&metadata, |order| cancel(order, &reason, note.as_ref())).await;
-    respond(id, &stream, outcome)
+    match outcome {
+        Err(CommandError::CommandReused) if note.is_some() => Err(Problem::new(
+            409,
+            "already-cancelled",
+            "The order was cancelled before",
+            "the order was cancelled before, without this note, which is not kept",
+        )),
+        Err(CommandError::CommandReused) => respond(id, &stream),
+        outcome => {
+            outcome.map_err(|error| Problem::not_done(error, not_cancelled))?;
+            respond(id, &stream)
+        }
+    }
 }
 
-fn respond<S: EventStore>(
-    id: OrderId,
-    stream: &OrderStream<'_, S>,
-    outcome: Result<Committed, CommandError<CancelRejection>>,
-) -> Result<Response<Body>, Problem> {
-    outcome.map_err(|error| Problem::not_done(error, not_cancelled))?;
+fn respond<S: EventStore>(id: OrderId, stream: &OrderStream<'_, S>) -> Result<Response<Body>, Problem> {
     let status = match (&stream.order().course, &stream.order().attention) {
         (Course::Ended(_, Ending::Cancelled(_)), _) => OrderStatus::Cancelled,
         // An earlier cancel came too late: the parcel had arrived.
@@ -224,6 +236,12 @@ mod tests {
         let staff = with_note.replace("\"token_use\"", "\"cognito:groups\": \"[staff]\", \"token_use\"");
         assert_eq!(send(&store, &staff).await.unwrap().status(), 202);
         assert_eq!(store.all().pop().unwrap().events[0].data["note"], "third time");
+        // Sent again, with it and without; another one comes too late.
+        for again in [staff.as_str(), SAMPLE] {
+            assert_eq!(send(&store, again).await.unwrap().status(), 202);
+        }
+        let other = send(&store, &staff.replace("third time", "fourth time")).await.unwrap_err();
+        assert_eq!((other.status, other.kind), (409, "already-cancelled"));
     }
 
     #[tokio::test]

@@ -98,9 +98,12 @@ fn event_type(text: &str) -> Result<String, Invalid> {
     Err(Invalid::new(format!("must be one of {}", known.join(", "))))
 }
 
+/// The longest id of a commit: a customer's, of up to 255 characters, with its number and what stands around them.
+const ID_MAX: usize = 300;
+
 /// A position as links carry it, for no client to read or make.
 fn cursor(text: &str) -> Result<Position, Invalid> {
-    let position = text.split_once('/').filter(|(_, id)| (1..=256).contains(&id.len())).and_then(|(millis, id)| {
+    let position = text.split_once('/').filter(|(_, id)| (1..=ID_MAX).contains(&id.len())).and_then(|(millis, id)| {
         let at = DateTime::from_timestamp_millis(millis.parse().ok()?)?;
         Some(Position::new(at, id))
     });
@@ -301,7 +304,7 @@ mod tests {
         for (from, to) in [("2026-01-02", "2026-01-01"), ("2026-01-01", "2026-02-02")] {
             assert_eq!(pointers(&window(from, to)).await, ["?to"], "{from} {to}");
         }
-        for after in ["/", "1/", "x/y", "99999999999999999999/y", &format!("1/{}", "y".repeat(257))] {
+        for after in ["/", "1/", "x/y", "99999999999999999999/y", &format!("1/{}", "y".repeat(ID_MAX + 1))] {
             let query = format!("{}&after={after}", window("2026-01-01", "2026-01-02"));
             assert_eq!(pointers(&query).await, ["?after"], "{after}");
         }

@@ -44,14 +44,22 @@ async fn handle(
     let caller = request.caller()?;
     let id = request.customer_id()?;
     let ProfileBody { first_name, last_name, email } = request.json()?;
-    // Of somebody else, a token says nothing.
-    let verified = if caller.id == id { verified_email(users, &request).await? } else { None };
-    let email_verified = verified.is_some_and(|verified| email.is_same_as(&verified));
+    let mut stream = CustomerStream::open(store, id.clone()).await.map_err(|error| Problem::not_loaded(&error))?;
+    let known = stream.customer().profile.as_ref();
+    let email_verified = if known.is_some_and(|known| known.email_verified && known.email == email) {
+        // What has been said of this address stays said, also when staff correct the name beside it.
+        true
+    } else if caller.id == id {
+        let verified = verified_email(users, &request).await?;
+        verified.is_some_and(|verified| email.is_same_as(&verified))
+    } else {
+        // Of somebody else, a token says nothing.
+        false
+    };
     let profile = Profile { first_name, last_name, email, email_verified };
     let fingerprint = fingerprint(&profile).map_err(|error| Problem::internal(&error))?;
     // The same profile again changes nothing, so a repeated request needs no key to be harmless.
     let metadata = request.metadata(&caller, Uuid::now_v7(), fingerprint);
-    let mut stream = CustomerStream::open(store, id.clone()).await.map_err(|error| Problem::not_loaded(&error))?;
     let status = if stream.customer().profile.is_none() { 201 } else { 200 };
     let outcome = stream.commit::<Infallible>(&metadata, |customer| Ok(update_profile(customer, &profile))).await;
     outcome.map_err(|error| Problem::not_done(error, |never| match *never {}))?;
@@ -218,6 +226,25 @@ mod tests {
         assert_eq!(send(&staff).await, Ok(json!(false)));
         users.faults.push(Fault::BeforeEffect);
         assert_eq!(send(SAMPLE).await, Err(503));
+        // Nobody is asked again for what is known, and staff who correct a name do not take it back.
+        let store = MemoryEventStore::default();
+        send_among(&users, &store, SAMPLE).await.unwrap();
+        users.faults.push(Fault::BeforeEffect);
+        for event in [SAMPLE, &staff.replace("Anna", "Anne")] {
+            let answer = send_among(&users, &store, event).await.unwrap();
+            let body: Value = serde_json::from_slice(answer.body()).unwrap();
+            assert_eq!(body["email_verified"], json!(true));
+        }
+        let other = staff.replace("anna@", "anne@");
+        let body: Value = serde_json::from_slice(send_among(&users, &store, &other).await.unwrap().body()).unwrap();
+        assert_eq!(body["email_verified"], json!(false));
+        let users = MemoryIdentityProvider::default();
+        let send = async |event: &str| -> Result<Value, u16> {
+            let answer =
+                send_among(&users, &MemoryEventStore::default(), event).await.map_err(|problem| problem.status)?;
+            let body: Value = serde_json::from_slice(answer.body()).unwrap();
+            Ok(body["email_verified"].clone())
+        };
         // Another issuer says it in the token.
         let says = |verified: &str| {
             SAMPLE

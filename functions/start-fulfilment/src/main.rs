@@ -90,8 +90,8 @@ async fn event(
         let (event_type, schema) = (metadata.event_type.clone(), metadata.schema);
         return Ok(RecordedEvent { event_type, schema, data: Value::Null });
     }
-    let before = metadata.sequence.saturating_sub(1);
-    let commits = store.read(&StreamId::order(order_id), before).await?;
+    // From the start, because it may be the second event of its commit.
+    let commits = store.read(&StreamId::order(order_id), 0).await?;
     let mut events = commits.iter().flat_map(Commit::numbered);
     let event =
         events.find(|(version, event)| *version == metadata.sequence && event.event_type == metadata.event_type);

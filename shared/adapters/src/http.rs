@@ -240,7 +240,7 @@ impl ApiRequest {
 
     /// What is wrong with the request for whatever function it is: that it says two things where one is meant.
     fn check(&self) -> Result<(), Problem> {
-        const SINGLE: [&str; 2] = ["Content-Type", "X-Correlation-Id"];
+        const SINGLE: [&str; 3] = ["Content-Type", "X-Correlation-Id", "traceparent"];
         let twice =
             |name: &&str| self.event.raw_header(&name.to_ascii_lowercase()).is_some_and(|value| value.contains(','));
         SINGLE.into_iter().find(twice).map_or(Ok(()), |name| Err(Problem::header_sent_twice(name)))
@@ -452,8 +452,11 @@ async fn in_time(
     answer: BoxFuture<'_, Result<Response<Body>, Problem>>,
 ) -> Result<Response<Body>, Problem> {
     let now = u64::try_from(Utc::now().timestamp_millis()).unwrap_or_default();
-    // Without a deadline nobody waits: that is a test.
-    let left = context.deadline.checked_sub(now).map_or(Duration::MAX, Duration::from_millis);
+    let left = match context.deadline {
+        // Without a deadline nobody waits: that is a test.
+        0 => Duration::MAX,
+        deadline => Duration::from_millis(deadline.saturating_sub(now)),
+    };
     match timeout(left.saturating_sub(TIME_TO_ANSWER), AssertUnwindSafe(answer).catch_unwind()).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => Err(Problem::internal(&Stopped::Panicked)),
@@ -581,18 +584,22 @@ mod tests {
         }
     }
 
+    /// For `health`, which asks nothing of its request but that there is one.
+    #[tokio::test]
+    async fn hostile_events_are_answered() {
+        let handle = async |_: ApiRequest| json(200, &());
+        hostile::is_answered(include_str!("../../../events/health.json"), handle, || ()).await;
+    }
+
     #[tokio::test]
     async fn what_has_to_be_single_is_refused_when_it_comes_twice() {
         for (name, value, status) in [
             ("x-correlation-id", "checkout-42", 200),
             ("x-correlation-id", "checkout-42,checkout-42", 400),
             ("content-type", "application/json, application/json", 400),
-            // What is not there to be found again does not stop a request: the trace begins here then.
-            (
-                "traceparent",
-                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01,00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-                200,
-            ),
+            ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", 200),
+            ("traceparent", "not one", 200),
+            ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01,00-1", 400),
         ] {
             let mut event: Value = serde_json::from_str(ORDER).unwrap();
             event["headers"][name] = value.into();

@@ -24,7 +24,7 @@ const MAX_ATTEMPTS: u32 = 5;
 const AT_ONCE: usize = 16;
 
 /// How many orders of one customer are brought up to date before a look whether their profile has changed once more.
-const BETWEEN_LOOKS: usize = 128;
+const BETWEEN_LOOKS: usize = 16;
 
 /// Why something is not in the views.
 #[derive(Debug, thiserror::Error)]

@@ -56,7 +56,8 @@ impl Email {
         &self.0
     }
 
-    /// Whether mail to the one goes where mail to the other goes, as every provider of mail has it: in any case of its letters.
+    /// Whether mail to the one goes where mail to the other goes. That the case of letters makes no difference is the custom of
+    /// nearly everybody who receives mail (RFC 5321, section 2.4, only advises it).
     pub fn is_same_as(&self, other: &str) -> bool {
         self.0.eq_ignore_ascii_case(other.trim())
     }

@@ -30,12 +30,20 @@ const BETWEEN: &str = "\n";
 /// Upper and lower case are one, and so are the forms in which Unicode writes the same character: composed or not, full or
 /// half width. What nobody sees is not there. Each character is folded by itself: what a part of a text becomes must not
 /// depend on the rest. From upper case, because some letters, as the dotless `ı`, meet others only there; and decomposed, because
-/// an iota below a Greek letter is a letter of its own when it is folded.
+/// an iota below a Greek letter is a letter of its own when it is folded. An `i` loses the dot that `İ` leaves it with, as whoever
+/// types in another language leaves it out.
 fn normalise(text: &str) -> String {
     let case = CaseMapper::new();
     let seen = text.chars().filter(|&c| !is_unseen(c));
     let upper: String = seen.nfkd().map(|c| case.simple_uppercase(c)).collect();
-    case.fold_string(&upper).nfkc().collect()
+    let folded = case.fold_string(&upper);
+    let mut after_i = false;
+    let dotless = folded.chars().filter(|&c| {
+        let dot = after_i && c == '\u{307}';
+        after_i = c == 'i' || dot;
+        !dot
+    });
+    dotless.nfkc().collect()
 }
 
 /// Chinese characters, of which one alone says much.
@@ -264,8 +272,7 @@ mod tests {
             cases.filter(|case| *case != text).any(|case| normalise(&case) != normalise(&text))
         };
         let apart: Vec<char> = all().filter(apart).collect();
-        // Only where one character has to become one does it lose its dot.
-        assert_eq!(apart, ['İ']);
+        assert!(apart.is_empty(), "{apart:?}");
     }
 
     #[test]
@@ -341,9 +348,9 @@ mod tests {
 
     /// What the index keeps of a profile: terms, and the bytes of the texts under them. An ordinary one has 25 and 500. The
     /// worst of 12,000 that were made for it has 912 and 456,195: names of rare Chinese characters in their order, an e-mail
-    /// address of signs that stand for words.
-    const TERMS_MAX: usize = 1_000;
-    const BYTES_MAX: usize = 500_000;
+    /// address of signs that stand for words. By their lengths alone, no profile can have more than these.
+    const TERMS_MAX: usize = 1_500;
+    const BYTES_MAX: usize = 900_000;
 
     /// The longest beginning of the text that is accepted.
     fn longest<T>(text: &str, parse: impl Fn(&str) -> Result<T, Invalid>) -> Option<T> {

@@ -127,15 +127,18 @@ impl Problem {
 
     /// 503: try again, the same request does no harm.
     pub fn unavailable(error: &Unavailable) -> Self {
-        let mut problem =
-            Self::retry_later("the service cannot answer at the moment; the same request may be sent again");
+        let mut problem = Self::retry_later(
+            "the service cannot answer at the moment; send the same request again, under the same Idempotency-Key",
+        );
         problem.cause = Some(chain(error));
         problem
     }
 
     /// 503: there was no time to finish. What was asked for may have been done.
     pub(super) fn out_of_time(error: &(dyn std::error::Error + 'static)) -> Self {
-        let mut problem = Self::retry_later("the answer takes too long; the same request may be sent again");
+        let mut problem = Self::retry_later(
+            "there was no time to finish, and it may have been done; send it again under the same Idempotency-Key",
+        );
         problem.cause = Some(chain(error));
         problem
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use domain::{ids::CustomerId, text::Invalid};
 use serde::Serialize;
 
@@ -116,6 +116,8 @@ impl PageLinks {
 
 /// What a path says instead of an id for whoever asks.
 const ONESELF: &str = "me";
+/// What a path may not say as an id: it would mean another route, or be resolved away before it means any.
+const TAKEN: [&str; 5] = [ONESELF, "events", "ledger", ".", ".."];
 /// What stands before an id in base64url.
 const ENCODED: char = '~';
 
@@ -124,10 +126,10 @@ const ENCODED: char = '~';
 pub fn customer_path(id: &CustomerId) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     let text = id.as_str();
-    if text.chars().all(is_plain) && ![ONESELF, ".", ".."].contains(&text) {
+    if text.chars().all(is_plain) && !TAKEN.contains(&text) {
         text.to_owned()
     } else {
-        format!("{ENCODED}{}", URL_SAFE_NO_PAD.encode(text))
+        format!("{ENCODED}{}", BASE64_URL_SAFE_NO_PAD.encode(text))
     }
 }
 
@@ -138,7 +140,7 @@ pub(super) fn named_customer(caller: &Caller, part: &str) -> Option<CustomerId> 
     }
     match part.strip_prefix(ENCODED) {
         Some(encoded) => {
-            let text = String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()?;
+            let text = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()?;
             CustomerId::parse(&text).ok()
         }
         None => CustomerId::parse(part).ok(),
@@ -253,9 +255,22 @@ mod tests {
     fn every_customer_has_a_path_that_needs_no_encoding_and_comes_back() {
         let caller = |id: &str| Caller { id: CustomerId::stored(id), staff: true, carrier: false, metrics: false };
         let staff = caller("staff-1");
-        for id in
-            ["anna", "auth0|1234", "a/b", "a%2Fb", "a?b#c", "Anna Wang", "~", "~YQ", "me", ".", "..", &"/".repeat(255)]
-        {
+        for id in [
+            "anna",
+            "auth0|1234",
+            "a/b",
+            "a%2Fb",
+            "a?b#c",
+            "Anna Wang",
+            "~",
+            "~YQ",
+            "me",
+            "events",
+            "ledger",
+            ".",
+            "..",
+            &"/".repeat(255),
+        ] {
             let id = CustomerId::parse(id).unwrap();
             let path = customer_path(&id);
             assert!(path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)), "{path}");
