@@ -481,7 +481,8 @@ fn into_event(answer: Response<Body>) -> ApiGatewayV2httpResponse {
     event.status_code = parts.status.as_u16().into();
     event.headers = parts.headers;
     event.headers.entry("cache-control").or_insert(HeaderValue::from_static("no-store"));
-    event.body = Some(body);
+    // API Gateway takes no null for a body that is not there.
+    event.body = Some(body).filter(|body| !matches!(body, Body::Empty));
     event
 }
 
@@ -651,6 +652,13 @@ mod tests {
         assert_eq!(ask(event.clone()).await.headers["cache-control"], "no-store");
         let handle = async |_: ApiRequest| Ok(super::with_header(json(200, &())?, "cache-control", "no-cache"));
         assert_eq!(answer(event, &Context::default(), &handle).await.headers["cache-control"], "no-cache");
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_a_body_has_none() {
+        let handle = async |_: ApiRequest| Ok(Response::builder().status(304).body(Body::Empty).unwrap());
+        let answer = answer(serde_json::from_str(ORDER).unwrap(), &Context::default(), &handle).await;
+        assert_eq!(serde_json::to_value(&answer).unwrap().get("body"), None);
     }
 
     #[tokio::test]

@@ -43,8 +43,9 @@ enum Change {
     Broken(&'static str, Value),
 }
 
-const NASTY: [&str; 34] = [
+const NASTY: [&str; 35] = [
     "",
+    "*",
     " ",
     "<script>",
     "\"",
@@ -264,7 +265,8 @@ where
             before = state();
             taken += 1;
         }
-        serde_json::to_string(&answer).expect("an answer can be sent");
+        let sent = serde_json::to_value(&answer).expect("an answer can be sent");
+        assert!(sent.get("body").is_none_or(Value::is_string), "{sent} for {said}");
     }
     // Or else the handler was never asked, or never refused anything.
     assert!(taken > 0 && refused > 0, "{taken} taken, {refused} refused");
