@@ -36,6 +36,7 @@ STACK = "order-service-local"
 PATIENCE = 60  # seconds that anything may take that an order or the stack is waited for
 QUIET = 1.5  # seconds without a call or an invocation, after which nothing more is on its way
 SCHEDULES = ["ReconcileRule", "ReconcileReminder"]
+GENERATIONS = {"key": {"S": "generations"}}  # the item that says which generation of the read model is read
 MILLION = 1_000_000
 
 # What the budget holds: what was counted. Durations and what follows from other units are left out.
@@ -189,6 +190,8 @@ def measure(shop: Shop, kind: str, count: int) -> dict:
     begin = METER.stat().st_size
     orders = [shop.order(kind, *customer) for customer in customers]
     settle("after orders were placed")
+    if METER.stat().st_size == begin:
+        sys.exit("error: the emulator counts nothing; it was started before it could. `make down` and `make up` start it anew")
     wanted = {"declined": "rejected", "cancelled": "cancelled", "resumed": "cancelled"}.get(kind, "confirmed")
     for order, (customer, _) in zip(orders, customers):
         for _ in range(2):
@@ -200,7 +203,11 @@ def measure(shop: Shop, kind: str, count: int) -> dict:
 
 
 def used(lines: list[dict], executions: dict[str, float], count: int) -> dict:
-    """Adds up what was counted, for one of so many orders. What functions count beside the orders is kept apart."""
+    """Adds up what was counted, for one of so many orders.
+
+    What each warm process does once in five seconds, however many orders there are, is kept apart: it counts what it has done, and
+    asks which generation of the read model is read.
+    """
     units, detail, apart = collections.Counter(executions), collections.defaultdict(collections.Counter), collections.Counter()
     for line in lines:
         function = line.get("function", "").removeprefix(f"{STACK}-")
@@ -208,7 +215,7 @@ def used(lines: list[dict], executions: dict[str, float], count: int) -> dict:
             for unit in ("write_units", "read_units", "stored_bytes"):
                 for table, amount in line.get(unit, {}).items():
                     table = re.sub(rf"^{STACK}-|Table-\w+$", "", table).lower()
-                    if table == "counters":  # once in five seconds for each warm process, however many orders there are
+                    if table == "counters" or line.get("key") == GENERATIONS:
                         apart[unit] += amount
                         continue
                     detail[unit][table] += amount
@@ -357,8 +364,8 @@ def show(result: dict):
         print(f"  {'':<18} {'':>16}   {'':>22}   {found['usd_per_million']:>20,.2f}")
         for name in ("write_units", "read_units", "invocations"):
             print(f"  {name}: " + ", ".join(f"{what} {amount:,.6g}" for what, amount in found["detail"].get(name, {}).items()))
-        print(f"  apart, for the counters' table: {found['apart'].get('write_units', 0):.3g} write units an order here")
         print(f"  lambda_gb_seconds as the emulator took: {found['units']['measured_lambda_gb_seconds']:.3g}")
+        print("  apart, what each warm process does once in 5 s: " + ", ".join(f"{unit} {amount:.3g}" for unit, amount in found["apart"].items() if amount))
     if result["month"]:
         print("\nA month without an order\n")
         for what, cost in result["month"].items():

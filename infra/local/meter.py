@@ -95,6 +95,8 @@ async def item_call(operation: str, handler, request: tuple, line: dict) -> tupl
         reads = {data["TableName"]: read_units(sum(read_bytes), data.get("ConsistentRead"))}
     if reads:
         line["read_units"] = reads
+    if operation == "GetItem":
+        line["key"] = data["Key"]
     if stored_bytes:
         line["stored_bytes"] = dict(stored_bytes)
     return answer

@@ -103,6 +103,12 @@ system_tests() (
     RUST_TEST_THREADS=4 cargo test --workspace --locked --test system -- "$@"
 )
 
+# Five orders of each kind, one after the other, with nothing else at work on the stack.
+cost() {
+    .local/tools/emulator/bin/python tests/cost_suite.py
+    stack cost --orders=5 --budget=check
+}
+
 stack down # what a run has left behind that was killed
 : >$state/times
 
@@ -127,6 +133,7 @@ step "local stack" stack up
 beside "rebuild under load" system_tests rebuild
 step "system tests" system_tests --skip rebuild
 join "rebuild under load"
+step "cost" cost
 step "deployment" .local/tools/sam/bin/python tests/deploy_suite.py
 step "failure matrix" stack faults cargo test --workspace --locked --test system -- --ignored failure_matrix
 join "unit and conformance tests"
