@@ -73,7 +73,7 @@ templates() {
     AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .local/tools/sam/bin/sam validate --lint
     .local/tools/sam/bin/python tests/template_suite.py
     local file
-    for file in infra/*.json events/*.json; do
+    for file in infra/*.json infra/cost/*.json events/*.json; do
         "${PYTHON:-python3}" -m json.tool "$file" >/dev/null || { echo "not valid JSON: $file"; return 1; }
     done
 }
@@ -103,10 +103,10 @@ system_tests() (
     RUST_TEST_THREADS=4 cargo test --workspace --locked --test system -- "$@"
 )
 
-# Five orders of each kind, one after the other, with nothing else at work on the stack.
+# Eight orders of each kind, one after the other, with nothing else at work on the stack.
 cost() {
     .local/tools/emulator/bin/python tests/cost_suite.py
-    stack cost --orders=5 --budget=check
+    stack cost --orders=8 --budget=check
 }
 
 stack down # what a run has left behind that was killed
