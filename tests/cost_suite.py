@@ -153,7 +153,8 @@ class Sums(unittest.TestCase):
     def test_the_counters_and_what_is_known_for_a_while_are_kept_apart_from_the_order(self):
         call_of = {"what": "call", "service": "dynamodb", "operation": "GetItem", "function": "order-service-local-get-order"}
         orders, counters = "order-service-local-OrdersTable-1A", "order-service-local-CountersTable-2B"
-        lines = [call_of | {"key": {"key": {"S": "1/order/7"}}, "read_units": {orders: 2}}, call_of | {"key": {"key": {"S": "generations"}}, "read_units": {orders: 1}},
+        lines = [call_of | {"key": {"key": {"S": "1/order/7"}}, "read_units": {orders: 2}},
+                 call_of | {"key": {"key": {"S": "generations"}}, "read_units": {orders: 1}},
                  call_of | {"operation": "UpdateItem", "write_units": {counters: 1}}]
         found = measure.used(lines, {}, 2)
         self.assertEqual((found["units"]["dynamodb_read_units"], found["apart"]), (1, {"read_units": 0.5, "write_units": 0.5}))

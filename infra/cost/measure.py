@@ -66,8 +66,9 @@ def measured_stack():
     """Has everything counted, one commit at a time and without schedules, and leaves the stack as it was."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     functions, events = client("lambda"), client("events")
-    mappings = [mapping for mapping in functions.list_event_source_mappings()["EventSourceMappings"] if ":dynamodb:" in mapping["EventSourceArn"]]
-    rules = [resource["PhysicalResourceId"].rpartition("|")[2].rpartition("/")[2] for resource in resources() if resource["LogicalResourceId"] in SCHEDULES]
+    mappings = functions.list_event_source_mappings()["EventSourceMappings"]
+    mappings = [mapping for mapping in mappings if ":dynamodb:" in mapping["EventSourceArn"]]
+    rules = [resource["PhysicalResourceId"].rpartition("|")[2] for resource in resources() if resource["LogicalResourceId"] in SCHEDULES]
     with METER.open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -123,7 +124,8 @@ class Shop:
 
     def open(self):
         for product in self.products:
-            self.staff.put_product({"id": product, "name": "Longjing green tea, 250 g", "price": {"amount": 12900, "currency": "CNY"}, "stock": 10_000})
+            price = {"amount": 12900, "currency": "CNY"}
+            self.staff.put_product({"id": product, "name": "Longjing green tea, 250 g", "price": price, "stock": 10_000})
 
     def close(self):
         """Orders stay in the books, as every order does; who made them and what of goes."""
@@ -216,6 +218,7 @@ def used(lines: list[dict], executions: dict[str, float], count: int) -> dict:
     asks which generation of the read model is read.
     """
     units, detail, apart = collections.Counter(executions), collections.defaultdict(collections.Counter), collections.Counter()
+    took: dict[str, list[int]] = collections.defaultdict(list)
     for line in lines:
         function = line.get("function", "").removeprefix(f"{STACK}-")
         if line["what"] == "call":
@@ -238,7 +241,7 @@ def used(lines: list[dict], executions: dict[str, float], count: int) -> dict:
             source = line["source"]
             units["lambda_invocations"] += 1
             units["lambda_gb_seconds"] += line["memory"] / 1024 * ASSUMED["billed_ms"][source] / 1000
-            units["measured_lambda_gb_seconds"] += line["memory"] / 1024 * line["ms"] / 1000
+            took[source].append(line["ms"])
             units["log_bytes"] += line["log_bytes"] + line["log_lines"] * ASSUMED["line_overhead_bytes"]
             units["platform_log_bytes"] += sum(len(text.encode()) + ASSUMED["line_overhead_bytes"] for text in ASSUMED["platform_lines"])
             detail["invocations"][function] += 1
@@ -253,8 +256,16 @@ def used(lines: list[dict], executions: dict[str, float], count: int) -> dict:
             if line["failed"]:
                 detail["failed"][function] += 1
     units["traces"] += ASSUMED["sampled"] * units.pop("executions", 0)
-    shares = lambda counter: {name: round(amount / count, 9) for name, amount in sorted(counter.items())}  # noqa: E731
-    return {"units": shares(units), "detail": {name: shares(counter) for name, counter in sorted(detail.items())}, "apart": shares(apart)}
+
+    def share(counter: collections.Counter) -> dict[str, float]:
+        return {name: round(amount / count, 9) for name, amount in sorted(counter.items())}
+
+    return {
+        "units": share(units),
+        "detail": {name: share(counter) for name, counter in sorted(detail.items())},
+        "measured_ms": {source: round(sum(each) / len(each), 1) for source, each in sorted(took.items())},
+        "apart": share(apart),
+    }
 
 
 def executions_of(orders: list[str]) -> dict[str, float]:
@@ -359,7 +370,8 @@ def kept(measured: dict) -> dict:
 
 
 def show(result: dict):
-    print(f"List prices of {PRICES['region']}, {PRICES['architecture']}, {PRICES['date']} (infra/cost/prices.json). Means of {result['orders']} orders.")
+    prices = f"{PRICES['region']}, {PRICES['architecture']}, {PRICES['date']} (infra/cost/prices.json)"
+    print(f"List prices of {prices}. Means of {result['orders']} orders.")
     for kind, found in result["kinds"].items():
         print(f"\n{kind}: {KINDS[kind]}\n")
         print(f"  {'':<18} {'an order uses':>16}   {'price':>22}   {'$ per million orders':>20}")
@@ -371,8 +383,10 @@ def show(result: dict):
         print(f"  {'':<18} {'':>16}   {'':>22}   {found['usd_per_million']:>20,.2f}")
         for name in ("write_units", "read_units", "invocations"):
             print(f"  {name}: " + ", ".join(f"{what} {amount:,.6g}" for what, amount in found["detail"].get(name, {}).items()))
-        print(f"  lambda_gb_seconds as the emulator took: {found['units']['measured_lambda_gb_seconds']:.3g}")
-        print("  apart, what each warm process does once in 5 s: " + ", ".join(f"{unit} {amount:.3g}" for unit, amount in found["apart"].items() if amount))
+        took = (f"{source} {ASSUMED['billed_ms'][source]} and {ms:.0f}" for source, ms in found["measured_ms"].items())
+        print("  ms of an invocation, as assumed and as the emulator took: " + ", ".join(took))
+        apart = ", ".join(f"{unit} {amount:.3g}" for unit, amount in found["apart"].items() if amount)
+        print(f"  apart, what each warm process does once in 5 s: {apart}")
     if result["month"]:
         print("\nA month without an order\n")
         for what, cost in result["month"].items():
@@ -380,7 +394,8 @@ def show(result: dict):
         print(f"  {'':<60} {sum(result['month'].values()):>8.2f}")
         keep = result["kept"]
         print("\nWhat a million happy orders leave behind, a month\n")
-        for what, cost in [(f"tables, {keep['table_gb']} GB", keep["tables_usd"]), ("point-in-time recovery, prod", keep["point_in_time_recovery_usd"]),
+        for what, cost in [(f"tables, {keep['table_gb']} GB", keep["tables_usd"]),
+                           ("point-in-time recovery, prod", keep["point_in_time_recovery_usd"]),
                            (f"log lines, {keep['log_gb']} GB before compression, while they are kept", keep["logs_usd"])]:
             print(f"  {what:<60} {cost:>8.2f}")
         print("  bytes an order: " + ", ".join(f"{table} {size:,.0f}" for table, size in keep["bytes_per_order"].items()))
@@ -394,9 +409,11 @@ def beside_budget(kinds: dict) -> list[str]:
         for unit, most in budget[kind].items():
             amount = found["units"].get(unit, 0)
             if amount > most * TOO_MUCH[unit]:
-                wrong.append(f"{kind}: {unit} are {amount:,.6g} an order, {amount - most:,.6g} ({(amount / most - 1) if most else 1:.1%}) above the budget of {most:,.6g}")
+                more = f"{amount - most:,.6g} ({(amount / most - 1) if most else 1:.1%})"
+                wrong.append(f"{kind}: {unit} are {amount:,.6g} an order, {more} above the budget of {most:,.6g}")
             elif amount < most * TOO_LITTLE:
-                wrong.append(f"{kind}: {unit} are {amount:,.6g} an order, {1 - amount / most:.1%} below the budget of {most:,.6g}: bring the budget down to keep that")
+                less = f"{1 - amount / most:.1%}"
+                wrong.append(f"{kind}: {unit} are {amount:,.6g} an order, {less} below the budget of {most:,.6g}: bring the budget down to keep that")
     return wrong
 
 
@@ -426,9 +443,12 @@ def main():
         held = json.loads(BUDGET.read_text()) if BUDGET.exists() else {}
         held |= {kind: {unit: round(found["units"].get(unit, 0), 2) for unit in BUDGETED} for kind, found in result["kinds"].items()}
         BUDGET.write_text(json.dumps(held, indent=2) + "\n")
-    print(json.dumps(result, indent=2)) if arguments.json else show(result)
+    if arguments.json:
+        print(json.dumps(result, indent=2))
+    else:
+        show(result)
     if arguments.budget == "check" and (wrong := beside_budget(result["kinds"])):
-        sys.exit("error: orders do not keep to infra/cost/budget.json (`make cost BUDGET=write` puts what is measured there):\n  " + "\n  ".join(wrong))
+        sys.exit("\n  ".join(["error: orders do not keep to infra/cost/budget.json (`make cost ORDERS=60 BUDGET=write` writes it anew):", *wrong]))
 
 
 if __name__ == "__main__":
