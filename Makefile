@@ -5,7 +5,7 @@ DEPLOY := $(PYTHON) infra/deploy.py
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status token demo watch logs reconcile rebuild republish reproject test bench chaos deploy smoke staff second-factor
+.PHONY: help up down status token demo watch logs reconcile rebuild republish reproject test cost bench chaos deploy smoke staff second-factor
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,9 @@ reproject: ## Bring an order's views to what its events say (ORDER=<id>, CUSTOME
 
 test: ## Run everything that CI runs, on a stack of its own
 	@infra/local/test.sh
+
+cost: ## Print what a million orders of each kind cost, and why (ORDERS=20, KINDS=happy,declined, JSON=1; BUDGET=check or write)
+	@$(STACK) cost --orders=$(or $(ORDERS),20) --kinds=$(KINDS) --budget=$(BUDGET) $(if $(JSON),--json)
 
 # A workspace of its own, with a target folder of its own: what it links must never be what the functions link.
 bench: ## Print how fast the service is beside named baselines (ONLY=commands, reads or rebuild; ORDERS=1000,10000)

@@ -54,8 +54,8 @@ class Service:
             if self.expect([200, 404], "GET", f"/api/v1/products/{product['id']}")[0] == 404:
                 self.put_product(product)
 
-    def place(self, customer: str, products: list[str]) -> str:
+    def place(self, customer: str, products: list[str], payment_method: str = "pm_card_visa") -> str:
         """Orders one of each, and returns the order's id."""
         items = [{"product_id": product, "quantity": 1} for product in products]
-        order = {"customer_id": customer, "items": items, "shipping_address": ADDRESS}
+        order = {"customer_id": customer, "items": items, "shipping_address": ADDRESS, "payment_method": payment_method}
         return self.expect([201], "POST", "/api/v1/orders", order)[1]["order_id"]

@@ -38,6 +38,7 @@ STACK_ENV = STATE / "stack.env"
 PROCESS = STATE / "ministack.json"  # process id and port of the emulator
 EMULATOR_LOG = STATE / "ministack.log"
 DEPLOYED = STATE / "deployed"  # digest of what was deployed last
+METER = STATE / "meter.jsonl"  # what the emulator counts while this is there (meter.py)
 LAUNCHER = [str(HERE / "emulator.py"), str(STATE)]  # the end of its command line
 
 MINUTE = 60
@@ -277,7 +278,7 @@ def stop_emulator():
 
 def forget():
     """The emulator keeps its state in memory, so what we remember of it ends with it."""
-    for file in (PROCESS, DEPLOYED, STACK_ENV):
+    for file in (PROCESS, DEPLOYED, STACK_ENV, METER):
         file.unlink(missing_ok=True)
     shutil.rmtree(STATE / "tmp", ignore_errors=True)
 
@@ -437,6 +438,17 @@ def faults(arguments):
     os.execve(python, [python, str(HERE / "aws.py"), "faults", *arguments.call], client_environment(running()["port"]))
 
 
+def cost(arguments):
+    process = running()
+    if not (process and STACK_ENV.exists()):
+        fail("the local stack is not running; `make up` starts it")
+    given = [f"--{name}={value}" for name in ("orders", "kinds", "budget") if (value := getattr(arguments, name))]
+    given += ["--json"] if arguments.json else []
+    python = str(TOOLS / "emulator" / "bin" / "python")
+    # In place of this process, so that nothing stays changed when it is interrupted.
+    os.execve(python, [python, str(ROOT / "infra" / "cost" / "measure.py"), *given], client_environment(process["port"]))
+
+
 def watch(_):
     status(None)
     say("Installing cargo-lambda (large, first time only)")
@@ -488,6 +500,11 @@ def main():
     command.add_argument("--once", action="store_true", help="do not wait for new lines")
     command.add_argument("--containing", default="")
     command.set_defaults(run=logs)
+    command = commands.add_parser("cost")
+    for option in ("orders", "kinds", "budget"):
+        command.add_argument(f"--{option}", default="")
+    command.add_argument("--json", action="store_true")
+    command.set_defaults(run=cost)
     command = commands.add_parser("faults", help="run a command while orders can ask the fulfilment's steps to fail (fault_proxy.py)")
     command.add_argument("call", nargs=argparse.REMAINDER)
     command.set_defaults(run=faults)

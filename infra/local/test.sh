@@ -73,7 +73,7 @@ templates() {
     AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .local/tools/sam/bin/sam validate --lint
     .local/tools/sam/bin/python tests/template_suite.py
     local file
-    for file in infra/*.json events/*.json; do
+    for file in infra/*.json infra/cost/*.json events/*.json; do
         "${PYTHON:-python3}" -m json.tool "$file" >/dev/null || { echo "not valid JSON: $file"; return 1; }
     done
 }
@@ -103,6 +103,12 @@ system_tests() (
     RUST_TEST_THREADS=4 cargo test --workspace --locked --test system -- "$@"
 )
 
+# Eight orders of each kind, one after the other, with nothing else at work on the stack.
+cost() {
+    .local/tools/emulator/bin/python tests/cost_suite.py
+    stack cost --orders=8 --budget=check
+}
+
 stack down # what a run has left behind that was killed
 : >$state/times
 
@@ -127,6 +133,7 @@ step "local stack" stack up
 beside "rebuild under load" system_tests rebuild
 step "system tests" system_tests --skip rebuild
 join "rebuild under load"
+step "cost" cost
 step "deployment" .local/tools/sam/bin/python tests/deploy_suite.py
 step "failure matrix" stack faults cargo test --workspace --locked --test system -- --ignored failure_matrix
 join "unit and conformance tests"
