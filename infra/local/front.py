@@ -71,7 +71,7 @@ def event_of(request: BaseHTTPRequestHandler, route: dict, parameters: dict, cla
         "routeKey": route["key"],
         "rawPath": url.path,
         "rawQueryString": url.query,
-        "headers": {name.lower(): value for name, value in request.headers.items()},
+        "headers": {name.lower(): ",".join(request.headers.get_all(name)) for name in request.headers},
         "requestContext": {
             "accountId": "000000000000",
             "apiId": "watch",
