@@ -528,8 +528,7 @@ class Functions(unittest.TestCase):
     @in_every_stage
     def test_what_a_rule_hands_on_changes_after_whoever_reads_it(self, main):
         """A rule is updated in a moment, a function's code is not: in between, the old code would get the new messages."""
-        for rule, function in [("FulfilmentRule", "StartFulfilment"), ("CustomersRule", "ProjectCustomers")]:
-            self.assertIn(function, listed(main.resources[rule].get("DependsOn", [])), rule)
+        self.assertIn("StartFulfilment", listed(main.resources["FulfilmentRule"].get("DependsOn", [])))
 
     def test_an_issuer_of_ones_own_does_not_meet_the_scopes_of_cognito(self):
         rule = source("template.yaml")["Rules"]["IssuerNeedsScopes"]

@@ -55,7 +55,7 @@ async fn an_order_shows_in_every_figure_that_it_concerns() {
     for status in ["created", "reserved", "paid", "shipped", "cancelling", "cancelled", "rejected", "needs_attention"] {
         assert!(before.contains_key(&format!("order_service_orders{{status=\"{status}\"}}")), "{status} in {before:?}");
     }
-    for queue in ["start-fulfilment", "project-orders", "publish-events", "project-customers"] {
+    for queue in ["start-fulfilment", "project-orders", "publish-events"] {
         assert!(before.contains_key(&format!("order_service_dead_letters{{queue=\"{queue}\"}}")), "{queue}");
     }
 

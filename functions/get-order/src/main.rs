@@ -16,6 +16,7 @@ use application::{
     event_store::{Commit, EventStore, RecordedEvent, StreamId},
     event_stream::LoadError,
     ports::{Cache, OrderViews},
+    shown_orders::with_customer,
 };
 use aws_sdk_dynamodb::Client;
 use domain::{
@@ -64,9 +65,10 @@ async fn handle(
         let view = views.load(id).await.map_err(|error| Problem::unavailable(&error))?;
         Ok(view.filter(|view| caller.may_act_for(&view.customer.id)))
     };
+    let shown = |view| async { with_customer(views, view).await.map_err(|error| Problem::unavailable(&error)) };
     let mut view = load().await?;
     if has(view.as_ref(), min_version) {
-        let view = view.ok_or_else(|| Problem::not_found("order"))?;
+        let view = shown(view.ok_or_else(|| Problem::not_found("order"))?).await?;
         return respond(&view, generation, tally, request.header("if-none-match"));
     }
     // Only what the order's events have is worth waiting for.
@@ -80,8 +82,8 @@ async fn handle(
     for pause in PAUSES_MS {
         tokio::time::sleep(Duration::from_millis(pause)).await;
         view = load().await?;
-        if let Some(view) = view.as_ref().filter(|view| view.version >= min_version) {
-            return respond(view, generation, tally, request.header("if-none-match"));
+        if let Some(view) = view.take_if(|view| view.version >= min_version) {
+            return respond(&shown(view).await?, generation, tally, request.header("if-none-match"));
         }
     }
     Err(later(view.map_or(0, |view| view.version), min_version))
@@ -176,7 +178,7 @@ mod tests {
     async fn placed() -> (MemoryEventStore, MemoryOrderViews) {
         let (commit, view) = sample();
         let (store, views) = unprojected().await;
-        views.place(&view).await.unwrap();
+        views.save(&view, None).await.unwrap();
         assert_eq!(store.all(), [commit]);
         (store, views)
     }
@@ -308,7 +310,7 @@ mod tests {
         let there = unprojected().await;
         let projection = async {
             tokio::time::sleep(Duration::from_millis(120)).await;
-            there.1.place(&sample().1).await.unwrap();
+            there.1.save(&sample().1, None).await.unwrap();
         };
         let (cost, ()) = tokio::join!(cost(&there, wanting("1")), projection);
         assert_eq!(cost, (200, [3, 1], Duration::from_millis(150)));
@@ -318,7 +320,7 @@ mod tests {
     async fn a_view_that_does_not_come_is_a_503_after_a_bounded_wait() {
         let there = unprojected().await;
         assert_eq!(cost(&there, wanting("1")).await, (503, [5, 1], Duration::from_millis(750)));
-        there.1.place(&sample().1).await.unwrap();
+        there.1.save(&sample().1, None).await.unwrap();
         let mut flagged = there.0.all().remove(0);
         flagged.version = 2;
         flagged.events[0].event_type = "OrderFlagged".to_owned();

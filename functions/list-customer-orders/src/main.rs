@@ -72,12 +72,13 @@ struct Listed {
 
 async fn list(views: &impl OrderViews, customer: &CustomerId, wanted: &Wanted) -> Result<Listed, Unavailable> {
     let skip = wanted.page.saturating_sub(1).saturating_mul(wanted.page_size);
-    let CustomerOrders { ids, total } = match wanted.status {
+    let CustomerOrders { orders, total } = match wanted.status {
         Some(status) => views.customer_orders_with_status(customer, status, skip, wanted.page_size).await?,
         None => views.customer_orders(customer, skip, wanted.page_size).await?,
     };
+    let ids: Vec<OrderId> = orders.iter().map(|order| order.id).collect();
     let loaded = if ids.is_empty() { Vec::new() } else { views.load_many(&ids).await? };
-    // The index of the statuses may be a moment behind the views.
+    // The list may be a moment behind the views.
     let matching = loaded.into_iter().filter(|view| wanted.status.is_none_or(|status| view.status == status));
     let mut by_id: BTreeMap<OrderId, OrderView> = matching.map(|view| (view.id, view)).collect();
     Ok(Listed { orders: ids.iter().filter_map(|id| by_id.remove(id)).collect(), total })
@@ -135,7 +136,8 @@ mod tests {
             if number % 2 == 0 {
                 view.status = OrderStatus::Cancelled;
             }
-            views.place(&view).await.unwrap();
+            views.list(&view).await.unwrap();
+            views.save(&view, None).await.unwrap();
         }
         views
     }

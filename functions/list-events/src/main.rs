@@ -138,7 +138,6 @@ mod tests {
     use adapters::lambda::read_batch;
     use application::{
         event_store::StreamId,
-        list_events::entries_of,
         memory::{MemoryEventStore, MemoryIndex},
     };
     use chrono::{TimeDelta, Utc};
@@ -162,7 +161,7 @@ mod tests {
             let noon: DateTime<Utc> = "2026-01-01T12:00:00Z".parse().unwrap();
             commit.metadata.occurred_at = noon.checked_add_signed(TimeDelta::minutes(number.into())).unwrap();
             store.append(&commit).await.unwrap();
-            index.add(&entries_of(&commit)).await.unwrap();
+            index.list(std::slice::from_ref(&commit)).await.unwrap();
         }
         (index, store)
     }
@@ -233,7 +232,7 @@ mod tests {
         commit.stream = StreamId::order(order(9));
         commit.metadata.occurred_at = "2026-01-01T18:00:05.123456789Z".parse().unwrap();
         store.append(&commit).await.unwrap();
-        index.add(&entries_of(&commit)).await.unwrap();
+        index.list(std::slice::from_ref(&commit)).await.unwrap();
         let count = async |from: &str, to: &str| {
             let query = format!("type=OrderCreated&from=2026-01-01T18:00:{from}&to=2026-01-01T18:00:{to}");
             let event = SAMPLE.replace(SAMPLE_QUERY, &query);
@@ -272,7 +271,7 @@ mod tests {
         for number in 0..100 {
             commit.stream = StreamId::order(order(number));
             store.append(&commit).await.unwrap();
-            index.add(&entries_of(&commit)).await.unwrap();
+            index.list(std::slice::from_ref(&commit)).await.unwrap();
         }
         let mut query = SAMPLE_QUERY.replace("page_size=2", "page_size=100");
         let mut told = std::collections::BTreeSet::new();

@@ -2,7 +2,7 @@
 //!
 //! What it does with a commit is [`application::project_orders::project`].
 
-use std::{slice, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use adapters::{
     aws,
@@ -11,9 +11,9 @@ use adapters::{
     tally::Tally,
 };
 use application::{
-    event_store::{Commit, EventStore},
+    event_store::{Commit, EventStore, StreamId},
     ports::{Counter, Index, OrderViews, ReadModel},
-    project_orders::project,
+    project_orders::{NotProjected, project},
 };
 use aws_sdk_dynamodb::Client;
 use chrono::Utc;
@@ -23,15 +23,14 @@ use tracing::{info, warn};
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let client = Client::new(&aws::config().await);
-    let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
-        .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
+    let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
     let counters = DynamoCounters::new(client.clone(), lambda::variable("COUNTERS_TABLE")?, "project-orders");
     let tally = Arc::<Tally>::default();
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?)
         .with_tally(tally.clone());
     lambda::run_stream(async |commits| {
         let failed = match model.written().await {
-            Ok(generations) => handle(&store, &generations, &tally, &commits).await,
+            Ok(generations) => handle(&store, &generations, &tally, commits).await,
             Err(error) => {
                 warn!(error = lambda::chain(&error), "the generations of the read model are unknown");
                 commits.len()
@@ -44,36 +43,45 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     .await
 }
 
-/// Projects each commit, also after one that failed, and answers how many failed.
+/// Projects what of the batch can be, and answers how many commits cannot.
 async fn handle(
     store: &impl EventStore,
     generations: &[ReadModel<impl OrderViews, impl Index>],
     tally: &Tally,
-    commits: &[Commit],
+    mut commits: Vec<Commit>,
 ) -> usize {
-    let mut failed: usize = 0;
-    for commit in commits {
-        let stream = commit.stream.as_str();
-        let (version, correlation_id) = (commit.last_version(), &commit.metadata.correlation_id);
-        let mut done = true;
-        for model in generations {
-            if let Err(error) = project(store, model, slice::from_ref(commit)).await {
-                done = false;
-                warn!(stream, version, correlation_id, error = lambda::chain(&error), "commit not projected");
+    commits.sort_by(|one, other| (&one.stream, one.version).cmp(&(&other.stream, other.version)));
+    let mut failed: BTreeSet<&StreamId> = BTreeSet::new();
+    for model in generations {
+        for NotProjected { commits, error } in project(store, model, &commits).await {
+            failed.extend(commits.iter().map(|commit| &commit.stream));
+            let generation = model.generation;
+            for stream in commits.chunk_by(|one, next| one.stream == next.stream) {
+                let Some(Commit { stream, metadata, .. }) = stream.first() else { continue };
+                let (stream, correlation_id) = (stream.as_str(), &metadata.correlation_id);
+                warn!(stream, generation, correlation_id, error = lambda::chain(&error), "commits not projected");
             }
         }
-        if done {
-            // A metric filter takes the lag from this line: the wording is the filter's (infra/alarms.yaml).
-            let lag_ms = Utc::now().signed_duration_since(commit.metadata.occurred_at).num_milliseconds();
-            info!(stream, version, correlation_id, lag_ms, "commit projected");
+    }
+    let mut not_done: usize = 0;
+    for stream in commits.chunk_by(|one, next| one.stream == next.stream) {
+        let (Some(first), Some(last)) = (stream.first(), stream.last()) else { continue };
+        if failed.contains(&first.stream) {
+            not_done = not_done.saturating_add(stream.len());
+            continue;
+        }
+        // A metric filter takes the lag from this line: the wording is the filter's (infra/alarms.yaml).
+        let lag = |commit: &Commit| Utc::now().signed_duration_since(commit.metadata.occurred_at).num_milliseconds();
+        let (stream_id, version, correlation_id) =
+            (first.stream.as_str(), last.last_version(), &last.metadata.correlation_id);
+        info!(stream = stream_id, version, correlation_id, lag_ms = lag(first), "commit projected");
+        for commit in stream {
             tally.count(Counter::CommitsProjected, 1);
             // Clocks differ: what seems to come from the future has come at once.
-            tally.count(Counter::ProjectionLag, u64::try_from(lag_ms).unwrap_or_default());
-        } else {
-            failed = failed.saturating_add(1);
+            tally.count(Counter::ProjectionLag, u64::try_from(lag(commit)).unwrap_or_default());
         }
     }
-    failed
+    not_done
 }
 
 #[cfg(test)]
@@ -96,7 +104,7 @@ mod tests {
         for _ in 0..2 {
             let (commits, unreadable) = read_batch(serde_json::from_str(SAMPLE).unwrap());
             let id = commits[0].stream.order_id().unwrap();
-            assert_eq!((handle(&store, &models, &Tally::default(), &commits).await, unreadable), (0, 0));
+            assert_eq!((handle(&store, &models, &Tally::default(), commits.clone()).await, unreadable), (0, 0));
             assert_eq!(models[0].views.load(id).await.unwrap().unwrap().version, 1);
             assert_eq!(models[1].views.load(id).await.unwrap(), models[0].views.load(id).await.unwrap());
         }
@@ -107,8 +115,8 @@ mod tests {
         let (store, models) = (MemoryEventStore::default(), [Model::default(), Model::default()]);
         models[0].views.faults.push(Fault::BeforeEffect);
         let (commits, _) = read_batch(serde_json::from_str(SAMPLE).unwrap());
-        assert_eq!(handle(&store, &models, &Tally::default(), &commits).await, 1);
-        assert_eq!(handle(&store, &models, &Tally::default(), &commits).await, 0);
+        assert_eq!(handle(&store, &models, &Tally::default(), commits.clone()).await, 1);
+        assert_eq!(handle(&store, &models, &Tally::default(), commits.clone()).await, 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -120,7 +128,7 @@ mod tests {
         let a_minute = chrono::TimeDelta::minutes(1);
         commits[0].metadata.occurred_at = Utc::now().checked_sub_signed(a_minute).unwrap();
         for failed in [1, 0] {
-            assert_eq!(handle(&store, &models, &tally, &commits).await, failed);
+            assert_eq!(handle(&store, &models, &tally, commits.clone()).await, failed);
         }
         let counters = MemoryCounters::default();
         tokio::time::advance(HAND_ON_AFTER).await;
@@ -135,6 +143,6 @@ mod tests {
         let (store, models) = (MemoryEventStore::default(), [Model::default(), Model::default()]);
         let (commits, _) =
             read_batch(serde_json::from_str(&SAMPLE.replace("OrderCreated", "OrderTeleported")).unwrap());
-        assert_eq!(handle(&store, &models, &Tally::default(), &commits).await, 1);
+        assert_eq!(handle(&store, &models, &Tally::default(), commits.clone()).await, 1);
     }
 }

@@ -38,8 +38,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let client = Client::new(&aws::config().await);
     let events_table = lambda::variable("EVENTS_TABLE")?;
-    let store = DynamoEventStore::new(client.clone(), events_table.clone())
-        .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
+    let store = DynamoEventStore::new(client.clone(), events_table.clone());
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
     let rebuild = Rebuild { store, model, events_table };
     lambda::run_tool(RebuildError::error_type, async |action| rebuild.handle(action, Utc::now()).await).await

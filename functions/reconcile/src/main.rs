@@ -244,7 +244,7 @@ mod tests {
             view.attention = Some(AttentionView { step, reason, interrupted: view.status });
             view.status = OrderStatus::NeedsAttention;
         }
-        views.place(&view).await.unwrap();
+        views.save(&view, None).await.unwrap();
         view.id
     }
 

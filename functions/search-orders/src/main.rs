@@ -96,10 +96,10 @@ mod tests {
     use application::{
         memory::{MemoryIndex, MemoryOrderViews},
         page::PAGE_BYTES_MAX,
-        search_orders::entries_of,
+        project_orders::postings_of,
     };
     use chrono::{TimeDelta, Utc};
-    use domain::ids::OrderId;
+    use domain::ids::{CustomerId, OrderId};
     use serde_json::{Value, json};
 
     use super::*;
@@ -116,10 +116,16 @@ mod tests {
             let id = OrderId::derive("customer-1", &number.to_string());
             let mut view = OrderView::evolve(None, id, &created, 1, Utc::now()).unwrap();
             view.created_at = view.created_at.checked_add_signed(TimeDelta::seconds(number.into())).unwrap();
-            view.customer.last_name = Some("Wang & 王".to_owned());
-            views.place(&view).await.unwrap();
-            index.add(&entries_of(&view)).await.unwrap();
+            views.list(&view).await.unwrap();
+            views.save(&view, None).await.unwrap();
         }
+        let customer = CustomerView {
+            version: 1,
+            last_name: Some("Wang & 王".to_owned()),
+            ..CustomerView::unknown(CustomerId::stored("customer-1"))
+        };
+        views.save_customer(&customer).await.unwrap();
+        index.add(&postings_of(&customer)).await.unwrap();
         (index, views)
     }
 
@@ -171,7 +177,7 @@ mod tests {
             (&row["status"], &row["item_count"], &row["total_amount"]["amount"]),
             (&json!("created"), &json!(1), &json!(3998))
         );
-        let customer = json!({"id": "customer-1", "version": 0, "first_name": null, "last_name": "Wang & 王", "email": null, "email_verified": false});
+        let customer = json!({"id": "customer-1", "version": 1, "first_name": null, "last_name": "Wang & 王", "email": null, "email_verified": false});
         assert_eq!(row["customer"], customer);
         assert_eq!((&body["page"], &body["page_size"]), (&json!(1), &json!(20)));
     }

@@ -59,11 +59,9 @@ struct Table {
 /// What became of a transaction.
 enum Transacted {
     Done,
-    /// Nothing was written: a condition did not hold, or others were writing the same items.
-    ///
-    /// One reason per action. Nothing promises that every condition that does not hold is among them; what holds of several
-    /// items, [`Table::at_one_moment`] says.
-    Cancelled(Vec<CancellationReason>),
+    /// Nothing was written: a condition did not hold, or others were writing the same items. Nothing promises that every
+    /// condition that does not hold is among the reasons; what holds of several items, [`Table::at_one_moment`] says.
+    Cancelled,
 }
 
 impl Table {
@@ -262,7 +260,7 @@ impl Table {
             Some(TransactWriteItemsError::TransactionCanceledException(cancelled))
                 if cancelled.cancellation_reasons().iter().all(may_pass) =>
             {
-                Ok(Transacted::Cancelled(cancelled.cancellation_reasons().to_vec()))
+                Ok(Transacted::Cancelled)
             }
             _ => Err(self.unavailable(error)),
         }
@@ -339,5 +337,54 @@ mod json_text {
 
     pub(super) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
         serde_json::from_str(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+/// A field that is stored as JSON made small, for `#[serde(with)]`: what is written again and again is paid by the kilobyte. Read
+/// also where it was stored as [text](json_text).
+mod packed_json {
+    use std::fmt;
+
+    use miniz_oxide::{deflate::compress_to_vec, inflate::decompress_to_vec_with_limit};
+    use serde::{
+        Deserializer, Serialize, Serializer,
+        de::{DeserializeOwned, Error, Visitor},
+        ser::Error as _,
+    };
+
+    /// As in zlib; more takes longer and saves a few bytes.
+    const LEVEL: u8 = 6;
+
+    /// More than any item holds, however well it is packed.
+    const BYTES_MAX: usize = 8 * 1024 * 1024;
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        let json = serde_json::to_vec(value).map_err(S::Error::custom)?;
+        serializer.serialize_bytes(&compress_to_vec(&json, LEVEL))
+    }
+
+    pub(super) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+        deserializer.deserialize_any(Packed(std::marker::PhantomData))
+    }
+
+    struct Packed<T>(std::marker::PhantomData<T>);
+
+    impl<T: DeserializeOwned> Visitor<'_> for Packed<T> {
+        type Value = T;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("JSON, packed or as text")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+            serde_json::from_str(text).map_err(E::custom)
+        }
+
+        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<T, E> {
+            // Its own message may have what is in the view.
+            let json =
+                decompress_to_vec_with_limit(bytes, BYTES_MAX).map_err(|error| E::custom(error.status as i32))?;
+            serde_json::from_slice(&json).map_err(E::custom)
+        }
     }
 }

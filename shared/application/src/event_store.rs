@@ -53,6 +53,11 @@ impl StreamId {
         self.0.strip_prefix(Self::ORDER).and_then(OrderId::parse)
     }
 
+    /// `None` when the stream is not a customer's.
+    pub fn customer_id(&self) -> Option<CustomerId> {
+        self.0.strip_prefix(Self::CUSTOMER).map(CustomerId::stored)
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -20,6 +20,7 @@ pub mod republish_events;
 pub mod resume_orders;
 pub mod sandbox;
 pub mod search_orders;
+pub mod shown_orders;
 pub mod skip_step;
 pub mod take_snapshot;
 

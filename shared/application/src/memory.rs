@@ -8,7 +8,7 @@
 )]
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque, btree_map},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     ops::Bound,
     sync::{
         Mutex,
@@ -22,7 +22,7 @@ use domain::{
     ids::{AdjustmentId, CustomerId, NotificationId, OrderId, ProductId, ReservationId, TransactionId},
     money::Money,
     order::{OrderStatus, Payment, Refund, Reservation, Shipment, Shortage},
-    order_view::OrderView,
+    order_view::{CustomerView, OrderView},
     product::Product,
     text::Text,
 };
@@ -35,10 +35,11 @@ use crate::{
     },
     ports::{
         AdjustError, Adjusted, CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest, Counters,
-        CustomerOrders, DeliveryError, Entry, EventBus, ExecutionState, Fulfilment, FulfilmentInput, IdentityProvider,
-        Index, Inventory, LedgerEntry, Notification, Notifications, OpenOrders, OrderViews, Payments, Position,
-        Posting, PublishError, PublishedEvent, RefundError, RefundRequest, ReserveError, SaveError, ShipmentError,
-        ShipmentRequest, Shipping, Snapshot, Snapshots, Standing, StockAdjustment, StockLine, TakeBackError,
+        CustomerOrders, DeliveryError, EventBus, EventPlace, ExecutionState, Fulfilment, FulfilmentInput,
+        IdentityProvider, Index, Inventory, LedgerEntry, Notification, Notifications, OpenOrders, OrderViews, Payments,
+        PlacedOrder, Position, Posting, PublishError, PublishedEvent, RefundError, RefundRequest, ReserveError,
+        SaveError, ShipmentError, ShipmentRequest, Shipping, Snapshot, Snapshots, Standing, StockAdjustment, StockLine,
+        TakeBackError,
     },
     sandbox::{self, Sandbox},
 };
@@ -636,6 +637,9 @@ impl Notifications for MemoryNotifications {
 #[derive(Default)]
 pub struct MemoryOrderViews {
     views: Mutex<BTreeMap<OrderId, OrderView>>,
+    /// The orders of each customer, and at which status each of them rests, if it does.
+    lists: Mutex<BTreeMap<CustomerId, BTreeMap<PlacedOrder, Option<OrderStatus>>>>,
+    customers: Mutex<BTreeMap<CustomerId, CustomerView>>,
     /// How often a view was loaded, whether it was there or not.
     pub loads: AtomicU32,
     place: Mutex<Option<String>>,
@@ -643,22 +647,18 @@ pub struct MemoryOrderViews {
 }
 
 impl MemoryOrderViews {
-    fn of_customer(
+    fn part(
         &self,
         customer: &CustomerId,
-        wanted: impl Fn(&OrderView) -> bool,
+        wanted: impl Fn(OrderId) -> bool,
         skip: usize,
         limit: usize,
     ) -> CustomerOrders {
-        let views = self.views.lock().unwrap();
-        let mut places: Vec<_> = views
-            .values()
-            .filter(|view| view.customer.id == *customer && wanted(view))
-            .map(|view| (view.created_at.timestamp_millis(), view.id))
-            .collect();
-        places.sort_unstable_by(|one, other| other.cmp(one));
-        let ids = places.iter().skip(skip).take(limit).map(|(_, id)| *id).collect();
-        CustomerOrders { ids, total: places.len() }
+        let lists = self.lists.lock().unwrap();
+        let list = lists.get(customer).into_iter().flat_map(|list| list.keys().rev()).copied();
+        let orders: Vec<PlacedOrder> = list.filter(|order| wanted(order.id)).collect();
+        let total = orders.len();
+        CustomerOrders { orders: orders.into_iter().skip(skip).take(limit).collect(), total }
     }
 }
 
@@ -675,28 +675,25 @@ impl OrderViews for MemoryOrderViews {
         Ok(distinct.into_iter().filter_map(|id| views.get(id).cloned()).collect())
     }
 
-    async fn place(&self, view: &OrderView) -> Result<(), SaveError> {
-        let place = || match self.views.lock().unwrap().entry(view.id) {
-            btree_map::Entry::Occupied(_) => Err(SaveError::Superseded),
-            btree_map::Entry::Vacant(place) => {
-                place.insert(view.clone());
-                Ok(())
-            }
-        };
-        self.faults.around("the order view", place).await?
-    }
-
-    async fn save(&self, view: &OrderView, replaces: &OrderView) -> Result<(), SaveError> {
-        let versions = |view: &OrderView| (view.version, view.customer.version);
-        let replace = || {
+    async fn save(&self, view: &OrderView, replaces: Option<&OrderView>) -> Result<(), SaveError> {
+        let save = || {
             let mut views = self.views.lock().unwrap();
-            if views.get(&view.id).map(versions) != Some(versions(replaces)) {
+            if views.get(&view.id).map(|view| view.version) != replaces.map(|view| view.version) {
                 return Err(SaveError::Superseded);
             }
             views.insert(view.id, view.clone());
             Ok(())
         };
-        self.faults.around("the order view", replace).await?
+        self.faults.around("the order view", save).await?
+    }
+
+    async fn list(&self, view: &OrderView) -> Result<bool, Unavailable> {
+        let list = || {
+            let mut lists = self.lists.lock().unwrap();
+            let list = lists.entry(view.customer.id.clone()).or_default();
+            list.insert(PlacedOrder::of(view), view.status_at_rest()) != Some(view.status_at_rest())
+        };
+        self.faults.around("the customers' orders", list).await
     }
 
     async fn customer_orders(
@@ -706,7 +703,7 @@ impl OrderViews for MemoryOrderViews {
         limit: usize,
     ) -> Result<CustomerOrders, Unavailable> {
         yield_now().await;
-        Ok(self.of_customer(customer, |_| true, skip, limit))
+        Ok(self.part(customer, |_| true, skip, limit))
     }
 
     async fn customer_orders_with_status(
@@ -716,13 +713,35 @@ impl OrderViews for MemoryOrderViews {
         skip: usize,
         limit: usize,
     ) -> Result<CustomerOrders, Unavailable> {
-        Ok(self.of_customer(customer, |view| view.status == status, skip, limit))
+        let has = |id| self.views.lock().unwrap().get(&id).is_some_and(|view| view.status == status);
+        Ok(self.part(customer, has, skip, limit))
+    }
+
+    async fn customers(&self, ids: &[CustomerId]) -> Result<Vec<CustomerView>, Unavailable> {
+        yield_now().await;
+        let customers = self.customers.lock().unwrap();
+        Ok(ids.iter().filter_map(|id| customers.get(id).cloned()).collect())
+    }
+
+    async fn save_customer(&self, customer: &CustomerView) -> Result<(), Unavailable> {
+        let save = || {
+            let mut customers = self.customers.lock().unwrap();
+            let known = customers.entry(customer.id.clone()).or_insert_with(|| customer.clone());
+            if known.version < customer.version {
+                *known = customer.clone();
+            }
+        };
+        self.faults.around("the customer", save).await
     }
 
     async fn count(&self) -> Result<BTreeMap<OrderStatus, u64>, Unavailable> {
         let mut counts = BTreeMap::new();
-        for view in self.views.lock().unwrap().values() {
-            *counts.entry(view.status).or_default() += 1;
+        let lists = self.lists.lock().unwrap();
+        let at_rest = lists.values().flat_map(BTreeMap::values).copied().flatten();
+        let views = self.views.lock().unwrap();
+        let open = views.values().filter(|view| view.is_open()).map(|view| view.status);
+        for status in at_rest.chain(open) {
+            *counts.entry(status).or_default() += 1;
         }
         Ok(counts)
     }
@@ -758,66 +777,89 @@ impl OrderViews for MemoryOrderViews {
     }
 }
 
-/// The postings of one term, with their texts.
-type Postings = BTreeMap<Position, String>;
+/// The places of one type's events, in their order.
+type Places = BTreeMap<Position, EventPlace>;
 
 #[derive(Default)]
 pub struct MemoryIndex {
-    lists: Mutex<BTreeMap<String, Postings>>,
-    /// How many postings each read has answered since this was last asked for.
+    customers: Mutex<BTreeMap<(String, CustomerId), String>>,
+    events: Mutex<BTreeMap<String, Places>>,
+    /// How much each read has answered since this was last asked for.
     reads: Mutex<Vec<usize>>,
     pub faults: Faults,
 }
 
 impl MemoryIndex {
-    /// How many postings each call of `newest` has answered since this was last asked.
+    /// How many customers or events each read has answered since this was last asked.
     pub fn reads(&self) -> Vec<usize> {
         std::mem::take(&mut *self.reads.lock().unwrap())
     }
 }
 
 impl Index for MemoryIndex {
-    async fn add(&self, entries: &[Entry]) -> Result<(), Unavailable> {
-        let add = || {
-            let mut lists = self.lists.lock().unwrap();
-            for Entry { term, posting } in entries {
-                lists.entry(term.clone()).or_default().insert(posting.position(), posting.text.clone());
-            }
-        };
-        self.faults.around("the index", add).await
+    async fn add(&self, postings: &[Posting]) -> Result<(), Unavailable> {
+        // Each for itself: others may act in between.
+        for Posting { term, customer, text } in postings {
+            let add = || {
+                self.customers.lock().unwrap().insert((term.clone(), customer.clone()), text.clone());
+            };
+            self.faults.around("the index", add).await?;
+        }
+        Ok(())
     }
 
-    async fn remove(&self, entries: &[Entry]) -> Result<(), Unavailable> {
-        let remove = || {
-            let mut lists = self.lists.lock().unwrap();
-            for Entry { term, posting } in entries {
-                lists.entry(term.clone()).or_default().remove(&posting.position());
-            }
-        };
-        self.faults.around("the index", remove).await
+    async fn remove(&self, postings: &[Posting]) -> Result<(), Unavailable> {
+        for Posting { term, customer, .. } in postings {
+            let remove = || {
+                self.customers.lock().unwrap().remove(&(term.clone(), customer.clone()));
+            };
+            self.faults.around("the index", remove).await?;
+        }
+        Ok(())
+    }
+
+    async fn customers(&self, term: &str, limit: usize) -> Result<Vec<Posting>, Unavailable> {
+        let customers = self.customers.lock().unwrap();
+        let list = customers.iter().filter(|((listed, _), _)| listed == term).take(limit);
+        let list: Vec<Posting> = list
+            .map(|((term, customer), text)| Posting {
+                term: term.clone(),
+                customer: customer.clone(),
+                text: text.clone(),
+            })
+            .collect();
+        self.reads.lock().unwrap().push(list.len());
+        Ok(list)
+    }
+
+    async fn list(&self, commits: &[Commit]) -> Result<(), Unavailable> {
+        for commit in commits {
+            let list = || {
+                let mut events = self.events.lock().unwrap();
+                for (event_type, place) in EventPlace::of(commit) {
+                    events.entry(event_type.to_owned()).or_default().insert(place.position(), place);
+                }
+            };
+            self.faults.around("the index", list).await?;
+        }
+        Ok(())
     }
 
     async fn newest(
         &self,
-        term: &str,
+        event_type: &str,
         not_after: Option<&Position>,
         not_before: Option<DateTime<Utc>>,
         limit: usize,
-    ) -> Result<Vec<Posting>, Unavailable> {
-        let lists = self.lists.lock().unwrap();
+    ) -> Result<Vec<EventPlace>, Unavailable> {
+        let events = self.events.lock().unwrap();
         let up_to = not_after.map_or(Bound::Unbounded, Bound::Included);
         let from = not_before.map(Position::start_of);
-        let list = lists.get(term).into_iter().flat_map(|list| list.range((Bound::Unbounded, up_to)).rev());
+        let list = events.get(event_type).into_iter().flat_map(|list| list.range((Bound::Unbounded, up_to)).rev());
         let wanted = list.take_while(|(position, _)| from.as_ref().is_none_or(|from| *position >= from)).take(limit);
-        let postings: Vec<Posting> = wanted
-            .map(|(position, text)| Posting {
-                at: DateTime::from_timestamp_millis(position.millis()).unwrap(),
-                id: position.id().to_owned(),
-                text: text.clone(),
-            })
-            .collect();
-        self.reads.lock().unwrap().push(postings.len());
-        Ok(postings)
+        let places: Vec<EventPlace> = wanted.map(|(_, place)| place.clone()).collect();
+        self.reads.lock().unwrap().push(places.len());
+        Ok(places)
     }
 }
 

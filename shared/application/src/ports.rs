@@ -15,7 +15,7 @@ use domain::{
     ids::{AdjustmentId, CustomerId, NotificationId, OrderId, PaymentMethod, ProductId, TransactionId},
     money::{Money, Quantity},
     order::{OrderEvent, OrderStatus, Payment, Refund, Reservation, Resumption, Shipment, Shortage, SkippedStep},
-    order_view::OrderView,
+    order_view::{CustomerView, OrderView},
     product::{Product, StockChange},
     stored_event::UnreadableEvent,
     text::Text,
@@ -341,16 +341,21 @@ pub trait OrderViews: Send + Sync {
     /// Those of up to [`VIEWS_MAX`] orders that have a view, in any order. MUST be one remote call.
     fn load_many(&self, ids: &[OrderId]) -> impl Future<Output = Result<Vec<OrderView>, Unavailable>> + Send;
 
-    /// The first view of an order. MUST make the order one of its customer's orders in the same instant, and MUST refuse
-    /// with [`SaveError::Superseded`] when the order has a view already.
-    fn place(&self, view: &OrderView) -> impl Future<Output = Result<(), SaveError>> + Send;
-
-    /// MUST replace the stored view only if it is at the version, and at the customer's version, of `replaces`; else
+    /// MUST store the view only if what is stored is at the version of `replaces`, or nothing for `None`; else
     /// [`SaveError::Superseded`].
-    fn save(&self, view: &OrderView, replaces: &OrderView) -> impl Future<Output = Result<(), SaveError>> + Send;
+    fn save(
+        &self,
+        view: &OrderView,
+        replaces: Option<&OrderView>,
+    ) -> impl Future<Output = Result<(), SaveError>> + Send;
 
-    /// The ids of a customer's orders, the newest first, from number `skip` on, and how many there are in all. Sees every
-    /// [`place`](Self::place) that was answered before. MUST NOT cost more the further back they lie.
+    /// Puts the order among its customer's, standing there as this view says: open, or with the
+    /// [status at which it rests](OrderView::status_at_rest). Answers whether that changed anything. MUST list and
+    /// [count](Self::count) an order once, however often it is called.
+    fn list(&self, view: &OrderView) -> impl Future<Output = Result<bool, Unavailable>> + Send;
+
+    /// A customer's orders, the newest first, from number `skip` on. Sees everything that was [listed](Self::list) before.
+    /// MUST cost the same wherever the part begins.
     fn customer_orders(
         &self,
         customer: &CustomerId,
@@ -358,8 +363,7 @@ pub trait OrderViews: Send + Sync {
         limit: usize,
     ) -> impl Future<Output = Result<CustomerOrders, Unavailable>> + Send;
 
-    /// The same of the orders that have this status. May miss what has only just changed, and costs as much as there are
-    /// orders of the customer.
+    /// The same of those with this status: a read of all of the customer's, and of the views of those that are open.
     fn customer_orders_with_status(
         &self,
         customer: &CustomerId,
@@ -367,6 +371,12 @@ pub trait OrderViews: Send + Sync {
         skip: usize,
         limit: usize,
     ) -> impl Future<Output = Result<CustomerOrders, Unavailable>> + Send;
+
+    /// Those of up to [`VIEWS_MAX`] customers that are known, in any order. MUST be one remote call.
+    fn customers(&self, ids: &[CustomerId]) -> impl Future<Output = Result<Vec<CustomerView>, Unavailable>> + Send;
+
+    /// MUST keep the customer of the greatest version: an older one changes nothing.
+    fn save_customer(&self, customer: &CustomerView) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
     /// A page of the orders that were placed before this time, have not [come to rest](OrderView::is_open), and stand like
     /// that: about `limit` of them, from where another page has ended. All pages together MUST have every such order that
@@ -393,9 +403,22 @@ pub trait OrderViews: Send + Sync {
 /// A part of a customer's orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CustomerOrders {
-    pub ids: Vec<OrderId>,
+    pub orders: Vec<PlacedOrder>,
     /// How many there are in all.
     pub total: usize,
+}
+
+/// Where an order stands in the order in which orders were placed: by the time, in milliseconds since 1970, then by the id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PlacedOrder {
+    pub millis: i64,
+    pub id: OrderId,
+}
+
+impl PlacedOrder {
+    pub fn of(view: &OrderView) -> Self {
+        Self { millis: view.created_at.timestamp_millis(), id: view.id }
+    }
 }
 
 /// How an order stands for which something is still to be done.
@@ -464,7 +487,8 @@ pub trait Snapshots: Send + Sync {
     fn save(&self, snapshot: &Snapshot) -> impl Future<Output = Result<(), Unavailable>> + Send;
 }
 
-/// Where a posting stands among those of its term: by time, in milliseconds, then by id. The newest is the greatest.
+/// Where an event stands among those of its type: by time, in milliseconds, then by the text that names it. The newest is the
+/// greatest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     millis: i64,
@@ -476,7 +500,7 @@ impl Position {
         Self { millis: at.timestamp_millis(), id: id.into() }
     }
 
-    /// Before everything that happened at this time, and after whatever happened earlier: no posting has an empty id.
+    /// Before everything that happened at this time, and after whatever happened earlier: no event has an empty name.
     pub fn start_of(at: DateTime<Utc>) -> Self {
         Self::new(at, "")
     }
@@ -490,49 +514,71 @@ impl Position {
     }
 }
 
-/// Something that is found under a term.
+/// Where an event is in the event table, and when it happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Posting {
-    /// Counted in milliseconds.
-    pub at: DateTime<Utc>,
-    /// Never empty.
-    pub id: String,
-    /// What the reader of a list has to know of it without reading more; may be empty.
-    pub text: String,
+pub struct EventPlace {
+    /// In milliseconds since 1970.
+    pub millis: i64,
+    pub stream: StreamId,
+    /// The event's number in its stream.
+    pub version: u64,
+    /// The number of its commit's first event.
+    pub commit: u64,
 }
 
-impl Posting {
+impl EventPlace {
+    /// The type of each event of a commit, and where it is.
+    pub fn of(commit: &Commit) -> impl Iterator<Item = (&str, Self)> {
+        let millis = commit.metadata.occurred_at.timestamp_millis();
+        commit.numbered().map(move |(version, event)| {
+            let place = Self { millis, stream: commit.stream.clone(), version, commit: commit.version };
+            (event.event_type.as_str(), place)
+        })
+    }
+
+    /// The number with leading zeros, so that the events of one commit are listed in their order.
     pub fn position(&self) -> Position {
-        Position::new(self.at, self.id.as_str())
+        Position { millis: self.millis, id: format!("{}/{:010}", self.stream.as_str(), self.version) }
     }
 }
 
-/// A posting and the term that it stands under.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+/// A customer who is found under a term.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Posting {
     pub term: String,
-    pub posting: Posting,
+    pub customer: CustomerId,
+    /// What the reader of a list has to know of the customer without reading more.
+    pub text: String,
 }
 
-/// Lists of postings, one for each term. At most one posting of a term stands at a position.
+/// What finds customers by terms, and events by their type and time.
 pub trait Index: Send + Sync {
-    /// Any number of entries, in any order. One whose term and position are taken replaces what is there; of several such
-    /// in one call, the last one counts. Some may be there also after an error.
-    fn add(&self, entries: &[Entry]) -> impl Future<Output = Result<(), Unavailable>> + Send;
+    /// Any number of postings, no two of one term and customer; each replaces what is there of these. Some may be there also
+    /// after an error.
+    fn add(&self, postings: &[Posting]) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
-    /// Takes out what stands at the entries' terms and positions, whatever its text. MUST also be an answer where nothing
+    /// Takes out what stands there of these terms and customers, whatever its text. MUST also be an answer where nothing
     /// stands. Some may be gone also after an error.
-    fn remove(&self, entries: &[Entry]) -> impl Future<Output = Result<(), Unavailable>> + Send;
+    fn remove(&self, postings: &[Posting]) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
-    /// The term's postings at or before `not_after` and not earlier than `not_before`, newest first: all of them, or the
-    /// newest `limit`. MUST see every call that was answered before. MUST NOT cost more the more postings there are besides.
+    /// The customers under a term, up to `limit` of them. MUST see every call that was answered before. MUST NOT cost more the
+    /// more postings there are besides.
+    fn customers(&self, term: &str, limit: usize) -> impl Future<Output = Result<Vec<Posting>, Unavailable>> + Send;
+
+    /// Lists the events of any number of commits, each event once however often it comes, and in whatever company. SHOULD
+    /// cost less for many commits at once. Some may be there also after an error.
+    fn list(&self, commits: &[Commit]) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// The events of a type at or before `not_after` and not earlier than `not_before`, newest first: all of them, or the
+    /// newest `limit`. MUST see every call that was answered before. MUST NOT cost more the more events of other times or
+    /// types there are.
     fn newest(
         &self,
-        term: &str,
+        event_type: &str,
         not_after: Option<&Position>,
         not_before: Option<DateTime<Utc>>,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<Posting>, Unavailable>> + Send;
+    ) -> impl Future<Output = Result<Vec<EventPlace>, Unavailable>> + Send;
 }
 
 /// One event on its way to whoever subscribed.

@@ -1,30 +1,27 @@
 //! Keeps the order views up to date, on plumbing that repeats, delays and reorders.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use domain::{
+    customer::Customer,
     ids::{CustomerId, OrderId},
-    order_view::OrderView,
+    order_view::{CustomerView, OrderView},
+    search::terms_of,
     stored_event::UnreadableEvent,
 };
 use futures_util::{StreamExt, stream};
 
 use crate::{
     event_store::{Commit, EventStore, StreamId, Unavailable},
-    event_stream::{CustomerStream, LoadError},
-    list_events,
-    ports::{Entry, Index, OrderViews, ReadModel, SaveError},
-    search_orders,
+    event_stream::{Aggregate, LoadError},
+    ports::{Index, OrderViews, Posting, ReadModel, SaveError},
 };
 
 /// How often a projection starts over because another one saved first.
 const MAX_ATTEMPTS: u32 = 5;
 
-/// How many orders of one customer are brought up to date at the same time.
+/// How many streams are projected at the same time.
 const AT_ONCE: usize = 16;
-
-/// How many orders of one customer are brought up to date before a look whether their profile has changed once more.
-const BETWEEN_LOOKS: usize = 16;
 
 /// Why something is not in the views.
 #[derive(Debug, thiserror::Error)]
@@ -57,31 +54,68 @@ impl From<LoadError> for ProjectError {
     }
 }
 
-/// Brings a read model up to these commits at least, which follow one another in their stream.
+/// Some commits of one stream that are not in a read model now.
+#[derive(Debug)]
+pub struct NotProjected<'c> {
+    pub commits: &'c [Commit],
+    pub error: ProjectError,
+}
+
+/// Brings a read model up to these commits at least, which may be of many streams: of each stream they stand beside one
+/// another, the oldest first. Goes on after what fails, and answers it.
 ///
-/// What it already has changes nothing. When the first of them comes too early for the order's view, what is missing is read
-/// from the event table, so the order of delivery does not matter. Of another aggregate's stream, only the index has
-/// something.
-pub async fn project(
+/// What the read model already has changes nothing, and what is missing before a commit is read from the event table, so
+/// neither repetition nor the order of delivery matters. The commits of one order are one save of its view.
+pub async fn project<'c>(
+    store: &impl EventStore,
+    model: &ReadModel<impl OrderViews, impl Index>,
+    commits: &'c [Commit],
+) -> Vec<NotProjected<'c>> {
+    if let Err(error) = model.index.list(commits).await {
+        return vec![NotProjected { commits, error: error.into() }];
+    }
+    // Two orders of one customer are in each other's way while they are placed.
+    let mut by_customer: BTreeMap<&str, Vec<&[Commit]>> = BTreeMap::new();
+    for commits in commits.chunk_by(|one, next| one.stream == next.stream) {
+        by_customer.entry(customer_or_stream(commits)).or_default().push(commits);
+    }
+    let failures = stream::iter(by_customer.into_values()).map(|streams| project_each(store, model, streams));
+    failures.buffer_unordered(AT_ONCE).concat().await
+}
+
+async fn project_each<'c>(
+    store: &impl EventStore,
+    model: &ReadModel<impl OrderViews, impl Index>,
+    streams: Vec<&'c [Commit]>,
+) -> Vec<NotProjected<'c>> {
+    let mut failed = Vec::new();
+    for commits in streams {
+        if let Err(error) = project_stream(store, model, commits).await {
+            failed.push(NotProjected { commits, error });
+        }
+    }
+    failed
+}
+
+/// The customer of an order that begins here, else the stream's own name.
+fn customer_or_stream(commits: &[Commit]) -> &str {
+    let Some(first) = commits.first() else { return "" };
+    let created = first.events.first().and_then(|event| event.data.get("customer_id"));
+    created.and_then(|customer| customer.as_str()).unwrap_or(first.stream.as_str())
+}
+
+async fn project_stream(
     store: &impl EventStore,
     model: &ReadModel<impl OrderViews, impl Index>,
     commits: &[Commit],
 ) -> Result<(), ProjectError> {
-    let (Some(first), Some(last)) = (commits.first(), commits.last()) else { return Ok(()) };
-    let events: Vec<Entry> = commits.iter().flat_map(list_events::entries_of).collect();
-    model.index.add(&events).await?;
-    let Some(order_id) = first.stream.order_id() else { return Ok(()) };
-    let (view, placed) = bring_up(store, model, order_id, first, last, commits).await?;
-    match view {
-        // A profile that changes while the order is placed may miss it: whoever sees the order's first event looks again.
-        Some(view) if first.version == 1 => {
-            let customer = customer_of(store, &view).await?;
-            if placed && customer.version() == view.customer.version {
-                return Ok(());
-            }
-            refresh_customer(model, view, &customer).await
-        }
-        Some(_) | None => Ok(()),
+    let Some(first) = commits.first() else { return Ok(()) };
+    if let Some(id) = first.stream.order_id() {
+        project_order(store, &model.views, id, commits).await
+    } else if let Some(id) = first.stream.customer_id() {
+        project_customer(store, model, &id, first.version).await
+    } else {
+        Ok(())
     }
 }
 
@@ -95,103 +129,80 @@ pub async fn catch_up(
 ) -> Result<bool, ProjectError> {
     let have = model.views.load(id).await?.map_or(0, |view| view.version);
     let missed = store.read(&StreamId::order(id), have).await?;
-    project(store, model, &missed).await?;
-    Ok(!missed.is_empty())
+    if missed.is_empty() {
+        return Ok(false);
+    }
+    model.index.list(&missed).await?;
+    project_order(store, &model.views, id, &missed).await?;
+    Ok(true)
 }
 
 /// Makes a read model say of an order what its events say, whatever it says now: nothing, something old, or something wrong.
 /// Answers the number of the last event; `None`, and does nothing, when there is no such order.
-///
-/// All entries of the index are written, not only what has changed: for one order at a time, as a person asks for it.
 pub async fn reproject_order(
     store: &impl EventStore,
     model: &ReadModel<impl OrderViews, impl Index>,
     id: OrderId,
 ) -> Result<Option<u64>, ProjectError> {
-    let ReadModel { views, index, .. } = model;
     for _ in 0..MAX_ATTEMPTS {
         // In this order, so that the events are not older than the view.
-        let stored = views.load(id).await?;
+        let stored = model.views.load(id).await?;
         let commits = store.read(&StreamId::order(id), 0).await?;
         let Some(view) = fold(id, None, &commits)? else { return Ok(None) };
-        let customer = customer_of(store, &view).await?;
-        let view = view.with_customer(customer.customer(), customer.version());
-        let events = commits.iter().flat_map(list_events::entries_of);
-        let entries: Vec<Entry> = events.chain(search_orders::entries_of(&view)).collect();
-        let saved = if let Some(stored) = &stored {
-            views.save(&view, stored).await
-        } else {
-            // Whatever has a view can be found.
-            index.add(&entries).await?;
-            views.place(&view).await
-        };
-        match saved {
-            Ok(()) => {}
-            Err(SaveError::Superseded) => continue,
-            Err(SaveError::Unavailable(error)) => return Err(error.into()),
-        }
-        // In the order in which everybody changes the index of what has a view: see `refresh_customer`.
-        if let Some(stored) = &stored {
-            index.add(&entries).await?;
-            index.remove(&gone(stored, &view)).await?;
-        }
-        if views.load(id).await?.is_some_and(|now| now.customer == view.customer) {
-            return Ok(Some(view.version));
+        model.index.list(&commits).await?;
+        let version = view.version;
+        if save(&model.views, view.clone(), stored.as_ref()).await? {
+            // Also where the view was right: its place in the lists may not have been.
+            settle(&model.views, view).await?;
+            return Ok(Some(version));
         }
     }
     Err(ProjectError::Contended)
 }
 
-/// The same of a customer: what the index has of their events, and the customer in all their orders that have a view.
-/// Answers how many orders these are.
+/// The same of a customer. Answers how many orders show them.
 pub async fn reproject_customer(
     store: &impl EventStore,
     model: &ReadModel<impl OrderViews, impl Index>,
     id: &CustomerId,
 ) -> Result<usize, ProjectError> {
-    project(store, model, &store.read(&StreamId::customer(id), 0).await?).await?;
-    project_customer(store, model, id).await
+    model.index.list(&store.read(&StreamId::customer(id), 0).await?).await?;
+    project_customer(store, model, id, 1).await?;
+    Ok(model.views.customer_orders(id, 0, 0).await?.total)
 }
 
-/// Answers the view, and whether it was not there before.
-async fn bring_up(
+async fn project_order(
     store: &impl EventStore,
-    model: &ReadModel<impl OrderViews, impl Index>,
-    order_id: OrderId,
-    first: &Commit,
-    last: &Commit,
+    views: &impl OrderViews,
+    id: OrderId,
     commits: &[Commit],
-) -> Result<(Option<OrderView>, bool), ProjectError> {
+) -> Result<(), ProjectError> {
+    let (Some(first), Some(last)) = (commits.first(), commits.last()) else { return Ok(()) };
     for _ in 0..MAX_ATTEMPTS {
-        let stored = model.views.load(order_id).await?;
+        let stored = views.load(id).await?;
         let have = stored.as_ref().map_or(0, |view| view.version);
-        if last.last_version() <= have {
-            return Ok((stored, false));
+        if let Some(view) = &stored
+            && last.last_version() <= have
+        {
+            // Whoever saved it may have been cut short before the order was listed.
+            return settle(views, view.clone()).await;
         }
-        let view = if first.version <= have.saturating_add(1) {
-            fold(order_id, stored.clone(), commits)?
+        let view = if first.version <= have.saturating_add(1) && follow_one_another(commits) {
+            fold(id, stored.clone(), commits)?
         } else {
-            fold(order_id, stored.clone(), &store.read(&first.stream, have).await?)?
+            fold(id, stored.clone(), &store.read(&first.stream, have).await?)?
         };
-        let Some(view) = view else { return Ok((None, false)) };
-        let (view, saved) = if let Some(stored) = &stored {
-            let saved = model.views.save(&view, stored).await;
-            (view, saved)
-        } else {
-            let customer = customer_of(store, &view).await?;
-            let view = view.with_customer(customer.customer(), customer.version());
-            // Whatever has a view can be found.
-            model.index.add(&search_orders::entries_of(&view)).await?;
-            let saved = model.views.place(&view).await;
-            (view, saved)
-        };
-        match saved {
-            Ok(()) => return Ok((Some(view), stored.is_none())),
-            Err(SaveError::Superseded) => {}
-            Err(SaveError::Unavailable(error)) => return Err(error.into()),
+        let Some(view) = view else { return Ok(()) };
+        if save(views, view, stored.as_ref()).await? {
+            return Ok(());
         }
     }
     Err(ProjectError::Contended)
+}
+
+fn follow_one_another(commits: &[Commit]) -> bool {
+    let next = |commit: &Commit| commit.last_version().saturating_add(1);
+    commits.iter().zip(commits.iter().skip(1)).all(|(one, other)| next(one) == other.version)
 }
 
 fn fold(id: OrderId, view: Option<OrderView>, commits: &[Commit]) -> Result<Option<OrderView>, UnreadableEvent> {
@@ -206,134 +217,85 @@ fn fold(id: OrderId, view: Option<OrderView>, commits: &[Commit]) -> Result<Opti
     Ok(view)
 }
 
-async fn customer_of<'s, S: EventStore>(store: &'s S, view: &OrderView) -> Result<CustomerStream<'s, S>, LoadError> {
-    CustomerStream::open(store, view.customer.id.clone()).await
+/// Saves a view in place of another one, and sees to it that the order stands among its customer's as the view says. Answers
+/// false when another view was there.
+///
+/// These are two writes, not one transaction, which would cost twice as much; putting an order among its customer's once more
+/// changes nothing. The list comes before the first view, so that whatever has a view is listed; and after any other one,
+/// because it says what [the view that is there](settle) says. Whoever is cut short in between comes again.
+async fn save(views: &impl OrderViews, view: OrderView, replaces: Option<&OrderView>) -> Result<bool, ProjectError> {
+    if replaces.is_none() {
+        views.list(&view).await?;
+    }
+    match views.save(&view, replaces).await {
+        Ok(()) => {}
+        Err(SaveError::Superseded) => return Ok(false),
+        Err(SaveError::Unavailable(error)) => return Err(error.into()),
+    }
+    if replaces.is_some_and(|replaces| replaces.status_at_rest() != view.status_at_rest()) {
+        settle(views, view).await?;
+    }
+    Ok(true)
 }
 
-/// Puts the customer, as loaded, into an order's view, unless that knows the customer better already, and into the index.
-///
-/// Two of them at the same order may take out of the index what the other needs, or put back what the other has replaced. So
-/// each saves the view first, then adds, then removes, and then looks at the view again, until that is what the index was
-/// changed for: whoever removes what a later view needs either sees that view, or is done before its entries are added. One
-/// that was cut short comes again, and does not rely on what it finds.
-async fn refresh_customer<S: EventStore>(
-    model: &ReadModel<impl OrderViews, impl Index>,
-    view: OrderView,
-    customer: &CustomerStream<'_, S>,
-) -> Result<(), ProjectError> {
-    let ReadModel { views, index, .. } = model;
-    let mut stored = view;
+/// Sees to it that an order stands among its customer's as its view says, whatever others do to either meanwhile: whoever has
+/// changed the list looks whether the view is still the one that it was changed for.
+async fn settle(views: &impl OrderViews, mut view: OrderView) -> Result<(), ProjectError> {
     for _ in 0..MAX_ATTEMPTS {
-        let refreshed = stored.clone().with_customer(customer.customer(), customer.version());
-        let saved = if refreshed == stored { Ok(()) } else { views.save(&refreshed, &stored).await };
-        let is_saved = saved.is_ok();
-        match saved {
-            Ok(()) => {
-                index.add(&entries_touched(&refreshed, &stored)).await?;
-                index.remove(&gone(&stored, &refreshed)).await?;
-            }
-            Err(SaveError::Superseded) => {}
-            Err(SaveError::Unavailable(error)) => return Err(error.into()),
-        }
-        let Some(now) = views.load(stored.id).await? else { return Ok(()) };
-        // Whoever has saved this very profile first may have been cut short before its entries were added.
-        if is_saved && now.customer == refreshed.customer {
+        if !views.list(&view).await? {
             return Ok(());
         }
-        stored = now;
+        let Some(now) = views.load(view.id).await? else { return Ok(()) };
+        view = now;
     }
     Err(ProjectError::Contended)
 }
 
-/// What the index has of an order wherever its customer's profile, or the one before, makes a difference.
-fn entries_touched(view: &OrderView, before: &OrderView) -> Vec<Entry> {
-    let of_profile = |view: &OrderView| {
-        let mut without_profile = view.clone();
-        let customer = &mut without_profile.customer;
-        (customer.first_name, customer.last_name, customer.email) = (None, None, None);
-        let others = search_orders::entries_of(&without_profile);
-        search_orders::entries_of(view).into_iter().filter(move |entry| !others.contains(entry))
-    };
-    let terms: BTreeSet<String> = of_profile(view).chain(of_profile(before)).map(|entry| entry.term).collect();
-    search_orders::entries_of(view).into_iter().filter(|entry| terms.contains(&entry.term)).collect()
-}
-
-/// What the index has of the one and not of the other.
-fn gone(before: &OrderView, after: &OrderView) -> Vec<Entry> {
-    let after = search_orders::entries_of(after);
-    let stays = |entry: &Entry| after.iter().any(|there| there.term == entry.term);
-    search_orders::entries_of(before).into_iter().filter(|entry| !stays(entry)).collect()
-}
-
-/// A message that says that a customer's profile has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProfileChanged {
-    /// Number of the event.
-    pub version: u64,
-    /// Whether it was delivered before: what was begun then may have been cut short.
-    pub is_repeated: bool,
-}
-
-/// Brings the customer up to date in all their orders, as this message asks for, and answers how many these are; `None`
-/// when a newer one is left to do it.
+/// Brings a customer up to what their stream says, as event number `from` of it asks for.
 ///
-/// Of many changes at the same time only the newest counts, and each has its own message: an older one does nothing, and
-/// stops when it is overtaken. But one that comes again does its work whatever has come since: before it was cut short, it
-/// may have removed from the index what a newer one had added. See [`refresh_customer`].
-pub async fn project_profile(
+/// Two of them at the same customer may take out of the index what the other needs, or put back what the other has replaced.
+/// So each adds first, then removes, and then looks into the stream again, until that has nothing new: whoever removes what a
+/// later profile needs either sees that profile, or is done before it is added. One that was cut short comes again, and does
+/// not rely on what it finds.
+async fn project_customer(
     store: &impl EventStore,
     model: &ReadModel<impl OrderViews, impl Index>,
     id: &CustomerId,
-    message: ProfileChanged,
-) -> Result<Option<usize>, ProjectError> {
-    let customer = CustomerStream::open(store, id.clone()).await?;
-    if customer.version() > message.version && !message.is_repeated {
-        return Ok(None);
-    }
-    let orders = model.views.customer_orders(id, 0, usize::MAX).await?;
-    let mut outcome = Ok(Some(orders.total));
-    for some in orders.ids.chunks(BETWEEN_LOOKS) {
-        // The others, also after some that failed.
-        if let Err(error) = refresh_orders(model, some, &customer).await {
-            outcome = Err(error);
-        }
-        // The message of whatever has come since the stream was loaded is not done yet, and goes through all orders.
-        if !store.read(&StreamId::customer(id), customer.version()).await?.is_empty() {
-            return outcome.map(|_| None);
-        }
-    }
-    outcome
-}
-
-/// Brings the customer up to date in all their orders, and answers how many these are.
-///
-/// An order that is placed meanwhile is not among them; [`project`] looks at the customer once more after placing it.
-pub async fn project_customer(
-    store: &impl EventStore,
-    model: &ReadModel<impl OrderViews, impl Index>,
-    id: &CustomerId,
-) -> Result<usize, ProjectError> {
-    let customer = CustomerStream::open(store, id.clone()).await?;
-    let orders = model.views.customer_orders(id, 0, usize::MAX).await?;
-    refresh_orders(model, &orders.ids, &customer).await?;
-    Ok(orders.total)
-}
-
-async fn refresh_orders<S: EventStore>(
-    model: &ReadModel<impl OrderViews, impl Index>,
-    orders: &[OrderId],
-    customer: &CustomerStream<'_, S>,
+    from: u64,
 ) -> Result<(), ProjectError> {
-    let refresh = |order: &OrderId| {
-        let order = *order;
-        async move {
-            match model.views.load(order).await? {
-                Some(view) => refresh_customer(model, view, customer).await,
-                None => Ok(()),
-            }
+    let stream = StreamId::customer(id);
+    for _ in 0..MAX_ATTEMPTS {
+        // With the profile that event number `from` has replaced.
+        let profiles = profiles_of(id, &store.read(&stream, from.saturating_sub(2)).await?)?;
+        let Some((newest, replaced)) = profiles.split_last() else { return Ok(()) };
+        let postings = postings_of(newest);
+        model.index.add(&postings).await?;
+        model.views.save_customer(newest).await?;
+        let stays = |gone: &Posting| postings.iter().any(|there| there.term == gone.term);
+        let mut gone: Vec<Posting> = replaced.iter().flat_map(postings_of).filter(|posting| !stays(posting)).collect();
+        gone.sort_unstable();
+        gone.dedup_by(|one, other| one.term == other.term);
+        model.index.remove(&gone).await?;
+        if store.read(&stream, newest.version).await?.is_empty() {
+            return Ok(());
         }
-    };
-    // All of them, also after one that failed: none is to be left half done.
-    let outcomes: Vec<_> = stream::iter(orders).map(refresh).buffer_unordered(AT_ONCE).collect().await;
-    outcomes.into_iter().collect()
+    }
+    Err(ProjectError::Contended)
+}
+
+/// The customer after each of these events, whichever the first of them is: each of them says all of the profile.
+fn profiles_of(id: &CustomerId, commits: &[Commit]) -> Result<Vec<CustomerView>, UnreadableEvent> {
+    let mut customer = Customer::default();
+    let mut profiles = Vec::new();
+    for (version, event) in commits.iter().flat_map(Commit::numbered) {
+        customer = customer.evolve(&Customer::read(event)?);
+        profiles.push(CustomerView::of(id.clone(), &customer, version));
+    }
+    Ok(profiles)
+}
+
+/// What the index has to have of a customer.
+pub fn postings_of(customer: &CustomerView) -> Vec<Posting> {
+    let terms = terms_of(customer).into_iter();
+    terms.map(|(term, text)| Posting { term, customer: customer.id.clone(), text }).collect()
 }

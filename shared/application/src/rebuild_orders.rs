@@ -3,19 +3,15 @@
 //! Whatever is committed from the beginning of a rebuild on is projected into the new generation as into the others; what
 //! was committed before is found here. A commit may be met both ways, at the same time: projections know what they have.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    event_store::{Commit, EventLog, EventStore, LogPage, Segment},
+    event_store::{EventLog, EventStore, LogPage, Segment},
     ports::{Index, OrderViews, ReadModel},
-    project_orders::{ProjectError, project},
+    project_orders::{NotProjected, ProjectError, project},
 };
-
-/// The streams of how many customers are projected at the same time.
-const AT_ONCE: usize = 16;
 
 /// How long it takes, after a change of the generations, until no projection is at work any more that knows nothing of it:
 /// the time for which functions rely on what they know of the generations (5 s), and the longest that a projection takes
@@ -49,40 +45,16 @@ pub async fn rebuild_page<S: EventStore + EventLog>(
         return Ok(progress);
     }
     let LogPage { commits, next, read_units } = store.page(segment, progress.next.as_deref(), limit).await?;
-    let streams: Vec<&[Commit]> = commits.chunk_by(|one, next| one.stream == next.stream).collect();
-    let count = u64::try_from(streams.len()).unwrap_or(u64::MAX);
-    let mut by_customer: BTreeMap<&str, Vec<&[Commit]>> = BTreeMap::new();
-    for commits in streams {
-        by_customer.entry(customer_or_stream(commits)).or_default().push(commits);
+    let streams = commits.chunk_by(|one, next| one.stream == next.stream).count();
+    if let Some(NotProjected { error, .. }) = project(store, model, &commits).await.into_iter().next() {
+        return Err(error);
     }
-    let projected = by_customer.into_values().map(|streams| project_each(store, model, streams));
-    stream::iter(projected).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
     let events: usize = commits.iter().map(|commit| commit.events.len()).sum();
     Ok(Progress {
         done: next.is_none(),
         next,
         events: progress.events.saturating_add(u64::try_from(events).unwrap_or(u64::MAX)),
-        streams: progress.streams.saturating_add(count),
+        streams: progress.streams.saturating_add(u64::try_from(streams).unwrap_or(u64::MAX)),
         read_units: progress.read_units + read_units,
     })
-}
-
-/// One stream after the other.
-async fn project_each(
-    store: &impl EventStore,
-    model: &ReadModel<impl OrderViews, impl Index>,
-    streams: Vec<&[Commit]>,
-) -> Result<(), ProjectError> {
-    for commits in streams {
-        project(store, model, commits).await?;
-    }
-    Ok(())
-}
-
-/// The customer of an order that begins here, else the stream's own name. Two orders of one customer that are placed at the
-/// same time are in each other's way.
-fn customer_or_stream(commits: &[Commit]) -> &str {
-    let Some(first) = commits.first() else { return "" };
-    let created = first.events.first().and_then(|event| event.data.get("customer_id"));
-    created.and_then(|customer| customer.as_str()).unwrap_or(first.stream.as_str())
 }

@@ -1,35 +1,45 @@
 //! Staff search: the newest orders that a query matches, page by page.
 //!
-//! What a request costs goes with the page that it asks for, not with how many orders there are: lists are read from their
-//! newest end, and only as far as the page reaches.
+//! A customer is found in the index, and their orders in the list of these. Where a query matches more customers than can be
+//! gone through one by one, the newest orders of all are looked at instead: many of those are theirs. A part of an id is
+//! looked for in the list of everything that was ever ordered, from its newest end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{
-    ids::OrderId,
+    ids::{CustomerId, OrderId},
     order_view::OrderView,
-    search::{SearchQuery, terms_of},
+    search::SearchQuery,
 };
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::{
     event_store::Unavailable,
-    ports::{Entry, Index, OrderViews, Posting},
+    ports::{EventPlace, Index, OrderViews, PlacedOrder, Position, VIEWS_MAX},
+    shown_orders::load_shown,
 };
 
 /// How many of the orders found can be paged through.
 pub const ROWS_MAX: usize = 1_000;
 
-/// So many lists are looked into for a rare one.
+/// So many lists of customers are looked into for a short one.
 const LISTS_MAX: usize = 4;
 
-/// What a first look at a list reads at least: about four read units.
-const FIRST_LOOK: usize = 100;
+/// The most customers whose orders are put together.
+const CUSTOMERS_MAX: usize = 500;
 
-/// What is read of a list at once, once it is known that much of it has to be read.
-const LIST_PAGE: usize = 1_000;
+/// The orders of how many customers are read at the same time.
+const AT_ONCE: usize = 16;
 
-/// A request reads so many pages of lists at most.
-const READS_MAX: usize = 50;
+/// How many of the newest orders are looked at for those of a crowd of customers.
+const LOOKED_AT_MAX: usize = 5_000;
+
+/// How many ids are read at once, and how often, for those that have something as a part: five million ids.
+const IDS_PAGE: usize = 20_000;
+const IDS_PAGES_MAX: usize = 250;
+
+/// Every order has one of these.
+const FIRST_EVENT: &str = "OrderCreated";
 
 /// A page of orders, newest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,20 +52,19 @@ pub struct FoundOrders {
     pub more: bool,
 }
 
-/// What the index has to have of an order. It changes with the customer's profile only.
-pub fn entries_of(view: &OrderView) -> Vec<Entry> {
-    let (at, id) = (view.created_at, view.id.to_string());
-    let terms = terms_of(view).into_iter();
-    terms.map(|(piece, text)| Entry { term: term(&piece), posting: Posting { at, id: id.clone(), text } }).collect()
+/// The newest orders that match.
+#[derive(Debug, Default)]
+struct Matches {
+    newest: Vec<PlacedOrder>,
+    /// How many there are at least.
+    total: usize,
+    /// Whether that is how many there are.
+    is_exact: bool,
 }
 
-fn term(piece: &str) -> String {
-    format!("search/{piece}")
-}
-
-/// Page number `page`, from 1, of so many orders each, 100 at most. One read of views, after the reads of lists.
+/// Page number `page`, from 1, of so many orders each, 100 at most.
 ///
-/// A posting may be older than its view: a row whose view does not match any more is left out, and the page is shorter.
+/// The index may be older than the views: a row whose view does not match any more is left out, and the page is shorter.
 pub async fn search_orders(
     index: &impl Index,
     views: &impl OrderViews,
@@ -65,66 +74,145 @@ pub async fn search_orders(
 ) -> Result<FoundOrders, Unavailable> {
     let before = page.saturating_sub(1).saturating_mul(page_size);
     let up_to = before.saturating_add(page_size);
-    let Matches { ids, all } = matches(index, query, up_to.saturating_add(1)).await?;
-    let listed: Vec<OrderId> = ids.iter().copied().skip(before).take(page_size).collect();
-    let loaded = if listed.is_empty() { Vec::new() } else { views.load_many(&listed).await? };
-    let matching = loaded.into_iter().filter(|view| query.finds(view));
+    let wanted = up_to.saturating_add(1);
+    let by_id = by_id(index, views, query, wanted).await?;
+    let by_customer = by_customer(index, views, query, wanted).await?;
+    let found = either(by_id, by_customer);
+    let listed: Vec<OrderId> = found.newest.iter().map(|order| order.id).skip(before).take(page_size).collect();
+    let matching = load_shown(views, &listed).await?.into_iter().filter(|view| query.finds(view));
     let mut by_id: BTreeMap<OrderId, OrderView> = matching.map(|view| (view.id, view)).collect();
     let orders: Vec<OrderView> = listed.iter().filter_map(|id| by_id.remove(id)).collect();
     let stale = listed.len().saturating_sub(orders.len());
     Ok(FoundOrders {
         orders,
-        total_count: ids.len().saturating_sub(stale),
-        total_is_exact: all && stale == 0,
-        more: ids.len() > up_to,
+        total_count: found.total.saturating_sub(stale),
+        total_is_exact: found.is_exact && stale == 0,
+        more: found.newest.len() > up_to,
     })
 }
 
-/// The newest orders whose postings match.
-struct Matches {
-    ids: Vec<OrderId>,
-    /// Whether there are no others.
-    all: bool,
+fn either(by_id: Matches, by_customer: Matches) -> Matches {
+    let theirs: BTreeSet<OrderId> = by_customer.newest.iter().map(|order| order.id).collect();
+    let others: Vec<PlacedOrder> = by_id.newest.into_iter().filter(|order| !theirs.contains(&order.id)).collect();
+    // An order may be found both ways, and the one of its places be further down than was read.
+    let told_apart = others.is_empty() || theirs.len() == by_customer.total;
+    let total = by_customer.total.saturating_add(others.len());
+    let newest = newest_first([by_customer.newest, others].concat());
+    Matches { newest, total, is_exact: by_id.is_exact && by_customer.is_exact && told_apart }
 }
 
-/// The newest `wanted` matches; fewer when there are no more, or when the bound on reads is met first.
-///
-/// Everything that matches is in each of the query's lists, with the text that decides it. So one list is enough, and the
-/// rarest is the shortest way: the one whose first page is its last, or reaches furthest back.
-async fn matches(index: &impl Index, query: &SearchQuery, wanted: usize) -> Result<Matches, Unavailable> {
-    let limit = wanted.max(FIRST_LOOK);
-    let mut reads: usize = 0;
-    let mut rarest: Option<(String, Vec<Posting>)> = None;
-    let mut found = Matches { ids: Vec::new(), all: false };
-    // What stands first in an address says more than what stands last, and elsewhere it does not matter.
-    for piece in query.terms().into_iter().take(LISTS_MAX) {
-        let term = term(&piece);
-        let page = index.newest(&term, None, None, limit).await?;
-        reads = reads.saturating_add(1);
-        let seen = Matches { ids: matching(&page, query), all: page.len() < limit };
-        if seen.all || seen.ids.len() >= wanted {
-            return Ok(seen);
+fn newest_first(mut orders: Vec<PlacedOrder>) -> Vec<PlacedOrder> {
+    orders.sort_unstable_by(|one, other| other.cmp(one));
+    orders
+}
+
+async fn by_id(
+    index: &impl Index,
+    views: &impl OrderViews,
+    query: &SearchQuery,
+    wanted: usize,
+) -> Result<Matches, Unavailable> {
+    let mut found = Matches { is_exact: true, ..Matches::default() };
+    if let Some(id) = query.order_id() {
+        found.newest = views.load(id).await?.iter().map(PlacedOrder::of).collect();
+    } else if query.may_be_of_an_id() {
+        let mut ids = NewestOrders::new(index, IDS_PAGE);
+        for _ in 0..IDS_PAGES_MAX {
+            let Some(page) = ids.page().await? else { break };
+            found.newest.extend(page.into_iter().filter(|order| query.matches_id(order.id)));
+            if found.newest.len() >= wanted {
+                break;
+            }
         }
-        let reaches = |page: &[Posting]| page.last().map(Posting::position);
-        if rarest.as_ref().is_none_or(|(_, other)| reaches(&page) < reaches(other)) {
-            rarest = Some((term, page));
-            found = seen;
-        }
+        found.is_exact = ids.ended;
     }
-    let Some((term, mut page)) = rarest else { return Ok(found) };
-    while !found.all && found.ids.len() < wanted && reads < READS_MAX {
-        let from = page.last().map(Posting::position);
-        page = index.newest(&term, from.as_ref(), None, LIST_PAGE).await?;
-        reads = reads.saturating_add(1);
-        found.all = page.len() < LIST_PAGE;
-        // The list goes on at the posting that was read last.
-        page.retain(|posting| from.as_ref() != Some(&posting.position()));
-        found.ids.extend(matching(&page, query));
-    }
+    found.total = found.newest.len();
     Ok(found)
 }
 
-fn matching(page: &[Posting], query: &SearchQuery) -> Vec<OrderId> {
-    let matches = page.iter().filter(|posting| query.matches(&posting.id, &posting.text));
-    matches.filter_map(|posting| OrderId::parse(&posting.id)).collect()
+async fn by_customer(
+    index: &impl Index,
+    views: &impl OrderViews,
+    query: &SearchQuery,
+    wanted: usize,
+) -> Result<Matches, Unavailable> {
+    // Whoever matches is in each of the query's lists, with the text that decides it. So one list is enough, if it is short;
+    // and what stands first in an address says more than what stands last.
+    for term in query.terms().into_iter().take(LISTS_MAX) {
+        let list = index.customers(&term, CUSTOMERS_MAX.saturating_add(1)).await?;
+        if list.len() <= CUSTOMERS_MAX {
+            let matching = list.into_iter().filter(|posting| query.matches(&posting.text));
+            return of_customers(views, matching.map(|posting| posting.customer).collect(), wanted).await;
+        }
+    }
+    of_a_crowd(index, views, query, wanted).await
+}
+
+async fn of_customers(
+    views: &impl OrderViews,
+    customers: Vec<CustomerId>,
+    wanted: usize,
+) -> Result<Matches, Unavailable> {
+    let read = stream::iter(customers)
+        .map(|customer: CustomerId| async move { views.customer_orders(&customer, 0, wanted).await });
+    let lists: Vec<_> = read.buffer_unordered(AT_ONCE).try_collect().await?;
+    let total = lists.iter().fold(0_usize, |total, list| total.saturating_add(list.total));
+    let mut newest = newest_first(lists.into_iter().flat_map(|list| list.orders).collect());
+    newest.truncate(wanted);
+    Ok(Matches { newest, total, is_exact: true })
+}
+
+async fn of_a_crowd(
+    index: &impl Index,
+    views: &impl OrderViews,
+    query: &SearchQuery,
+    wanted: usize,
+) -> Result<Matches, Unavailable> {
+    let mut orders = NewestOrders::new(index, VIEWS_MAX);
+    let mut found = Matches::default();
+    for _ in 0..LOOKED_AT_MAX.div_ceil(VIEWS_MAX) {
+        let Some(page) = orders.page().await? else { break };
+        let ids: Vec<OrderId> = page.iter().map(|order| order.id).collect();
+        let shown = load_shown(views, &ids).await?;
+        let matching: BTreeSet<OrderId> = shown.iter().filter(|view| query.finds(view)).map(|view| view.id).collect();
+        found.newest.extend(page.into_iter().filter(|order| matching.contains(&order.id)));
+        if found.newest.len() >= wanted {
+            break;
+        }
+    }
+    found.total = found.newest.len();
+    found.is_exact = orders.ended;
+    Ok(found)
+}
+
+/// All orders, the newest first, page by page.
+struct NewestOrders<'i, I> {
+    index: &'i I,
+    page_size: usize,
+    last: Option<Position>,
+    ended: bool,
+}
+
+impl<'i, I: Index> NewestOrders<'i, I> {
+    fn new(index: &'i I, page_size: usize) -> Self {
+        Self { index, page_size, last: None, ended: false }
+    }
+
+    /// `None` after the last one.
+    async fn page(&mut self) -> Result<Option<Vec<PlacedOrder>>, Unavailable> {
+        if self.ended {
+            return Ok(None);
+        }
+        let last = self.last.take();
+        let mut page = self.index.newest(FIRST_EVENT, last.as_ref(), None, self.page_size).await?;
+        self.ended = page.len() < self.page_size;
+        self.last = page.last().map(EventPlace::position);
+        // The list goes on at the event that was read last.
+        page.retain(|place| last.as_ref() != Some(&place.position()));
+        let orders = page.iter().filter_map(|place| {
+            let id = place.stream.order_id()?;
+            Some(PlacedOrder { millis: place.millis, id })
+        });
+        Ok(Some(orders.collect()))
+    }
 }

@@ -19,6 +19,7 @@ pub struct OrderView {
     pub status: OrderStatus,
     /// Number of the last event that is in this view; the first event of an order is number 1.
     pub version: u64,
+    /// Of the order's own events, the id; the rest goes [with it](Self::with_customer) where it is shown.
     pub customer: CustomerView,
     pub items: Vec<OrderItem>,
     pub shipping_address: ShippingAddress,
@@ -126,6 +127,28 @@ pub struct CancellationView {
     pub reason: CancelReason,
 }
 
+impl CustomerView {
+    /// A customer of whom only this is known.
+    pub fn unknown(id: CustomerId) -> Self {
+        Self { id, version: 0, first_name: None, last_name: None, email: None, email_verified: false }
+    }
+
+    /// The customer as event number `version` has left them.
+    pub fn of(id: CustomerId, customer: &Customer, version: u64) -> Self {
+        match &customer.profile {
+            None => Self { version, ..Self::unknown(id) },
+            Some(profile) => Self {
+                id,
+                version,
+                first_name: Some(profile.first_name.as_str().to_owned()),
+                last_name: profile.last_name.as_ref().map(|name| name.as_str().to_owned()),
+                email: Some(profile.email.as_str().to_owned()),
+                email_verified: profile.email_verified,
+            },
+        }
+    }
+}
+
 impl From<&RejectionReason> for RejectionView {
     fn from(reason: &RejectionReason) -> Self {
         Self { code: reason.code().to_owned(), detail: reason.to_string() }
@@ -148,14 +171,7 @@ impl OrderView {
                 id,
                 status: OrderStatus::Created,
                 version,
-                customer: CustomerView {
-                    id: created.customer_id.clone(),
-                    version: 0,
-                    first_name: None,
-                    last_name: None,
-                    email: None,
-                    email_verified: false,
-                },
+                customer: CustomerView::unknown(created.customer_id.clone()),
                 items: created.items.clone(),
                 shipping_address: created.shipping_address.clone(),
                 payment: None,
@@ -295,21 +311,11 @@ impl OrderView {
         }
     }
 
-    /// The order with its customer as event number `version` of the customer's own has left them; nothing older than what it
-    /// has already.
+    /// The order with its customer as they are now; nothing older than what it has already, and nobody else.
     #[must_use]
-    pub fn with_customer(mut self, customer: &Customer, version: u64) -> Self {
-        if let Some(profile) = &customer.profile
-            && version > self.customer.version
-        {
-            self.customer = CustomerView {
-                id: self.customer.id,
-                version,
-                first_name: Some(profile.first_name.as_str().to_owned()),
-                last_name: profile.last_name.as_ref().map(|name| name.as_str().to_owned()),
-                email: Some(profile.email.as_str().to_owned()),
-                email_verified: profile.email_verified,
-            };
+    pub fn with_customer(mut self, customer: &CustomerView) -> Self {
+        if customer.id == self.customer.id && customer.version > self.customer.version {
+            self.customer = customer.clone();
         }
         self
     }

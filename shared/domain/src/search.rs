@@ -1,8 +1,9 @@
 //! Finding orders by what staff remember of them: any part of the id, the e-mail address, the first or the last name.
 //!
-//! An index lists each order under short pieces of these texts. Whatever a query matches is listed under every one of the
+//! An index lists each customer under short pieces of these texts. Whoever a query matches is listed under every one of the
 //! query's own pieces, so any of them leads to all that it matches, and to more: whoever reads a list asks
-//! [`SearchQuery::matches`].
+//! [`SearchQuery::matches`]. Ids are no texts of an index: a whole one is a key, and parts of them are looked for in the list of
+//! all ids.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +11,8 @@ use icu_casemap::CaseMapper;
 use unicode_normalization::UnicodeNormalization;
 
 use crate::{
-    order_view::OrderView,
+    ids::OrderId,
+    order_view::{CustomerView, OrderView},
     text::{Invalid, Text, is_unseen},
 };
 
@@ -21,8 +23,11 @@ const SHORT: usize = 3;
 const LONG: usize = 5;
 
 /// Not every longer piece is listed, but the greatest of each so many characters (winnowing): two texts that share as many
-/// characters share one of these. An order's id begins with eight digits before its first dash.
+/// characters share one of these.
 const WINDOW: usize = 8;
+
+/// The characters of an id as it is shown.
+const ID_LENGTH: usize = 36;
 
 /// Stands between texts. No text and no query contains it, so no query matches across.
 const BETWEEN: &str = "\n";
@@ -79,13 +84,11 @@ fn pieces(text: &str) -> BTreeSet<String> {
     short.chain(long_pieces(&dashless)).map(String::from_iter).collect()
 }
 
-/// The terms under which an order is listed. With each goes what a reader of the list needs beside the order's id: the
-/// texts that have brought the order there, normalised.
-pub fn terms_of(view: &OrderView) -> BTreeMap<String, String> {
-    let id = view.id.to_string();
-    let of_id = pieces(&id).into_iter().chain(pieces(&without_dashes(&id)));
-    let mut terms: BTreeMap<String, String> = of_id.map(|piece| (piece, String::new())).collect();
-    for text in customer_texts(view) {
+/// The terms under which a customer is listed. With each goes what a reader of the list needs to know: the texts that have
+/// brought the customer there, normalised.
+pub fn terms_of(customer: &CustomerView) -> BTreeMap<String, String> {
+    let mut terms: BTreeMap<String, String> = BTreeMap::new();
+    for text in customer_texts(customer) {
         for piece in pieces(&text) {
             let texts = terms.entry(piece).or_default();
             if !texts.is_empty() {
@@ -97,8 +100,7 @@ pub fn terms_of(view: &OrderView) -> BTreeMap<String, String> {
     terms
 }
 
-fn customer_texts(view: &OrderView) -> impl Iterator<Item = String> {
-    let customer = &view.customer;
+fn customer_texts(customer: &CustomerView) -> impl Iterator<Item = String> {
     [&customer.email, &customer.first_name, &customer.last_name].into_iter().flatten().map(|text| normalise(text))
 }
 
@@ -125,7 +127,8 @@ impl SearchQuery {
         self.typed.as_str()
     }
 
-    /// At least one term, each once, in the order of the text. Whatever the query matches is listed under each of them.
+    /// At least one term, each once, in the order of the text. Whichever customer the query matches is listed under each of
+    /// them.
     pub fn terms(&self) -> Vec<String> {
         let (as_shown, dashless) = (chars(&self.normalised), chars(&without_dashes(&self.normalised)));
         let mut terms: Vec<&[char]> = long_pieces(&dashless).collect();
@@ -140,15 +143,29 @@ impl SearchQuery {
         terms.into_iter().map(String::from_iter).collect()
     }
 
-    /// Whether the order with this id and these texts is looked for, the texts as [`terms_of`] has them.
-    pub fn matches(&self, order_id: &str, texts: &str) -> bool {
-        let query = self.normalised.as_str();
-        texts.contains(query) || order_id.contains(query) || without_dashes(order_id).contains(query)
+    /// Whether a customer with these texts is looked for, the texts as [`terms_of`] has them.
+    pub fn matches(&self, texts: &str) -> bool {
+        texts.contains(&self.normalised)
+    }
+
+    /// The order whose id this is, with its dashes or without: no other has it as a part of its own.
+    pub fn order_id(&self) -> Option<OrderId> {
+        OrderId::parse(&self.normalised).filter(|id| self.matches_id(*id))
+    }
+
+    /// Whether any order's id can have this as a part.
+    pub fn may_be_of_an_id(&self) -> bool {
+        self.normalised.len() <= ID_LENGTH
+            && self.normalised.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'))
+    }
+
+    pub fn matches_id(&self, order_id: OrderId) -> bool {
+        let (shown, query) = (order_id.to_string(), self.normalised.as_str());
+        shown.contains(query) || without_dashes(&shown).contains(query)
     }
 
     pub fn finds(&self, view: &OrderView) -> bool {
-        let texts: Vec<String> = customer_texts(view).collect();
-        self.matches(&view.id.to_string(), &texts.join(BETWEEN))
+        self.matches_id(view.id) || customer_texts(&view.customer).any(|text| self.matches(&text))
     }
 }
 
@@ -161,6 +178,7 @@ mod tests {
     use super::*;
     use crate::{
         customer::{Customer, Email, Profile},
+        ids::CustomerId,
         spec::{at, created, order_id},
         text::is_visible,
     };
@@ -317,14 +335,30 @@ mod tests {
 
     /// Each is one item of the index, and one write unit.
     #[test]
-    fn an_ordinary_order_has_about_seventy_five_terms_with_short_texts() {
-        let terms = terms_of(&view_of("anna.liu@example.com", "Anna", "Liu"));
-        assert_eq!(terms.len(), 74);
+    fn an_ordinary_customer_has_about_two_dozen_terms_with_short_texts() {
+        let terms = terms_of(&view_of("anna.liu@example.com", "Anna", "Liu").customer);
+        assert_eq!(terms.len(), 24);
         assert!(terms.values().all(|texts| texts.len() <= 32), "{terms:?}");
         let anonymous = OrderView::evolve(None, order_id(), &created(), 1, at(0)).unwrap();
-        let of_id = terms_of(&anonymous);
-        assert_eq!(of_id.len(), 50);
-        assert!(of_id.values().all(String::is_empty));
+        assert!(terms_of(&anonymous.customer).is_empty());
+    }
+
+    #[test]
+    fn a_whole_id_is_a_key_and_what_cannot_be_a_part_of_one_is_not_looked_for_among_ids() {
+        let query = |text: &str| SearchQuery::parse(text).unwrap();
+        let shown = order_id().to_string();
+        for whole in [&shown, &without_dashes(&shown), &shown.to_uppercase()] {
+            assert_eq!(query(whole).order_id(), Some(order_id()), "{whole}");
+            assert!(query(whole).may_be_of_an_id());
+        }
+        let dashless = without_dashes(&shown);
+        let (first, rest) = dashless.split_at(3);
+        for part in [shown.split_at(1).1, shown.split_at(8).0, &format!("{first}-{rest}"), "anna", "ad5-"] {
+            assert_eq!(query(part).order_id(), None, "{part}");
+        }
+        for other in ["anna", "123g", "１２３ｚ", &"a".repeat(37)] {
+            assert!(!query(other).may_be_of_an_id(), "{other}");
+        }
     }
 
     fn some_text() -> impl Strategy<Value = String> {
@@ -366,8 +400,8 @@ mod tests {
             email_verified: false,
         };
         let customer = Customer { profile: Some(profile) };
-        let view = OrderView::evolve(None, order_id(), &created(), 1, at(0)).unwrap().with_customer(&customer, 1);
-        let texts: Vec<String> = terms_of(&view).into_values().filter(|texts| !texts.is_empty()).collect();
+        let view = CustomerView::of(CustomerId::stored("anna"), &customer, 1);
+        let texts: Vec<String> = terms_of(&view).into_values().collect();
         Some((texts.len(), texts.iter().map(String::len).sum()))
     }
 
@@ -399,7 +433,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_a_query_matches_is_listed_under_each_of_its_terms(
+        fn whom_a_query_matches_is_listed_under_each_of_its_terms(
             texts in [some_text(), some_text(), some_text()], which in 0..5_usize, from: Index, length in 1..30_usize,
         ) {
             let [email, first_name, last_name] = &texts;
@@ -409,12 +443,13 @@ mod tests {
             let whole = [email, first_name, last_name, &shown, &id_without_dashes][which];
             let part: String = whole.chars().skip(from.index(whole.chars().count())).take(length).collect();
             let Ok(query) = SearchQuery::parse(&part) else { return Ok(()) };
-            let listed = terms_of(&view);
+            let listed = terms_of(&view.customer);
             let terms = query.terms();
             prop_assert!(!terms.is_empty());
             if query.finds(&view) {
+                let by_id = query.may_be_of_an_id() && query.matches_id(view.id);
                 for term in terms {
-                    prop_assert!(listed.get(&term).is_some_and(|texts| query.matches(&shown, texts)), "{term:?}");
+                    prop_assert!(by_id || listed.get(&term).is_some_and(|texts| query.matches(texts)), "{term:?}");
                 }
             } else {
                 // A part of a text that is not a part of it once both are normalised: the cut went through a character.

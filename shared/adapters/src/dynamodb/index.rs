@@ -1,91 +1,91 @@
-//! The index of terms: one item per posting, smaller than a write unit, in lists that are sorted by time.
+//! The index table: customers under terms, an item for each; and events under their type, an item for those of a type that came
+//! together.
 
 use std::collections::BTreeMap;
 
 use application::{
-    event_store::Unavailable,
-    ports::{Entry, Index, Position, Posting},
+    event_store::{Commit, StreamId, Unavailable},
+    ports::{EventPlace, Index, Position, Posting},
 };
 use aws_sdk_dynamodb::{
     Client,
+    operation::query::builders::QueryFluentBuilder,
     types::{PutRequest, WriteRequest},
 };
 use chrono::{DateTime, Utc};
+use domain::ids::{CustomerId, OrderId};
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+use uuid::Uuid;
 
 use super::{Item, PAGES_MAX, Table, text};
 
+/// The index of one generation: the keys of everything that it stores begin with its number.
+///
+/// Of the events of a type, those of one minute that came in one batch are one item. A minute is read as a whole, because
+/// batches may overlap, and an event may be in several of them: its item is named by all that is in it, so that none ever
+/// takes the place of another one.
 pub struct DynamoIndex {
     table: Table,
-    prefix: String,
+    generation: u32,
 }
 
+/// How many items are asked for at once where few are wanted: one read unit or two.
+const FEW: usize = 100;
+
+/// The most bytes of events in one item.
+const ITEM_BYTES_MAX: usize = 100 * 1024;
+
+const MINUTE_MILLIS: i64 = 60_000;
+
 impl DynamoIndex {
-    /// The prefix stands before every term: two indexes with different ones share a table and nothing else.
-    pub fn new(client: Client, table: String, prefix: String) -> Self {
-        let table =
-            Table { client, name: table, partition_key: "term", sort_key: Some("place"), what: "the index of terms" };
-        Self { table, prefix }
+    pub fn new(client: Client, table: String, generation: u32) -> Self {
+        let table = Table { client, name: table, partition_key: "term", sort_key: Some("place"), what: "the index" };
+        Self { table, generation }
     }
 
-    /// The entries as rows. The same key twice in one request is an error to `DynamoDB`.
-    fn rows(&self, entries: &[Entry]) -> impl Iterator<Item = PostingRow> {
-        let rows = entries.iter().map(|Entry { term, posting }| {
-            let (term, place) = (self.key(term), place(&posting.position()));
-            ((term.clone(), place.clone()), PostingRow { term, place, text: posting.text.clone() })
-        });
-        rows.collect::<BTreeMap<_, _>>().into_values()
+    fn customers_key(&self, term: &str) -> String {
+        format!("{}/customer/{term}", self.generation)
     }
 
-    fn key(&self, term: &str) -> String {
-        format!("{}{term}", self.prefix)
+    fn events_key(&self, event_type: &str) -> String {
+        format!("{}/event/{event_type}", self.generation)
+    }
+
+    fn posting_row(&self, Posting { term, customer, text }: &Posting) -> PostingRow {
+        PostingRow { term: self.customers_key(term), place: customer.to_string(), text: text.clone() }
+    }
+
+    async fn put(&self, rows: &[impl Serialize]) -> Result<(), Unavailable> {
+        let put = |row| {
+            let put = PutRequest::builder().set_item(Some(self.table.item(row)?)).build();
+            Ok(WriteRequest::builder().put_request(put.map_err(|error| self.table.unavailable(error))?).build())
+        };
+        self.table.write(rows.iter().map(put).collect::<Result<_, Unavailable>>()?).await
+    }
+
+    fn query(&self, term: String) -> QueryFluentBuilder {
+        let query = self.table.client.query().table_name(&self.table.name).consistent_read(true);
+        query.expression_attribute_names("#term", "term").expression_attribute_values(":term", text(term))
     }
 }
 
 impl Index for DynamoIndex {
-    async fn add(&self, entries: &[Entry]) -> Result<(), Unavailable> {
-        let mut requests = Vec::with_capacity(entries.len());
-        for row in self.rows(entries) {
-            let put = PutRequest::builder().set_item(Some(self.table.item(&row)?)).build();
-            let put = put.map_err(|error| self.table.unavailable(error))?;
-            requests.push(WriteRequest::builder().put_request(put).build());
-        }
-        self.table.write(requests).await
+    async fn add(&self, postings: &[Posting]) -> Result<(), Unavailable> {
+        let rows: Vec<PostingRow> = postings.iter().map(|posting| self.posting_row(posting)).collect();
+        self.put(&rows).await
     }
 
-    async fn remove(&self, entries: &[Entry]) -> Result<(), Unavailable> {
-        let key = |PostingRow { term, place, .. }| {
+    async fn remove(&self, postings: &[Posting]) -> Result<(), Unavailable> {
+        let key = |posting| {
+            let PostingRow { term, place, .. } = self.posting_row(posting);
             Item::from([("term".to_owned(), text(term)), ("place".to_owned(), text(place))])
         };
-        self.table.delete(self.rows(entries).map(key).collect()).await
+        self.table.delete(postings.iter().map(key).collect()).await
     }
 
-    async fn newest(
-        &self,
-        term: &str,
-        not_after: Option<&Position>,
-        not_before: Option<DateTime<Utc>>,
-        limit: usize,
-    ) -> Result<Vec<Posting>, Unavailable> {
-        let last = not_after.map_or_else(|| AFTER_EVERY_PLACE.to_owned(), place);
-        let first = not_before.map_or_else(|| BEFORE_EVERY_PLACE.to_owned(), |time| place(&Position::start_of(time)));
-        // An interval that ends before it begins is an error to DynamoDB.
-        if first > last {
-            return Ok(Vec::new());
-        }
-        let query = self
-            .table
-            .client
-            .query()
-            .table_name(&self.table.name)
-            .consistent_read(true)
-            .scan_index_forward(false)
-            .key_condition_expression("#term = :term AND #place BETWEEN :first AND :last")
-            .expression_attribute_names("#term", "term")
-            .expression_attribute_names("#place", "place")
-            .expression_attribute_values(":term", text(self.key(term)))
-            .expression_attribute_values(":first", text(first))
-            .expression_attribute_values(":last", text(last));
+    async fn customers(&self, term: &str, limit: usize) -> Result<Vec<Posting>, Unavailable> {
+        let query = self.query(self.customers_key(term)).key_condition_expression("#term = :term");
         let mut postings = Vec::new();
         let mut from = None;
         for _ in 0..PAGES_MAX {
@@ -93,8 +93,8 @@ impl Index for DynamoIndex {
             let page = query.clone().set_exclusive_start_key(from).limit(i32::try_from(wanted).unwrap_or(i32::MAX));
             let page = page.send().await.map_err(|error| self.table.unavailable(error))?;
             for item in page.items.unwrap_or_default() {
-                let row: PostingRow = self.table.row(item)?;
-                postings.push(row.posting().ok_or_else(|| self.table.unavailable("a place that is none"))?);
+                let PostingRow { place, text, .. } = self.table.row(item)?;
+                postings.push(Posting { term: term.to_owned(), customer: CustomerId::stored(place), text });
             }
             from = page.last_evaluated_key;
             if from.is_none() {
@@ -103,18 +103,100 @@ impl Index for DynamoIndex {
         }
         Err(self.table.unavailable(format!("{term} fills more than {PAGES_MAX} pages")))
     }
+
+    async fn list(&self, commits: &[Commit]) -> Result<(), Unavailable> {
+        let mut lists: BTreeMap<(&str, i64), BTreeMap<Position, EventPlace>> = BTreeMap::new();
+        for (event_type, place) in commits.iter().flat_map(EventPlace::of) {
+            lists.entry((event_type, minute_of(place.millis))).or_default().insert(place.position(), place);
+        }
+        let mut rows = Vec::new();
+        for ((event_type, minute), places) in lists {
+            let mut events = Vec::new();
+            for place in places.values() {
+                events.extend(bytes_of(place));
+                if events.len() > ITEM_BYTES_MAX {
+                    rows.push(EventsRow::new(self.events_key(event_type), minute, std::mem::take(&mut events)));
+                }
+            }
+            if !events.is_empty() {
+                rows.push(EventsRow::new(self.events_key(event_type), minute, events));
+            }
+        }
+        self.put(&rows).await
+    }
+
+    async fn newest(
+        &self,
+        event_type: &str,
+        not_after: Option<&Position>,
+        not_before: Option<DateTime<Utc>>,
+        limit: usize,
+    ) -> Result<Vec<EventPlace>, Unavailable> {
+        let first = not_before.map_or(0, |time| minute_of(time.timestamp_millis()));
+        let last = not_after.map_or(MINUTE_MAX, |position| minute_of(position.millis()));
+        // An interval that ends before it begins is an error to DynamoDB.
+        if first > last || limit == 0 {
+            return Ok(Vec::new());
+        }
+        let query = self
+            .query(self.events_key(event_type))
+            .scan_index_forward(false)
+            .key_condition_expression("#term = :term AND #place BETWEEN :first AND :last")
+            .expression_attribute_names("#place", "place")
+            .expression_attribute_values(":first", text(minute_key(first)))
+            .expression_attribute_values(":last", text(format!("{}~", minute_key(last))))
+            .limit(i32::try_from(limit.max(FEW)).unwrap_or(i32::MAX));
+        let from_time = not_before.map(Position::start_of);
+        let is_wanted = |position: &Position| {
+            not_after.is_none_or(|last| position <= last) && from_time.as_ref().is_none_or(|first| position >= first)
+        };
+        let mut found: BTreeMap<Position, EventPlace> = BTreeMap::new();
+        let mut minute = String::new();
+        let mut from = None;
+        for _ in 0..PAGES_MAX {
+            let page = query.clone().set_exclusive_start_key(from).send().await;
+            let page = page.map_err(|error| self.table.unavailable(error))?;
+            for item in page.items.unwrap_or_default() {
+                let row: EventsRow = self.table.row(item)?;
+                // Whatever is in the minutes before is older than all of these.
+                if found.len() >= limit && row.minute() != minute {
+                    return Ok(newest_of(found, limit));
+                }
+                row.minute().clone_into(&mut minute);
+                for place in row.places().ok_or_else(|| self.table.unavailable("bytes that are no events"))? {
+                    let position = place.position();
+                    if is_wanted(&position) {
+                        found.insert(position, place);
+                    }
+                }
+            }
+            from = page.last_evaluated_key;
+            if from.is_none() {
+                return Ok(newest_of(found, limit));
+            }
+        }
+        Err(self.table.unavailable(format!("{event_type} fills more than {PAGES_MAX} pages")))
+    }
 }
 
-/// Every place begins with a digit.
-const BEFORE_EVERY_PLACE: &str = "0";
-const AFTER_EVERY_PLACE: &str = ":";
-
-/// A position as text that sorts like it. As many digits as the latest of all times has; none before 1970 is asked for.
-fn place(position: &Position) -> String {
-    format!("{:016}/{}", position.millis().max(0), position.id())
+fn newest_of(found: BTreeMap<Position, EventPlace>, limit: usize) -> Vec<EventPlace> {
+    found.into_values().rev().take(limit).collect()
 }
 
-/// An item of the index table.
+/// Of the latest of all times.
+const MINUTE_MAX: i64 = 9_999_999_999;
+
+/// None before 1970 is asked for.
+fn minute_of(millis: i64) -> i64 {
+    millis.div_euclid(MINUTE_MILLIS).clamp(0, MINUTE_MAX)
+}
+
+/// Sorts like the minute.
+fn minute_key(minute: i64) -> String {
+    format!("{minute:010}")
+}
+
+/// An item with a customer under a term.
 #[derive(Debug, Serialize, Deserialize)]
 struct PostingRow {
     term: String,
@@ -123,10 +205,67 @@ struct PostingRow {
     text: String,
 }
 
-impl PostingRow {
-    fn posting(self) -> Option<Posting> {
-        let (millis, id) = self.place.split_once('/')?;
-        let at = DateTime::from_timestamp_millis(millis.parse().ok()?)?;
-        Some(Posting { at, id: id.to_owned(), text: self.text })
+/// An item with events of one type and minute.
+#[derive(Debug, Serialize, Deserialize)]
+struct EventsRow {
+    term: String,
+    /// The minute, and a name for what is in the item.
+    place: String,
+    events: ByteBuf,
+}
+
+impl EventsRow {
+    fn new(term: String, minute: i64, events: Vec<u8>) -> Self {
+        let (name, ..) = Uuid::new_v5(&Uuid::NAMESPACE_OID, &events).as_u64_pair();
+        Self { term, place: format!("{}/{name:016x}", minute_key(minute)), events: events.into() }
     }
+
+    fn minute(&self) -> &str {
+        self.place.split_once('/').map_or("", |(minute, _)| minute)
+    }
+
+    fn places(&self) -> Option<Vec<EventPlace>> {
+        let (mut places, mut bytes) = (Vec::new(), self.events.as_slice());
+        while !bytes.is_empty() {
+            let (place, rest) = read_place(bytes)?;
+            places.push(place);
+            bytes = rest;
+        }
+        Some(places)
+    }
+}
+
+/// A storage format: the time, the number of the event, how many come before it in its commit, and the stream. An order's is
+/// its id, of 16 bytes; any other its name, after the length of that. 0 stands for an order's, because no name is empty.
+fn bytes_of(place: &EventPlace) -> Vec<u8> {
+    let before = u16::try_from(place.version.saturating_sub(place.commit)).unwrap_or(u16::MAX);
+    let name = place.stream.as_str().as_bytes();
+    let order_id = place.stream.order_id().filter(|id| StreamId::order(*id) == place.stream);
+    let (length, stream) = match order_id {
+        Some(id) => (0, id.uuid().as_bytes().to_vec()),
+        None => (u16::try_from(name.len()).unwrap_or(u16::MAX), name.to_vec()),
+    };
+    let version = u32::try_from(place.version).unwrap_or(u32::MAX);
+    [&place.millis.to_be_bytes()[..], &version.to_be_bytes(), &before.to_be_bytes(), &length.to_be_bytes(), &stream]
+        .concat()
+}
+
+fn read_place(bytes: &[u8]) -> Option<(EventPlace, &[u8])> {
+    let (millis, bytes) = bytes.split_first_chunk()?;
+    let (version, bytes) = bytes.split_first_chunk()?;
+    let (before, bytes) = bytes.split_first_chunk()?;
+    let (length, bytes) = bytes.split_first_chunk()?;
+    let (stream, bytes) = match u16::from_be_bytes(*length) {
+        0 => {
+            let (id, bytes) = bytes.split_first_chunk()?;
+            (StreamId::order(OrderId::new(Uuid::from_bytes(*id))), bytes)
+        }
+        length => {
+            let (name, bytes) = bytes.split_at_checked(length.into())?;
+            (StreamId::new(String::from_utf8(name.to_vec()).ok()?), bytes)
+        }
+    };
+    let version = u64::from(u32::from_be_bytes(*version));
+    let commit = version.checked_sub(u16::from_be_bytes(*before).into())?;
+    Some((EventPlace { millis: i64::from_be_bytes(*millis), stream, version, commit }, bytes))
 }

@@ -4,32 +4,30 @@ use std::collections::BTreeMap;
 
 use application::{
     event_store::Unavailable,
-    ports::{CustomerOrders, OpenOrders, OrderViews, SaveError, Standing},
+    ports::{CustomerOrders, OpenOrders, OrderViews, PlacedOrder, SaveError, Standing, VIEWS_MAX},
 };
 use aws_sdk_dynamodb::{
     Client,
     operation::{put_item::PutItemError, query::builders::QueryFluentBuilder},
-    types::{AttributeValue, Put, TransactWriteItem, Update, builders::PutBuilder},
+    types::{AttributeValue, Put, TransactWriteItem, Update},
 };
 use chrono::{DateTime, Utc};
 use domain::{
     ids::{CustomerId, OrderId},
     order::OrderStatus,
-    order_view::OrderView,
+    order_view::{CustomerView, OrderView},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Backoff, CONDITION_FAILED, Item, PAGES_MAX, Table, Transacted,
-    customer_orders::{Branch, Leaf, Place, Root},
-    json_text, number, text,
+    Backoff, Item, PAGES_MAX, Table, Transacted,
+    customer_orders::{Change, Head, Leaf, Listed, Root},
+    json_text, number, packed_json, text,
 };
 
-/// The index of the orders that are open, by the time at which they were placed, with their status.
+/// The index of the orders that are open, by the time at which they were placed. It is written when an order is placed and when
+/// it comes to rest: nothing that changes in between is in it.
 const OPEN_ORDERS: &str = "open-orders";
-
-/// The index of a customer's orders with their status.
-const CUSTOMER_ORDERS: &str = "customer-orders";
 
 /// The last digit of an order's id, which is random in ids of every kind: all open orders under one key would be more than a
 /// partition takes, and all counts in one item more than one item takes.
@@ -61,60 +59,48 @@ impl OrderViews for DynamoOrderViews {
         Ok(rows.into_iter().map(|row| row.view).collect())
     }
 
-    async fn place(&self, view: &OrderView) -> Result<(), SaveError> {
-        let customer = &view.customer.id;
-        let place = Place { placed_at: view.created_at.timestamp_millis(), order_id: view.id };
-        let first = self.put(&self.row(view))?.condition_expression("attribute_not_exists(#key)");
-        let first = Action::Put(self.built(first.expression_attribute_names("#key", "key"))?);
-        let counting = self.counting(view, None)?;
-        let mut backoff = Backoff::new();
-        loop {
-            let root = self.root(customer).await?;
-            let leaf = match root.branches.branch_of(place) {
-                Some(branch) => self.leaf(customer, branch).await?,
-                None => Some(Leaf::default()),
-            };
-            // Without its leaf the root is not the newest any more.
-            if let Some(leaf) = leaf {
-                // An order that is listed was placed before, and counted: only its view has been lost since.
-                let more = if leaf.has(place) {
-                    Vec::new()
-                } else {
-                    let insertion = self.insertion(customer, &root, leaf, place)?;
-                    insertion.into_iter().chain(counting.clone()).collect()
-                };
-                let actions = [vec![first.clone()], more].concat();
-                match self.transact(actions).await? {
-                    Saved::Done => return Ok(()),
-                    Saved::ViewIsAnother => return Err(SaveError::Superseded),
-                    Saved::InTheWay => {}
-                }
-            }
-            backoff.pause().await.map_err(|error| self.table.unavailable(error))?;
+    async fn save(&self, view: &OrderView, replaces: Option<&OrderView>) -> Result<(), SaveError> {
+        let item = self.table.item(&self.row(view))?;
+        let put = self.table.client.put_item().table_name(&self.table.name).set_item(Some(item));
+        let put = match replaces {
+            None => put.condition_expression("attribute_not_exists(#key)").expression_attribute_names("#key", "key"),
+            Some(replaces) => put
+                .condition_expression("#version = :version")
+                .expression_attribute_names("#version", "version")
+                .expression_attribute_values(":version", number(replaces.version)),
+        };
+        let Err(error) = put.send().await else { return Ok(()) };
+        match error.as_service_error() {
+            Some(PutItemError::ConditionalCheckFailedException(_)) => Err(SaveError::Superseded),
+            _ => Err(self.table.unavailable(error).into()),
         }
     }
 
-    /// A transaction costs twice as much, so there is one only when the order comes to rest, or leaves it.
-    async fn save(&self, view: &OrderView, replaces: &OrderView) -> Result<(), SaveError> {
-        let put = self
-            .put(&self.row(view))?
-            .condition_expression("#version = :version AND customer_version = :customer_version")
-            .expression_attribute_names("#version", "version")
-            .expression_attribute_values(":version", number(replaces.version))
-            .expression_attribute_values(":customer_version", number(replaces.customer.version));
-        let put = self.built(put)?;
-        let counting = self.counting(view, Some(replaces))?;
+    /// A transaction only where more than the head changes: when the order comes to rest, which is counted, and when the tree
+    /// changes.
+    async fn list(&self, view: &OrderView) -> Result<bool, Unavailable> {
+        let customer = &view.customer.id;
+        let listed = Listed { order: PlacedOrder::of(view), at_rest: view.status_at_rest() };
         let mut backoff = Backoff::new();
         loop {
-            let saved = match &counting {
-                Some(counting) => self.transact(vec![Action::Put(put.clone()), counting.clone()]).await?,
-                None => self.replace(&put).await?,
+            let row = self.head(customer).await?;
+            let (head, mut actions, stood) = match row.head.put(listed) {
+                Change::Nothing => return Ok(false),
+                Change::Head(head, stood) => (Some(head), Vec::new(), stood),
+                Change::Tree(head, orders, stood_in_head) => match self.in_tree(customer, &row, &orders).await? {
+                    Some((_, _, Some(stood))) if stood == listed => return Ok(false),
+                    Some((root, puts, stood)) => (Some(head.with_tree(&root)), puts, stood_in_head.or(stood)),
+                    None => (None, Vec::new(), None),
+                },
             };
-            match saved {
-                Saved::Done => return Ok(()),
-                Saved::ViewIsAnother => return Err(SaveError::Superseded),
-                Saved::InTheWay => backoff.pause().await.map_err(|error| self.table.unavailable(error))?,
+            if let Some(head) = head {
+                actions.extend(self.counting(view.id, listed.at_rest, stood.and_then(|stood| stood.at_rest))?);
+                if self.write(&row, head, actions).await? {
+                    return Ok(true);
+                }
             }
+            // Somebody else has changed something since the head was read.
+            backoff.pause().await.map_err(|error| self.table.unavailable(error))?;
         }
     }
 
@@ -124,22 +110,8 @@ impl OrderViews for DynamoOrderViews {
         skip: usize,
         limit: usize,
     ) -> Result<CustomerOrders, Unavailable> {
-        let mut backoff = Backoff::new();
-        'again: loop {
-            let root = self.root(customer).await?.branches;
-            let (branches, skip) = root.part(skip, limit);
-            let mut ids = Vec::new();
-            for branch in branches {
-                let Some(leaf) = self.leaf(customer, branch).await? else {
-                    // An order was placed between the two reads.
-                    backoff.pause().await.map_err(|error| self.table.unavailable(error))?;
-                    continue 'again;
-                };
-                ids.extend(leaf.newest_first());
-            }
-            let ids = ids.into_iter().skip(skip).take(limit).collect();
-            return Ok(CustomerOrders { ids, total: root.total() });
-        }
+        let (listed, total) = self.listed(customer, skip, limit).await?;
+        Ok(CustomerOrders { orders: listed.into_iter().map(|listed| listed.order).collect(), total })
     }
 
     async fn customer_orders_with_status(
@@ -149,19 +121,39 @@ impl OrderViews for DynamoOrderViews {
         skip: usize,
         limit: usize,
     ) -> Result<CustomerOrders, Unavailable> {
-        let query = self.table.client.query().table_name(&self.table.name).index_name(CUSTOMER_ORDERS);
-        let query = query
-            .key_condition_expression("#customer = :customer")
-            .filter_expression("#status = :status")
-            .expression_attribute_names("#customer", "customer")
-            .expression_attribute_names("#status", "status")
-            .expression_attribute_values(":customer", text(self.customer_key(customer)))
-            .expression_attribute_values(":status", text(status.name()));
-        let rows = self.index_rows(query).await?;
-        let mut places: Vec<Place> = rows.iter().filter_map(IndexRow::place).collect();
-        places.sort_unstable_by(|one, other| other.cmp(one));
-        let ids = places.iter().skip(skip).take(limit).map(|place| place.order_id).collect();
-        Ok(CustomerOrders { ids, total: places.len() })
+        let (listed, _) = self.listed(customer, 0, usize::MAX).await?;
+        let open: Vec<OrderId> =
+            listed.iter().filter(|listed| listed.at_rest.is_none()).map(|listed| listed.order.id).collect();
+        let mut statuses: BTreeMap<OrderId, OrderStatus> = BTreeMap::new();
+        for ids in open.chunks(VIEWS_MAX) {
+            statuses.extend(self.load_many(ids).await?.into_iter().map(|view| (view.id, view.status)));
+        }
+        let has = |listed: &Listed| listed.at_rest.or_else(|| statuses.get(&listed.order.id).copied()) == Some(status);
+        let orders: Vec<PlacedOrder> = listed.into_iter().filter(has).map(|listed| listed.order).collect();
+        let total = orders.len();
+        Ok(CustomerOrders { orders: orders.into_iter().skip(skip).take(limit).collect(), total })
+    }
+
+    async fn customers(&self, ids: &[CustomerId]) -> Result<Vec<CustomerView>, Unavailable> {
+        let keys = ids.iter().map(|id| key(self.profile_key(id))).collect();
+        let rows: Vec<CustomerRow> = self.table.get_many(keys).await?;
+        Ok(rows.into_iter().map(|row| row.customer).collect())
+    }
+
+    async fn save_customer(&self, customer: &CustomerView) -> Result<(), Unavailable> {
+        let row =
+            CustomerRow { key: self.profile_key(&customer.id), version: customer.version, customer: customer.clone() };
+        let put = self.table.client.put_item().table_name(&self.table.name).set_item(Some(self.table.item(&row)?));
+        let put = put
+            .condition_expression("attribute_not_exists(#key) OR #version < :version")
+            .expression_attribute_names("#key", "key")
+            .expression_attribute_names("#version", "version")
+            .expression_attribute_values(":version", number(customer.version));
+        let Err(error) = put.send().await else { return Ok(()) };
+        match error.as_service_error() {
+            Some(PutItemError::ConditionalCheckFailedException(_)) => Ok(()),
+            _ => Err(self.table.unavailable(error)),
+        }
     }
 
     /// One query for each part of the index, until there are enough.
@@ -216,10 +208,11 @@ impl OrderViews for DynamoOrderViews {
         Ok(())
     }
 
-    /// Those at rest are counted as they come to rest; those that are open are few enough to be counted when somebody asks.
+    /// Those at rest are counted as they come to rest. Those under way are few enough to be looked at when somebody asks, and
+    /// those that wait, of which there may be many, need only be counted.
     async fn count(&self) -> Result<BTreeMap<OrderStatus, u64>, Unavailable> {
         let mut counts: BTreeMap<OrderStatus, i64> = BTreeMap::new();
-        let mut add = |status, more| {
+        let mut add = |status, more: i64| {
             let count = counts.entry(status).or_default();
             *count = count.saturating_add(more);
         };
@@ -230,36 +223,44 @@ impl OrderViews for DynamoOrderViews {
             add(OrderStatus::Cancelled, cancelled);
             add(OrderStatus::Rejected, rejected);
         }
-        let parts = |shard| [Standing::UnderWay, Standing::Waiting].map(|standing| self.part_of(shard, standing));
-        for part in SHARDS.iter().flat_map(|shard| parts(shard)) {
-            let query = self.table.client.query().table_name(&self.table.name).index_name(OPEN_ORDERS);
-            let query = query
-                .key_condition_expression("#open = :part")
-                .expression_attribute_names("#open", "open")
-                .expression_attribute_values(":part", text(part));
-            for row in self.index_rows(query).await? {
-                add(row.status, 1);
+        let (mut under_way, mut waiting) = (Vec::new(), 0_i64);
+        for shard in SHARDS {
+            under_way.extend(self.open_ids(self.part_of(shard, Standing::UnderWay)).await?);
+            let waiting_here = self.open_ids(self.part_of(shard, Standing::Waiting)).await?.len();
+            waiting = waiting.saturating_add(i64::try_from(waiting_here).unwrap_or(i64::MAX));
+        }
+        if waiting > 0 {
+            add(OrderStatus::NeedsAttention, waiting);
+        }
+        for ids in under_way.chunks(VIEWS_MAX) {
+            for view in self.load_many(ids).await? {
+                // The index may be a moment behind the view.
+                if view.is_open() {
+                    add(view.status, 1);
+                }
             }
         }
         Ok(counts.into_iter().map(|(status, count)| (status, u64::try_from(count).unwrap_or_default())).collect())
     }
 }
 
-/// What became of a write.
-enum Saved {
-    Done,
-    /// The condition on the view did not hold.
-    ViewIsAnother,
-    /// Others were writing the same items: the same again may do.
-    InTheWay,
-}
+/// The leaves and the root of a tree as they are to be, as puts, and how an order stood there before, unless it is new.
+type InTree = (Root, Vec<TransactWriteItem>, Option<Listed>);
 
 impl DynamoOrderViews {
     fn order_key(&self, id: OrderId) -> String {
         format!("{}/order/{id}", self.generation)
     }
 
-    fn customer_key(&self, customer: &CustomerId) -> String {
+    fn profile_key(&self, customer: &CustomerId) -> String {
+        format!("{}/profile/{customer}", self.generation)
+    }
+
+    fn head_key(&self, customer: &CustomerId) -> String {
+        format!("{}/newest/{customer}", self.generation)
+    }
+
+    fn root_key(&self, customer: &CustomerId) -> String {
         format!("{}/customer/{customer}", self.generation)
     }
 
@@ -295,26 +296,19 @@ impl DynamoOrderViews {
         ViewRow {
             key: self.order_key(view.id),
             version: view.version,
-            customer_version: view.customer.version,
-            customer: self.customer_key(&view.customer.id),
-            status: view.status,
             open: view.is_open().then(part),
-            placed_at: view.created_at.timestamp_millis(),
+            placed_at: view.is_open().then(|| view.created_at.timestamp_millis()),
             view: view.clone(),
         }
     }
 
-    fn put(&self, row: &impl Serialize) -> Result<PutBuilder, Unavailable> {
-        Ok(Put::builder().table_name(&self.table.name).set_item(Some(self.table.item(row)?)))
-    }
-
-    fn built(&self, put: PutBuilder) -> Result<Put, Unavailable> {
-        put.build().map_err(|error| self.table.unavailable(error))
-    }
-
     /// Counts an order that comes to rest, and one that leaves it.
-    fn counting(&self, view: &OrderView, replaces: Option<&OrderView>) -> Result<Option<Action>, Unavailable> {
-        let (now, before) = (view.status_at_rest(), replaces.and_then(OrderView::status_at_rest));
+    fn counting(
+        &self,
+        id: OrderId,
+        now: Option<OrderStatus>,
+        before: Option<OrderStatus>,
+    ) -> Result<Option<TransactWriteItem>, Unavailable> {
         if now == before {
             return Ok(None);
         }
@@ -329,119 +323,168 @@ impl DynamoOrderViews {
             }
         }
         let update = update
-            .set_key(Some(key(self.count_key(&shard_of(view.id)))))
+            .set_key(Some(key(self.count_key(&shard_of(id)))))
             .update_expression(format!("ADD {}", changes.join(", ")))
             .build()
             .map_err(|error| self.table.unavailable(error))?;
-        Ok(Some(Action::Update(update)))
+        Ok(Some(TransactWriteItem::builder().update(update).build()))
     }
 
-    async fn root(&self, customer: &CustomerId) -> Result<RootRow, Unavailable> {
-        let key_of_root = self.customer_key(customer);
-        let root: Option<RootRow> = self.table.get(key(key_of_root.clone())).await?;
-        Ok(root.unwrap_or(RootRow { key: key_of_root, version: 0, branches: Root::default() }))
+    /// A customer of whom there is no head yet may have a tree: that was all there was before there were heads.
+    async fn head(&self, customer: &CustomerId) -> Result<HeadRow, Unavailable> {
+        let key_of_head = self.head_key(customer);
+        if let Some(head) = self.table.get(key(key_of_head.clone())).await? {
+            return Ok(head);
+        }
+        let root = self.root(customer).await?;
+        let last = match root.last() {
+            Some(branch) => self.table.get::<LeafRow>(key(self.leaf_key(customer, branch.leaf))).await?,
+            None => None,
+        };
+        let head = Head::of(&root, last.map(|row| row.leaf).as_ref());
+        Ok(HeadRow { key: key_of_head, revision: 0, head })
     }
 
-    /// `None` when orders were placed since the root was read.
-    async fn leaf(&self, customer: &CustomerId, branch: Branch) -> Result<Option<Leaf>, Unavailable> {
-        let row: Option<LeafRow> = self.table.get(key(self.leaf_key(customer, branch.leaf))).await?;
-        Ok(row.map(|row| row.places).filter(|leaf| leaf.belongs_to(branch)))
+    async fn root(&self, customer: &CustomerId) -> Result<Root, Unavailable> {
+        let root: Option<RootRow> = self.table.get(key(self.root_key(customer))).await?;
+        Ok(root.map(|root| root.branches).unwrap_or_default())
     }
 
-    /// Puts an order among its customer's, if the root is still as it was read.
-    fn insertion(
+    /// `None` when the tree has changed since the head was read.
+    async fn in_tree(
         &self,
         customer: &CustomerId,
-        root: &RootRow,
-        leaf: Leaf,
-        place: Place,
-    ) -> Result<Vec<Action>, Unavailable> {
-        let (branches, leaves) = root.branches.insert(leaf, place);
-        let row = RootRow { key: root.key.clone(), version: root.version.saturating_add(1), branches };
-        let put = match root.version {
-            0 => self
-                .put(&row)?
-                .condition_expression("attribute_not_exists(#key)")
-                .expression_attribute_names("#key", "key"),
-            version => self
-                .put(&row)?
-                .condition_expression("#version = :version")
-                .expression_attribute_names("#version", "version")
-                .expression_attribute_values(":version", number(version)),
+        row: &HeadRow,
+        orders: &[Listed],
+    ) -> Result<Option<InTree>, Unavailable> {
+        let mut root = self.root(customer).await?;
+        if root.total() != row.head.before {
+            return Ok(None);
+        }
+        let leaf = match orders.first().and_then(|first| root.branch_of(first.order)) {
+            None => Leaf::default(),
+            Some(branch) => {
+                let leaf: Option<LeafRow> = self.table.get(key(self.leaf_key(customer, branch.leaf))).await?;
+                match leaf.map(|row| row.leaf).filter(|leaf| leaf.belongs_to(branch)) {
+                    Some(leaf) => leaf,
+                    None => return Ok(None),
+                }
+            }
         };
-        let mut actions = vec![Action::Put(self.built(put)?)];
-        for (leaf, places) in leaves {
-            let row = LeafRow { key: self.leaf_key(customer, leaf), places };
-            actions.push(Action::Put(self.built(self.put(&row)?)?));
+        let (leaves, stood) = root.put(leaf, orders);
+        let mut puts = vec![self.put(&RootRow { key: self.root_key(customer), branches: root.clone() })?];
+        for (number, leaf) in leaves {
+            puts.push(self.put(&LeafRow { key: self.leaf_key(customer, number), leaf })?);
         }
-        Ok(actions)
+        Ok(Some((root, puts, stood)))
     }
 
-    /// Writes the view, which comes first, and all that belongs to it.
-    async fn transact(&self, actions: Vec<Action>) -> Result<Saved, Unavailable> {
-        let items = actions.into_iter().map(Action::into_item).collect();
-        Ok(match self.table.transact(items).await? {
-            Transacted::Done => Saved::Done,
-            Transacted::Cancelled(reasons) => match reasons.first().and_then(|reason| reason.code()) {
-                Some(CONDITION_FAILED) => Saved::ViewIsAnother,
-                _ => Saved::InTheWay,
-            },
-        })
+    fn put(&self, row: &impl Serialize) -> Result<TransactWriteItem, Unavailable> {
+        let put = Put::builder().table_name(&self.table.name).set_item(Some(self.table.item(row)?)).build();
+        Ok(TransactWriteItem::builder().put(put.map_err(|error| self.table.unavailable(error))?).build())
     }
 
-    async fn replace(&self, put: &Put) -> Result<Saved, Unavailable> {
-        let Put { item, table_name, condition_expression, .. } = put.clone();
-        let answer = self
-            .table
-            .client
-            .put_item()
-            .table_name(table_name)
-            .set_item(Some(item))
-            .set_condition_expression(condition_expression)
-            .set_expression_attribute_names(put.expression_attribute_names.clone())
-            .set_expression_attribute_values(put.expression_attribute_values.clone())
-            .send()
-            .await;
-        let Err(error) = answer else { return Ok(Saved::Done) };
-        match error.as_service_error() {
-            Some(PutItemError::ConditionalCheckFailedException(_)) => Ok(Saved::ViewIsAnother),
-            Some(PutItemError::TransactionConflictException(_)) => Ok(Saved::InTheWay),
-            _ => Err(self.table.unavailable(error)),
+    /// Writes the head in place of the one that was read, and all that changes with it; answers false when another one is there.
+    async fn write(&self, read: &HeadRow, head: Head, more: Vec<TransactWriteItem>) -> Result<bool, Unavailable> {
+        let row = HeadRow { key: read.key.clone(), revision: read.revision.saturating_add(1), head };
+        let item = Some(self.table.item(&row)?);
+        let condition = "attribute_not_exists(#key) OR revision = :revision";
+        let name = |name: &str| std::collections::HashMap::from([("#key".to_owned(), name.to_owned())]);
+        let value = Item::from([(":revision".to_owned(), number(read.revision))]);
+        if more.is_empty() {
+            let put = self.table.client.put_item().table_name(&self.table.name).set_item(item);
+            let put = put.condition_expression(condition).set_expression_attribute_names(Some(name("key")));
+            let Err(error) = put.set_expression_attribute_values(Some(value)).send().await else { return Ok(true) };
+            return match error.as_service_error() {
+                Some(
+                    PutItemError::ConditionalCheckFailedException(_) | PutItemError::TransactionConflictException(_),
+                ) => Ok(false),
+                _ => Err(self.table.unavailable(error)),
+            };
+        }
+        let put = Put::builder().table_name(&self.table.name).set_item(item).condition_expression(condition);
+        let put = put.set_expression_attribute_names(Some(name("key"))).set_expression_attribute_values(Some(value));
+        let put = put.build().map_err(|error| self.table.unavailable(error))?;
+        let head = TransactWriteItem::builder().put(put).build();
+        let written = self.table.transact([vec![head], more].concat()).await?;
+        Ok(matches!(written, Transacted::Done))
+    }
+
+    /// A customer's orders from number `skip` on, the newest first, and how many there are in all.
+    async fn listed(
+        &self,
+        customer: &CustomerId,
+        skip: usize,
+        limit: usize,
+    ) -> Result<(Vec<Listed>, usize), Unavailable> {
+        let mut backoff = Backoff::new();
+        loop {
+            let head = self.head(customer).await?.head;
+            let newest: Vec<Listed> = head.newest.newest_first().collect();
+            let older = skip.saturating_sub(newest.len());
+            let mut listed: Vec<Listed> = newest.into_iter().skip(skip).take(limit).collect();
+            let limit = limit.saturating_sub(listed.len());
+            if limit == 0 || head.before <= older {
+                return Ok((listed, head.total()));
+            }
+            if let Some(more) = self.older(customer, head.before, older, limit).await? {
+                listed.extend(more);
+                return Ok((listed, head.total()));
+            }
+            // Orders were put into the tree between the reads.
+            backoff.pause().await.map_err(|error| self.table.unavailable(error))?;
         }
     }
 
-    /// All that a query of an index finds.
-    async fn index_rows(&self, query: QueryFluentBuilder) -> Result<Vec<IndexRow>, Unavailable> {
-        let mut rows = Vec::new();
+    /// Those in the tree; `None` when it is not the one with so many orders in all.
+    async fn older(
+        &self,
+        customer: &CustomerId,
+        total: usize,
+        skip: usize,
+        limit: usize,
+    ) -> Result<Option<Vec<Listed>>, Unavailable> {
+        let root = self.root(customer).await?;
+        if root.total() != total {
+            return Ok(None);
+        }
+        let (branches, skip) = root.part(skip, limit);
+        let mut listed = Vec::new();
+        for branches in branches.chunks(VIEWS_MAX) {
+            let keys = branches.iter().map(|branch| key(self.leaf_key(customer, branch.leaf))).collect();
+            let rows: Vec<LeafRow> = self.table.get_many(keys).await?;
+            let mut leaves: BTreeMap<String, Leaf> = rows.into_iter().map(|row| (row.key, row.leaf)).collect();
+            for branch in branches {
+                match leaves.remove(&self.leaf_key(customer, branch.leaf)) {
+                    Some(leaf) if leaf.belongs_to(*branch) => listed.extend(leaf.newest_first()),
+                    _ => return Ok(None),
+                }
+            }
+        }
+        Ok(Some(listed.into_iter().skip(skip).take(limit).collect()))
+    }
+
+    /// All orders in a part of the index.
+    async fn open_ids(&self, part: String) -> Result<Vec<OrderId>, Unavailable> {
+        let query: QueryFluentBuilder = self.table.client.query().table_name(&self.table.name).index_name(OPEN_ORDERS);
+        let query = query
+            .key_condition_expression("#open = :part")
+            .expression_attribute_names("#open", "open")
+            .expression_attribute_values(":part", text(part));
+        let mut ids = Vec::new();
         let mut from = None;
         for _ in 0..PAGES_MAX {
             let page = query.clone().set_exclusive_start_key(from).send().await;
             let page = page.map_err(|error| self.table.unavailable(error))?;
             for item in page.items.unwrap_or_default() {
-                rows.push(self.table.row(item)?);
+                ids.extend(self.table.row::<IndexRow>(item)?.order_id());
             }
             from = page.last_evaluated_key;
             if from.is_none() {
-                return Ok(rows);
+                return Ok(ids);
             }
         }
         Err(self.table.unavailable(format!("a part of an index fills more than {PAGES_MAX} pages")))
-    }
-}
-
-/// One write of a transaction.
-#[derive(Clone)]
-enum Action {
-    Put(Put),
-    Update(Update),
-}
-
-impl Action {
-    fn into_item(self) -> TransactWriteItem {
-        match self {
-            Self::Put(put) => TransactWriteItem::builder().put(put).build(),
-            Self::Update(update) => TransactWriteItem::builder().update(update).build(),
-        }
     }
 }
 
@@ -458,32 +501,33 @@ fn shard_of(id: OrderId) -> String {
 struct ViewRow {
     key: String,
     version: u64,
-    customer_version: u64,
-    customer: String,
-    status: OrderStatus,
     /// Absent when the order has come to rest, and with it its entry in the index.
     #[serde(skip_serializing_if = "Option::is_none")]
     open: Option<String>,
-    placed_at: i64,
-    #[serde(with = "json_text")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placed_at: Option<i64>,
+    #[serde(with = "packed_json")]
     view: OrderView,
 }
 
-/// An entry of either index.
+/// An item with a customer as they are now.
+#[derive(Debug, Serialize, Deserialize)]
+struct CustomerRow {
+    key: String,
+    version: u64,
+    #[serde(with = "json_text")]
+    customer: CustomerView,
+}
+
+/// An entry of the index.
 #[derive(Debug, Deserialize)]
 struct IndexRow {
     key: String,
-    status: OrderStatus,
-    placed_at: i64,
 }
 
 impl IndexRow {
     fn order_id(&self) -> Option<OrderId> {
         self.key.rsplit('/').next().and_then(OrderId::parse)
-    }
-
-    fn place(&self) -> Option<Place> {
-        Some(Place { placed_at: self.placed_at, order_id: self.order_id()? })
     }
 }
 
@@ -519,12 +563,20 @@ struct PlaceRow {
     place: Option<String>,
 }
 
+/// The item with a customer's newest orders.
+#[derive(Debug, Serialize, Deserialize)]
+struct HeadRow {
+    key: String,
+    /// One more with each change of anything that belongs to it; 0 for one that is not there yet.
+    revision: u64,
+    #[serde(flatten)]
+    head: Head,
+}
+
 /// The item that a customer's leaves are found by.
 #[derive(Debug, Serialize, Deserialize)]
 struct RootRow {
     key: String,
-    /// One more with each order.
-    version: u64,
     branches: Root,
 }
 
@@ -532,5 +584,6 @@ struct RootRow {
 #[derive(Debug, Serialize, Deserialize)]
 struct LeafRow {
     key: String,
-    places: Leaf,
+    #[serde(flatten)]
+    leaf: Leaf,
 }

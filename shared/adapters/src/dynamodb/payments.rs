@@ -223,7 +223,7 @@ impl DynamoPayments {
         let row = RefundRow::new(request, Utc::now());
         match self.table.transact(self.refund_actions(request, &row)?).await? {
             Transacted::Done => Ok(Some(self.refund_of(row)?)),
-            Transacted::Cancelled(_) => Ok(None),
+            Transacted::Cancelled => Ok(None),
         }
     }
 

@@ -94,7 +94,7 @@ impl DynamoReadModel {
         ReadModel {
             generation,
             views: DynamoOrderViews::new(self.client.clone(), self.orders_table.clone(), generation),
-            index: DynamoIndex::new(self.client.clone(), self.index_table.clone(), format!("{generation}/")),
+            index: DynamoIndex::new(self.client.clone(), self.index_table.clone(), generation),
         }
     }
 

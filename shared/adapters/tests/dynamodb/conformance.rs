@@ -54,7 +54,7 @@ mod index {
     use super::{DynamoIndex, client, support::INDEX};
 
     async fn index() -> DynamoIndex {
-        DynamoIndex::new(client().await, INDEX.to_owned(), "1/".to_owned())
+        DynamoIndex::new(client().await, INDEX.to_owned(), 1)
     }
 
     application::index_conformance!(index());

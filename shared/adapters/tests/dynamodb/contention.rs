@@ -220,7 +220,7 @@ async fn refunds_of_one_charge_at_the_same_moment_are_all_made() {
 async fn orders_of_one_customer_at_the_same_moment_all_get_their_views() {
     let client = client();
     let views = DynamoOrderViews::new(client.clone(), ORDERS.to_owned(), 1);
-    let index = DynamoIndex::new(client.clone(), INDEX.to_owned(), "1/".to_owned());
+    let index = DynamoIndex::new(client.clone(), INDEX.to_owned(), 1);
     let model = ReadModel { generation: 1, views, index };
     let store = shop_over(client).await;
     let orders: Vec<OrderId> = (0..AT_ONCE).map(|_| order_id()).collect();

@@ -6,9 +6,9 @@ use adapters::dynamodb::{DynamoEventStore, DynamoIndex, DynamoInventory, DynamoP
 use application::{
     event_store::{AppendError, Appended, Commit, EventStore, Metadata, RecordedEvent, StreamId},
     ports::{
-        Adjusted, CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest, Entry, Index,
-        Inventory, LedgerEntry, Payments, Posting, RefundError, RefundRequest, ReserveError, ShipmentError,
-        ShipmentRequest, Shipping, StockAdjustment, StockLine, TakeBackError,
+        Adjusted, CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest, Index, Inventory,
+        LedgerEntry, Payments, Posting, RefundError, RefundRequest, ReserveError, ShipmentError, ShipmentRequest,
+        Shipping, StockAdjustment, StockLine, TakeBackError,
     },
 };
 use aws_sdk_dynamodb::config::retry::RetryConfig;
@@ -317,38 +317,38 @@ async fn products_that_a_batch_left_out_are_asked_for_again() {
 }
 
 /// An answer of `BatchWriteItem` that has written nothing.
-fn nothing_written(entry: &Entry) -> Fault {
+fn nothing_written(posting: &Posting) -> Fault {
+    let Posting { term, customer, text } = posting;
     let item = json!({
-        "term": {"S": entry.term}, "place": {"S": format!("0000000000000000/{}", entry.posting.id)}, "text": {"S": "x"}
+        "term": {"S": format!("1/customer/{term}")}, "place": {"S": customer}, "text": {"S": text}
     });
     let unprocessed = json!({"UnprocessedItems": {INDEX: [{"PutRequest": {"Item": item}}]}});
     Fault::Instead(200, unprocessed.to_string())
 }
 
-fn entry() -> Entry {
-    let posting = Posting { at: DateTime::UNIX_EPOCH, id: "a".to_owned(), text: "x".to_owned() };
-    Entry { term: "tea".to_owned(), posting }
+fn posting() -> Posting {
+    Posting { term: "tea".to_owned(), customer: CustomerId::stored("anna"), text: "x".to_owned() }
 }
 
 #[tokio::test]
-async fn entries_that_a_batch_left_out_are_written_again() {
+async fn postings_that_a_batch_left_out_are_written_again() {
     let (client, wire) = watched();
-    let index = DynamoIndex::new(client, INDEX.to_owned(), String::new());
-    wire.fail(0, nothing_written(&entry()));
-    wire.fail(1, nothing_written(&entry()));
-    index.add(&[entry()]).await.unwrap();
+    let index = DynamoIndex::new(client, INDEX.to_owned(), 1);
+    wire.fail(0, nothing_written(&posting()));
+    wire.fail(1, nothing_written(&posting()));
+    index.add(&[posting()]).await.unwrap();
     assert_eq!(wire.calls(), ["BatchWriteItem"; 3]);
-    assert_eq!(index.newest("tea", None, None, 2).await.unwrap(), [entry().posting]);
+    assert_eq!(index.customers("tea", 2).await.unwrap(), [posting()]);
 }
 
 #[tokio::test]
-async fn entries_that_every_batch_leaves_out_are_given_up() {
+async fn postings_that_every_batch_leaves_out_are_given_up() {
     let (client, wire) = watched();
-    let index = DynamoIndex::new(client, INDEX.to_owned(), String::new());
+    let index = DynamoIndex::new(client, INDEX.to_owned(), 1);
     for number in 0..50 {
-        wire.fail(number, nothing_written(&entry()));
+        wire.fail(number, nothing_written(&posting()));
     }
-    index.add(&[entry()]).await.unwrap_err();
+    index.add(&[posting()]).await.unwrap_err();
     assert!(wire.calls().len() < 50);
 }
 

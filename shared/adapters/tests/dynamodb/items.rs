@@ -8,7 +8,7 @@ use adapters::dynamodb::{
 use application::{
     event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId},
     ports::{
-        Catalogue, ChargeCancellation, ChargeRequest, Counters, Entry, Index, Inventory, Notification, Notifications,
+        Catalogue, ChargeCancellation, ChargeRequest, Counters, Index, Inventory, Notification, Notifications,
         PastCommand, Payments, Posting, RefundRequest, ShipmentRequest, Shipping, Snapshot, Snapshots, StockAdjustment,
         StockLine,
     },
@@ -91,7 +91,7 @@ fn commit_item() -> Value {
     })
 }
 
-/// Every item of a table as `DynamoDB` JSON, in no order.
+/// Every item of a table as `DynamoDB` JSON, but for bytes, which are hexadecimal; in no order.
 async fn items(client: &Client, table: &str) -> Vec<Value> {
     let scan = client.scan().table_name(table).send().await.unwrap();
     assert!(scan.last_evaluated_key.is_none());
@@ -109,6 +109,9 @@ fn dynamodb_json(item: &HashMap<String, AttributeValue>) -> Value {
         match value {
             AttributeValue::S(text) => json!({"S": text}),
             AttributeValue::N(number) => json!({"N": number}),
+            AttributeValue::B(bytes) => {
+                json!({"B": bytes.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from_digit(digit.into(), 16).unwrap()).collect::<String>()})
+            }
             AttributeValue::L(list) => {
                 json!({"L": list.iter().map(|text| json!({"S": text.as_s().unwrap()})).collect::<Vec<_>>()})
             }
@@ -525,19 +528,33 @@ async fn a_notification_says_no_more_of_the_customer_than_the_id() {
 #[tokio::test]
 async fn a_posting_is_an_item_in_its_terms_list() {
     let client = Client::from_conf(support::database().await);
-    let index = DynamoIndex::new(client.clone(), INDEX.to_owned(), "2/".to_owned());
-    let at = "2026-01-02T03:04:05.678901234Z".parse().unwrap();
-    let posting = Posting { at, id: ORDER.to_owned(), text: "王".to_owned() };
-    let mut entry = Entry { term: "search/王".to_owned(), posting };
-    index.add(std::slice::from_ref(&entry)).await.unwrap();
-    let place = format!("0001767323045678/{ORDER}");
-    let stored = json!({"term": {"S": "2/search/王"}, "place": {"S": place}, "text": {"S": "王"}});
+    let index = DynamoIndex::new(client.clone(), INDEX.to_owned(), 2);
+    let mut posting =
+        Posting { term: "王".to_owned(), customer: CustomerId::stored("auth0|anna"), text: "王".to_owned() };
+    index.add(std::slice::from_ref(&posting)).await.unwrap();
+    let stored = json!({"term": {"S": "2/customer/王"}, "place": {"S": "auth0|anna"}, "text": {"S": "王"}});
     assert_eq!(item(&client, INDEX).await, stored);
-    entry.posting.text.clear();
-    index.add(std::slice::from_ref(&entry)).await.unwrap();
-    assert_eq!(item(&client, INDEX).await, json!({"term": {"S": "2/search/王"}, "place": {"S": place}}));
-    let other = DynamoIndex::new(client, INDEX.to_owned(), "3/".to_owned());
-    assert_eq!(other.newest(&entry.term, None, None, 1).await.unwrap(), []);
+    posting.text.clear();
+    index.add(std::slice::from_ref(&posting)).await.unwrap();
+    assert_eq!(item(&client, INDEX).await, json!({"term": {"S": "2/customer/王"}, "place": {"S": "auth0|anna"}}));
+    let other = DynamoIndex::new(client, INDEX.to_owned(), 3);
+    assert_eq!(other.customers(&posting.term, 1).await.unwrap(), []);
+}
+
+/// 32 bytes for an order's: the time, the number, how many come before it in its commit, no length, and the id.
+#[tokio::test]
+async fn the_events_of_a_type_and_a_minute_are_one_item() {
+    let client = Client::from_conf(support::database().await);
+    let index = DynamoIndex::new(client.clone(), INDEX.to_owned(), 2);
+    let mut commit = commit();
+    commit.metadata.occurred_at = "2026-01-02T03:04:05.678901234Z".parse().unwrap();
+    commit.events.truncate(1);
+    index.list(std::slice::from_ref(&commit)).await.unwrap();
+    let stored = item(&client, INDEX).await;
+    assert_eq!(stored["term"], json!({"S": "2/event/InventoryReserved"}));
+    assert!(stored["place"]["S"].as_str().unwrap().starts_with("0029455384/"), "{stored}");
+    let id = order().uuid().simple().to_string();
+    assert_eq!(stored["events"]["B"], json!(format!("0000019b7cb5c02e0000000700000000{id}")));
 }
 
 #[tokio::test]

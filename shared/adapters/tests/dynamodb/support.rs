@@ -144,26 +144,21 @@ pub(crate) fn create_table(database: &Database, name: &str, partition_key: &str,
 
 /// The orders table with its two indexes.
 pub(crate) fn create_orders_table(database: &Database) {
-    let index = |name: &str| {
-        let partition_key = name.split('-').next().unwrap();
-        serde_json::json!({
-            "IndexName": name,
-            "KeySchema": [
-                {"AttributeName": partition_key, "KeyType": "HASH"}, {"AttributeName": "placed_at", "KeyType": "RANGE"}
-            ],
-            "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["status"]}
-        })
-    };
     let request = serde_json::json!({
         "TableName": ORDERS,
         "KeySchema": [{"AttributeName": "key", "KeyType": "HASH"}],
         "AttributeDefinitions": [
             {"AttributeName": "key", "AttributeType": "S"},
             {"AttributeName": "open", "AttributeType": "S"},
-            {"AttributeName": "customer", "AttributeType": "S"},
             {"AttributeName": "placed_at", "AttributeType": "N"}
         ],
-        "GlobalSecondaryIndexes": [index("open-orders"), index("customer-orders")],
+        "GlobalSecondaryIndexes": [{
+            "IndexName": "open-orders",
+            "KeySchema": [
+                {"AttributeName": "open", "KeyType": "HASH"}, {"AttributeName": "placed_at", "KeyType": "RANGE"}
+            ],
+            "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["status"]}
+        }],
         "BillingMode": "PAY_PER_REQUEST"
     });
     database.create_table(serde_json::from_value(request).unwrap()).unwrap();
