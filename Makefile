@@ -34,8 +34,8 @@ logs: ## Follow the functions' logs (FUNCTION=create-order for one of them, CONT
 reconcile: ## Look now for orders that nobody works on (PATIENCE=60 seconds without an event, 300 as the schedule does)
 	@$(STACK) reconcile $(or $(PATIENCE),300)
 
-rebuild: ## Rebuild a read model from the events while orders go on (VIEW=orders STAGE=local SEGMENTS=4, ABANDON=1 gives one up)
-	@$(STACK) rebuild $(VIEW) --stage=$(or $(STAGE),local) --segments=$(SEGMENTS) $(if $(ABANDON),--abandon)
+rebuild: ## Rebuild a read model from the events while orders go on (VIEW=orders STAGE=local SEGMENTS=4 UNITS=<write units a second>, ABANDON=1 gives one up)
+	@$(STACK) rebuild $(VIEW) --stage=$(or $(STAGE),local) --segments=$(SEGMENTS) --units=$(UNITS) $(if $(ABANDON),--abandon)
 
 # Whose events, and how many at a time: see infra/replay.py.
 REPLAY = --stage=$(or $(STAGE),local) --order='$(ORDER)' --customer='$(CUSTOMER)' --orders='$(ORDERS)' --pace=$(PACE) --limit=$(LIMIT)

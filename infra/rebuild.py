@@ -86,17 +86,18 @@ def clear(rebuild: Rebuild, standing: dict):
         show(f"The old generation is cleared: {cleared:,} items")
 
 
-def build(rebuild: Rebuild, standing: dict):
+def build(rebuild: Rebuild, standing: dict, units: int | None):
     wait(standing, f"Waiting until every projection knows of generation {standing['building']}")
     standing = rebuild.ask("status")
     since, before = time.monotonic(), sum(part["events"] for part in standing["segments"])
     stopped, latest = threading.Event(), standing
+    pace = max(units // len(standing["segments"]), 1) if units else None
 
     def work(number: int):
         nonlocal latest
         part = standing["segments"][number]
         while not part["done"] and not stopped.is_set():
-            latest = rebuild.ask_again("work", segment=number)
+            latest = rebuild.ask_again("work", segment=number, units_per_second=pace)
             part = latest["segments"][number]
             show_now_and_then(progress(latest, since, before))
 
@@ -111,7 +112,7 @@ def build(rebuild: Rebuild, standing: dict):
     show(progress(rebuild.ask("status"), since, before))
 
 
-def run(rebuild: Rebuild, segments: int, abandon: bool):
+def run(rebuild: Rebuild, segments: int, units: int | None, abandon: bool):
     standing = rebuild.ask("status")
     if abandon:
         if standing["building"]:
@@ -129,7 +130,7 @@ def run(rebuild: Rebuild, segments: int, abandon: bool):
         show(f"Building generation {standing['building']}; generation {standing['live']} is read meanwhile")
     else:
         show(f"Going on with generation {standing['building']}")
-    build(rebuild, standing)
+    build(rebuild, standing, units)
     standing = rebuild.ask("switch")
     show(f"Generation {standing['live']} is read from now on")
     clear(rebuild, standing)
@@ -140,10 +141,11 @@ def main():
     parser.add_argument("view", choices=VIEWS)
     parser.add_argument("--stack", required=True, help="name of the CloudFormation stack")
     parser.add_argument("--segments", type=int, default=4, help="how many parts of the event table are read at the same time")
+    parser.add_argument("--units", type=int, help="how many write units a second it may take, about; as many as there are unless given")
     parser.add_argument("--abandon", action="store_true", help="give up a rebuild that is under way")
     arguments = parser.parse_args()
     try:
-        run(Rebuild(arguments.stack, arguments.view), arguments.segments, arguments.abandon)
+        run(Rebuild(arguments.stack, arguments.view), arguments.segments, arguments.units, arguments.abandon)
     except (Refused, ClientError, BotoCoreError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

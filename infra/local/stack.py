@@ -402,8 +402,8 @@ def reconcile(arguments):
 
 
 def rebuild(arguments):
-    more = [*(["--segments", arguments.segments] if arguments.segments else []), *(["--abandon"] if arguments.abandon else [])]
-    operate(arguments.stage, "rebuild.py", arguments.view, *more)
+    given = [f"--{name}={value}" for name in ("segments", "units") if (value := getattr(arguments, name))]
+    operate(arguments.stage, "rebuild.py", arguments.view, *given, *(["--abandon"] if arguments.abandon else []))
 
 
 def replay(arguments):
@@ -487,6 +487,7 @@ def main():
     command.add_argument("view", nargs="?", default="orders")
     command.add_argument("--stage", choices=["local", "dev", "prod"], default="local")
     command.add_argument("--segments", default="")
+    command.add_argument("--units", default="")
     command.add_argument("--abandon", action="store_true")
     command.set_defaults(run=rebuild)
     for name in ("republish", "reproject"):

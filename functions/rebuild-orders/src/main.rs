@@ -51,8 +51,8 @@ enum Action {
     Status {},
     /// From now on, projections keep another generation up to date too.
     Begin { segments: u32 },
-    /// Reads on in one segment of the event table.
-    Work { segment: u32 },
+    /// Reads on in one segment of the event table, and writes no more than so many write units a second, about.
+    Work { segment: u32, units_per_second: Option<u32> },
     /// The new generation is complete: from now on it is the one that is read.
     Switch {},
     /// The new generation is given up.
@@ -129,7 +129,9 @@ impl Rebuild {
         match action {
             Action::Status {} => {}
             Action::Begin { segments } => self.begin(generations, segments).await?,
-            Action::Work { segment } => self.work(generations, segment, now).await?,
+            Action::Work { segment, units_per_second } => {
+                self.work(generations, segment, units_per_second, now).await?;
+            }
             Action::Switch {} => {
                 let building = generations.building.ok_or(RebuildError::NotBuilding)?;
                 if !self.model.progress(building).await?.iter().all(|segment| segment.done) {
@@ -195,7 +197,13 @@ impl Rebuild {
         }
     }
 
-    async fn work(&self, generations: Generations, number: u32, now: DateTime<Utc>) -> Result<(), RebuildError> {
+    async fn work(
+        &self,
+        generations: Generations,
+        number: u32,
+        units_per_second: Option<u32>,
+        now: DateTime<Utc>,
+    ) -> Result<(), RebuildError> {
         let building = generations.building.ok_or(RebuildError::NotBuilding)?;
         due(generations, now)?;
         let index = usize::try_from(number).map_err(|_| RebuildError::BadSegments)?;
@@ -203,14 +211,18 @@ impl Rebuild {
         let mut progress = progress.into_iter().nth(index).ok_or(RebuildError::BadSegments)?;
         let model = self.model.generation(building.generation);
         let segment = Segment { number, of: building.segments };
-        let started = Instant::now();
+        let (started, before) = (Instant::now(), progress.clone());
+        let limit = units_per_second.map_or(PAGE, page_at);
         while !progress.done && started.elapsed() < SLICE {
             // Somebody may have given the rebuild up.
             if self.model.generations_now().await?.building != Some(building) {
                 return Err(RebuildError::NotBuilding);
             }
-            progress = rebuild_page(&self.store, &model, segment, progress, PAGE).await?;
+            progress = rebuild_page(&self.store, &model, segment, progress, limit).await?;
             self.model.save_progress(building, number, &progress).await?;
+            if let Some(pace) = units_per_second {
+                tokio::time::sleep(progress.takes(&before, pace).saturating_sub(started.elapsed())).await;
+            }
         }
         info!(number, events = progress.events, done = progress.done, "segment read on");
         Ok(())
@@ -221,6 +233,11 @@ impl Rebuild {
         let to = Generations { changed_at: Utc::now(), ..to };
         if self.model.change(from, to).await? { Ok(()) } else { Err(RebuildError::Overtaken) }
     }
+}
+
+/// A page that takes a few seconds at this pace: a slice is to end in time.
+fn page_at(units_per_second: u32) -> usize {
+    usize::try_from(units_per_second).map_or(PAGE, |units| units.clamp(1, PAGE))
 }
 
 fn due(generations: Generations, now: DateTime<Utc>) -> Result<(), RebuildError> {
@@ -245,6 +262,19 @@ mod tests {
         let action: Action = serde_json::from_str(include_str!("../../../events/rebuild-orders.json")).unwrap();
         assert!(matches!(action, Action::Status {}));
         assert!(serde_json::from_str::<Action>(r#"{"action":"work"}"#).is_err());
+    }
+
+    /// The largest page of orders with one event each, and the slowest pace.
+    #[test]
+    fn a_slice_ends_in_time_at_whatever_pace() {
+        for pace in [1, 7, 100, 1_000_000] {
+            let page = u64::try_from(page_at(pace)).unwrap();
+            let done = Progress { events: page, streams: page, ..Progress::default() };
+            let takes = done.takes(&Progress::default(), pace);
+            assert!(SLICE + takes < Duration::from_secs(30), "{pace}: {takes:?}");
+            assert!(pace > 100 || takes >= Duration::from_secs(7));
+        }
+        assert_eq!(Progress::default().takes(&Progress::default(), 0), Duration::ZERO);
     }
 
     #[test]

@@ -33,6 +33,25 @@ pub struct Progress {
     pub read_units: f64,
 }
 
+/// About how many write units of `DynamoDB` an event takes in a read model that is built anew, and each stream besides: `make bench`
+/// measures both together.
+const WRITES_PER_EVENT: u64 = 1;
+const WRITES_PER_STREAM: u64 = 6;
+
+impl Progress {
+    fn write_units(&self) -> u64 {
+        let of_events = self.events.saturating_mul(WRITES_PER_EVENT);
+        of_events.saturating_add(self.streams.saturating_mul(WRITES_PER_STREAM))
+    }
+
+    /// How long it takes to come from `before` to here, at so many write units a second.
+    pub fn takes(&self, before: &Self, units_per_second: u32) -> Duration {
+        let units = self.write_units().saturating_sub(before.write_units());
+        let millis = units.saturating_mul(1_000).checked_div(units_per_second.into()).unwrap_or_default();
+        Duration::from_millis(millis)
+    }
+}
+
 /// Takes the next page of a segment, up to `limit` commits, into the read model, and answers how far that is.
 pub async fn rebuild_page<S: EventStore + EventLog>(
     store: &S,

@@ -3,19 +3,14 @@
 //! One order in ten is the wholesaler's; the others are spread over as many customers as a tenth of the orders. Most go
 //! well, some are cancelled, declined, refunded, stuck, or still under way.
 
-use std::{
-    collections::BTreeMap,
-    mem,
-    sync::{Arc, Mutex},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use adapters::dynamodb::{DynamoEventStore, DynamoOrderViews, DynamoReadModel, Generation};
+use adapters::dynamodb::{DynamoEventStore, DynamoReadModel, Generation};
 use application::{
     create_order,
-    event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId, Unavailable},
+    event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId},
     event_stream::Aggregate,
-    memory::{MemoryEventStore, MemoryOrderViews},
-    ports::{Entry, Index, Position, Posting, ReadModel},
+    memory::MemoryEventStore,
     project_orders::project,
 };
 use aws_sdk_dynamodb::Client;
@@ -173,9 +168,9 @@ pub(crate) enum Load {
 
 /// Brings this many orders and their customers there, and answers how many commits that took.
 ///
-/// The read model is made by the product's own projection, from whole streams: views, trees, counts and entries are those
+/// The read model is made by the product's own projection, from whole streams: views, lists, counts and the index are those
 /// that it writes. Only the way into the database is shorter, because ours to it would take most of the time: everything is
-/// imported in batches, commits and entries past the SDK, after they were checked against what the product writes.
+/// imported in batches, commits past the SDK, after they were checked against what the product writes.
 pub(crate) async fn load(dynamo: &LocalDynamo, orders: usize, what: Load) -> usize {
     check_items(dynamo).await;
     // All that the projection reads of other streams.
@@ -187,26 +182,22 @@ pub(crate) async fn load(dynamo: &LocalDynamo, orders: usize, what: Load) -> usi
     let mut loaders = JoinSet::new();
     for loader in 0..LOADERS {
         let (database, profiles) = (dynamo.database.clone(), Arc::clone(&profiles));
-        let model = model_without_index(client.clone());
+        let (model, collected) = (read_model(client.clone()), collected.clone());
         loaders.spawn(async move {
             let mut count = 0;
             let mut streams = streams(orders, loader);
             loop {
-                let streams: Vec<_> = streams.by_ref().take(STREAMS_PER_IMPORT).collect();
-                if streams.is_empty() {
+                let commits: Vec<Commit> = streams.by_ref().take(STREAMS_PER_IMPORT).flatten().collect();
+                if commits.is_empty() {
                     return count;
                 }
-                let items: Vec<_> = streams.iter().flatten().map(item).collect();
-                count += items.len();
-                database.import_items(EVENTS, items, ImportOptions::default()).unwrap();
-                for stream in streams.iter().filter(|_| what == Load::EventsAndReadModel) {
-                    project(&*profiles, &model, stream).await.unwrap();
+                count += commits.len();
+                database.import_items(EVENTS, commits.iter().map(item).collect(), ImportOptions::default()).unwrap();
+                if what == Load::EventsAndReadModel {
+                    let failed = project(&*profiles, &model, &commits).await;
+                    assert!(failed.is_empty(), "{failed:?}");
+                    collected.import(&database, INDEX);
                 }
-                let mut entries = model.index.take();
-                // The database finds its place faster when the next one is near.
-                entries.sort_unstable_by(|one, other| one.term.cmp(&other.term));
-                let items = entries.iter().map(index_item).collect();
-                database.import_items(INDEX, items, ImportOptions::default()).unwrap();
                 // An import does not wait for anything, and would let nobody else run.
                 tokio::task::yield_now().await;
             }
@@ -222,47 +213,11 @@ pub(crate) fn read_model(client: Client) -> Generation {
     DynamoReadModel::new(client, ORDERS.to_owned(), INDEX.to_owned()).generation(GENERATION)
 }
 
-/// The same, without entries in the index: they are only collected.
-pub(crate) fn model_without_index(client: Client) -> ReadModel<DynamoOrderViews, CollectedEntries> {
-    ReadModel { generation: 1, views: read_model(client).views, index: CollectedEntries::default() }
-}
-
 /// What one loader loads: all that there is of some of the customers, because a customer's orders must not be placed by two.
 fn streams(orders: usize, loader: usize) -> impl Iterator<Item = Vec<Commit>> {
     let profiles = (loader..=customers(orders)).step_by(LOADERS).map(|number| vec![profile(number)]);
     let is_mine = move |number: &usize| customer_of(&mut Dice::new(*number), *number, orders) % LOADERS == loader;
     profiles.chain((0..orders).filter(is_mine).map(move |number| order(number, orders).commits))
-}
-
-/// What an index is asked to add.
-#[derive(Default)]
-pub(crate) struct CollectedEntries(Mutex<Vec<Entry>>);
-
-impl CollectedEntries {
-    fn take(&self) -> Vec<Entry> {
-        mem::take(&mut self.0.lock().unwrap())
-    }
-}
-
-impl Index for CollectedEntries {
-    async fn add(&self, entries: &[Entry]) -> Result<(), Unavailable> {
-        self.0.lock().unwrap().extend_from_slice(entries);
-        Ok(())
-    }
-
-    async fn remove(&self, _: &[Entry]) -> Result<(), Unavailable> {
-        unreachable!("no profile changes while it is loaded")
-    }
-
-    async fn newest(
-        &self,
-        _: &str,
-        _: Option<&Position>,
-        _: Option<DateTime<Utc>>,
-        _: usize,
-    ) -> Result<Vec<Posting>, Unavailable> {
-        unreachable!("a projection does not read the index")
-    }
 }
 
 /// A commit as an item of the event table.
@@ -287,47 +242,19 @@ fn item(commit: &Commit) -> Item {
     item
 }
 
-/// An entry as an item of the index.
-fn index_item(Entry { term, posting: Posting { at, id, text } }: &Entry) -> Item {
-    let mut item = Item::from([
-        ("term".to_owned(), AttributeValue::S(format!("{GENERATION}/{term}"))),
-        ("place".to_owned(), AttributeValue::S(format!("{:016}/{id}", at.timestamp_millis()))),
-    ]);
-    if !text.is_empty() {
-        item.insert("text".to_owned(), AttributeValue::S(text.clone()));
-    }
-    item
-}
-
-/// Holds [`item`] and [`index_item`] to what the product writes, with an order that is loaded later in any case.
+/// Holds [`item`] to what the product writes, with an order that is loaded later in any case.
 async fn check_items(dynamo: &LocalDynamo) {
-    let stored = |table: &str, keys: [&str; 2], ours: &Item| {
-        let key: Item = keys.iter().map(|key| ((*key).to_owned(), ours[*key].clone())).collect();
-        let get = serde_json::from_value(json!({"TableName": table, "Key": key})).unwrap();
+    let stored = |ours: &Item| {
+        let key: Item = ["stream", "version"].iter().map(|key| ((*key).to_owned(), ours[*key].clone())).collect();
+        let get = serde_json::from_value(json!({"TableName": EVENTS, "Key": key})).unwrap();
         dynamo.database.get_item(get).unwrap().item
     };
     let store = DynamoEventStore::new(dynamo.loading_client(), EVENTS.to_owned());
-    let [order, profile] = [order(0, 1).commits, vec![profile(0)]];
-    for commit in profile.iter().chain(&order) {
+    for commit in order(0, 1).commits.iter().chain([&profile(0)]) {
         store.append(commit).await.unwrap();
         let ours = item(commit);
-        let theirs = stored(EVENTS, ["stream", "version"], &ours);
+        let theirs = stored(&ours);
         assert_eq!(Some(ours), theirs, "the product writes its commits in another way than the loader does");
-    }
-    let product = ReadModel {
-        generation: 1,
-        views: MemoryOrderViews::default(),
-        index: read_model(dynamo.loading_client()).index,
-    };
-    let ours = ReadModel { generation: 1, views: MemoryOrderViews::default(), index: CollectedEntries::default() };
-    for stream in [&profile, &order] {
-        project(&store, &product, stream).await.unwrap();
-        project(&store, &ours, stream).await.unwrap();
-    }
-    for entry in ours.index.take() {
-        let ours = index_item(&entry);
-        let theirs = stored(INDEX, ["term", "place"], &ours);
-        assert_eq!(Some(ours), theirs, "the product writes its index in another way than the loader does");
     }
 }
 

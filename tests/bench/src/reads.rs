@@ -10,10 +10,15 @@ use application::{
     past_commits::PastCommits,
     ports::{CustomerOrders, OrderViews, Standing},
     search_orders::{FoundOrders, search_orders},
+    shown_orders::with_customer,
 };
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{ids::CustomerId, order::OrderStatus, search::SearchQuery};
+use domain::{
+    ids::{CustomerId, OrderId},
+    order::OrderStatus,
+    search::SearchQuery,
+};
 
 use crate::{
     contest::{Contest, Outcome, print, ratio},
@@ -68,6 +73,7 @@ impl Service {
 
     async fn order_details(&self) {
         let view = self.model.views.load(self.order.id).await.unwrap().unwrap();
+        let view = with_customer(&self.model.views, view).await.unwrap();
         assert_eq!(view.version, self.order.commits.last().unwrap().last_version());
         assert!(view.customer.email.is_some());
     }
@@ -113,7 +119,8 @@ impl Service {
     }
 
     async fn load_views(&self, orders: CustomerOrders, expected: usize) {
-        let views = self.model.views.load_many(&orders.ids).await.unwrap();
+        let ids: Vec<OrderId> = orders.orders.iter().map(|order| order.id).collect();
+        let views = self.model.views.load_many(&ids).await.unwrap();
         assert_eq!(views.len(), expected);
     }
 
@@ -132,6 +139,11 @@ impl Service {
 
     async fn search_order_id(&self) {
         self.search(&self.order.id.to_string(), 1, |found| found.orders.len() == 1 && found.total_is_exact).await;
+    }
+
+    async fn search_part_of_id(&self) {
+        let part: String = self.order.id.to_string().chars().skip(9).take(14).collect();
+        self.search(&part, 1, |found| found.orders.len() == 1 && found.total_is_exact).await;
     }
 
     async fn search_chinese(&self) {
@@ -195,6 +207,7 @@ macro_rules! for_each_use_case {
         $with!("search: one Chinese character, page 1", search_chinese);
         $with!("search: an e-mail address", search_email);
         $with!("search: an order's id", search_order_id);
+        $with!("search: a part of an order's id", search_part_of_id);
         $with!("search: a word that nobody has", search_nothing);
         $with!("search: six digits that no id has", search_digits_in_vain);
         $with!("events of one type on one day", events_of_a_day);

@@ -1,18 +1,22 @@
 //! The generations of the read model lie side by side in the same tables.
 
-use adapters::dynamodb::{Building, DynamoEventStore, DynamoReadModel, Generations};
+use std::collections::HashMap;
+
+use adapters::dynamodb::{Building, DynamoEventStore, DynamoOrderViews, DynamoReadModel, Generations};
 use application::{
-    event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId},
+    event_store::{Commit, EventStore, Metadata, RecordedEvent, Segment, StreamId},
     ports::{Index, OrderViews, PlacedOrder, Posting},
-    project_orders::{catch_up, reproject_order},
-    rebuild_orders::Progress,
+    project_orders::{catch_up, project, reproject_order},
+    rebuild_orders::{Progress, rebuild_page},
+    search_orders::search_orders,
 };
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use chrono::{DateTime, TimeDelta};
 use domain::{
     ids::{CustomerId, OrderId},
     order::{OrderEvent, OrderStatus},
-    order_view::OrderView,
+    order_view::{CustomerView, OrderView},
+    search::SearchQuery,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -165,4 +169,141 @@ async fn a_generation_is_cleared_to_its_last_item_and_no_other_loses_any() {
     }
     let left = client.scan().table_name(ORDERS).consistent_read(true).send().await.unwrap().items.unwrap();
     assert!(left.iter().all(|item| !item["key"].as_s().unwrap().starts_with("1/")));
+}
+
+/// The items of generation 1 as versions before 2026-11-26 wrote them: of two orders of one customer, who was in their views.
+async fn put_old_items(client: &Client, orders: &[OrderView]) {
+    let put = async |table: &str, item: HashMap<String, AttributeValue>| {
+        client.put_item().table_name(table).set_item(Some(item)).send().await.unwrap();
+    };
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let number = |number: i64| AttributeValue::N(number.to_string());
+    let mut places = Vec::new();
+    for view in orders {
+        let millis = view.created_at.timestamp_millis();
+        places.extend([&millis.to_be_bytes()[..], view.id.uuid().as_bytes()].concat());
+        let mut item = HashMap::from([
+            ("key".to_owned(), text(&format!("1/order/{}", view.id))),
+            ("version".to_owned(), number(view.version.try_into().unwrap())),
+            ("customer_version".to_owned(), number(1)),
+            ("customer".to_owned(), text("1/customer/anna")),
+            ("status".to_owned(), text(view.status.name())),
+            ("placed_at".to_owned(), number(millis)),
+            ("view".to_owned(), text(&serde_json::to_string(view).unwrap())),
+        ]);
+        if view.is_open() {
+            item.insert("open".to_owned(), text(&format!("1/{}", view.id.to_string().chars().last().unwrap())));
+        }
+        put(ORDERS, item).await;
+        // Under each piece of the texts of an order, and one event among those of a day.
+        let place = format!("{millis:016}/{}", view.id);
+        let posting = [("term".to_owned(), text("1/search/ann")), ("place".to_owned(), text(&place))];
+        put(INDEX, HashMap::from(posting)).await;
+        let event = format!("{millis:016}/order#{}/0000000001", view.id);
+        let event = [("term".to_owned(), text("1/event/OrderCreated/1970-01-01")), ("place".to_owned(), text(&event))];
+        put(INDEX, HashMap::from(event)).await;
+    }
+    let bytes = |bytes: Vec<u8>| AttributeValue::B(bytes.into());
+    let leaf = [("key".to_owned(), text("1/customer-orders/0/anna")), ("places".to_owned(), bytes(places.clone()))];
+    put(ORDERS, HashMap::from(leaf)).await;
+    let branch = [&0_u32.to_be_bytes()[..], &2_u32.to_be_bytes(), &places[..24]].concat();
+    let root = [
+        ("key".to_owned(), text("1/customer/anna")),
+        ("version".to_owned(), number(2)),
+        ("branches".to_owned(), bytes(branch)),
+    ];
+    put(ORDERS, HashMap::from(root)).await;
+    let at_rest = orders.iter().find(|view| !view.is_open()).unwrap().id.to_string();
+    let shard = at_rest.chars().last().unwrap();
+    let count = [("key".to_owned(), text(&format!("1/count/{shard}"))), ("confirmed".to_owned(), number(1))];
+    put(ORDERS, HashMap::from(count)).await;
+}
+
+/// Orders go on from the first moment of the new version to the last of the rebuild.
+#[tokio::test]
+async fn a_read_model_of_an_earlier_version_is_read_and_is_brought_over_by_a_rebuild() {
+    let (client, model) = model().await;
+    let store = DynamoEventStore::new(client.clone(), EVENTS.to_owned());
+    let commit = async |id, version, event_type: &str, data: Value| {
+        let events = vec![event(event_type, data)];
+        let commit = Commit { stream: StreamId::order(id), version, events, metadata: metadata() };
+        store.append(&commit).await.unwrap();
+        commit
+    };
+    let anna = CustomerId::stored("anna");
+    let profile = json!({"first_name": "Anna", "last_name": "Liu", "email": "anna@example.com"});
+    let profile = event("CustomerProfileUpdated", profile);
+    let (stream, events) = (StreamId::customer(&anna), vec![profile]);
+    store.append(&Commit { stream, version: 1, events, metadata: metadata() }).await.unwrap();
+
+    // The ids in their order, because all of these orders are of one time.
+    let [confirmed, under_way, later] = [1, 2, 3].map(|id| OrderId::new(Uuid::from_u128(id)));
+    let named = CustomerView { version: 1, first_name: Some("Anna".to_owned()), ..CustomerView::unknown(anna.clone()) };
+    let mut old = Vec::new();
+    for (id, status) in [(confirmed, OrderStatus::Confirmed), (under_way, OrderStatus::Created)] {
+        commit(id, 1, "OrderCreated", created()).await;
+        let mut view = view(id).with_customer(&named);
+        if status == OrderStatus::Confirmed {
+            commit(id, 2, "OrderConfirmed", json!({})).await;
+            (view.status, view.version) = (status, 2);
+        }
+        old.push(view);
+    }
+    put_old_items(&client, &old).await;
+
+    // Whatever was there is still read, and what is new comes beside it.
+    let live = model.generation(1);
+    for view in &old {
+        assert_eq!(live.views.load(view.id).await.unwrap().as_ref(), Some(view));
+    }
+    let ids = async |views: &DynamoOrderViews| {
+        let orders = views.customer_orders(&anna, 0, 9).await.unwrap();
+        assert_eq!(orders.total, orders.orders.len());
+        orders.orders.into_iter().map(|order| order.id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&live.views).await, [under_way, confirmed]);
+    let with = async |views: &DynamoOrderViews, status| {
+        let orders = views.customer_orders_with_status(&anna, status, 0, 9).await.unwrap().orders;
+        orders.into_iter().map(|order| order.id).collect::<Vec<_>>()
+    };
+    assert_eq!(with(&live.views, OrderStatus::Confirmed).await, [confirmed]);
+    let goes_on = commit(under_way, 2, "OrderConfirmed", json!({})).await;
+    assert!(project(&store, &live, std::slice::from_ref(&goes_on)).await.is_empty());
+    let placed = commit(later, 1, "OrderCreated", created()).await;
+    assert!(project(&store, &live, std::slice::from_ref(&placed)).await.is_empty());
+    assert_eq!(ids(&live.views).await, [later, under_way, confirmed]);
+    assert_eq!(with(&live.views, OrderStatus::Confirmed).await, [under_way, confirmed]);
+    assert_eq!(live.views.load(under_way).await.unwrap().unwrap().customer.first_name.as_deref(), Some("Anna"));
+
+    // One order more while the rebuild is half done; it comes both ways, as it does from the stream.
+    let next = model.generation(2);
+    let mut progress = Progress::default();
+    let segment = Segment { number: 0, of: 1 };
+    let mut last = None;
+    while !progress.done {
+        progress = rebuild_page(&store, &next, segment, progress, 2).await.unwrap();
+        if last.is_none() {
+            let id = OrderId::new(Uuid::from_u128(4));
+            let placed = commit(id, 1, "OrderCreated", created()).await;
+            for generation in [&next, &live] {
+                assert!(project(&store, generation, std::slice::from_ref(&placed)).await.is_empty());
+            }
+            last = Some(id);
+        }
+    }
+    let all = [last.unwrap(), later, under_way, confirmed];
+    for views in [&live.views, &next.views] {
+        assert_eq!(ids(views).await, all);
+    }
+    assert_eq!(with(&next.views, OrderStatus::Confirmed).await, [under_way, confirmed]);
+    let counts = [(OrderStatus::Confirmed, 2), (OrderStatus::Created, 2)].into();
+    assert_eq!(next.views.count().await.unwrap(), counts);
+    let found = search_orders(&next.index, &next.views, &SearchQuery::parse("anna").unwrap(), 1, 20).await.unwrap();
+    assert_eq!(
+        (found.orders.iter().map(|order| order.id).collect::<Vec<_>>(), found.total_is_exact),
+        (all.to_vec(), true)
+    );
+    assert!(found.orders.iter().all(|order| order.customer.last_name.as_deref() == Some("Liu")));
+    assert_eq!(next.index.newest("OrderCreated", None, None, 9).await.unwrap().len(), 4);
+    assert_eq!(next.index.newest("OrderConfirmed", None, None, 9).await.unwrap().len(), 2);
 }
