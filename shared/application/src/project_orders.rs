@@ -79,8 +79,8 @@ pub async fn project<'c>(
     for commits in commits.chunk_by(|one, next| one.stream == next.stream) {
         by_customer.entry(customer_or_stream(commits)).or_default().push(commits);
     }
-    let failures = stream::iter(by_customer.into_values()).map(|streams| project_each(store, model, streams));
-    failures.buffer_unordered(AT_ONCE).concat().await
+    let projected = by_customer.into_values().map(|streams| project_each(store, model, streams));
+    stream::iter(projected).buffer_unordered(AT_ONCE).concat().await
 }
 
 async fn project_each<'c>(

@@ -554,7 +554,7 @@ async fn the_events_of_a_type_and_a_minute_are_one_item() {
     assert_eq!(stored["term"], json!({"S": "2/event/InventoryReserved"}));
     assert!(stored["place"]["S"].as_str().unwrap().starts_with("0029455384/"), "{stored}");
     let id = order().uuid().simple().to_string();
-    assert_eq!(stored["events"]["B"], json!(format!("0000019b7cb5c02e0000000700000000{id}")));
+    assert_eq!(stored["events"]["B"], json!(format!("0000019b7ca98f2e0000000700000000{id}")));
 }
 
 #[tokio::test]
