@@ -79,7 +79,7 @@ pub async fn project<'c>(
     for commits in commits.chunk_by(|one, next| one.stream == next.stream) {
         by_customer.entry(customer_or_stream(commits)).or_default().push(commits);
     }
-    let projected = by_customer.into_values().map(|streams| project_each(store, model, streams));
+    let projected: Vec<_> = by_customer.into_values().map(|streams| project_each(store, model, streams)).collect();
     stream::iter(projected).buffer_unordered(AT_ONCE).concat().await
 }
 
