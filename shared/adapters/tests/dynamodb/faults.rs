@@ -2,27 +2,32 @@
 
 use std::time::Duration;
 
-use adapters::dynamodb::{DynamoEventStore, DynamoIndex, DynamoInventory, DynamoPayments};
+use adapters::dynamodb::{DynamoEventStore, DynamoIndex, DynamoInventory, DynamoPayments, DynamoReadModel, Generation};
 use application::{
     event_store::{AppendError, Appended, Commit, EventStore, Metadata, RecordedEvent, StreamId},
+    memory::{MemoryEventStore, MemoryIndex, MemoryOrderViews},
     ports::{
-        Adjusted, CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest, Index, Inventory,
-        LedgerEntry, Payments, Posting, RefundError, RefundRequest, ReserveError, ShipmentError, ShipmentRequest,
-        Shipping, StockAdjustment, StockLine, TakeBackError,
+        Adjusted, CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest, EventPlace, Index,
+        Inventory, LedgerEntry, OrderViews, Payments, Posting, ReadModel, RefundError, RefundRequest, ReserveError,
+        ShipmentError, ShipmentRequest, Shipping, StockAdjustment, StockLine, TakeBackError,
     },
+    project_orders::project,
+    shop::Shop,
 };
 use aws_sdk_dynamodb::config::retry::RetryConfig;
-use chrono::DateTime;
+use chrono::{DateTime, TimeDelta};
 use domain::{
     ids::{AdjustmentId, CustomerId, OrderId, PaymentMethod, ProductId},
     money::{Currency, Money, Quantity},
+    order::OrderStatus,
+    order_view::OrderView,
     product::{Product, StockChange},
     text::Text,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{EVENTS, Fault, INDEX, INVENTORY, Wire, payments_of, shipping_of, watched, watched_with};
+use crate::support::{EVENTS, Fault, INDEX, INVENTORY, ORDERS, Wire, payments_of, shipping_of, watched, watched_with};
 
 /// Runs `round` once for each way a call can be lost and each call that may be: until a round says that nothing was lost.
 async fn at_each_call(mut round: impl AsyncFnMut(usize, Fault) -> bool) {
@@ -839,4 +844,108 @@ async fn a_parcel_that_arrives_while_it_is_taken_back_has_arrived() {
     wire.before(1, async move { other.confirm_delivery(key).await.unwrap() });
     let answer = shipping.cancel_shipment(request.order_id, request.idempotency_key).await;
     assert!(matches!(answer, Err(TakeBackError::Delivered(_))), "{answer:?}");
+}
+
+/// As `project-orders` does: until it is taken in, with a limit. Answers whether it was not taken in at once.
+async fn deliver(store: &impl EventStore, model: &Generation, commits: &[Commit]) -> bool {
+    for tries in 0..3 {
+        if project(store, model, commits).await.is_empty() {
+            return tries > 0;
+        }
+    }
+    panic!("not taken in");
+}
+
+/// An order that is confirmed and then cancelled, so that it comes to rest twice; of a customer whose list is empty, whose newest
+/// orders fill their item, or who has a tree already: and as the newest of them, or older than all.
+#[tokio::test]
+async fn an_order_whose_projection_stopped_anywhere_is_shown_listed_and_counted_once() {
+    let (shop, id) = (Shop::with_stock(10).await, order_id());
+    shop.place(id, "pm_card_visa").await.unwrap();
+    shop.fulfil(id, 1).await.unwrap();
+    shop.cancel(id).await.unwrap();
+    shop.undo(id, 1).await.unwrap();
+    let commits = shop.store.all();
+    let views = project_all(&shop.store, &commits).await;
+    let last = views.load(id).await.unwrap().unwrap();
+    let customer = last.customer.id.clone();
+    for (before, others_at) in [(0, 0), (32, -1), (40, -1), (40, 1), (200, 1)] {
+        at_each_call(async |number, fault| {
+            let (client, wire) = watched();
+            let unwatched = DynamoReadModel::new(wire.unwatched(), ORDERS.to_owned(), INDEX.to_owned()).generation(1);
+            for other in 0..before {
+                let created_at = last.created_at + TimeDelta::milliseconds(others_at * (other + 1));
+                let open = OrderView { id: order_id(), status: OrderStatus::Created, created_at, ..last.clone() };
+                unwatched.views.list(&open).await.unwrap();
+            }
+            let model = DynamoReadModel::new(client, ORDERS.to_owned(), INDEX.to_owned()).generation(1);
+            wire.fail(number, fault);
+            let mut stopped = false;
+            for commit in &commits {
+                stopped |= deliver(&shop.store, &model, std::slice::from_ref(commit)).await;
+            }
+            assert_eq!(unwatched.views.load(id).await.unwrap().as_ref(), Some(&last));
+            let listed = unwatched.views.customer_orders(&customer, 0, 1_000).await.unwrap();
+            assert_eq!(listed.total, listed.orders.len());
+            assert_eq!(i64::try_from(listed.total).unwrap(), before + 1);
+            assert_eq!(listed.orders.iter().filter(|order| order.id == id).count(), 1);
+            let counts = unwatched.views.count().await.unwrap();
+            let count = |status| counts.get(&status).copied().unwrap_or_default();
+            assert_eq!((count(OrderStatus::Confirmed), count(OrderStatus::Cancelled)), (0, 1), "{counts:?}");
+            for commit in &commits {
+                for (event_type, place) in EventPlace::of(commit) {
+                    let found = unwatched.index.newest(event_type, None, None, 99).await.unwrap();
+                    assert_eq!(found.iter().filter(|found| **found == place).count(), 1, "{event_type}");
+                }
+            }
+            stopped
+        })
+        .await;
+    }
+}
+
+async fn project_all(store: &impl EventStore, commits: &[Commit]) -> MemoryOrderViews {
+    let model = ReadModel::<MemoryOrderViews, MemoryIndex>::default();
+    assert!(project(store, &model, commits).await.is_empty());
+    model.views
+}
+
+#[tokio::test]
+async fn a_profile_whose_projection_stopped_anywhere_is_shown_and_found() {
+    let anna = CustomerId::stored("anna");
+    let store = MemoryEventStore::default();
+    let mut commits = Vec::new();
+    for (version, name) in [(1, "Anna"), (2, "Berta"), (3, "Anna")] {
+        let data = json!({"first_name": name, "last_name": "Liu", "email": "a.liu@example.com"});
+        let event = RecordedEvent { event_type: "CustomerProfileUpdated".to_owned(), schema: 1, data };
+        let metadata = Metadata {
+            command_id: Uuid::new_v4(),
+            fingerprint: String::new(),
+            actor: String::new(),
+            correlation_id: String::new(),
+            causation_id: String::new(),
+            traceparent: None,
+            occurred_at: DateTime::UNIX_EPOCH,
+        };
+        let commit = Commit { stream: StreamId::customer(&anna), version, events: vec![event], metadata };
+        store.append(&commit).await.unwrap();
+        commits.push(commit);
+    }
+    at_each_call(async |number, fault| {
+        let (client, wire) = watched();
+        let model = DynamoReadModel::new(client, ORDERS.to_owned(), INDEX.to_owned()).generation(1);
+        wire.fail(number, fault);
+        let mut stopped = false;
+        for commit in &commits {
+            stopped |= deliver(&store, &model, std::slice::from_ref(commit)).await;
+        }
+        wire.calls();
+        let known = model.views.customers(std::slice::from_ref(&anna)).await.unwrap();
+        assert_eq!((known[0].version, known[0].first_name.as_deref()), (3, Some("Anna")));
+        for (term, listed) in [("ann", 1), ("nna", 1), ("liu", 1), ("ber", 0), ("rta", 0)] {
+            assert_eq!(model.index.customers(term, 9).await.unwrap().len(), listed, "{term}");
+        }
+        stopped
+    })
+    .await;
 }
