@@ -43,9 +43,8 @@ MILLION = 1_000_000
 # What the budget holds: what was counted. Durations and what follows from other units are left out.
 BUDGETED = ["dynamodb_write_units", "dynamodb_read_units", "state_transitions", "express_requests", "lambda_invocations", "bus_events",
             "queue_requests", "api_requests", "log_bytes"]
-# More than this is too much. Everything repeats to a part in a thousand, but for the search index: how many pieces it takes to find
-# an order by its id depends on the id, by two units up or down.
-TOO_MUCH = collections.defaultdict(lambda: 1.02, dynamodb_write_units=1.03)
+# More than this is too much: everything repeats to a part in a thousand.
+TOO_MUCH = 1.02
 # Less than that, and the budget says nothing any more: what somebody has saved could be lost again unseen.
 TOO_LITTLE = 0.9
 
@@ -408,7 +407,7 @@ def beside_budget(kinds: dict) -> list[str]:
     for kind, found in kinds.items():
         for unit, most in budget[kind].items():
             amount = found["units"].get(unit, 0)
-            if amount > most * TOO_MUCH[unit]:
+            if amount > most * TOO_MUCH:
                 more = f"{amount - most:,.6g} ({(amount / most - 1) if most else 1:.1%})"
                 wrong.append(f"{kind}: {unit} are {amount:,.6g} an order, {more} above the budget of {most:,.6g}")
             elif amount < most * TOO_LITTLE:
