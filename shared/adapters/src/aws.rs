@@ -2,17 +2,22 @@
 
 use std::time::Duration;
 
-use aws_config::{
-    BehaviorVersion, SdkConfig, environment::EnvironmentVariableCredentialsProvider, retry::RetryConfig,
-    timeout::TimeoutConfig,
+use aws_sdk_dynamodb::config::{
+    BehaviorVersion, Credentials, SharedCredentialsProvider, retry::RetryConfig, timeout::TimeoutConfig,
 };
 use aws_smithy_http_client::{
     Builder,
     tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
 };
-use aws_types::{region::Region, sdk_config::SharedHttpClient};
+use aws_types::{
+    SdkConfig,
+    origin::Origin,
+    region::Region,
+    sdk_config::SharedHttpClient,
+    service_config::{LoadServiceConfig, ServiceConfigKey},
+};
 
-/// What the certificates of AWS's own endpoints lead to; a root in a hundred of those that an operating system has.
+/// What the certificates of AWS's own endpoints lead to; a few of the hundred and more that an operating system has.
 const AMAZON_ROOTS: &str = include_str!("amazon_roots.pem");
 
 /// Makes the settings once, in `main`. Region, credentials and endpoint come from the environment, as everywhere on AWS.
@@ -21,26 +26,61 @@ const AMAZON_ROOTS: &str = include_str!("amazon_roots.pem");
 /// its message, tries that twice). One operation, retries included, ends within 4 s: the shortest
 /// function timeout in `template.yaml` leaves room for two.
 ///
-/// A function does this before it takes its first request, so it must cost next to nothing: nobody looks for credentials
-/// anywhere but where Lambda has put them, and no root is parsed that is not needed.
+/// A function does this before it takes its first request, so it costs next to nothing: nobody looks for settings anywhere
+/// but in the environment, where Lambda puts them, and no root is parsed that is not needed.
+#[expect(
+    clippy::unused_async,
+    reason = "every function awaits it, as it would anything that asks somebody for settings"
+)]
 pub async fn config() -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(1))
         .operation_attempt_timeout(Duration::from_millis(1_800))
         .operation_timeout(Duration::from_secs(4))
         .build();
-    let mut config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+    let mut config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
         .timeout_config(timeouts)
         .retry_config(RetryConfig::standard().with_max_attempts(3))
-        .credentials_provider(EnvironmentVariableCredentialsProvider::new());
-    if let Ok(region) = std::env::var("AWS_REGION") {
-        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        if reaches_amazon_itself(&region, names) {
-            config = config.http_client(amazons_client());
-        }
-        config = config.region(Region::new(region));
+        .service_config(Environment);
+    // Or some services would put retries of their own in the place of these.
+    config.insert_origin("retry_config", Origin::shared_config());
+    config.set_region(variable("AWS_REGION").map(Region::new));
+    config.set_endpoint_url(variable("AWS_ENDPOINT_URL"));
+    config.set_use_fips(switch("AWS_USE_FIPS_ENDPOINT"));
+    config.set_use_dual_stack(switch("AWS_USE_DUALSTACK_ENDPOINT"));
+    config.set_credentials_provider(credentials());
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    if reaches_amazon_itself(&variable("AWS_REGION").unwrap_or_default(), names) {
+        config.set_http_client(Some(amazons_client()));
     }
-    config.load().await
+    config.build()
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn switch(name: &str) -> Option<bool> {
+    variable(name).map(|value| value.eq_ignore_ascii_case("true"))
+}
+
+/// Those of the function's role. They are the same as long as the process lives: Lambda ends it before they expire.
+fn credentials() -> Option<SharedCredentialsProvider> {
+    let (id, secret) = (variable("AWS_ACCESS_KEY_ID")?, variable("AWS_SECRET_ACCESS_KEY")?);
+    let credentials = Credentials::new(id, secret, variable("AWS_SESSION_TOKEN"), None, "environment");
+    Some(SharedCredentialsProvider::new(credentials))
+}
+
+/// What one service is told otherwise than all of them, such as `AWS_ENDPOINT_URL_DYNAMODB`.
+#[derive(Debug)]
+struct Environment;
+
+impl LoadServiceConfig for Environment {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        let service = key.service_id().to_ascii_uppercase().replace(' ', "_");
+        variable(&format!("{}_{service}", key.env())).or_else(|| variable(key.env()))
+    }
 }
 
 /// One for all of a function's clients of the SDK, and with it one pool of connections.
@@ -131,6 +171,17 @@ mod tests {
             .region(Region::new("us-east-1"))
             .http_client(amazons_client());
         aws_sdk_dynamodb::Client::from_conf(config.build());
+    }
+
+    #[test]
+    fn a_service_can_be_told_another_setting_than_the_others() {
+        let key = |service: &'static str| {
+            ServiceConfigKey::builder().service_id(service).env("PATH").profile("").build().unwrap()
+        };
+        // There is no `PATH_SOME_SERVICE`, so what all are told counts.
+        assert_eq!(Environment.load_config(key("Some Service")), variable("PATH"));
+        let key = ServiceConfigKey::builder().service_id("manifest dir").env("CARGO").profile("").build().unwrap();
+        assert_eq!(Environment.load_config(key), variable("CARGO_MANIFEST_DIR"));
     }
 
     /// The SDK has more patience with `DynamoDB` than this, unless it is told that it was asked for less.
