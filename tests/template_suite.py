@@ -477,7 +477,8 @@ class Functions(unittest.TestCase):
                     self.assertIsInstance(json.loads(pattern["Pattern"]), dict)
                 if is_stream(mapping):
                     self.assertTrue(1 <= size <= 10_000)
-                    self.assertTrue(1 <= mapping.get("ParallelizationFactor", 1) <= 10)
+                    # More lanes would not keep the commits of one stream in order: DynamoDB orders by item, and each is one.
+                    self.assertEqual(mapping.get("ParallelizationFactor", 1), 1)
                 else:
                     self.assertTrue(1 <= size <= 10 or window >= 1, "more than ten messages need a window")
                     self.assertNotIn("StartingPosition", mapping)
@@ -496,6 +497,21 @@ class Functions(unittest.TestCase):
                     # Without limits, one record that cannot be done holds up its shard until it expires.
                     self.assertTrue(0 <= mapping["MaximumRetryAttempts"] <= 10_000)
                     self.assertTrue(60 <= mapping["MaximumRecordAgeInSeconds"] <= 86_400)
+
+    @in_every_stage
+    def test_only_requests_and_executions_begin_traces(self, main):
+        """X-Ray charges for each. A trace of a batch has one part, which the metrics tell as well."""
+        api = main.child("AWS::ApiGatewayV2::Integration").of_type("AWS::ApiGatewayV2::Integration").values()
+        traced = {named_in(integration["IntegrationUri"]) for integration in api}
+        traced |= {named_in(resource) for action, resource in grants(main, "FulfilmentRole") if action == "lambda:InvokeFunction"}
+        for name, function in functions(main).items():
+            self.assertEqual(function["TracingConfig"]["Mode"], "Active" if name in traced else "PassThrough", name)
+
+    @in_every_stage
+    def test_lambda_writes_of_itself_only_about_what_failed(self, main):
+        for name, function in functions(main).items():
+            logging = function["LoggingConfig"]
+            self.assertEqual((logging["LogFormat"], logging["SystemLogLevel"]), ("JSON", "WARN"), name)
 
     @in_every_stage
     def test_a_stream_has_two_readers_at_most(self, main):
@@ -707,6 +723,15 @@ class Api(unittest.TestCase):
         self.assertNotIn("\n", line)
         self.assertLessEqual(len(line), 3072)
         self.assertIn("request_id", json.loads(line))
+        assumed = json.loads((ROOT / "infra/cost/prices.json").read_text())["assumptions"]["access_line"]
+        self.assertEqual(json.loads(assumed).keys(), json.loads(line).keys(), "`make cost` counts another line")
+
+    @in_every_stage
+    def test_the_pool_is_of_the_tier_that_has_what_is_used(self, main):
+        """Lite has passwords, groups, scopes, machines and authenticator apps; the default costs about three times as much."""
+        pool, = main.of_type("AWS::Cognito::UserPool").values()
+        self.assertEqual(pool["UserPoolTier"], "LITE")
+        self.assertEqual({"UserPoolAddOns", "WebAuthnRelyingPartyID", "LambdaConfig"} & pool.keys(), set(), "needs another tier")
 
     @in_every_stage
     def test_a_second_factor_is_offered(self, main):
@@ -832,13 +857,22 @@ class Storage(unittest.TestCase):
                 self.assertIn([key["KeyType"] for key in keys["KeySchema"]], (["HASH"], ["HASH", "RANGE"]), name)
             self.assertLessEqual(sum(len(index["Projection"].get("NonKeyAttributes", [])) for index in indexes), 100)
 
-    def test_what_cannot_be_rebuilt_outlives_its_stack_and_can_be_restored(self):
+    def test_what_cannot_be_rebuilt_outlives_its_stack_and_can_be_restored_and_nothing_else_pays_for_that(self):
         main = stack("prod", ProtectData="true")
-        for name in ("EventsTable", "InventoryTable", "PaymentsTable", "ShipmentsTable", "NotificationsTable", "UserPool"):
-            self.assertEqual(main.resources[name]["DeletionPolicy"], "RetainExceptOnCreate", name)
-            if name != "UserPool":
-                recovery = main.resources[name]["Properties"]["PointInTimeRecoverySpecification"]
-                self.assertIs(recovery["PointInTimeRecoveryEnabled"], True, name)
+        kept = {"EventsTable", "InventoryTable", "PaymentsTable", "ShipmentsTable", "NotificationsTable", "UserPool"}
+        self.assertEqual({name for name, one in main.resources.items() if one.get("DeletionPolicy") == "RetainExceptOnCreate"}, kept)
+        self.assertEqual(set(protected(main)), kept)
+        recovery = {name: table.get("PointInTimeRecoverySpecification") for name, table in main.of_type("AWS::DynamoDB::Table").items()}
+        self.assertEqual({name for name, one in recovery.items() if one}, kept - {"UserPool"})
+        self.assertTrue(all(one["PointInTimeRecoveryEnabled"] is True for one in recovery.values() if one))
+
+    @in_every_stage
+    def test_a_table_takes_no_more_than_somebody_has_decided(self, main):
+        """Without a bound, an account's quota is one: 40,000 units a second are $90 an hour, for each table."""
+        for name, table in main.of_type("AWS::DynamoDB::Table").items():
+            units = table["OnDemandThroughput"]
+            self.assertEqual(set(units), {"MaxReadRequestUnits", "MaxWriteRequestUnits"}, name)
+            self.assertTrue(all(1 <= int(most) <= 40_000 for most in units.values()), name)
 
     @in_every_stage
     def test_logs_are_kept_for_a_time_that_there_is(self, main):

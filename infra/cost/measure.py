@@ -13,6 +13,7 @@ import argparse
 import collections
 import contextlib
 import fcntl
+import functools
 import json
 import re
 import signal
@@ -188,6 +189,33 @@ class Shop:
                 self.dynamodb.put_item(TableName=table, Item=entry | {"payment_method": {"S": "pm_card_visa"}})
 
 
+# ---------------------------------------------------------------- what the templates say
+
+
+class Template(yaml.SafeLoader):
+    """Reads a template's own tags as nothing: nothing is asked for that a parameter decides."""
+
+
+Template.add_multi_constructor("!", lambda loader, tag, node: None)
+
+
+@functools.cache
+def template(path: str) -> dict:
+    return yaml.load((ROOT / path).read_text(), Template)
+
+
+def platform_lines() -> list[str]:
+    """What Lambda writes of itself for an invocation that goes well."""
+    level = template("template.yaml")["Globals"]["Function"]["LoggingConfig"]["SystemLogLevel"]
+    return [] if level == "WARN" else ASSUMED["platform_lines"]
+
+
+def restorable() -> set[str]:
+    """The tables with point-in-time recovery, as they are called here."""
+    tables = template("template.yaml")["Resources"].items()
+    return {name.removesuffix("Table").lower() for name, table in tables if "PointInTimeRecoverySpecification" in table["Properties"]}
+
+
 # ---------------------------------------------------------------- what was used
 
 
@@ -242,16 +270,15 @@ def used(lines: list[dict], executions: dict[str, float], count: int) -> dict:
             units["lambda_gb_seconds"] += line["memory"] / 1024 * ASSUMED["billed_ms"][source] / 1000
             took[source].append(line["ms"])
             units["log_bytes"] += line["log_bytes"] + line["log_lines"] * ASSUMED["line_overhead_bytes"]
-            units["platform_log_bytes"] += sum(len(text.encode()) + ASSUMED["line_overhead_bytes"] for text in ASSUMED["platform_lines"])
+            units["platform_log_bytes"] += sum(len(text.encode()) + ASSUMED["line_overhead_bytes"] for text in platform_lines())
             detail["invocations"][function] += 1
             detail["log_bytes"][function] += line["log_bytes"] + line["log_lines"] * ASSUMED["line_overhead_bytes"]
             if source == "http":
                 units["api_requests"] += 1
                 units["access_log_bytes"] += len(ASSUMED["access_line"].encode()) + ASSUMED["line_overhead_bytes"]
+                units["traces"] += ASSUMED["sampled"]
             if source == "sqs":
                 units["queue_requests"] += 2  # Lambda's receive, and its delete
-            if source != "call":
-                units["traces"] += ASSUMED["sampled"]
             if line["failed"]:
                 detail["failed"][function] += 1
     units["traces"] += ASSUMED["sampled"] * units.pop("executions", 0)
@@ -335,15 +362,8 @@ def standing(run: dict) -> dict[str, float]:
     }
 
 
-class Template(yaml.SafeLoader):
-    """Reads a template's own tags as nothing: only what kinds of resources there are is asked for."""
-
-
-Template.add_multi_constructor("!", lambda loader, tag, node: None)
-
-
 def alarms_in_template() -> dict[str, int]:
-    found = yaml.load((ROOT / "infra" / "alarms.yaml").read_text(), Template)["Resources"].values()
+    found = template("infra/alarms.yaml")["Resources"].values()
     alarms = sum(max(1, len(resource["Properties"].get("Metrics") or [])) for resource in found if resource["Type"] == "AWS::CloudWatch::Alarm")
     made = {metric["MetricName"] for resource in found if resource["Type"] == "AWS::Logs::MetricFilter"
             for metric in resource["Properties"]["MetricTransformations"]}
@@ -359,7 +379,7 @@ def kept(measured: dict) -> dict:
         "bytes_per_order": stored,
         "table_gb": round(sum(gb.values()), 3),
         "tables_usd": round(sum(gb.values()) * month["table_gb"]["usd"], 2),
-        "point_in_time_recovery_usd": round(sum(gb.values()) * month["point_in_time_recovery_gb"]["usd"], 2),
+        "point_in_time_recovery_usd": round(sum(gb[table] for table in gb.keys() & restorable()) * month["point_in_time_recovery_gb"]["usd"], 2),
         "log_gb": round(logs, 3),
         "logs_usd": round(logs * ASSUMED["log_compression"] * month["log_gb"]["usd"], 2),
     }

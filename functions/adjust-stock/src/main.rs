@@ -25,7 +25,7 @@ use uuid::Uuid;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
-    let client = Client::new(&aws::config().await);
+    let client = Client::new(&aws::config());
     let catalogue = DynamoInventory::new(client, lambda::variable("INVENTORY_TABLE")?);
     http::run(|request| handle(&catalogue, request)).await
 }

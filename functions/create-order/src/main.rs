@@ -33,7 +33,7 @@ use uuid::Uuid;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
-    let client = Client::new(&aws::config().await);
+    let client = Client::new(&aws::config());
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
     let catalogue = DynamoInventory::new(client, lambda::variable("INVENTORY_TABLE")?);
     http::run(|request| handle(&store, &catalogue, request)).await

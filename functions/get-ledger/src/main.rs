@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
-    let client = Client::new(&aws::config().await);
+    let client = Client::new(&aws::config());
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
     let payments = DynamoPayments::new(client.clone(), lambda::variable("PAYMENTS_TABLE")?);
     let inventory = DynamoInventory::new(client.clone(), lambda::variable("INVENTORY_TABLE")?);

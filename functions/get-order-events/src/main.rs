@@ -32,7 +32,7 @@ const PAST_BYTES_MAX: usize = 8 * 1024 * 1024;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
-    let client = Client::new(&aws::config().await);
+    let client = Client::new(&aws::config());
     let counters = DynamoCounters::new(client.clone(), lambda::variable("COUNTERS_TABLE")?, "get-order-events");
     let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);
     let (past, tally) = (PastCommits::new(PAST_BYTES_MAX), Tally::default());

@@ -33,7 +33,7 @@ const PAUSES_MS: [u64; 4] = [50, 100, 200, 400];
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
-    let client = Client::new(&aws::config().await);
+    let client = Client::new(&aws::config());
     let counters = DynamoCounters::new(client.clone(), lambda::variable("COUNTERS_TABLE")?, "get-order");
     let tally = Arc::<Tally>::default();
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);

@@ -1,7 +1,5 @@
 //! Event table's stream → every event on the `EventBridge` bus, at least once.
 
-use std::collections::BTreeSet;
-
 use adapters::{aws, event_bridge::EventBridgeBus, lambda};
 use application::{
     event_store::Commit,
@@ -13,37 +11,30 @@ use tracing::{info, warn};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
-    let bus = EventBridgeBus::new(Client::new(&aws::config().await), lambda::variable("EVENT_BUS")?);
+    let bus = EventBridgeBus::new(Client::new(&aws::config()), lambda::variable("EVENT_BUS")?);
     lambda::run_stream(async |commits| handle(&bus, commits).await).await
 }
 
 /// Publishes the batch as a whole and answers how many events did not get through.
 async fn handle(bus: &impl EventBus, commits: Vec<Commit>) -> usize {
     let events: Vec<PublishedEvent> = commits.iter().flat_map(PublishedEvent::of).collect();
-    for event in &events {
-        info!(
-            stream = event.stream.as_str(),
-            version = event.version,
-            event_type = event.event.event_type,
-            correlation_id = event.metadata.correlation_id,
-            "publishing event"
-        );
-    }
-    match bus.publish(&events).await {
-        Ok(()) => 0,
-        Err(error) => {
-            let streams: BTreeSet<&str> = events.iter().map(|event| event.stream.as_str()).collect();
-            let streams = streams.into_iter().collect::<Vec<_>>().join(" ");
+    let failure = bus.publish(&events).await.err();
+    let error = failure.as_ref().map(|failure| lambda::chain(failure));
+    for commit in &commits {
+        let (stream, version, correlation_id) =
+            (commit.stream.as_str(), commit.last_version(), &commit.metadata.correlation_id);
+        match &error {
+            None => info!(stream, version, correlation_id, "events published"),
             // When the batch is given up, this is what says what to publish again.
-            warn!(streams, error = lambda::chain(&error), "events not published");
-            error.undelivered
+            Some(error) => warn!(stream, version, correlation_id, error, "events not published"),
         }
     }
+    failure.map_or(0, |failure| failure.undelivered)
 }
 
 #[cfg(test)]
 mod tests {
-    use adapters::{event_bridge::Detail, lambda::read_batch};
+    use adapters::{event_bridge::Detail, lambda::read_batch, logs::logged};
     use application::memory::MemoryEventBus;
 
     use super::*;
@@ -54,7 +45,10 @@ mod tests {
     async fn the_sample_commit_is_published_with_its_metadata() {
         let bus = MemoryEventBus::default();
         let (commits, _) = read_batch(serde_json::from_str(SAMPLE).unwrap());
-        assert_eq!(handle(&bus, commits).await, 0);
+        let (failed, lines) = logged(handle(&bus, commits)).await;
+        assert_eq!(failed, 0);
+        let [line] = lines.as_slice() else { panic!("{lines:?}") };
+        assert!(line.contains("sample-1") && line.len() <= 200, "{line}");
         let detail = Detail::of(&bus.published()[0]);
         assert_eq!(detail.metadata.event_type, "OrderCreated");
         assert_eq!(detail.metadata.event_id, format!("{}/1", detail.metadata.aggregate_id));
@@ -67,7 +61,16 @@ mod tests {
         let bus = MemoryEventBus::default();
         bus.set_down(true);
         let (commits, _) = read_batch(serde_json::from_str(SAMPLE).unwrap());
-        assert_eq!(handle(&bus, commits.clone()).await, 1);
+        let (failed, lines) = logged(handle(&bus, commits.clone())).await;
+        assert_eq!(failed, 1);
+        let says = [
+            "order#0197a3c2-7b1e-5c44-9d55-3f1f5c0c9a10",
+            "sample-1",
+            "\"version\":1",
+            "\"error\":",
+            "events not published",
+        ];
+        assert!(says.iter().all(|part| lines[0].contains(part)), "{lines:?}");
         bus.set_down(false);
         assert_eq!(handle(&bus, commits).await, 0);
     }

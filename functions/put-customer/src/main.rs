@@ -28,7 +28,7 @@ use uuid::Uuid;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
-    let config = aws::config().await;
+    let config = aws::config();
     let store = DynamoEventStore::new(Client::new(&config), lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
     let pool = Some(lambda::variable("USER_POOL_ID")?).filter(|id| !id.is_empty());

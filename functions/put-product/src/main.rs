@@ -22,7 +22,7 @@ use lambda_http::{Body, Response};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
-    let client = Client::new(&aws::config().await);
+    let client = Client::new(&aws::config());
     let catalogue = DynamoInventory::new(client, lambda::variable("INVENTORY_TABLE")?);
     http::run(|request| handle(&catalogue, request)).await
 }

@@ -36,7 +36,7 @@ const SEGMENTS_MAX: u32 = 16;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
-    let client = Client::new(&aws::config().await);
+    let client = Client::new(&aws::config());
     let events_table = lambda::variable("EVENTS_TABLE")?;
     let store = DynamoEventStore::new(client.clone(), events_table.clone());
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);

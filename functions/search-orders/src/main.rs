@@ -24,7 +24,7 @@ use serde::Serialize;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
-    let client = Client::new(&aws::config().await);
+    let client = Client::new(&aws::config());
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
     http::run(async |request| {
         let ReadModel { views, index, .. } = model.live().await.map_err(|error| Problem::unavailable(&error))?;

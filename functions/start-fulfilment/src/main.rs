@@ -25,10 +25,10 @@ use tracing::{info, warn};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
-    let config = aws::config().await;
+    let config = aws::config();
     let store = DynamoEventStore::new(aws_sdk_dynamodb::Client::new(&config), lambda::variable("EVENTS_TABLE")?);
     let fulfilment = StateMachine::new(aws_sdk_sfn::Client::new(&config), lambda::variable("FULFILMENT_ARN")?);
-    lambda::run_queue(async |message| start(&store, &fulfilment, message.detail, Utc::now()).await).await
+    lambda::run_queue(async |detail| start(&store, &fulfilment, detail, Utc::now()).await).await
 }
 
 /// Why a message did not start anything.
@@ -148,10 +148,8 @@ mod tests {
 
         async fn send_after(&self, batch: SqsEvent, late: TimeDelta) -> SqsBatchResponse {
             let now = at().checked_add_signed(late).unwrap();
-            lambda::consume_messages(batch, async |message| {
-                start(&self.store, &self.fulfilment, message.detail, now).await
-            })
-            .await
+            lambda::consume_messages(batch, async |detail| start(&self.store, &self.fulfilment, detail, now).await)
+                .await
         }
 
         fn started(&self) -> Vec<String> {

@@ -25,7 +25,7 @@ use tracing::{Instrument, info, warn};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
-    let client = Client::new(&aws::config().await);
+    let client = Client::new(&aws::config());
     let table = lambda::variable("SNAPSHOTS_TABLE")?;
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?).with_snapshots(table.clone());
     let snapshots = DynamoSnapshots::new(client, table);

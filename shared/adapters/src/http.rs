@@ -491,6 +491,7 @@ mod tests {
     use serde_json::json;
 
     use super::{json, *};
+    use crate::logs::logged;
 
     /// A request of whoever has a token with these claims.
     fn request_with(claims: Value) -> ApiRequest {
@@ -644,6 +645,24 @@ mod tests {
         assert_eq!((panicked.status_code, hung.status_code), (500, 503));
         assert!(!String::from_utf8_lossy(panicked.body.as_deref().unwrap()).contains("defect"));
         assert_eq!(hung.headers["retry-after"], "1");
+    }
+
+    #[tokio::test]
+    async fn a_request_is_one_line_of_the_log_and_a_failed_one_says_why() {
+        let event: Value = serde_json::from_str(ORDER).unwrap();
+        let mut context = Context::default();
+        let name = "order-service-prod-create-order".to_owned();
+        context.env_config = lambda_runtime::Config { function_name: name, ..Default::default() }.into();
+        let (_, lines) = logged(answer(event.clone(), &context, &async |_| super::json(200, &()))).await;
+        let [line] = lines.as_slice() else { panic!("{lines:?}") };
+        assert!(line.contains("order-service-prod-create-order") && line.len() <= 250, "{line}");
+        let fails = async |_: ApiRequest| Err(Problem::internal(&Stopped::Panicked));
+        let (_, lines) = logged(answer(event, &context, &fails)).await;
+        for part in
+            ["request failed", "the handler panicked", "function_request_id", "xray_trace_id", "code.line.number"]
+        {
+            assert!(lines[0].contains(part), "{part}: {lines:?}");
+        }
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::{
     error::Error as StdError,
+    io::Write,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -15,11 +16,16 @@ use domain::{ids::OrderId, order::Attention};
 use lambda_runtime::{Context, Diagnostic, Error, LambdaEvent, service_fn};
 use serde::{Serialize, de::DeserializeOwned};
 use tracing::{Instrument, Span, info, warn};
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use crate::{
     dynamodb::commit_from_image,
     event_bridge::{BusEvent, Detail},
+    logs::Lines,
 };
 
 /// A setting that the template should have made is not there.
@@ -39,19 +45,23 @@ pub fn sandbox() -> Result<Sandbox, MissingVariable> {
 
 /// What is kept quiet at every level. The SDK and its HTTP stack trace whole requests, and with them addresses; the
 /// runtime's own span would repeat the request's ids on every line under other names.
-const QUIET: &str = "lambda_runtime=warn,aws_config=info,aws_runtime=info,aws_sigv4=info,aws_smithy_http_client=info,\
+const QUIET: &str = "lambda_runtime=warn,aws_runtime=info,aws_sigv4=info,aws_smithy_http_client=info,\
     aws_smithy_runtime=info,aws_smithy_runtime_api=info,h2=info,hyper=info,hyper_util=info,rustls=info";
 
 /// JSON lines on standard output, one per event, with the fields of the surrounding spans at the top level.
-/// `LOG_LEVEL` is a level or a `tracing` filter; `info` without it.
+/// `LOG_LEVEL` is a level, or levels by target (`info,application=debug`); `info` without it.
 pub fn init_logs() {
     let wanted = std::env::var("LOG_LEVEL").unwrap_or_else(|_| "info".to_owned());
-    let filter = EnvFilter::try_new(format!("{wanted},{QUIET}")).unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::registry().with(filter).with(tracing_flat_json::FlatJsonLayer::new(std::io::stdout)).init();
+    let levels = format!("{wanted},{QUIET}").parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
+    let write = |line: &[u8]| {
+        // A function that cannot say anything still does its work.
+        let _ = std::io::stdout().lock().write_all(line);
+    };
+    tracing_subscriber::registry().with(levels).with(Lines(write)).init();
 }
 
 /// The span of one invocation, with the keys that users of Powertools for AWS know.
-/// `correlation_id` is filled in when it is known.
+/// `correlation_id` is filled in when it is known, `cold_start` is there only when it is true.
 pub fn invocation_span(context: &Context) -> Span {
     static WARM: AtomicBool = AtomicBool::new(false);
     tracing::info_span!(
@@ -62,7 +72,7 @@ pub fn invocation_span(context: &Context) -> Span {
         function_memory_size = context.env_config.memory,
         function_request_id = context.request_id,
         xray_trace_id = context.xray_trace_id.as_deref().unwrap_or_default(),
-        cold_start = !WARM.swap(true, Ordering::Relaxed),
+        cold_start = (!WARM.swap(true, Ordering::Relaxed)).then_some(true),
         correlation_id = tracing::field::Empty,
     )
 }
@@ -162,22 +172,18 @@ where
             let total = event.payload.records.len();
             let (commits, unreadable) = read_batch(event.payload);
             let failed = Box::pin(consume(commits)).await.saturating_add(unreadable);
-            info!(total, failed, "batch consumed");
-            if failed == 0 { Ok(()) } else { Err(BatchNotDone { failed, total }) }
+            if failed == 0 {
+                return Ok(());
+            }
+            let error = BatchNotDone { failed, total };
+            warn!(total, failed, "batch not consumed");
+            Err(error)
         }
         .instrument(span)
         .await
         .map_err(|error| Diagnostic { error_type: "BatchNotDone".to_owned(), error_message: error.to_string() })
     }))
     .await
-}
-
-/// An event of the bus, as a queue hands it on.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Message {
-    pub detail: Detail,
-    /// Whether it may have been handed on before.
-    pub is_repeated: bool,
 }
 
 /// An event of the bus that a queue cannot hand on.
@@ -188,7 +194,7 @@ struct UnreadableMessage(#[from] serde_json::Error);
 /// Runs a consumer of a queue that rules of the bus feed.
 pub async fn run_queue<F, E>(consume: F) -> Result<(), Error>
 where
-    F: AsyncFn(Message) -> Result<(), E>,
+    F: AsyncFn(Detail) -> Result<(), E>,
     E: StdError + 'static,
 {
     lambda_runtime::run(service_fn(async |event: LambdaEvent<SqsEvent>| {
@@ -201,15 +207,13 @@ where
 /// Consumes each message, and answers those that have to come again; what goes on failing ends among the dead letters.
 pub async fn consume_messages<E: StdError + 'static>(
     batch: SqsEvent,
-    consume: impl AsyncFn(Message) -> Result<(), E>,
+    consume: impl AsyncFn(Detail) -> Result<(), E>,
 ) -> SqsBatchResponse {
     let mut response = SqsBatchResponse::default();
     for message in batch.records {
-        // Whatever does not say that it is the first time is taken as if it were not.
-        let is_repeated = message.attributes.get("ApproximateReceiveCount").is_none_or(|count| count != "1");
         let read = serde_json::from_str(message.body.as_deref().unwrap_or_default()).map_err(UnreadableMessage);
         let failure = match read {
-            Ok(BusEvent { detail }) => consume(Message { detail, is_repeated }).await.err().map(|error| chain(&error)),
+            Ok(BusEvent { detail }) => consume(detail).await.err().map(|error| chain(&error)),
             Err(error) => Some(chain(&error)),
         };
         if let Some(error) = failure {

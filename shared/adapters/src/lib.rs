@@ -6,5 +6,6 @@ pub mod dynamodb;
 pub mod event_bridge;
 pub mod http;
 pub mod lambda;
+pub mod logs;
 pub mod step_functions;
 pub mod tally;

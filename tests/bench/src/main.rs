@@ -2,6 +2,7 @@
 //!
 //! `make bench` runs every section; `docs/benchmarks.md` says what they measure and what came out.
 
+mod coldstart;
 mod commands;
 mod contest;
 mod database;
@@ -11,7 +12,7 @@ mod rebuild;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: bench [commands|reads|rebuild]... [--orders=1000,10000,100000]";
+const USAGE: &str = "usage: bench [coldstart|commands|reads|rebuild]... [--orders=1000,10000,100000]";
 
 /// What the command line asks for.
 struct Asked {
@@ -22,16 +23,18 @@ struct Asked {
 
 #[derive(Clone, Copy)]
 enum Section {
+    ColdStart,
     Commands,
     Reads,
     Rebuild,
 }
 
 impl Section {
-    const ALL: [Self; 3] = [Self::Commands, Self::Reads, Self::Rebuild];
+    const ALL: [Self; 4] = [Self::ColdStart, Self::Commands, Self::Reads, Self::Rebuild];
 
     fn name(self) -> &'static str {
         match self {
+            Self::ColdStart => "coldstart",
             Self::Commands => "commands",
             Self::Reads => "reads",
             Self::Rebuild => "rebuild",
@@ -66,6 +69,7 @@ async fn main() -> ExitCode {
     };
     for section in asked.sections {
         match section {
+            Section::ColdStart => coldstart::run().await,
             Section::Commands => commands::run().await,
             Section::Reads => reads::run(&asked.orders).await,
             Section::Rebuild => rebuild::run(asked.orders[0]).await,
