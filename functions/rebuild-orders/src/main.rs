@@ -4,7 +4,10 @@
 //! action may be called again, and a rebuild that was left goes on where it was. What is done with a page of events is
 //! [`application::rebuild_orders::rebuild_page`].
 
-use std::time::{Duration, Instant};
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
 
 use adapters::{
     aws,
@@ -52,7 +55,7 @@ enum Action {
     /// From now on, projections keep another generation up to date too.
     Begin { segments: u32 },
     /// Reads on in one segment of the event table, and writes no more than so many write units a second, about.
-    Work { segment: u32, units_per_second: Option<u32> },
+    Work { segment: u32, units_per_second: Option<NonZeroU32> },
     /// The new generation is complete: from now on it is the one that is read.
     Switch {},
     /// The new generation is given up.
@@ -87,6 +90,10 @@ enum RebuildError {
     BadSegments,
     #[error("nothing is being built")]
     NotBuilding,
+    #[error(
+        "what is being built was begun by a version that writes something else: give it up (ABANDON=1), and begin again"
+    )]
+    OtherFormat,
     #[error("another generation is still there to be cleared")]
     NotCleared,
     #[error("not every segment is done")]
@@ -106,6 +113,7 @@ impl RebuildError {
         match self {
             Self::BadSegments => "BadSegments",
             Self::NotBuilding => "NotBuilding",
+            Self::OtherFormat => "OtherFormat",
             Self::NotCleared => "NotCleared",
             Self::NotDone => "NotDone",
             Self::TooEarly => "TooEarly",
@@ -133,7 +141,7 @@ impl Rebuild {
                 self.work(generations, segment, units_per_second, now).await?;
             }
             Action::Switch {} => {
-                let building = generations.building.ok_or(RebuildError::NotBuilding)?;
+                let building = building(generations)?;
                 if !self.model.progress(building).await?.iter().all(|segment| segment.done) {
                     return Err(RebuildError::NotDone);
                 }
@@ -191,7 +199,7 @@ impl Rebuild {
             (None, None) if !(1..=SEGMENTS_MAX).contains(&segments) => Err(RebuildError::BadSegments),
             (None, None) => {
                 let last = generations.last.saturating_add(1);
-                let building = Some(Building { generation: last, segments });
+                let building = Some(Building { generation: last, segments, format: Building::FORMAT });
                 self.change(generations, Generations { building, last, ..generations }).await
             }
         }
@@ -201,10 +209,10 @@ impl Rebuild {
         &self,
         generations: Generations,
         number: u32,
-        units_per_second: Option<u32>,
+        units_per_second: Option<NonZeroU32>,
         now: DateTime<Utc>,
     ) -> Result<(), RebuildError> {
-        let building = generations.building.ok_or(RebuildError::NotBuilding)?;
+        let building = building(generations)?;
         due(generations, now)?;
         let index = usize::try_from(number).map_err(|_| RebuildError::BadSegments)?;
         let progress = self.model.progress(building).await?;
@@ -235,9 +243,15 @@ impl Rebuild {
     }
 }
 
+/// What is being built, if it is what this version builds.
+fn building(generations: Generations) -> Result<Building, RebuildError> {
+    let building = generations.building.ok_or(RebuildError::NotBuilding)?;
+    if building.format == Building::FORMAT { Ok(building) } else { Err(RebuildError::OtherFormat) }
+}
+
 /// A page that takes a few seconds at this pace: a slice is to end in time.
-fn page_at(units_per_second: u32) -> usize {
-    usize::try_from(units_per_second).map_or(PAGE, |units| units.clamp(1, PAGE))
+fn page_at(units_per_second: NonZeroU32) -> usize {
+    usize::try_from(units_per_second.get()).map_or(PAGE, |units| units.clamp(1, PAGE))
 }
 
 fn due(generations: Generations, now: DateTime<Utc>) -> Result<(), RebuildError> {
@@ -264,17 +278,16 @@ mod tests {
         assert!(serde_json::from_str::<Action>(r#"{"action":"work"}"#).is_err());
     }
 
-    /// The largest page of orders with one event each, and the slowest pace.
+    /// A page of nothing but profiles, which take the most.
     #[test]
     fn a_slice_ends_in_time_at_whatever_pace() {
         for pace in [1, 7, 100, 1_000_000] {
-            let page = u64::try_from(page_at(pace)).unwrap();
-            let done = Progress { events: page, streams: page, ..Progress::default() };
+            let pace = NonZeroU32::new(pace).unwrap();
+            let done = Progress { write_units: u64::try_from(page_at(pace)).unwrap() * 27, ..Progress::default() };
             let takes = done.takes(&Progress::default(), pace);
-            assert!(SLICE + takes < Duration::from_secs(30), "{pace}: {takes:?}");
-            assert!(pace > 100 || takes >= Duration::from_secs(7));
+            assert!(SLICE + takes < Duration::from_secs(45), "{pace}: {takes:?}");
+            assert!(pace.get() > 100 || takes == Duration::from_secs(27));
         }
-        assert_eq!(Progress::default().takes(&Progress::default(), 0), Duration::ZERO);
     }
 
     #[test]
@@ -283,6 +296,14 @@ mod tests {
         let (a_read, a_projection) = (Duration::from_secs(10), Duration::from_secs(30));
         assert!(UNTIL_READERS_KNOW > KNOWN_FOR + a_read);
         assert!(UNTIL_WRITERS_KNOW > KNOWN_FOR + a_projection);
+    }
+
+    #[test]
+    fn what_another_version_has_begun_is_not_gone_on_with() {
+        let begun = Building { generation: 2, segments: 4, format: 1 };
+        let of = |building| Generations { building: Some(building), ..Generations::FIRST };
+        assert!(matches!(building(of(begun)), Err(RebuildError::OtherFormat)));
+        assert!(building(of(Building { format: Building::FORMAT, ..begun })).is_ok());
     }
 
     #[test]

@@ -151,7 +151,7 @@ pub async fn reproject_order(
         let Some(view) = fold(id, None, &commits)? else { return Ok(None) };
         model.index.list(&commits).await?;
         let version = view.version;
-        if save(&model.views, view.clone(), stored.as_ref()).await? {
+        if matches!(save(&model.views, &view, stored.as_ref()).await?, Saved::Here { .. }) {
             // Also where the view was right: its place in the lists may not have been.
             settle(&model.views, view).await?;
             return Ok(Some(version));
@@ -178,6 +178,7 @@ async fn project_order(
     commits: &[Commit],
 ) -> Result<(), ProjectError> {
     let (Some(first), Some(last)) = (commits.first(), commits.last()) else { return Ok(()) };
+    let mut listed_in_vain = false;
     for _ in 0..MAX_ATTEMPTS {
         let stored = views.load(id).await?;
         let have = stored.as_ref().map_or(0, |view| view.version);
@@ -193,8 +194,10 @@ async fn project_order(
             fold(id, stored.clone(), &store.read(&first.stream, have).await?)?
         };
         let Some(view) = view else { return Ok(()) };
-        if save(views, view, stored.as_ref()).await? {
-            return Ok(());
+        match save(views, &view, stored.as_ref()).await? {
+            Saved::Here { settled: true } if !listed_in_vain => return Ok(()),
+            Saved::Here { .. } => return settle(views, view).await,
+            Saved::Superseded => listed_in_vain = true,
         }
     }
     Err(ProjectError::Contended)
@@ -217,25 +220,29 @@ fn fold(id: OrderId, view: Option<OrderView>, commits: &[Commit]) -> Result<Opti
     Ok(view)
 }
 
-/// Saves a view in place of another one, and sees to it that the order stands among its customer's as the view says. Answers
-/// false when another view was there.
+/// What became of a view that was to be saved.
+enum Saved {
+    /// It is there; and how the order stands among its customer's is settled, unless another projection may have touched it.
+    Here { settled: bool },
+    /// Another one was there.
+    Superseded,
+}
+
+/// Saves a view in place of another one, and puts the order among its customer's as it stands with it.
 ///
 /// These are two writes, not one transaction, which would cost twice as much; putting an order among its customer's once more
-/// changes nothing. The list comes before the first view, so that whatever has a view is listed; and after any other one,
-/// because it says what [the view that is there](settle) says. Whoever is cut short in between comes again.
-async fn save(views: &impl OrderViews, view: OrderView, replaces: Option<&OrderView>) -> Result<bool, ProjectError> {
-    if replaces.is_none() {
-        views.list(&view).await?;
+/// changes nothing. The list comes first: so whatever has a view is listed, and an order that is not listed as it rests is
+/// still among the open ones, where it is looked after. Whoever is cut short in between comes again.
+async fn save(views: &impl OrderViews, view: &OrderView, replaces: Option<&OrderView>) -> Result<Saved, ProjectError> {
+    let rests_anew = replaces.is_some_and(|replaces| replaces.status_at_rest() != view.status_at_rest());
+    if replaces.is_none() || rests_anew {
+        views.list(view).await?;
     }
-    match views.save(&view, replaces).await {
-        Ok(()) => {}
-        Err(SaveError::Superseded) => return Ok(false),
-        Err(SaveError::Unavailable(error)) => return Err(error.into()),
+    match views.save(view, replaces).await {
+        Ok(()) => Ok(Saved::Here { settled: !rests_anew }),
+        Err(SaveError::Superseded) => Ok(Saved::Superseded),
+        Err(SaveError::Unavailable(error)) => Err(error.into()),
     }
-    if replaces.is_some_and(|replaces| replaces.status_at_rest() != view.status_at_rest()) {
-        settle(views, view).await?;
-    }
-    Ok(true)
 }
 
 /// Sees to it that an order stands among its customer's as its view says, whatever others do to either meanwhile: whoever has

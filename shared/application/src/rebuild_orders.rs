@@ -3,12 +3,12 @@
 //! Whatever is committed from the beginning of a rebuild on is projected into the new generation as into the others; what
 //! was committed before is found here. A commit may be met both ways, at the same time: projections know what they have.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    event_store::{EventLog, EventStore, LogPage, Segment},
+    event_store::{Commit, EventLog, EventStore, LogPage, Segment},
     ports::{Index, OrderViews, ReadModel},
     project_orders::{NotProjected, ProjectError, project},
 };
@@ -31,24 +31,31 @@ pub struct Progress {
     /// Streams, counted once for each page on which they are.
     pub streams: u64,
     pub read_units: f64,
+    /// About, as it is not measured.
+    #[serde(default)]
+    pub write_units: u64,
 }
 
-/// About how many write units of `DynamoDB` an event takes in a read model that is built anew, and each stream besides: `make bench`
-/// measures both together.
+/// About how many write units of `DynamoDB` an order takes in a read model that is built anew, and each of its events besides; and
+/// a profile, whose pieces are postings. `make bench` measures all together.
+const WRITES_PER_ORDER: u64 = 6;
 const WRITES_PER_EVENT: u64 = 1;
-const WRITES_PER_STREAM: u64 = 6;
+const WRITES_PER_PROFILE: u64 = 26;
+
+fn write_units(commits: &[Commit]) -> u64 {
+    let events: usize = commits.iter().map(|commit| commit.events.len()).sum();
+    let events = u64::try_from(events).unwrap_or(u64::MAX).saturating_mul(WRITES_PER_EVENT);
+    let stream = commits.first().map(|commit| &commit.stream);
+    let more =
+        stream.map_or(0, |stream| if stream.order_id().is_some() { WRITES_PER_ORDER } else { WRITES_PER_PROFILE });
+    events.saturating_add(more)
+}
 
 impl Progress {
-    fn write_units(&self) -> u64 {
-        let of_events = self.events.saturating_mul(WRITES_PER_EVENT);
-        of_events.saturating_add(self.streams.saturating_mul(WRITES_PER_STREAM))
-    }
-
     /// How long it takes to come from `before` to here, at so many write units a second.
-    pub fn takes(&self, before: &Self, units_per_second: u32) -> Duration {
-        let units = self.write_units().saturating_sub(before.write_units());
-        let millis = units.saturating_mul(1_000).checked_div(units_per_second.into()).unwrap_or_default();
-        Duration::from_millis(millis)
+    pub fn takes(&self, before: &Self, units_per_second: NonZeroU32) -> Duration {
+        let units = self.write_units.saturating_sub(before.write_units);
+        Duration::from_secs(units).checked_div(units_per_second.get()).unwrap_or_default()
     }
 }
 
@@ -64,7 +71,10 @@ pub async fn rebuild_page<S: EventStore + EventLog>(
         return Ok(progress);
     }
     let LogPage { commits, next, read_units } = store.page(segment, progress.next.as_deref(), limit).await?;
-    let streams = commits.chunk_by(|one, next| one.stream == next.stream).count();
+    let streams = commits.chunk_by(|one, next| one.stream == next.stream);
+    let (streams, units) = streams.fold((0_u64, 0_u64), |(count, units), stream| {
+        (count.saturating_add(1), units.saturating_add(write_units(stream)))
+    });
     if let Some(NotProjected { error, .. }) = project(store, model, &commits).await.into_iter().next() {
         return Err(error);
     }
@@ -73,7 +83,8 @@ pub async fn rebuild_page<S: EventStore + EventLog>(
         done: next.is_none(),
         next,
         events: progress.events.saturating_add(u64::try_from(events).unwrap_or(u64::MAX)),
-        streams: progress.streams.saturating_add(u64::try_from(streams).unwrap_or(u64::MAX)),
+        streams: progress.streams.saturating_add(streams),
         read_units: progress.read_units + read_units,
+        write_units: progress.write_units.saturating_add(units),
     })
 }

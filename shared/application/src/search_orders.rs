@@ -1,8 +1,8 @@
 //! Staff search: the newest orders that a query matches, page by page.
 //!
-//! A customer is found in the index, and their orders in the list of these. Where a query matches more customers than can be
-//! gone through one by one, the newest orders of all are looked at instead: many of those are theirs. A part of an id is
-//! looked for in the list of everything that was ever ordered, from its newest end.
+//! A customer is found in the index, and their orders in the list of these. Where a query leads to more customers than can be
+//! gone through one by one, the newest orders of all are looked at instead: where many match, many of those are theirs. A part
+//! of an id is looked for in the list of everything that was ever ordered, from its newest end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,11 @@ use crate::{
 pub const ROWS_MAX: usize = 1_000;
 
 /// So many lists of customers are looked into for a short one.
-const LISTS_MAX: usize = 4;
+const LISTS_MAX: usize = 6;
+
+/// What a look at a list reads, and what is read of it where no list is that short.
+const FIRST_LOOK: usize = 500;
+const LIST_MAX: usize = 10_000;
 
 /// The most customers whose orders are put together.
 const CUSTOMERS_MAX: usize = 500;
@@ -34,9 +38,9 @@ const AT_ONCE: usize = 16;
 /// How many of the newest orders are looked at for those of a crowd of customers.
 const LOOKED_AT_MAX: usize = 5_000;
 
-/// How many ids are read at once, and how often, for those that have something as a part: five million ids.
+/// How many ids are read at once, and how often, for those that have something as a part: a million ids, some 90 MB.
 const IDS_PAGE: usize = 20_000;
-const IDS_PAGES_MAX: usize = 250;
+const IDS_PAGES_MAX: usize = 50;
 
 /// Every order has one of these.
 const FIRST_EVENT: &str = "OrderCreated";
@@ -75,9 +79,10 @@ pub async fn search_orders(
     let before = page.saturating_sub(1).saturating_mul(page_size);
     let up_to = before.saturating_add(page_size);
     let wanted = up_to.saturating_add(1);
-    let by_id = by_id(index, views, query, wanted).await?;
     let by_customer = by_customer(index, views, query, wanted).await?;
-    let found = either(by_id, by_customer);
+    // What is older than so many orders is on a later page.
+    let oldest = by_customer.newest.get(wanted.saturating_sub(1)).copied();
+    let found = either(by_id(index, views, query, wanted, oldest).await?, by_customer);
     let listed: Vec<OrderId> = found.newest.iter().map(|order| order.id).skip(before).take(page_size).collect();
     let matching = load_shown(views, &listed).await?.into_iter().filter(|view| query.finds(view));
     let mut by_id: BTreeMap<OrderId, OrderView> = matching.map(|view| (view.id, view)).collect();
@@ -94,9 +99,9 @@ pub async fn search_orders(
 fn either(by_id: Matches, by_customer: Matches) -> Matches {
     let theirs: BTreeSet<OrderId> = by_customer.newest.iter().map(|order| order.id).collect();
     let others: Vec<PlacedOrder> = by_id.newest.into_iter().filter(|order| !theirs.contains(&order.id)).collect();
-    // An order may be found both ways, and the one of its places be further down than was read.
+    // An order may be found both ways, and one of its places be further down than was read.
     let told_apart = others.is_empty() || theirs.len() == by_customer.total;
-    let total = by_customer.total.saturating_add(others.len());
+    let total = by_customer.total.max(theirs.len().saturating_add(others.len()));
     let newest = newest_first([by_customer.newest, others].concat());
     Matches { newest, total, is_exact: by_id.is_exact && by_customer.is_exact && told_apart }
 }
@@ -111,6 +116,7 @@ async fn by_id(
     views: &impl OrderViews,
     query: &SearchQuery,
     wanted: usize,
+    oldest: Option<PlacedOrder>,
 ) -> Result<Matches, Unavailable> {
     let mut found = Matches { is_exact: true, ..Matches::default() };
     if let Some(id) = query.order_id() {
@@ -119,8 +125,9 @@ async fn by_id(
         let mut ids = NewestOrders::new(index, IDS_PAGE);
         for _ in 0..IDS_PAGES_MAX {
             let Some(page) = ids.page().await? else { break };
+            let reached = page.last().copied();
             found.newest.extend(page.into_iter().filter(|order| query.matches_id(order.id)));
-            if found.newest.len() >= wanted {
+            if found.newest.len() >= wanted || reached < oldest {
                 break;
             }
         }
@@ -138,11 +145,18 @@ async fn by_customer(
 ) -> Result<Matches, Unavailable> {
     // Whoever matches is in each of the query's lists, with the text that decides it. So one list is enough, if it is short;
     // and what stands first in an address says more than what stands last.
-    for term in query.terms().into_iter().take(LISTS_MAX) {
-        let list = index.customers(&term, CUSTOMERS_MAX.saturating_add(1)).await?;
-        if list.len() <= CUSTOMERS_MAX {
-            let matching = list.into_iter().filter(|posting| query.matches(&posting.text));
-            return of_customers(views, matching.map(|posting| posting.customer).collect(), wanted).await;
+    let terms: Vec<String> = query.terms().into_iter().take(LISTS_MAX).collect();
+    for limit in [FIRST_LOOK, LIST_MAX] {
+        for term in &terms {
+            let list = index.customers(term, limit.saturating_add(1)).await?;
+            if list.len() <= limit {
+                let matching = list.into_iter().filter(|posting| query.matches(&posting.text));
+                let customers: Vec<CustomerId> = matching.map(|posting| posting.customer).collect();
+                if customers.len() <= CUSTOMERS_MAX {
+                    return of_customers(views, customers, wanted).await;
+                }
+                return of_a_crowd(index, views, query, wanted).await;
+            }
         }
     }
     of_a_crowd(index, views, query, wanted).await
@@ -168,20 +182,20 @@ async fn of_a_crowd(
     query: &SearchQuery,
     wanted: usize,
 ) -> Result<Matches, Unavailable> {
-    let mut orders = NewestOrders::new(index, VIEWS_MAX);
-    let mut found = Matches::default();
-    for _ in 0..LOOKED_AT_MAX.div_ceil(VIEWS_MAX) {
-        let Some(page) = orders.page().await? else { break };
+    let mut orders = NewestOrders::new(index, LOOKED_AT_MAX);
+    let page = orders.page().await?.unwrap_or_default();
+    let mut found = Matches { is_exact: orders.ended, ..Matches::default() };
+    for page in page.chunks(VIEWS_MAX) {
+        if found.newest.len() >= wanted {
+            found.is_exact = false;
+            break;
+        }
         let ids: Vec<OrderId> = page.iter().map(|order| order.id).collect();
         let shown = load_shown(views, &ids).await?;
         let matching: BTreeSet<OrderId> = shown.iter().filter(|view| query.finds(view)).map(|view| view.id).collect();
-        found.newest.extend(page.into_iter().filter(|order| matching.contains(&order.id)));
-        if found.newest.len() >= wanted {
-            break;
-        }
+        found.newest.extend(page.iter().filter(|order| matching.contains(&order.id)));
     }
     found.total = found.newest.len();
-    found.is_exact = orders.ended;
     Ok(found)
 }
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use icu_casemap::CaseMapper;
 use unicode_normalization::UnicodeNormalization;
+use uuid::Uuid;
 
 use crate::{
     ids::OrderId,
@@ -26,8 +27,8 @@ const LONG: usize = 5;
 /// characters share one of these.
 const WINDOW: usize = 8;
 
-/// The characters of an id as it is shown.
-const ID_LENGTH: usize = 36;
+/// How an id is shown, with a 0 for each digit.
+const ID_SHAPE: &str = "00000000-0000-0000-0000-000000000000";
 
 /// Stands between texts. No text and no query contains it, so no query matches across.
 const BETWEEN: &str = "\n";
@@ -127,14 +128,11 @@ impl SearchQuery {
         self.typed.as_str()
     }
 
-    /// At least one term, each once, in the order of the text. Whichever customer the query matches is listed under each of
-    /// them.
+    /// At least one term, each once: the longer ones first, and in the order of the text. Whichever customer the query matches is
+    /// listed under each of them.
     pub fn terms(&self) -> Vec<String> {
         let (as_shown, dashless) = (chars(&self.normalised), chars(&without_dashes(&self.normalised)));
-        let mut terms: Vec<&[char]> = long_pieces(&dashless).collect();
-        if terms.is_empty() {
-            terms = short_pieces(&as_shown).collect();
-        }
+        let mut terms: Vec<&[char]> = long_pieces(&dashless).chain(short_pieces(&as_shown)).collect();
         if terms.is_empty() {
             terms = han_pieces(&as_shown).collect();
         }
@@ -153,15 +151,24 @@ impl SearchQuery {
         OrderId::parse(&self.normalised).filter(|id| self.matches_id(*id))
     }
 
-    /// Whether any order's id can have this as a part.
+    /// Whether any order's id can have this as a part, with the dashes where they stand in ids, or without.
     pub fn may_be_of_an_id(&self) -> bool {
-        self.normalised.len() <= ID_LENGTH
-            && self.normalised.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'))
+        let query = self.normalised.as_bytes();
+        let fits_at = |shape: &[u8]| {
+            query.iter().zip(shape).all(|(byte, place)| match place {
+                b'-' => *byte == b'-',
+                _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+            })
+        };
+        let fits = |shape: &str| shape.as_bytes().windows(query.len()).any(fits_at);
+        fits(ID_SHAPE) || fits(&without_dashes(ID_SHAPE))
     }
 
     pub fn matches_id(&self, order_id: OrderId) -> bool {
-        let (shown, query) = (order_id.to_string(), self.normalised.as_str());
-        shown.contains(query) || without_dashes(&shown).contains(query)
+        let (mut shown, mut dashless) = (Uuid::encode_buffer(), Uuid::encode_buffer());
+        let (id, query) = (order_id.uuid(), self.normalised.as_str());
+        id.simple().encode_lower(&mut dashless).contains(query)
+            || id.hyphenated().encode_lower(&mut shown).contains(query)
     }
 
     pub fn finds(&self, view: &OrderView) -> bool {
@@ -328,8 +335,8 @@ mod tests {
         assert_eq!(terms("小明"), ["小", "明"]);
         assert_eq!(terms("王x"), ["王"]);
         assert_eq!(terms("王小明"), ["王小明"]);
-        assert_eq!(terms("-5ec7-b1f6"), ["ec7b1"]);
-        assert_eq!(terms("anna.liu@example"), ["nna.l", "na.li", "liu@e", "u@exa", "xampl"]);
+        assert_eq!(terms("li@qq.com"), ["qq.co", "li@", "i@q", "@qq", "qq.", "q.c", ".co", "com"]);
+        assert_eq!(terms("anna.liu@example")[..6], ["nna.l", "na.li", "liu@e", "u@exa", "xampl", "ann"]);
         assert_eq!(terms("-----------"), ["---"]);
     }
 
@@ -356,7 +363,10 @@ mod tests {
         for part in [shown.split_at(1).1, shown.split_at(8).0, &format!("{first}-{rest}"), "anna", "ad5-"] {
             assert_eq!(query(part).order_id(), None, "{part}");
         }
-        for other in ["anna", "123g", "１２３ｚ", &"a".repeat(37)] {
+        for part in ["-4f", "01-2", "abcdef", "1234-5678-9abc-de", &"a".repeat(32)] {
+            assert!(query(part).may_be_of_an_id(), "{part}");
+        }
+        for other in ["anna", "123g", "１２３ｚ", "2024-01-15", "---", "a-b-c", &"a".repeat(33), &"a".repeat(37)] {
             assert!(!query(other).may_be_of_an_id(), "{other}");
         }
     }

@@ -14,7 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_bytes::ByteBuf;
 use uuid::Uuid;
 
-/// The most orders in the head: 32 of 25 bytes, so that there is room for the customer's id within 1 KB.
+/// The most orders in the head: 32 of 25 bytes, so that there is room within 1 KB for a customer's id of 130 characters, stored in
+/// the key.
 const HEAD_MAX: usize = 32;
 
 /// How many stay in the head when it has become too full: orders come to rest while they are among the newest.

@@ -9,7 +9,7 @@ use application::{
 use aws_sdk_dynamodb::{
     Client,
     operation::{put_item::PutItemError, query::builders::QueryFluentBuilder},
-    types::{AttributeValue, Put, TransactWriteItem, Update},
+    types::{AttributeValue, Put, Select, TransactWriteItem, Update},
 };
 use chrono::{DateTime, Utc};
 use domain::{
@@ -17,6 +17,7 @@ use domain::{
     order::OrderStatus,
     order_view::{CustomerView, OrderView},
 };
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -28,6 +29,9 @@ use super::{
 /// The index of the orders that are open, by the time at which they were placed. It is written when an order is placed and when
 /// it comes to rest: nothing that changes in between is in it.
 const OPEN_ORDERS: &str = "open-orders";
+
+/// How many reads are under way at the same time where there may be many.
+const AT_ONCE: usize = 16;
 
 /// The last digit of an order's id, which is random in ids of every kind: all open orders under one key would be more than a
 /// partition takes, and all counts in one item more than one item takes.
@@ -86,7 +90,11 @@ impl OrderViews for DynamoOrderViews {
             let row = self.head(customer).await?;
             let (head, mut actions, stood) = match row.head.put(listed) {
                 Change::Nothing => return Ok(false),
-                Change::Head(head, stood) => (Some(head), Vec::new(), stood),
+                Change::Head(head, stood) => {
+                    let adopted =
+                        row.adopted.as_ref().map(|(root, _)| self.put_root(customer, root, &row)).transpose()?;
+                    (Some(head), adopted.into_iter().collect(), stood)
+                }
                 Change::Tree(head, orders, stood_in_head) => match self.in_tree(customer, &row, &orders).await? {
                     Some((_, _, Some(stood))) if stood == listed => return Ok(false),
                     Some((root, puts, stood)) => (Some(head.with_tree(&root)), puts, stood_in_head.or(stood)),
@@ -223,22 +231,18 @@ impl OrderViews for DynamoOrderViews {
             add(OrderStatus::Cancelled, cancelled);
             add(OrderStatus::Rejected, rejected);
         }
-        let (mut under_way, mut waiting) = (Vec::new(), 0_i64);
-        for shard in SHARDS {
-            under_way.extend(self.open_ids(self.part_of(shard, Standing::UnderWay)).await?);
-            let waiting_here = self.open_ids(self.part_of(shard, Standing::Waiting)).await?.len();
-            waiting = waiting.saturating_add(i64::try_from(waiting_here).unwrap_or(i64::MAX));
-        }
-        if waiting > 0 {
-            add(OrderStatus::NeedsAttention, waiting);
-        }
-        for ids in under_way.chunks(VIEWS_MAX) {
-            for view in self.load_many(ids).await? {
-                // The index may be a moment behind the view.
-                if view.is_open() {
-                    add(view.status, 1);
-                }
-            }
+        let parts = |standing| SHARDS.map(|shard| self.part_of(shard, standing));
+        let waiting: Vec<_> = parts(Standing::Waiting).into_iter().map(|part| self.open_count(part)).collect();
+        let waiting: Vec<i32> = stream::iter(waiting).buffer_unordered(AT_ONCE).try_collect().await?;
+        add(OrderStatus::NeedsAttention, waiting.into_iter().map(i64::from).sum());
+        let under_way: Vec<_> = parts(Standing::UnderWay).into_iter().map(|part| self.open_ids(part)).collect();
+        let under_way: Vec<Vec<OrderId>> = stream::iter(under_way).buffer_unordered(AT_ONCE).try_collect().await?;
+        let under_way = under_way.concat();
+        let views: Vec<_> = under_way.chunks(VIEWS_MAX).map(|ids| self.load_many(ids)).collect();
+        let views: Vec<Vec<OrderView>> = stream::iter(views).buffer_unordered(AT_ONCE).try_collect().await?;
+        // The index may be a moment behind the view, and what waits is counted already.
+        for view in views.concat().iter().filter(|view| view.is_open() && view.attention.is_none()) {
+            add(view.status, 1);
         }
         Ok(counts.into_iter().map(|(status, count)| (status, u64::try_from(count).unwrap_or_default())).collect())
     }
@@ -336,18 +340,36 @@ impl DynamoOrderViews {
         if let Some(head) = self.table.get(key(key_of_head.clone())).await? {
             return Ok(head);
         }
-        let root = self.root(customer).await?;
+        let root: Option<RootRow> = self.table.get(key(self.root_key(customer))).await?;
+        let Some(RootRow { version, branches: root, .. }) = root else {
+            return Ok(HeadRow { key: key_of_head, revision: 0, head: Head::default(), adopted: None });
+        };
         let last = match root.last() {
             Some(branch) => self.table.get::<LeafRow>(key(self.leaf_key(customer, branch.leaf))).await?,
             None => None,
         };
         let head = Head::of(&root, last.map(|row| row.leaf).as_ref());
-        Ok(HeadRow { key: key_of_head, revision: 0, head })
+        Ok(HeadRow { key: key_of_head, revision: 0, head, adopted: version.map(|version| (root, version)) })
     }
 
     async fn root(&self, customer: &CustomerId) -> Result<Root, Unavailable> {
         let root: Option<RootRow> = self.table.get(key(self.root_key(customer))).await?;
         Ok(root.map(|root| root.branches).unwrap_or_default())
+    }
+
+    /// A root that was there before there was a head is written with the first one, and only if it is as it was read: without a
+    /// version, which whoever knows of no heads asks for.
+    fn put_root(&self, customer: &CustomerId, root: &Root, read: &HeadRow) -> Result<TransactWriteItem, Unavailable> {
+        let row = RootRow { key: self.root_key(customer), version: None, branches: root.clone() };
+        let mut put = Put::builder().table_name(&self.table.name).set_item(Some(self.table.item(&row)?));
+        if let Some((_, version)) = &read.adopted {
+            put = put
+                .condition_expression("#version = :version")
+                .expression_attribute_names("#version", "version")
+                .expression_attribute_values(":version", number(*version));
+        }
+        let put = put.build().map_err(|error| self.table.unavailable(error))?;
+        Ok(TransactWriteItem::builder().put(put).build())
     }
 
     /// `None` when the tree has changed since the head was read.
@@ -372,7 +394,7 @@ impl DynamoOrderViews {
             }
         };
         let (leaves, stood) = root.put(leaf, orders);
-        let mut puts = vec![self.put(&RootRow { key: self.root_key(customer), branches: root.clone() })?];
+        let mut puts = vec![self.put_root(customer, &root, row)?];
         for (number, leaf) in leaves {
             puts.push(self.put(&LeafRow { key: self.leaf_key(customer, number), leaf })?);
         }
@@ -386,7 +408,7 @@ impl DynamoOrderViews {
 
     /// Writes the head in place of the one that was read, and all that changes with it; answers false when another one is there.
     async fn write(&self, read: &HeadRow, head: Head, more: Vec<TransactWriteItem>) -> Result<bool, Unavailable> {
-        let row = HeadRow { key: read.key.clone(), revision: read.revision.saturating_add(1), head };
+        let row = HeadRow { key: read.key.clone(), revision: read.revision.saturating_add(1), head, adopted: None };
         let item = Some(self.table.item(&row)?);
         let condition = "attribute_not_exists(#key) OR revision = :revision";
         let name = |name: &str| std::collections::HashMap::from([("#key".to_owned(), name.to_owned())]);
@@ -464,13 +486,33 @@ impl DynamoOrderViews {
         Ok(Some(listed.into_iter().skip(skip).take(limit).collect()))
     }
 
-    /// All orders in a part of the index.
-    async fn open_ids(&self, part: String) -> Result<Vec<OrderId>, Unavailable> {
-        let query: QueryFluentBuilder = self.table.client.query().table_name(&self.table.name).index_name(OPEN_ORDERS);
-        let query = query
+    fn part(&self, part: String) -> QueryFluentBuilder {
+        let query = self.table.client.query().table_name(&self.table.name).index_name(OPEN_ORDERS);
+        query
             .key_condition_expression("#open = :part")
             .expression_attribute_names("#open", "open")
-            .expression_attribute_values(":part", text(part));
+            .expression_attribute_values(":part", text(part))
+    }
+
+    /// How many orders there are in a part of the index.
+    async fn open_count(&self, part: String) -> Result<i32, Unavailable> {
+        let query = self.part(part).select(Select::Count);
+        let (mut count, mut from) = (0_i32, None);
+        for _ in 0..PAGES_MAX {
+            let page = query.clone().set_exclusive_start_key(from).send().await;
+            let page = page.map_err(|error| self.table.unavailable(error))?;
+            count = count.saturating_add(page.count);
+            from = page.last_evaluated_key;
+            if from.is_none() {
+                return Ok(count);
+            }
+        }
+        Err(self.table.unavailable(format!("a part of an index fills more than {PAGES_MAX} pages")))
+    }
+
+    /// All orders in a part of the index.
+    async fn open_ids(&self, part: String) -> Result<Vec<OrderId>, Unavailable> {
+        let query = self.part(part);
         let mut ids = Vec::new();
         let mut from = None;
         for _ in 0..PAGES_MAX {
@@ -571,12 +613,18 @@ struct HeadRow {
     revision: u64,
     #[serde(flatten)]
     head: Head,
+    /// The root, and its version, of a tree from before there were heads.
+    #[serde(skip)]
+    adopted: Option<(Root, u64)>,
 }
 
 /// The item that a customer's leaves are found by.
 #[derive(Debug, Serialize, Deserialize)]
 struct RootRow {
     key: String,
+    /// Of a tree from before there were heads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
     branches: Root,
 }
 

@@ -47,6 +47,15 @@ pub struct Building {
     pub generation: u32,
     /// In how many parts the event table is read.
     pub segments: u32,
+    /// What it is built as.
+    #[serde(default)]
+    pub format: u32,
+}
+
+impl Building {
+    /// What this version builds: one more whenever what is written changes so that a generation must not be half of the one
+    /// and half of the other.
+    pub const FORMAT: u32 = 2;
 }
 
 impl Generations {

@@ -62,7 +62,7 @@ fn view(id: OrderId) -> OrderView {
 async fn a_change_of_the_generations_is_made_once_and_known_to_whoever_asks_now() {
     let (_, model) = model().await;
     assert_eq!(model.generations_now().await.unwrap(), Generations::FIRST);
-    let building = Some(Building { generation: 2, segments: 3 });
+    let building = Some(Building { generation: 2, segments: 3, format: Building::FORMAT });
     let began =
         Generations { building, changed_at: DateTime::UNIX_EPOCH + TimeDelta::seconds(1), ..Generations::FIRST };
     assert!(model.change(Generations::FIRST, began).await.unwrap());
@@ -137,7 +137,7 @@ async fn a_view_that_is_behind_is_brought_up_and_one_that_is_not_costs_two_reads
 #[tokio::test]
 async fn a_generation_is_cleared_to_its_last_item_and_no_other_loses_any() {
     let (client, model) = model().await;
-    let building = Building { generation: 1, segments: 2 };
+    let building = Building { generation: 1, segments: 2, format: Building::FORMAT };
     let progress = Progress { events: 7, ..Progress::default() };
     model.save_progress(building, 1, &progress).await.unwrap();
     assert_eq!(model.progress(building).await.unwrap(), [Progress::default(), progress]);
