@@ -10,7 +10,7 @@
 
 use application::{
     memory::{Fault, MemoryFulfilment},
-    ports::{Fulfilment, FulfilmentInput},
+    ports::{DurableFulfilment, FulfilmentInput},
     reconcile::{Finding, LIMIT},
     shop::{FORWARD, Shop, Step, input},
 };
