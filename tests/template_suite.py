@@ -782,7 +782,15 @@ class StateMachines(unittest.TestCase):
         self.assertEqual(set(substituted), set(other))
         self.assertEqual({name for name in substituted if substituted[name] != other[name]},
                          {"TimeoutSeconds", "Retries", "RetriesOfFlag", "RetriesOfWhatHasNotRun", "HandsOver", "HandOverTo", "IfNotFlagged"})
-        self.assertLessEqual(int(other["TimeoutSeconds"]), 300, "no Express execution lasts longer")
+
+    @in_every_stage
+    def test_reconcile_waits_for_longer_than_an_express_execution_can_last(self, main):
+        text = (ROOT / "shared" / "application" / "src" / "reconcile.rs").read_text()
+        limit, patience = (60 * int(re.search(rf"pub const {name}: TimeDelta = TimeDelta::minutes\((\d+)\);", text)[1])
+                           for name in ("EXPRESS_LIMIT", "PATIENCE"))
+        self.assertEqual(definition(main, "FulfilmentExpress")["TimeoutSeconds"], limit)
+        self.assertTrue(limit <= 300, "no Express execution lasts longer")
+        self.assertGreaterEqual(patience, limit + 60)
 
     @in_every_stage
     def test_tasks_wait_longer_than_their_functions_may_take_and_may_call_them(self, main):

@@ -11,7 +11,7 @@
 use application::{
     memory::{Fault, MemoryFulfilment},
     ports::{DurableFulfilment, FulfilmentInput},
-    reconcile::{Finding, LIMIT},
+    reconcile::{EXPRESS_LIMIT, Finding, LIMIT},
     shop::{FORWARD, Shop, Step, input},
 };
 use chrono::TimeDelta;
@@ -70,6 +70,16 @@ async fn an_order_that_somebody_works_on_is_left_alone() {
     case.machine.end(&case.main());
     assert_eq!(case.reconcile(LATER).await, Finding::Fine);
     assert_eq!(case.shop.event_types(case.id).await.len(), 5);
+}
+
+/// Whatever may be at work on it, it is not one that nobody can ask for.
+#[tokio::test]
+async fn an_order_is_left_alone_for_longer_than_an_express_execution_can_last() {
+    let case = Case::placed("pm_card_visa").await;
+    assert_eq!(case.reconcile(EXPRESS_LIMIT + TimeDelta::seconds(30)).await, Finding::Moving);
+    case.shop.run(Step::Reserve, case.id).await.unwrap();
+    let execution = case.id.to_string();
+    assert_eq!(case.reconcile(EXPRESS_LIMIT + TimeDelta::minutes(1)).await, Finding::Started { execution });
 }
 
 #[tokio::test]
