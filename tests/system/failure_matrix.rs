@@ -236,8 +236,9 @@ impl Cell {
         if is_handed_over {
             let standard = seen(&format!("the Standard end of {name}"), || async {
                 self.service.standard_execution(&name).await.and_then(ended)
-            });
-            assert_eq!(standard.await, right, "{name}");
+            })
+            .await;
+            assert_eq!(standard, right, "{name}");
         }
         match (express.as_str(), is_handed_over) {
             ("ABORTED", true) => "Express, Standard by `reconcile`",
