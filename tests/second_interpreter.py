@@ -77,8 +77,10 @@ EXPRESS = Machine("FulfilmentExpress", {"any other": 2}, 2, PAUSES_HERE, hands_o
 
 FLAG, GIVEN_UP, NOT_NEEDED = "flag-order", "NeedsAttention", "NobodyIsNeeded"
 HAND_OVER, HANDED_OVER = "hand-over", "HandedOver"  # not a function, but tried like one
-THERE_ALREADY = "ExecutionAlreadyExists"  # which is as good
+THERE_ALREADY = "ExecutionAlreadyExists"
 NO_ROOM = "ExecutionLimitExceeded"
+# What an Express execution fails with that could not be handed over, by its last state.
+ERRORS = {"HandOver": f"StepFunctions.{NO_ROOM}Exception", "PauseBeforeGoingOn": "States.QueryEvaluationError"}
 ERROR = "StepGivenUp"
 CAUSE = "The step {step} was given up after all its tries ({reason}); the order waits for a person."
 
@@ -194,9 +196,18 @@ def hand_overs():
     """What may happen when an Express execution leaves the rest to a Standard one."""
     says, tasks, end = WAYS[0]
     handed = Way("an order", ORDER | says, {}, [], tasks, end, tasks, EXPRESS).is_given_up(0, TECHNICAL[0])
-    for errors, tries, end in [([THERE_ALREADY], 0, HANDED_OVER), ([NO_ROOM] * 2, 2, HANDED_OVER), ([NO_ROOM] * FOR_EVER, 2, "HandOver")]:
-        yield handed._replace(name=f"an order is handed over, which gives {listed(errors)}", script=handed.script | {HAND_OVER: errors},
-                              runs=[*handed.runs[:-1], Run(HAND_OVER, (tries,))], end=end)
+    (given_up, _), begins_again = handed.runs, [Run(HAND_OVER), *(Run(task, (), 1) for task in tasks)]
+
+    def cell(errors, script, runs, end):
+        return handed._replace(name=f"an order is handed over, which gives {listed(errors)}", script=script | {HAND_OVER: errors},
+                               runs=[given_up, *runs], end=end, failed=handed.failed if end != "OrderConfirmed" else None)
+
+    yield cell([NO_ROOM] * 2, handed.script, [Run(HAND_OVER, (2,))], HANDED_OVER)
+    yield cell([NO_ROOM] * FOR_EVER, handed.script, [Run(HAND_OVER, (2,))], "HandOver")
+    # A Standard execution that was started before may have ended, so this one goes on by itself, as often as there are pauses.
+    yield cell([THERE_ALREADY], {tasks[0]: [TECHNICAL[0]] * 3}, begins_again, end)
+    for_ever = [run for paused in range(1, 3) for run in (Run(HAND_OVER), given_up._replace(paused=paused))]
+    yield cell([THERE_ALREADY] * FOR_EVER, handed.script, [*for_ever, Run(HAND_OVER)], "PauseBeforeGoingOn")
 
 
 def to_be_flagged(machine):
@@ -249,8 +260,8 @@ def expected(cell):
         end["output"] |= {"failed": cell.failed, "flagged": False}
     elif cell.end == HANDED_OVER:
         end["output"] |= {"failed": cell.failed}
-    elif cell.end == "HandOver":
-        end = {"error": f"StepFunctions.{NO_ROOM}Exception"}
+    elif cell.end in ERRORS:
+        end = {"error": ERRORS[cell.end]}
     return {"calls": calls, "timeouts": timeouts, "pauses": pauses, "end": {"state": cell.end, **end}}
 
 
@@ -361,7 +372,7 @@ def observe(program, cell, stage=None):
     events = execution.event_manager.get_event_history()
     entered = [event["stateEnteredEventDetails"]["name"] for event in events if "stateEnteredEventDetails" in event]
     end = events[-1].get("executionFailedEventDetails") or {"output": json.loads(events[-1]["executionSucceededEventDetails"]["output"])}
-    if entered[-1] == "HandOver":
+    if entered[-1] in ERRORS:
         end.pop("cause")  # the interpreter's own
     return entered, {"calls": stage.calls, "timeouts": stage.timeouts, "pauses": stage.pauses, "end": {"state": entered[-1], **end}}
 

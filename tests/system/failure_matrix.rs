@@ -299,8 +299,8 @@ impl Cell {
 
         if let Fault::Abort(_) = self.fault {
             self.held().await;
+            // The step is never let go: it ends with its process, before its work or after it.
             self.service.abort("FULFILMENT_EXPRESS_ARN", &format!("{}{}", self.id, self.suffix())).await;
-            self.go();
             return Met::Aborted(self);
         }
         Met::Ended(self.end().await)
@@ -439,6 +439,7 @@ stock is exact, no event stands twice, and the last event is that of the end whi
   the fault was lifted and staff let the order go on. What a provider refuses for good is not tried again.
 - *Alarm*: a person is called, by the log line of `flag-order` and, for a Standard execution, by its failing. Nobody is when the
   order had come to its end.
+- *Its execution ends* while the step is at work, as it does after five minutes on AWS: it is aborted, and the step's process ends.
 - *Crashes* and *times out* are done to the step's process from outside; `infra/local/fault_proxy.py` says how.
 
 ## Forward
@@ -576,7 +577,7 @@ async fn every_step_under_every_fault_comes_to_its_right_end() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // It looks at all orders, so no other is to be under way.
+    // It looks at all orders, so no other is to be under way. What is held has come to its end by now, or does so beside.
     reconcile(0).await;
     for cell in aborted {
         ends.push((cell.step, cell.fault, cell.end().await));

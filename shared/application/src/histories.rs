@@ -146,6 +146,9 @@ const TOTAL: u64 = 3998;
 /// How often a step is tried before its execution gives it up: never again, once more, or so often that what passes is over.
 const TRIES: [u32; 3] = [1, 2, 12];
 
+/// How often an Express execution that cannot hand over begins again.
+const PAUSES: u32 = 2;
+
 /// `SplitMix64` (Steele, Lea, Flood 2014): the same numbers for the same seed.
 #[derive(Debug)]
 pub struct Random(AtomicU64);
@@ -291,11 +294,14 @@ impl<'p, P: Plumbing> World<'p, P> {
     /// One execution, as infra/fulfilment.asl.json runs it. It may die at any step, without a word.
     async fn execute(&self, kind: Kind, input: FulfilmentInput) {
         let dies_at = if self.rough.get() && self.random.one_in(8) { self.random.below(6) } else { usize::MAX };
-        let mut way: VecDeque<Step> = match (input.refund, input.undo) {
-            (true, _) => VecDeque::from([Step::IssueRefund]),
-            (false, true) => UNDO.into(),
-            (false, false) => FORWARD.into(),
+        let start = || -> VecDeque<Step> {
+            match (input.refund, input.undo) {
+                (true, _) => VecDeque::from([Step::IssueRefund]),
+                (false, true) => UNDO.into(),
+                (false, false) => FORWARD.into(),
+            }
         };
+        let (mut way, mut pauses) = (start(), 0);
         for done in 0.. {
             let Some(step) = way.pop_front() else { break };
             if done == dies_at {
@@ -310,10 +316,11 @@ impl<'p, P: Plumbing> World<'p, P> {
                     let failed = Attention { step: step.name().to_owned(), reason: error.error_type().to_owned() };
                     let hands_over = kind == Kind::Express;
                     let is_left = (hands_over && may_pass) || !self.flag(kind, &input, &failed).await;
-                    if hands_over && is_left {
-                        self.hand_over(&input).await;
+                    if !(hands_over && is_left) || pauses == PAUSES || self.hand_over(&input).await {
+                        break;
                     }
-                    break;
+                    pauses += 1;
+                    way = start();
                 }
             }
         }
@@ -332,11 +339,10 @@ impl<'p, P: Plumbing> World<'p, P> {
         false
     }
 
-    /// Leaves the rest to a Standard execution. It may not come to that.
-    async fn hand_over(&self, input: &FulfilmentInput) {
-        if !(self.rough.get() && self.random.one_in(8)) {
-            DurableFulfilment::start(&self.machine, input).await.unwrap();
-        }
+    /// Leaves the rest to a Standard execution, but for one that was started before. It may not come to that.
+    async fn hand_over(&self, input: &FulfilmentInput) -> bool {
+        let dies = self.rough.get() && self.random.one_in(8);
+        dies || DurableFulfilment::start(&self.machine, input).await.unwrap()
     }
 
     fn tries_of(&self, kind: Kind) -> u32 {
