@@ -162,7 +162,7 @@ async fn a_person_who_may_not_have_been_called_is_called_again_by_the_next_run()
     let late = LIMIT + LATER;
     case.shop.reconcile(&case.machine, case.id, late).await.unwrap_err();
     let never = flagged("ExecutionNeverStarted");
-    assert_eq!(case.reconcile(late + TimeDelta::minutes(5)).await, Finding::Flagged(never.clone()));
+    assert_eq!(case.reconcile(late + TimeDelta::minutes(10)).await, Finding::Flagged(never.clone()));
     assert_eq!(case.reconcile(late + TimeDelta::minutes(15)).await, Finding::Waiting(never));
     assert_eq!(case.shop.event_types(case.id).await, ["OrderCreated", "OrderFlagged"]);
 }
