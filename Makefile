@@ -31,8 +31,8 @@ watch: ## Run the HTTP functions from source and rebuild them on every change
 logs: ## Follow the functions' logs (FUNCTION=create-order for one of them, CONTAINING=<correlation id> for one order)
 	@$(STACK) logs $(FUNCTION) --containing="$(CONTAINING)"
 
-reconcile: ## Look now for orders that nobody works on (PATIENCE=60 seconds without an event, 300 as the schedule does)
-	@$(STACK) reconcile $(or $(PATIENCE),300)
+reconcile: ## Look now for orders that nobody works on (PATIENCE=60 seconds without an event, 360 as the schedule does)
+	@$(STACK) reconcile $(or $(PATIENCE),360)
 
 rebuild: ## Rebuild a read model from the events while orders go on (VIEW=orders STAGE=local SEGMENTS=4 UNITS=<write units a second>, ABANDON=1 gives one up)
 	@$(STACK) rebuild $(VIEW) --stage=$(or $(STAGE),local) --segments=$(SEGMENTS) --units=$(UNITS) $(if $(ABANDON),--abandon)

@@ -5,6 +5,7 @@ Runs with the libraries of infra/local/emulator.txt: .local/tools/emulator/bin/p
 from __future__ import annotations
 
 import asyncio
+import collections
 import json
 import logging
 import sys
@@ -158,6 +159,12 @@ class Sums(unittest.TestCase):
                  call_of | {"operation": "UpdateItem", "write_units": {counters: 1}}]
         found = measure.used(lines, {}, 2)
         self.assertEqual((found["units"]["dynamodb_read_units"], found["apart"]), (1, {"read_units": 0.5, "write_units": 0.5}))
+
+    def test_an_express_execution_costs_its_time_in_tenths_of_a_second_and_a_standard_one_its_states_and_tries(self):
+        history = collections.Counter(ChoiceStateEntered=1, TaskStateEntered=5, SucceedStateEntered=1, TaskScheduled=7)
+        self.assertEqual(measure.transitions(history), 7 + 2)
+        self.assertAlmostEqual(measure.express_gb_seconds(history), 0.4 * 64 / 1024, msg="350 ms")
+        self.assertAlmostEqual(measure.express_gb_seconds(collections.Counter()), 0.1 * 64 / 1024)
 
     def test_every_unit_of_the_budget_has_a_price(self):
         self.assertEqual(set(measure.BUDGETED) - set(measure.PRICES["per_order"]), set())

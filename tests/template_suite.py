@@ -175,7 +175,7 @@ def stack(stage: str, **parameters: str) -> Stack:
         if "CodeUri" in properties:
             properties["CodeUri"] = "s3://bucket/key"
         if "DefinitionUri" in properties:
-            properties["Definition"] = json.loads((ROOT / properties.pop("DefinitionUri")).read_text())
+            properties["DefinitionUri"] = "s3://bucket/" + properties["DefinitionUri"]
     template = transform(template, dict(parameters), NoManagedPolicies())
     return Stack(template, parameters, settings(stage, "deploy")["stack_name"])
 
@@ -337,11 +337,12 @@ class Deployment(unittest.TestCase):
         """cfn-lint on what SAM has made of the template, for whatever the conditions say; the state machine's definition included."""
         for part in all_stacks(stack("prod", **EVERYTHING)):
             template = copy.deepcopy(part.template)
-            for resource in template["Resources"].values():
+            for name, resource in template["Resources"].items():
                 if resource["Type"] == "AWS::StepFunctions::StateMachine":
-                    arns = re.sub(r"<(\w+)\.Arn>", r"arn:aws:lambda:us-east-1:123456789012:function:\1", json.dumps(definition(part)))
+                    text = json.dumps(definition(part, name)).replace("<Fulfilment>", "arn:aws:states:us-east-1:123456789012:stateMachine:x")
+                    arns = re.sub(r"<(\w+)\.Arn>", r"arn:aws:lambda:us-east-1:123456789012:function:\1", text)
                     resource["Properties"]["Definition"] = json.loads(arns)
-                    del resource["Properties"]["DefinitionString"], resource["Properties"]["DefinitionSubstitutions"]
+                    del resource["Properties"]["DefinitionS3Location"], resource["Properties"]["DefinitionSubstitutions"]
             found = cfnlint.api.lint(json.dumps(template), regions=["us-east-1"])
             errors = [f"{match.rule.id} {match.path}: {match.message}" for match in found if match.rule.id.startswith("E")]
             self.assertEqual(errors, [])
@@ -627,7 +628,8 @@ class Rights(unittest.TestCase):
         if resource == "*":
             return WITHOUT_RESOURCE.fullmatch(action) is not None
         if action == "states:DescribeExecution":
-            return re.fullmatch(r"arn:aws:states:us-east-1:123456789012:execution:<\w+\.Name>:\*", resource) is not None
+            # An Express execution has another ARN, and cannot be asked for.
+            return resource == "arn:aws:states:us-east-1:123456789012:execution:<Fulfilment.Name>:*"
         if action == "events:DescribeEventBus" and main.parameters["Stage"] == "local" and ":rule/default/" in resource:
             return True  # how the emulator spells a bus
         match = re.fullmatch(r"<(\w+)(\.\w+)?>(/.*)?", resource)
@@ -783,43 +785,95 @@ class Api(unittest.TestCase):
 # ---------------------------------------------------------------- the state machine
 
 
-def definition(main: Stack) -> dict:
-    machine, = main.of_type("AWS::StepFunctions::StateMachine").values()
-    text = machine["DefinitionString"]
-    for name, arn in machine["DefinitionSubstitutions"].items():
-        text = text.replace("${%s}" % name, arn)
+MACHINES = ["Fulfilment", "FulfilmentExpress"]
+
+
+def definition(main: Stack, name: str) -> dict:
+    machine = main.of_type("AWS::StepFunctions::StateMachine")[name]
+    text = (ROOT / machine["DefinitionS3Location"]["Key"]).read_text()
+    for name, value in machine["DefinitionSubstitutions"].items():
+        text = text.replace("${%s}" % name, value)
     return json.loads(text)
 
 
-class StateMachine(unittest.TestCase):
+class StateMachines(unittest.TestCase):
+    @in_every_stage
+    def test_both_are_made_of_one_definition_and_differ_in_numbers_and_where_they_lead(self, main):
+        standard, express = (main.of_type("AWS::StepFunctions::StateMachine")[name] for name in MACHINES)
+        self.assertEqual((standard["StateMachineType"], express["StateMachineType"]), ("STANDARD", "EXPRESS"))
+        self.assertEqual(standard["DefinitionS3Location"], express["DefinitionS3Location"])
+        substituted, other = standard["DefinitionSubstitutions"], express["DefinitionSubstitutions"]
+        self.assertEqual(set(substituted), set(other))
+        self.assertEqual({name for name in substituted if substituted[name] != other[name]},
+                         {"TimeoutSeconds", "Retries", "RetriesOfFlag", "RetriesOfWhatHasNotRun", "HandsOver", "HandOverTo", "IfNotFlagged"})
+
+    @in_every_stage
+    def test_reconcile_waits_for_longer_than_an_express_execution_can_last(self, main):
+        text = (ROOT / "shared" / "application" / "src" / "reconcile.rs").read_text()
+        limit, patience = (60 * int(re.search(rf"pub const {name}: TimeDelta = TimeDelta::minutes\((\d+)\);", text)[1])
+                           for name in ("EXPRESS_LIMIT", "PATIENCE"))
+        self.assertEqual(definition(main, "FulfilmentExpress")["TimeoutSeconds"], limit)
+        self.assertTrue(limit <= 300, "no Express execution lasts longer")
+        self.assertGreaterEqual(patience, limit + 60)
+
     @in_every_stage
     def test_tasks_wait_longer_than_their_functions_may_take_and_may_call_them(self, main):
-        may = {resource for action, resource in grants(main, "FulfilmentRole") if action == "lambda:InvokeFunction"}
-        tasks = {name: state for name, state in definition(main)["States"].items() if state["Type"] == "Task"}
-        self.assertEqual({state["Resource"] for state in tasks.values()}, may)
-        for name, state in tasks.items():
-            self.assertGreater(state["TimeoutSeconds"], main.properties(state["Resource"])["Timeout"], name)
+        for machine in MACHINES:
+            may = {resource for action, resource in grants(main, machine + "Role") if action == "lambda:InvokeFunction"}
+            tasks = {name: state for name, state in definition(main, machine)["States"].items() if state["Type"] == "Task"}
+            del tasks["HandOver"]
+            self.assertEqual({state["Resource"] for state in tasks.values()}, may)
+            for name, state in tasks.items():
+                self.assertGreater(state["TimeoutSeconds"], main.properties(state["Resource"])["Timeout"], name)
+
+    @in_every_stage
+    def test_the_express_one_alone_hands_over_and_may_start_the_standard_one(self, main):
+        def started(role):
+            return [resource for action, resource in grants(main, role) if action == "states:StartExecution"]
+
+        self.assertEqual((started("FulfilmentRole"), started("FulfilmentExpressRole")), ([], ["<Fulfilment>"]))
+        self.assertEqual((started("StartFulfilmentRole"), started("ReconcileRole")), (["<FulfilmentExpress>"], ["<Fulfilment>"]))
+        hand_over = definition(main, "FulfilmentExpress")["States"]["HandOver"]
+        self.assertEqual(hand_over["Arguments"]["StateMachineArn"], "<Fulfilment>")
+        # Beside `.sync`, nothing is asked of EventBridge, and no event rule is needed.
+        self.assertEqual(hand_over["Resource"], "arn:aws:states:::states:startExecution")
+        conditions = {machine: [rule["Next"] for rule in definition(main, machine)["States"]["MayItGoOnByItself"]["Choices"]
+                                if rule["Condition"] == "{% true %}"] for machine in MACHINES}
+        self.assertEqual(conditions, {"Fulfilment": [], "FulfilmentExpress": ["HandOver"]})
 
     @in_every_stage
     def test_limits_of_the_definition(self, main):
-        machine = definition(main)
-        self.assertLessEqual(len(json.dumps(machine)), 1_048_576)
-        self.assertNotIn("${", json.dumps(machine), "a placeholder that nothing fills")
-        self.assertTrue(1 <= machine["TimeoutSeconds"] <= 31_536_000)
-        self.assertLessEqual(len(main.name) + 40, 80)  # what CloudFormation adds to make a name
-        states, reached = machine["States"], set()
-        ways = [machine["StartAt"]]
-        while ways:
-            name = ways.pop()
-            self.assertLessEqual(len(name), 80)
-            if name not in reached:
-                reached.add(name)
-                ways += re.findall(r'"(?:Next|Default)": "([^"]+)"', json.dumps(states[name]))
-        self.assertEqual(reached, set(states), "states that nothing leads to")
+        for machine in (definition(main, name) for name in MACHINES):
+            self.assertLessEqual(len(json.dumps(machine)), 1_048_576)
+            self.assertNotIn("${", json.dumps(machine), "a placeholder that nothing fills")
+            self.assertTrue(1 <= machine["TimeoutSeconds"] <= 31_536_000)
+            self.assertLessEqual(len(main.name) + 40, 80)  # what CloudFormation adds to make a name
+            states, reached = machine["States"], set()
+            ways = [machine["StartAt"]]
+            while ways:
+                name = ways.pop()
+                self.assertLessEqual(len(name), 80)
+                if name not in reached:
+                    reached.add(name)
+                    ways += re.findall(r'"(?:Next|Default)": "([^"]+)"', json.dumps(states[name]))
+            self.assertEqual(reached, set(states), "states that nothing leads to")
+
+    @in_every_stage
+    def test_a_step_that_refuses_leads_to_the_release_without_a_pause(self, main):
+        """What a refused order holds is others' to buy."""
+        for machine in MACHINES:
+            states = definition(main, machine)["States"]
+            state, = (catch["Next"] for catch in states["ProcessPayment"]["Catch"] if "PaymentDeclined" in catch["ErrorEquals"])
+            for _ in range(3):
+                self.assertEqual(states[state]["Type"], "Task", state)
+                if state == "ReleaseInventory":
+                    break
+                state = states[state]["Next"]
+            self.assertEqual(state, "ReleaseInventory")
 
     @in_every_stage
     def test_retries_and_catches_are_in_order(self, main):
-        for name, state in definition(main)["States"].items():
+        for name, state in [state for machine in MACHINES for state in definition(main, machine)["States"].items()]:
             for field in ("Retry", "Catch"):
                 errors = [rule["ErrorEquals"] for rule in state.get(field, [])]
                 with self.subTest(name, field=field):
@@ -833,12 +887,14 @@ class StateMachine(unittest.TestCase):
                     self.assertTrue(rule.get("IntervalSeconds", 1) < rule.get("MaxDelaySeconds", 31_622_399) < 31_622_400)
 
     @in_every_stage
-    def test_its_log_group_is_named_as_log_delivery_wants_it(self, main):
-        machine, = main.of_type("AWS::StepFunctions::StateMachine").values()
-        destination, = machine["LoggingConfiguration"]["Destinations"]
-        group = destination["CloudWatchLogsLogGroup"]["LogGroupArn"]  # a log group's Arn ends in `:*`, as is asked for here
-        self.assertTrue(group.endswith(".Arn>"))
-        self.assertTrue(main.properties(group)["LogGroupName"].startswith("/aws/vendedlogs/"))
+    def test_they_log_errors_without_data_to_a_group_that_is_named_as_log_delivery_wants_it(self, main):
+        for machine in main.of_type("AWS::StepFunctions::StateMachine").values():
+            logging = machine["LoggingConfiguration"]
+            self.assertEqual((logging["Level"], logging["IncludeExecutionData"]), ("ERROR", False))
+            destination, = logging["Destinations"]
+            group = destination["CloudWatchLogsLogGroup"]["LogGroupArn"]  # a log group's Arn ends in `:*`, as is asked for here
+            self.assertTrue(group.endswith(".Arn>"))
+            self.assertTrue(main.properties(group)["LogGroupName"].startswith("/aws/vendedlogs/"))
 
 
 # ---------------------------------------------------------------- tables, logs, names
@@ -946,6 +1002,15 @@ class Alarms(unittest.TestCase):
         self.assertEqual(answered, failed)
         alarms = [alarm for alarm in part.of_type("AWS::CloudWatch::Alarm").values() if alarm["MetricName"] == answered]
         self.assertEqual([(alarm["Threshold"], alarm["Statistic"]) for alarm in alarms], [(0, "Sum")])
+
+    @in_every_stage
+    def test_an_express_execution_that_fails_rings_nobody_because_reconcile_looks_after_it(self, main):
+        """A person is called where the order is flagged, and where reconcile has to start executions in run after run."""
+        alarms = main.child("AWS::CloudWatch::Alarm").of_type("AWS::CloudWatch::Alarm")
+        watched = {alarm["Dimensions"][0]["Value"] for alarm in alarms.values() if alarm["Namespace"] == "AWS/States"}
+        self.assertEqual({named_in(machine) for machine in watched}, {"Fulfilment"})
+        missing, needing = alarms["ExecutionsMissing"], alarms["OrdersNeedAttention"]
+        self.assertEqual((missing["Period"], missing["EvaluationPeriods"], needing["EvaluationPeriods"]), (300, 3, 1))
 
     @in_every_stage
     def test_no_alarm_rings_because_the_stack_is_new(self, main):

@@ -169,25 +169,6 @@ fn the_state_machine_goes_by_errors_that_steps_give() {
     }
 }
 
-/// What a refused order holds is others' to buy: nothing on the way to its release may wait.
-#[test]
-fn a_step_that_refuses_leads_to_the_release_without_a_pause() {
-    let machine: serde_json::Value = serde_json::from_str(&read("infra/fulfilment.asl.json")).unwrap();
-    let states = &machine["States"];
-    let catches = states["ProcessPayment"]["Catch"].as_array().unwrap();
-    let declined =
-        catches.iter().find(|catch| catch["ErrorEquals"].as_array().unwrap().contains(&"PaymentDeclined".into()));
-    let mut state = declined.unwrap()["Next"].as_str().unwrap();
-    for _ in 0..4 {
-        assert_eq!(states[state]["Type"], "Task", "{state} is on the way from a decline to the release");
-        if state == "ReleaseInventory" {
-            return;
-        }
-        state = states[state]["Next"].as_str().unwrap();
-    }
-    panic!("a decline does not lead to ReleaseInventory");
-}
-
 #[test]
 fn every_function_whose_command_has_an_id_holds_it_still() {
     let mut held = 0;

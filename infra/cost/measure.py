@@ -303,21 +303,30 @@ def executions_of(orders: list[str]) -> dict[str, float]:
             if not execution["name"].startswith(tuple(orders)):
                 continue
             units["executions"] += 1
+            pages = states.get_paginator("get_execution_history").paginate(executionArn=execution["executionArn"])
+            history = collections.Counter(event["type"] for page in pages for event in page["events"])
             if machine["type"] == "EXPRESS":
-                seconds = (execution["stopDate"] - execution["startDate"]).total_seconds()
                 units["express_requests"] += 1
-                units["express_gb_seconds"] += -(-seconds // 0.1) * 0.1 * 64 / 1024
+                units["express_gb_seconds"] += express_gb_seconds(history)
             else:
-                units["state_transitions"] += transitions(states, execution["executionArn"])
+                units["state_transitions"] += transitions(history)
     return units
 
 
-def transitions(states, execution: str) -> int:
+def tries_of_tasks(history: collections.Counter) -> int:
+    return history["TaskScheduled"] + history["LambdaFunctionScheduled"]
+
+
+def transitions(history: collections.Counter) -> int:
     """Each state that was entered, and each try of a task after its first."""
-    pages = states.get_paginator("get_execution_history").paginate(executionArn=execution)
-    kinds = collections.Counter(event["type"] for page in pages for event in page["events"])
-    tries = kinds["TaskScheduled"] + kinds["LambdaFunctionScheduled"] - kinds["TaskStateEntered"]
-    return sum(count for kind, count in kinds.items() if kind.endswith("StateEntered")) + max(0, tries)
+    entered = sum(count for kind, count in history.items() if kind.endswith("StateEntered"))
+    return entered + max(0, tries_of_tasks(history) - history["TaskStateEntered"])
+
+
+def express_gb_seconds(history: collections.Counter) -> float:
+    """In the smallest step of memory, 64 MB, and begun steps of 100 ms. The pauses before what is tried again are left out."""
+    tenths = -(-tries_of_tasks(history) * ASSUMED["express_ms_a_try"] // 100)
+    return max(1, tenths) * 0.1 * 64 / 1024
 
 
 def priced(units: dict[str, float]) -> dict[str, float]:

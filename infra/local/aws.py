@@ -145,8 +145,9 @@ def demo(_):
         view = customer.call("GET", path)[1]
     print(f"\nGET {path}\n{json.dumps(view, indent=2, ensure_ascii=False)}")
     if view.get("status") != "confirmed":
-        arn = environment["FULFILMENT_ARN"].replace(":stateMachine:", ":execution:") + f":{order}"
-        sys.exit(f"error: the order was not confirmed within a minute. {describe_execution(arn)} `make logs` may say more")
+        executions = " ".join(describe_execution(kind, environment[machine].replace(":stateMachine:", ":execution:") + f":{order}")
+                              for kind, machine in (("Express", "FULFILMENT_EXPRESS_ARN"), ("Standard", "FULFILMENT_ARN")))
+        sys.exit(f"error: the order was not confirmed within a minute. {executions} `make logs` may say more")
 
 
 def follow_events(order: str, table: str, deadline: float):
@@ -184,12 +185,13 @@ def reconcile(arguments):
     print(text)
 
 
-def describe_execution(arn: str) -> str:
+def describe_execution(kind: str, arn: str) -> str:
+    """AWS describes no Express execution; the emulator does."""
     try:
         execution = client("stepfunctions").describe_execution(executionArn=arn)
-        return f"Its fulfilment: {execution['status']} {execution.get('error', '')} {execution.get('cause', '')}".strip() + "."
+        return f"Its {kind} execution: {execution['status']} {execution.get('error', '')} {execution.get('cause', '')}".strip() + "."
     except ClientError:
-        return "Its fulfilment was never started."
+        return f"It has no {kind} execution."
 
 
 def logs(arguments):

@@ -71,27 +71,35 @@ async fn a_requested_refund_that_is_stuck_is_given_up_and_the_order_stands() {
     assert_eq!(service.agreed_books(&id).await["refunded"], 0);
 }
 
-/// Somebody has aborted the execution: no step says so, and no catch sees it.
+/// Somebody has aborted the executions: no step says so, and no catch sees it. A Standard execution that has not been there yet
+/// is started; where that has ended too, the order goes on by an event.
 #[tokio::test]
-async fn an_order_whose_execution_died_goes_on_by_itself() {
+async fn an_order_whose_executions_died_goes_on_by_itself() {
     let service = Service::connect().await;
-    let product = service.product(10).await;
-    let id = service.place_asking(&product, "pm_slow", "200001").await;
-    service.await_status("customer-1", &id, &["reserved"]).await;
-    let arn = setting("FULFILMENT_ARN").replace(":stateMachine:", ":execution:");
-    service.sfn.stop_execution().execution_arn(format!("{arn}:{id}")).send().await.unwrap();
-    let started = Instant::now();
-    let mut order = Value::Null;
-    while started.elapsed() < DEADLINE && order["status"] != "confirmed" {
-        reconcile(0).await;
-        order = service.get("customer-1", &format!("/api/v1/orders/{id}")).await.expect(200).body;
+    for both in [false, true] {
+        let product = service.product(10).await;
+        let id = service.place_asking(&product, "pm_slow", "200001").await;
+        service.await_status("customer-1", &id, &["reserved"]).await;
+        service.abort("FULFILMENT_EXPRESS_ARN", &id).await;
+        if both {
+            let start = service.sfn.start_execution().state_machine_arn(setting("FULFILMENT_ARN"));
+            start.name(&id).input("{}").send().await.unwrap();
+            service.abort("FULFILMENT_ARN", &id).await;
+        }
+        let started = Instant::now();
+        let mut order = Value::Null;
+        while started.elapsed() < DEADLINE && order["status"] != "confirmed" {
+            reconcile(0).await;
+            order = service.get("customer-1", &format!("/api/v1/orders/{id}")).await.expect(200).body;
+        }
+        assert_eq!(order["status"], "confirmed", "{order:#}");
+        assert_eq!(service.event_types(&id).await.contains(&"FulfilmentResumed".to_owned()), both);
+        assert!(service.standard_execution(&id).await.is_some());
+        let books = service.agreed_books(&id).await;
+        assert_eq!(
+            (&books["charged"], &books["refunded"], &books["shipment"]),
+            (&json!(3998), &json!(0), &json!("created"))
+        );
+        assert_eq!(service.ledger(&id).await.len(), 1);
     }
-    assert_eq!(order["status"], "confirmed", "{order:#}");
-    assert!(service.event_types(&id).await.contains(&"FulfilmentResumed".to_owned()));
-    let books = service.agreed_books(&id).await;
-    assert_eq!(
-        (&books["charged"], &books["refunded"], &books["shipment"]),
-        (&json!(3998), &json!(0), &json!("created"))
-    );
-    assert_eq!(service.ledger(&id).await.len(), 1);
 }

@@ -116,7 +116,7 @@ async fn an_undo_that_goes_on_failing_asks_for_a_person_who_lets_it_go_on() {
     let asked = json!({"step": "refund-payment", "reason": "RequestRefused", "interrupted": "cancelling"});
     assert_eq!(stuck["attention"], asked);
     assert_eq!(stuck["payment"]["status"], "completed");
-    assert_eq!(service.execution(&format!("{id}-undo")).await.status.as_str(), "FAILED");
+    assert_eq!(service.express_execution(&format!("{id}-undo")).await.unwrap().status.as_str(), "FAILED");
 
     mend_refunds(&service, &id).await;
     let path = format!("/api/v1/orders/{id}/fulfilment/resume");

@@ -249,9 +249,10 @@ async fn settle(service: Arc<Service>, order: Placed, deadline: Instant) -> Resu
         }
         if Instant::now() > deadline {
             let (status, should) = (&view["status"], order.end);
-            let execution = service.execution(&order.id).await.status;
+            let express = service.express_execution(&order.id).await.map(|execution| execution.status);
+            let standard = service.standard_execution(&order.id).await.map(|execution| execution.status);
             let events = service.event_types(&order.id).await;
-            return Err(format!("{} is {status}, should be {should}; {execution:?}, {events:?}", order.id));
+            return Err(format!("{} is {status}, should be {should}; {express:?}, {standard:?}, {events:?}", order.id));
         }
         if view["status"] == "needs_attention" {
             let (path, reason) = (format!("{path}/fulfilment/resume"), json!({"reason": "nothing is killed any more"}));

@@ -48,7 +48,8 @@ async fn the_same_create_20_times_at_once_is_one_order_one_charge_one_execution(
     service.await_status("customer-2", id, &["confirmed"]).await;
     assert_eq!(service.ledger(id).await.len(), 1);
     assert_eq!(service.stock(&product).await, 98);
-    assert_eq!(service.execution(id).await.name.as_deref(), Some(id.as_str()));
+    assert_eq!(service.express_execution(id).await.unwrap().name.as_deref(), Some(id.as_str()));
+    assert!(service.standard_execution(id).await.is_none(), "nothing was left to hand over");
     assert_eq!(service.event_types(id).await.len(), 5);
 }
 

@@ -62,6 +62,7 @@ async fn health_tells_of_every_component() {
         "event_bus",
         "event_store",
         "fulfilment",
+        "fulfilment_express",
         "fulfilment_queue",
         "index",
         "inventory",

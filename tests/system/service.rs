@@ -9,6 +9,7 @@ use std::{
 };
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_sfn::operation::describe_execution::DescribeExecutionOutput;
 use reqwest::{Client, Method, RequestBuilder, header::HeaderMap};
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -60,6 +61,10 @@ impl Answer {
 /// A setting of the stack under test, from its `stack.env`.
 pub(crate) fn setting(name: &str) -> String {
     env::var(name).unwrap_or_else(|_| panic!("{name} is not set: it stands in the stack's stack.env, see README"))
+}
+
+fn execution_arn(machine: &str, name: &str) -> String {
+    format!("{}:{name}", setting(machine).replace(":stateMachine:", ":execution:"))
 }
 
 /// A file of the stack under test, which is the developer's unless `LOCAL_STACK` names another (`infra/local/stack.py`).
@@ -262,13 +267,23 @@ impl Service {
         self.events(order_id).await.into_iter().map(|(event_type, _)| event_type).collect()
     }
 
-    /// The fulfilment's execution for this order.
-    pub(crate) async fn execution(
-        &self,
-        order_id: &str,
-    ) -> aws_sdk_sfn::operation::describe_execution::DescribeExecutionOutput {
-        let arn = setting("FULFILMENT_ARN").replace(":stateMachine:", ":execution:");
-        self.sfn.describe_execution().execution_arn(format!("{arn}:{order_id}")).send().await.unwrap()
+    /// The Express execution of this name. AWS would not let anybody ask for it; the emulator does.
+    pub(crate) async fn express_execution(&self, name: &str) -> Option<DescribeExecutionOutput> {
+        self.execution(&execution_arn("FULFILMENT_EXPRESS_ARN", name)).await
+    }
+
+    /// The Standard one that goes on where that ends, if it has come to that.
+    pub(crate) async fn standard_execution(&self, name: &str) -> Option<DescribeExecutionOutput> {
+        self.execution(&execution_arn("FULFILMENT_ARN", name)).await
+    }
+
+    async fn execution(&self, arn: &str) -> Option<DescribeExecutionOutput> {
+        self.sfn.describe_execution().execution_arn(arn).send().await.ok()
+    }
+
+    /// Ends it at the next border of its states, without a word.
+    pub(crate) async fn abort(&self, machine: &str, name: &str) {
+        self.sfn.stop_execution().execution_arn(execution_arn(machine, name)).send().await.unwrap();
     }
 
     /// How many messages lie in all dead-letter queues together.

@@ -49,7 +49,10 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         sqs: aws_sdk_sqs::Client::new(&config),
         queue_url: lambda::variable("FULFILMENT_QUEUE_URL")?,
         sfn: aws_sdk_sfn::Client::new(&config),
-        state_machine_arn: lambda::variable("FULFILMENT_ARN")?,
+        state_machines: [
+            ("fulfilment", lambda::variable("FULFILMENT_ARN")?),
+            ("fulfilment_express", lambda::variable("FULFILMENT_EXPRESS_ARN")?),
+        ],
     };
     http::run(|request| handle(&components, request)).await
 }
@@ -62,7 +65,7 @@ struct Components {
     sqs: aws_sdk_sqs::Client,
     queue_url: String,
     sfn: aws_sdk_sfn::Client,
-    state_machine_arn: String,
+    state_machines: [(&'static str, String); 2],
 }
 
 #[derive(Serialize)]
@@ -99,7 +102,7 @@ fn respond(components: Vec<ComponentHealth>, timestamp: DateTime<Utc>) -> Result
 
 /// Asks every component at once, so that the slowest alone sets the time.
 async fn ask_all(components: &Components) -> Vec<ComponentHealth> {
-    let Components { dynamodb, tables, events, bus, sqs, queue_url, sfn, state_machine_arn } = components;
+    let Components { dynamodb, tables, events, bus, sqs, queue_url, sfn, state_machines } = components;
     let mut asked = JoinSet::new();
     for (name, table) in tables {
         asked.spawn(ask(name, dynamodb.describe_table().table_name(table).send()).in_current_span());
@@ -107,9 +110,9 @@ async fn ask_all(components: &Components) -> Vec<ComponentHealth> {
     asked.spawn(ask("event_bus", events.describe_event_bus().name(bus).send()).in_current_span());
     let queue = sqs.get_queue_attributes().queue_url(queue_url).attribute_names(QueueAttributeName::QueueArn);
     asked.spawn(ask("fulfilment_queue", queue.send()).in_current_span());
-    asked.spawn(
-        ask("fulfilment", sfn.describe_state_machine().state_machine_arn(state_machine_arn).send()).in_current_span(),
-    );
+    for (name, arn) in state_machines {
+        asked.spawn(ask(name, sfn.describe_state_machine().state_machine_arn(arn).send()).in_current_span());
+    }
     let mut answers = asked.join_all().await;
     answers.sort_unstable_by_key(|component| component.name);
     answers

@@ -10,7 +10,7 @@ use adapters::{
     aws,
     dynamodb::{DynamoEventStore, DynamoReadModel},
     lambda,
-    step_functions::StateMachine,
+    step_functions::StandardStateMachine,
 };
 use application::{
     event_store::Unavailable,
@@ -42,7 +42,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let client = Client::new(&settings);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
-    let machine = StateMachine::new(aws_sdk_sfn::Client::new(&settings), lambda::variable("FULFILMENT_ARN")?);
+    let machine = StandardStateMachine::new(aws_sdk_sfn::Client::new(&settings), lambda::variable("FULFILMENT_ARN")?);
     let look_after = async |id, patience| {
         let finding = reconcile(&store, &machine, id, patience, Utc::now()).await?;
         // The view of an order that moves is behind for a moment, and all is well.

@@ -2,8 +2,8 @@
 //! undoes it; `FulfilmentResumed` and `StepSkipped` → one that goes on with whichever was stuck; `RefundRequested` → one
 //! that gives the money back.
 //!
-//! A message that comes twice starts nothing the second time, and one that comes a day late starts nothing at all: the order
-//! is `reconcile`'s then, which calls a person if anything is still to be done for it. A message that cannot be handled comes
+//! A message that comes twice may start the same execution twice, which finds the order where it is; one that comes a day late
+//! starts nothing: the order is `reconcile`'s then, which calls a person if anything is still to be done for it. A message that cannot be handled comes
 //! again, and at last goes to the dead-letter queue.
 
 use adapters::{
@@ -11,7 +11,7 @@ use adapters::{
     dynamodb::DynamoEventStore,
     event_bridge::{Detail, DetailMetadata},
     lambda,
-    step_functions::StateMachine,
+    step_functions::ExpressStateMachine,
 };
 use application::{
     event_store::{Commit, EventStore, RecordedEvent, StreamId, Unavailable},
@@ -27,7 +27,8 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let config = aws::config();
     let store = DynamoEventStore::new(aws_sdk_dynamodb::Client::new(&config), lambda::variable("EVENTS_TABLE")?);
-    let fulfilment = StateMachine::new(aws_sdk_sfn::Client::new(&config), lambda::variable("FULFILMENT_ARN")?);
+    let fulfilment =
+        ExpressStateMachine::new(aws_sdk_sfn::Client::new(&config), lambda::variable("FULFILMENT_EXPRESS_ARN")?);
     lambda::run_queue(async |detail| start(&store, &fulfilment, detail, Utc::now()).await).await
 }
 
@@ -72,11 +73,11 @@ async fn start(
         warn!(%order_id, correlation_id, execution, occurred_at = %metadata.occurred_at, "the event is too old to start anything");
         return Ok(());
     }
-    let started = fulfilment
+    fulfilment
         .start(&input)
         .await
         .inspect_err(|_| warn!(%order_id, correlation_id, "the state machine does not answer"))?;
-    info!(%order_id, correlation_id, execution, started, "execution started, now or before");
+    info!(%order_id, correlation_id, execution, "execution started");
     Ok(())
 }
 
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_sample_message_starts_one_fulfilment_however_often_it_comes() {
+    async fn the_sample_message_starts_the_same_fulfilment_however_often_it_comes() {
         let shop = Shop::default();
         for _ in 0..2 {
             assert!(shop.send(SAMPLE).await.batch_item_failures.is_empty());
@@ -227,7 +228,7 @@ mod tests {
         assert_eq!(shop.started().len(), 1);
     }
 
-    /// Step Functions forgets an execution after 90 days: its name would not keep an old order from being charged once more.
+    /// What an old order calls for has been done, or a person looks after it: no message is to come between.
     #[tokio::test]
     async fn an_event_that_is_published_again_after_a_day_starts_nothing_and_is_done() {
         let shop = Shop::default();

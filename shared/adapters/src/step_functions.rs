@@ -1,10 +1,10 @@
-//! Starts the fulfilment as an execution of the state machine, named by the order.
+//! Starts the fulfilment as an execution of a state machine, named by the order.
 
 use std::time::Duration;
 
 use application::{
     event_store::Unavailable,
-    ports::{ExecutionState, Fulfilment, FulfilmentInput},
+    ports::{DurableFulfilment, ExecutionState, Fulfilment, FulfilmentInput},
 };
 use aws_sdk_sfn::{
     Client,
@@ -20,14 +20,44 @@ use tokio::{
 /// (`DescribeExecution` under "API throttling" in the service's quotas).
 const PACE: Duration = Duration::from_millis(125);
 
-/// The state machine of `infra/fulfilment.asl.json`.
-pub struct StateMachine {
+/// The Express one of the two that are made of `infra/fulfilment.asl.json`.
+pub struct ExpressStateMachine {
+    client: Client,
+    arn: String,
+}
+
+impl ExpressStateMachine {
+    pub fn new(client: Client, arn: String) -> Self {
+        Self { client, arn }
+    }
+}
+
+impl Fulfilment for ExpressStateMachine {
+    async fn start(&self, input: &FulfilmentInput) -> Result<(), Unavailable> {
+        start_execution(&self.client, &self.arn, input).await.map(drop)
+    }
+}
+
+/// Answers whether it started now: not when the state machine refuses a name that was used before.
+async fn start_execution(client: &Client, arn: &str, input: &FulfilmentInput) -> Result<bool, Unavailable> {
+    let unavailable = |source| Unavailable { what: "the state machine", source };
+    let text = serde_json::to_string(input).map_err(|error| unavailable(error.into()))?;
+    let start = client.start_execution().state_machine_arn(arn).name(input.execution_name()).input(text);
+    match start.send().await.map_err(aws_sdk_sfn::error::SdkError::into_service_error) {
+        Ok(_) => Ok(true),
+        Err(StartExecutionError::ExecutionAlreadyExists(_)) => Ok(false),
+        Err(error) => Err(unavailable(error.into())),
+    }
+}
+
+/// The Standard one.
+pub struct StandardStateMachine {
     client: Client,
     arn: String,
     pace: Mutex<Interval>,
 }
 
-impl StateMachine {
+impl StandardStateMachine {
     pub fn new(client: Client, arn: String) -> Self {
         let mut pace = tokio::time::interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -35,23 +65,9 @@ impl StateMachine {
     }
 }
 
-impl Fulfilment for StateMachine {
+impl DurableFulfilment for StandardStateMachine {
     async fn start(&self, input: &FulfilmentInput) -> Result<bool, Unavailable> {
-        let unavailable = |source| Unavailable { what: "the state machine", source };
-        let text = serde_json::to_string(input).map_err(|error| unavailable(error.into()))?;
-        let started = self
-            .client
-            .start_execution()
-            .state_machine_arn(&self.arn)
-            .name(input.execution_name())
-            .input(text)
-            .send()
-            .await;
-        match started.map_err(aws_sdk_sfn::error::SdkError::into_service_error) {
-            Ok(_) => Ok(true),
-            Err(StartExecutionError::ExecutionAlreadyExists(_)) => Ok(false),
-            Err(error) => Err(unavailable(error.into())),
-        }
+        start_execution(&self.client, &self.arn, input).await
     }
 
     async fn state(&self, input: &FulfilmentInput) -> Result<ExecutionState, Unavailable> {

@@ -1,6 +1,7 @@
 //! Everything that may act on one order, at once and in any order: its executions and duplicates of them, cancels, a
 //! delivery, refunds by staff, `reconcile`, on plumbing that loses calls before and after their effect, loses the messages
-//! that start executions, and lets executions die without a word. Whatever the interleaving, the money is right.
+//! that start executions, and lets executions die without a word, also on their way from an Express to a Standard one.
+//! Whatever the interleaving, the money is right.
 //!
 //! Each history comes from one seed. A failure prints the shortest one that fails near by; `HISTORY=<seed>` runs that one
 //! alone and prints its events, and `HISTORIES=<count>` asks for more of them.
@@ -46,7 +47,7 @@ use crate::{
     fulfilment::{StepError, attention::flag_order, shipment::shipment_key},
     ledger::ledger,
     memory::{Fault, MemoryFulfilment},
-    ports::{Cause, ExecutionState, Fulfilment, FulfilmentInput, LedgerEntry, Payments, Shipping},
+    ports::{Cause, DurableFulfilment, ExecutionState, Fulfilment, FulfilmentInput, LedgerEntry, Payments, Shipping},
     reconcile::Finding,
     shop::{FORWARD, InMemory, Outside, Shop, Step, UNDO, at, cny},
 };
@@ -145,6 +146,9 @@ const TOTAL: u64 = 3998;
 /// How often a step is tried before its execution gives it up: never again, once more, or so often that what passes is over.
 const TRIES: [u32; 3] = [1, 2, 12];
 
+/// How often an Express execution that cannot hand over begins again.
+const PAUSES: u32 = 2;
+
 /// `SplitMix64` (Steele, Lea, Flood 2014): the same numbers for the same seed.
 #[derive(Debug)]
 pub struct Random(AtomicU64);
@@ -171,20 +175,34 @@ impl Random {
     }
 }
 
-/// The state machine: an execution that is started is put into a queue, from which the world takes it.
+/// The two state machines that are made of one definition.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Express,
+    Standard,
+}
+
+/// The state machines: an execution that is started is put into a queue, from which the world takes it.
 #[derive(Default)]
 struct Machine {
     known: MemoryFulfilment,
-    queue: Mutex<VecDeque<FulfilmentInput>>,
+    queue: Mutex<VecDeque<(Kind, FulfilmentInput)>>,
     started: Mutex<BTreeMap<String, u32>>,
 }
 
 impl Fulfilment for Machine {
+    async fn start(&self, input: &FulfilmentInput) -> Result<(), Unavailable> {
+        self.queue.lock().unwrap().push_back((Kind::Express, input.clone()));
+        Ok(())
+    }
+}
+
+impl DurableFulfilment for Machine {
     async fn start(&self, input: &FulfilmentInput) -> Result<bool, Unavailable> {
-        let now = self.known.start(input).await?;
+        let now = DurableFulfilment::start(&self.known, input).await?;
         if now {
             *self.started.lock().unwrap().entry(input.execution_name()).or_default() += 1;
-            self.queue.lock().unwrap().push_back(input.clone());
+            self.queue.lock().unwrap().push_back((Kind::Standard, input.clone()));
         }
         Ok(now)
     }
@@ -240,7 +258,7 @@ impl<'p, P: Plumbing> World<'p, P> {
                 };
                 let Some(input) = FulfilmentInput::started_by(cause).unwrap() else { continue };
                 if !(self.rough.get() && self.random.one_in(25)) {
-                    self.machine.start(&input).await.unwrap();
+                    Fulfilment::start(&self.machine, &input).await.unwrap();
                 }
             }
         }
@@ -253,11 +271,11 @@ impl<'p, P: Plumbing> World<'p, P> {
             if self.plumbing.commits() > self.handed_on.get() {
                 now(self.hand_on());
             }
-            while let Some(input) = self.machine.queue.lock().unwrap().pop_front() {
+            while let Some((kind, input)) = self.machine.queue.lock().unwrap().pop_front() {
                 if self.rough.get() && self.random.one_in(6) {
-                    actors.push(Box::pin(self.execute(input.clone())));
+                    actors.push(Box::pin(self.execute(kind, input.clone())));
                 }
-                actors.push(Box::pin(self.execute(input)));
+                actors.push(Box::pin(self.execute(kind, input)));
             }
             if actors.is_empty() {
                 return;
@@ -274,40 +292,67 @@ impl<'p, P: Plumbing> World<'p, P> {
     }
 
     /// One execution, as infra/fulfilment.asl.json runs it. It may die at any step, without a word.
-    async fn execute(&self, input: FulfilmentInput) {
-        let dies_at = if self.rough.get() && self.random.one_in(10) { self.random.below(6) } else { usize::MAX };
-        let mut way: VecDeque<Step> = match (input.refund, input.undo) {
-            (true, _) => VecDeque::from([Step::IssueRefund]),
-            (false, true) => UNDO.into(),
-            (false, false) => FORWARD.into(),
+    async fn execute(&self, kind: Kind, input: FulfilmentInput) {
+        let dies_at = if self.rough.get() && self.random.one_in(8) { self.random.below(6) } else { usize::MAX };
+        let start = || -> VecDeque<Step> {
+            match (input.refund, input.undo) {
+                (true, _) => VecDeque::from([Step::IssueRefund]),
+                (false, true) => UNDO.into(),
+                (false, false) => FORWARD.into(),
+            }
         };
+        let (mut way, mut pauses) = (start(), 0);
         for done in 0.. {
             let Some(step) = way.pop_front() else { break };
             if done == dies_at {
                 break;
             }
-            match self.insist(&input, step).await {
+            match self.insist(kind, &input, step).await {
                 Ok(()) => {}
                 Err(StepError::NotToBeFulfilled(Ending::Rejected(_))) => way = UNDO.into(),
                 Err(StepError::NotToBeFulfilled(Ending::Cancelled(_)) | StepError::Delivered) => break,
                 Err(error) => {
+                    let may_pass = matches!(error, StepError::Unavailable(_) | StepError::Contended);
                     let failed = Attention { step: step.name().to_owned(), reason: error.error_type().to_owned() };
-                    for _ in 0..self.tries {
-                        if flag_order(&self.shop().store, &input, &failed, at()).await.is_ok() {
-                            break;
-                        }
+                    let hands_over = kind == Kind::Express;
+                    let is_left = (hands_over && may_pass) || !self.flag(kind, &input, &failed).await;
+                    if !(hands_over && is_left) || pauses == PAUSES || self.hand_over(&input).await {
+                        break;
                     }
-                    break;
+                    pauses += 1;
+                    way = start();
                 }
             }
         }
-        self.machine.known.end(&input);
+        if kind == Kind::Standard {
+            self.machine.known.end(&input);
+        }
+    }
+
+    /// Answers whether the order is flagged, or need not be.
+    async fn flag(&self, kind: Kind, input: &FulfilmentInput, failed: &Attention) -> bool {
+        for _ in 0..self.tries_of(kind) {
+            if flag_order(&self.shop().store, input, failed, at()).await.is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Leaves the rest to a Standard execution, but for one that was started before. It may not come to that.
+    async fn hand_over(&self, input: &FulfilmentInput) -> bool {
+        let dies = self.rough.get() && self.random.one_in(8);
+        dies || DurableFulfilment::start(&self.machine, input).await.unwrap()
+    }
+
+    fn tries_of(&self, kind: Kind) -> u32 {
+        if kind == Kind::Express { self.tries.min(2) } else { self.tries }
     }
 
     /// Runs a step until it is done, answers for good, or is given up.
-    async fn insist(&self, input: &FulfilmentInput, step: Step) -> Result<(), StepError> {
+    async fn insist(&self, kind: Kind, input: &FulfilmentInput, step: Step) -> Result<(), StepError> {
         let mut last = None;
-        for _ in 0..self.tries {
+        for _ in 0..self.tries_of(kind) {
             if self.rough.get() {
                 self.plumbing.trouble(step);
             }

@@ -35,11 +35,11 @@ use crate::{
     },
     ports::{
         AdjustError, Adjusted, CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest, Counters,
-        CustomerOrders, DeliveryError, EventBus, EventPlace, ExecutionState, Fulfilment, FulfilmentInput,
-        IdentityProvider, Index, Inventory, LedgerEntry, Notification, Notifications, OpenOrders, OrderViews, Payments,
-        PlacedOrder, Position, Posting, PublishError, PublishedEvent, RefundError, RefundRequest, ReserveError,
-        SaveError, ShipmentError, ShipmentRequest, Shipping, Snapshot, Snapshots, Standing, StockAdjustment, StockLine,
-        TakeBackError,
+        CustomerOrders, DeliveryError, DurableFulfilment, EventBus, EventPlace, ExecutionState, Fulfilment,
+        FulfilmentInput, IdentityProvider, Index, Inventory, LedgerEntry, Notification, Notifications, OpenOrders,
+        OrderViews, Payments, PlacedOrder, Position, Posting, PublishError, PublishedEvent, RefundError, RefundRequest,
+        ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping, Snapshot, Snapshots, Standing,
+        StockAdjustment, StockLine, TakeBackError,
     },
     sandbox::{self, Sandbox},
 };
@@ -934,7 +934,14 @@ impl MemoryFulfilment {
     }
 }
 
+/// One that takes a name once, as it may.
 impl Fulfilment for MemoryFulfilment {
+    async fn start(&self, input: &FulfilmentInput) -> Result<(), Unavailable> {
+        DurableFulfilment::start(self, input).await.map(drop)
+    }
+}
+
+impl DurableFulfilment for MemoryFulfilment {
     async fn start(&self, input: &FulfilmentInput) -> Result<bool, Unavailable> {
         if *self.down.lock().unwrap() {
             return Err(unavailable("the state machine"));

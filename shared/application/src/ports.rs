@@ -695,7 +695,8 @@ impl FulfilmentInput {
         now.signed_duration_since(occurred_at) > LIMIT
     }
 
-    /// The name of the execution: an order is fulfilled once, undone once, and goes on once for each event that lets it.
+    /// The name of the execution, and of the durable one that goes on where it ends: an order is fulfilled once, undone once,
+    /// and goes on once for each event that lets it.
     pub fn execution_name(&self) -> String {
         match (self.started_by, self.refund, self.undo) {
             (Some(event), true, _) => format!("{}-refund-{event}", self.order_id),
@@ -721,8 +722,16 @@ pub enum ExecutionState {
     Ended,
 }
 
-/// What starts an order's fulfilment.
+/// What starts an order's fulfilment: an execution that is over within [`EXPRESS_LIMIT`](crate::reconcile::EXPRESS_LIMIT), and
+/// leaves what does not get done by then to [another](DurableFulfilment).
 pub trait Fulfilment: Send + Sync {
+    /// MAY start it more than once, whether or not its [name](FulfilmentInput::execution_name) was used before: its steps find
+    /// the order where it is. What has become of it, the order says and nobody else.
+    fn start(&self, input: &FulfilmentInput) -> impl Future<Output = Result<(), Unavailable>> + Send;
+}
+
+/// What goes on with the order where that ends, for as long as it takes.
+pub trait DurableFulfilment: Send + Sync {
     /// Answers whether it started now. MUST start nothing under an [execution name](FulfilmentInput::execution_name)
     /// that was used before.
     fn start(&self, input: &FulfilmentInput) -> impl Future<Output = Result<bool, Unavailable>> + Send;

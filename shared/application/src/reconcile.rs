@@ -1,5 +1,9 @@
 //! Looks after the orders that nobody works on any more: whose execution never started, or died without a word.
 //!
+//! An order is begun by an [execution](crate::ports::Fulfilment) of which nobody can say what has become. So the order itself
+//! says whether one may be at work: not when it has been silent for longer than such an execution can last. Then a
+//! [durable](DurableFulfilment) one has to be there, which can be asked for.
+//!
 //! What is certain is repaired: an execution that is missing is started, and an order whose execution died goes on, because
 //! its steps find what was done and do the rest. What does not get anywhere, and what is old, is raised: the order asks for a
 //! person. An order that waits for a person is left to them: no timer starts anything for it.
@@ -19,13 +23,17 @@ use domain::{
 use crate::{
     event_store::{AppendError, Commit, EventStore, Metadata, RecordedEvent, StreamId, Unavailable},
     event_stream::LoadError,
-    ports::{Cause, ExecutionState, Fulfilment, FulfilmentInput},
+    ports::{Cause, DurableFulfilment, ExecutionState, FulfilmentInput},
 };
 
-/// How long after its last event an order is left to whoever works on it.
-pub const PATIENCE: TimeDelta = TimeDelta::minutes(5);
+/// How long an execution that begins with an order may last (`infra/fulfilment.asl.json` as it is deployed for these).
+pub const EXPRESS_LIMIT: TimeDelta = TimeDelta::minutes(5);
 
-/// How long an execution may work on an order, and how long after its cause one may still be started by itself. The state
+/// How long after its last event an order is left to whoever works on it: longer than [`EXPRESS_LIMIT`], with a minute for the
+/// message that starts it. With less, a second execution may be at work on the order, which does no harm and is not needed.
+pub const PATIENCE: TimeDelta = TimeDelta::minutes(6);
+
+/// How long a durable execution may work on an order, and how long after its cause one may still be started by itself. The state
 /// machine has the same limit for its executions; this one holds also where that does not. It forgets them after 90 days:
 /// then one that has ended looks as if it had never started.
 pub const LIMIT: TimeDelta = TimeDelta::hours(24);
@@ -93,7 +101,7 @@ impl From<Invalid> for ReconcileError {
 /// Whatever it appends comes right after what it has read: if anything happens to the order meanwhile, somebody works on it.
 pub async fn reconcile(
     store: &impl EventStore,
-    fulfilment: &impl Fulfilment,
+    fulfilment: &impl DurableFulfilment,
     id: OrderId,
     patience: TimeDelta,
     now: DateTime<Utc>,

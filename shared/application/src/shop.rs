@@ -45,7 +45,7 @@ use crate::{
     },
     ledger::LedgerError,
     memory::{Faults, MemoryEventStore, MemoryInventory, MemoryNotifications, MemoryPayments, MemoryShipping, balance},
-    ports::{Catalogue, Fulfilment, FulfilmentInput, Inventory, Notifications, Payments, Shipping},
+    ports::{Catalogue, DurableFulfilment, FulfilmentInput, Inventory, Notifications, Payments, Shipping},
     reconcile::{Finding, PATIENCE, ReconcileError, reconcile},
     record_delivery::deliver,
     skip_step::{SkipError, skip_step},
@@ -377,7 +377,7 @@ impl<O: Outside> Shop<O> {
     /// What `reconcile` finds some time after everything else.
     pub async fn reconcile(
         &self,
-        fulfilment: &impl Fulfilment,
+        fulfilment: &impl DurableFulfilment,
         order_id: OrderId,
         later: TimeDelta,
     ) -> Result<Finding, ReconcileError> {

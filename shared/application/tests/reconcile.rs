@@ -10,8 +10,8 @@
 
 use application::{
     memory::{Fault, MemoryFulfilment},
-    ports::{Fulfilment, FulfilmentInput},
-    reconcile::{Finding, LIMIT},
+    ports::{DurableFulfilment, FulfilmentInput},
+    reconcile::{EXPRESS_LIMIT, Finding, LIMIT},
     shop::{FORWARD, Shop, Step, input},
 };
 use chrono::TimeDelta;
@@ -70,6 +70,16 @@ async fn an_order_that_somebody_works_on_is_left_alone() {
     case.machine.end(&case.main());
     assert_eq!(case.reconcile(LATER).await, Finding::Fine);
     assert_eq!(case.shop.event_types(case.id).await.len(), 5);
+}
+
+/// Whatever may be at work on it, it is not one that nobody can ask for.
+#[tokio::test]
+async fn an_order_is_left_alone_for_longer_than_an_express_execution_can_last() {
+    let case = Case::placed("pm_card_visa").await;
+    assert_eq!(case.reconcile(EXPRESS_LIMIT + TimeDelta::seconds(30)).await, Finding::Moving);
+    case.shop.run(Step::Reserve, case.id).await.unwrap();
+    let execution = case.id.to_string();
+    assert_eq!(case.reconcile(EXPRESS_LIMIT + TimeDelta::minutes(1)).await, Finding::Started { execution });
 }
 
 #[tokio::test]
@@ -152,7 +162,7 @@ async fn a_person_who_may_not_have_been_called_is_called_again_by_the_next_run()
     let late = LIMIT + LATER;
     case.shop.reconcile(&case.machine, case.id, late).await.unwrap_err();
     let never = flagged("ExecutionNeverStarted");
-    assert_eq!(case.reconcile(late + TimeDelta::minutes(5)).await, Finding::Flagged(never.clone()));
+    assert_eq!(case.reconcile(late + TimeDelta::minutes(10)).await, Finding::Flagged(never.clone()));
     assert_eq!(case.reconcile(late + TimeDelta::minutes(15)).await, Finding::Waiting(never));
     assert_eq!(case.shop.event_types(case.id).await, ["OrderCreated", "OrderFlagged"]);
 }
