@@ -2,7 +2,10 @@
 //!
 //! Both frameworks keep the same aggregate with the same events, which costs next to nothing by itself.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use adapters::dynamodb::{DynamoEventStore, DynamoSnapshots};
 use application::{
@@ -59,9 +62,11 @@ pub(crate) async fn run() {
 async fn creates(dynamo: &LocalDynamo) {
     let (client, (metered, meter)) = (dynamo.client(), dynamo.metered_client());
     let (ours, theirs) = (Ours::new(&client), Theirs::new(&client));
+    let item = order_item(dynamo).await;
     let outcomes = Contest::default()
         .enter("one conditional PutItem (baseline)", || repeat(CREATES_PER_ROUND, || bare_put(&client)))
-        .enter("ours: create_order", || repeat(CREATES_PER_ROUND, || ours.create_order()))
+        .enter("one conditional PutItem of an order's item", || repeat(CREATES_PER_ROUND, || put_again(&client, &item)))
+        .enter("ours: create_order", || repeat(CREATES_PER_ROUND, || async { drop(ours.create_order().await) }))
         .enter("ours: open an EventStream, commit", || repeat(CREATES_PER_ROUND, || ours.note(new_id(), 0)))
         .enter("cqrs-es + dynamo-es", || repeat(CREATES_PER_ROUND, || theirs.note(new_id(), 0)))
         .run(ROUNDS)
@@ -70,7 +75,8 @@ async fn creates(dynamo: &LocalDynamo) {
     let (ours, theirs) = (Ours::new(&metered), Theirs::new(&metered));
     let usages = [
         usage(&meter, bare_put(&metered)).await,
-        usage(&meter, ours.create_order()).await,
+        usage(&meter, put_again(&metered, &item)).await,
+        usage(&meter, async { drop(ours.create_order().await) }).await,
         usage(&meter, ours.note(new_id(), 0)).await,
         usage(&meter, theirs.note(new_id(), 0)).await,
     ];
@@ -183,6 +189,29 @@ async fn bare_put(client: &Client) {
         .item("stream", AttributeValue::S(stream_name(new_id())))
         .item("version", AttributeValue::N("1".to_owned()))
         .item("event", AttributeValue::S(event))
+        .condition_expression("attribute_not_exists(version)")
+        .send()
+        .await
+        .unwrap();
+}
+
+/// What [`Ours::create_order`] writes.
+async fn order_item(dynamo: &LocalDynamo) -> HashMap<String, AttributeValue> {
+    let client = dynamo.loading_client();
+    let id = Ours::new(&client).create_order().await;
+    let get =
+        client.get_item().table_name(EVENTS).key("stream", AttributeValue::S(StreamId::order(id).as_str().to_owned()));
+    get.key("version", AttributeValue::N("1".to_owned())).send().await.unwrap().item.unwrap()
+}
+
+/// The same item under another id.
+async fn put_again(client: &Client, item: &HashMap<String, AttributeValue>) {
+    let stream = StreamId::order(OrderId::new(new_id()));
+    client
+        .put_item()
+        .table_name(EVENTS)
+        .set_item(Some(item.clone()))
+        .item("stream", AttributeValue::S(stream.as_str().to_owned()))
         .condition_expression("attribute_not_exists(version)")
         .send()
         .await
@@ -339,11 +368,12 @@ impl Ours {
     }
 
     /// As `create-order` calls it, once it has read the catalogue.
-    async fn create_order(&self) {
+    async fn create_order(&self) -> OrderId {
         let order_id = OrderId::new(new_id());
         let command: CreateOrder = orders::small_order();
         let metadata = metadata(create_order::command_id(order_id));
         create_order::create_order(&self.0, order_id, &metadata, &command).await.unwrap();
+        order_id
     }
 }
 

@@ -539,7 +539,7 @@ async fn what_a_commit_writes_into_the_read_model_is_a_write_unit_each() {
         }
         let first = vec!["BatchWriteItem", "PutItem", "PutItem"];
         let next = vec!["BatchWriteItem", "PutItem"];
-        let last = vec!["BatchWriteItem", "PutItem", "TransactWriteItems"];
+        let last = vec!["BatchWriteItem", "TransactWriteItems", "PutItem"];
         assert_eq!(calls, [first, next.clone(), next.clone(), next, last]);
         let scan = client.scan().table_name(ORDERS).into_paginator().items().send();
         let items: Vec<HashMap<String, AttributeValue>> = scan.try_collect().await.unwrap();
