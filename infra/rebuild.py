@@ -20,9 +20,9 @@ VIEWS = ["orders"]
 # On-demand prices of DynamoDB in us-east-1 (https://aws.amazon.com/dynamodb/pricing/on-demand/), US dollars per million units.
 READ_PRICE, WRITE_PRICE = 0.125, 0.625
 
-# Units that a commit takes in the new generation, when an order has five or six of them: measured by `make bench`. Nearly all
-# of the writes are the order's entries in the index of terms, and shorter orders have as many.
-READS_PER_COMMIT, WRITES_PER_COMMIT = 1.0, 18.9
+# Units that a commit takes in the new generation, when an order has five or six of them: measured by `make bench`. And as many
+# items as there are for each commit in the old one have to be deleted, a write unit each.
+READS_PER_COMMIT, WRITES_PER_COMMIT, DELETES_PER_COMMIT = 0.5, 2.6, 2.0
 
 
 class Rebuild:
@@ -56,9 +56,9 @@ def wait(standing: dict, why: str):
 def price(standing: dict) -> str:
     # The events themselves are read at 4 KB a unit; what is looked at beside them, order by order, is more.
     reads = standing["bytes"] / 4096 + standing["commits"] * READS_PER_COMMIT
-    writes = standing["commits"] * WRITES_PER_COMMIT
+    writes = standing["commits"] * (WRITES_PER_COMMIT + DELETES_PER_COMMIT)
     dollars = (reads * READ_PRICE + writes * WRITE_PRICE) / 1e6
-    return f"about {reads:,.0f} read units and {writes:,.0f} write units, ${dollars:,.4f}"
+    return f"about {reads:,.0f} read units and {writes:,.0f} write units, the deletion of the old among them, ${dollars:,.4f}"
 
 
 def progress(standing: dict, since: float, before: int) -> str:
@@ -125,7 +125,7 @@ def run(rebuild: Rebuild, segments: int, units: int | None, abandon: bool):
         if left < standing["live"]:  # the rest of a rebuild that has switched; a higher number is of one that was given up
             return
     if not standing["building"]:
-        show(f"To read: {standing['commits']:,} commits, {standing['bytes'] / 1e6:,.1f} MB; {price(standing)}")
+        show(f"To read, as DynamoDB counted within the last six hours: {standing['commits']:,} commits, {standing['bytes'] / 1e6:,.1f} MB; {price(standing)}")
         standing = rebuild.ask("begin", segments=segments)
         show(f"Building generation {standing['building']}; generation {standing['live']} is read meanwhile")
     else:
