@@ -24,7 +24,7 @@ use domain::ids::OrderId;
 use futures_util::{StreamExt, stream};
 use lambda_runtime::{Context, LambdaEvent, service_fn};
 use serde::{Deserialize, Serialize};
-use tracing::{Instrument, info, warn};
+use tracing::{Instrument, error, info, warn};
 
 /// How many orders are looked at between two looks at the clock.
 const PAGE: usize = 100;
@@ -179,7 +179,8 @@ impl Summary {
                 &mut self.waiting
             }
             Ok(Finding::Started { execution }) => {
-                warn!(%order_id, execution, "missing execution started");
+                // At a level that no setting leaves out: an alarm counts these lines.
+                error!(%order_id, execution, "missing execution started");
                 &mut self.started
             }
             Ok(Finding::Resumed) => {

@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use domain::{ids::OrderId, order::Attention};
 use lambda_runtime::{Context, Diagnostic, Error, LambdaEvent, service_fn};
 use serde::{Serialize, de::DeserializeOwned};
-use tracing::{Instrument, Span, info, warn};
+use tracing::{Instrument, Span, error, info, warn};
 use tracing_subscriber::{
     filter::{LevelFilter, Targets},
     layer::SubscriberExt,
@@ -94,10 +94,10 @@ pub fn chain(error: &dyn StdError) -> String {
 }
 
 /// Says in the log that an order waits for a person. A metric filter counts these lines, and an alarm rings for them: the
-/// wording is the filter's (`infra/alarms.yaml`).
+/// wording is the filter's (`infra/alarms.yaml`), and the level one that no setting leaves out.
 pub fn order_needs_attention(order_id: OrderId, attention: &Attention) {
     let Attention { step, reason } = attention;
-    warn!(%order_id, step, reason, "order needs attention");
+    error!(%order_id, step, reason, "order needs attention");
 }
 
 /// Runs a step of the fulfilment: ids in, nothing out, and on failure the stable error type that the state machine knows.

@@ -104,6 +104,10 @@ impl Visit for Fields {
         self.set(field.name(), value);
     }
 
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.set(field.name(), value);
+    }
+
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.set(field.name(), value);
     }

@@ -396,7 +396,8 @@ pub trait OrderViews: Send + Sync {
     /// Keeps the place at which a walk over the open orders is to go on; none for its start.
     fn keep_place(&self, place: Option<&str>) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
-    /// How many orders have each status. MUST NOT cost more the more orders have come to rest.
+    /// How many orders have each status; of more than a thousand that are under way, about. MUST NOT cost more the more orders
+    /// have come to rest.
     fn count(&self) -> impl Future<Output = Result<BTreeMap<OrderStatus, u64>, Unavailable>> + Send;
 }
 

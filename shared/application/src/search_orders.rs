@@ -25,9 +25,8 @@ pub const ROWS_MAX: usize = 1_000;
 /// So many lists of customers are looked into for a short one.
 const LISTS_MAX: usize = 6;
 
-/// What a look at a list reads, and what is read of it where no list is that short.
-const FIRST_LOOK: usize = 500;
-const LIST_MAX: usize = 10_000;
+/// What a look at each of them reads, and what further looks do where no list was that short.
+const LOOKS: [usize; 3] = [500, 2_000, 10_000];
 
 /// The most customers whose orders are put together.
 const CUSTOMERS_MAX: usize = 500;
@@ -35,8 +34,8 @@ const CUSTOMERS_MAX: usize = 500;
 /// The orders of how many customers are read at the same time.
 const AT_ONCE: usize = 16;
 
-/// How many of the newest orders are looked at for those of a crowd of customers.
-const LOOKED_AT_MAX: usize = 5_000;
+/// How many of the newest orders are looked at for those of a crowd of customers: so many, and then as many more.
+const LOOKED_AT: [usize; 2] = [500, 4_500];
 
 /// How many ids are read at once, and how often, for those that have something as a part: a million ids, some 90 MB.
 const IDS_PAGE: usize = 20_000;
@@ -146,16 +145,17 @@ async fn by_customer(
     // Whoever matches is in each of the query's lists, with the text that decides it. So one list is enough, if it is short;
     // and what stands first in an address says more than what stands last.
     let terms: Vec<String> = query.terms().into_iter().take(LISTS_MAX).collect();
-    for limit in [FIRST_LOOK, LIST_MAX] {
+    for limit in LOOKS {
         for term in &terms {
             let list = index.customers(term, limit.saturating_add(1)).await?;
-            if list.len() <= limit {
-                let matching = list.into_iter().filter(|posting| query.matches(&posting.text));
-                let customers: Vec<CustomerId> = matching.map(|posting| posting.customer).collect();
-                if customers.len() <= CUSTOMERS_MAX {
-                    return of_customers(views, customers, wanted).await;
-                }
+            let is_whole = list.len() <= limit;
+            let matching = list.into_iter().filter(|posting| query.matches(&posting.text));
+            let customers: Vec<CustomerId> = matching.map(|posting| posting.customer).collect();
+            if customers.len() > CUSTOMERS_MAX {
                 return of_a_crowd(index, views, query, wanted).await;
+            }
+            if is_whole {
+                return of_customers(views, customers, wanted).await;
             }
         }
     }
@@ -182,20 +182,25 @@ async fn of_a_crowd(
     query: &SearchQuery,
     wanted: usize,
 ) -> Result<Matches, Unavailable> {
-    let mut orders = NewestOrders::new(index, LOOKED_AT_MAX);
-    let page = orders.page().await?.unwrap_or_default();
-    let mut found = Matches { is_exact: orders.ended, ..Matches::default() };
-    for page in page.chunks(VIEWS_MAX) {
-        if found.newest.len() >= wanted {
-            found.is_exact = false;
-            break;
+    let mut orders = NewestOrders::new(index, 0);
+    let mut found = Matches::default();
+    for page_size in LOOKED_AT {
+        orders.page_size = page_size;
+        let page = orders.page().await?.unwrap_or_default();
+        for page in page.chunks(VIEWS_MAX) {
+            if found.newest.len() >= wanted {
+                found.total = found.newest.len();
+                return Ok(found);
+            }
+            let ids: Vec<OrderId> = page.iter().map(|order| order.id).collect();
+            let shown = load_shown(views, &ids).await?;
+            let shown = shown.iter().filter(|view| query.finds(view));
+            let matching: BTreeSet<OrderId> = shown.map(|view| view.id).collect();
+            found.newest.extend(page.iter().filter(|order| matching.contains(&order.id)));
         }
-        let ids: Vec<OrderId> = page.iter().map(|order| order.id).collect();
-        let shown = load_shown(views, &ids).await?;
-        let matching: BTreeSet<OrderId> = shown.iter().filter(|view| query.finds(view)).map(|view| view.id).collect();
-        found.newest.extend(page.iter().filter(|order| matching.contains(&order.id)));
     }
     found.total = found.newest.len();
+    found.is_exact = orders.ended;
     Ok(found)
 }
 

@@ -3,7 +3,10 @@
 //! One order in ten is the wholesaler's; the others are spread over as many customers as a tenth of the orders. Most go
 //! well, some are cancelled, declined, refunded, stuck, or still under way.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use adapters::dynamodb::{DynamoEventStore, DynamoReadModel, Generation};
 use application::{
@@ -154,9 +157,11 @@ fn past_order(dice: &mut Dice, number: usize, customer: &CustomerId) -> PastOrde
     PastOrder { id, commits: commits.collect() }
 }
 
-/// A small order as a customer would place it.
+/// A small order as a customer would place it, once what they have sent is read and the catalogue has been asked.
 pub(crate) fn small_order() -> CreateOrder {
-    order_of(&mut Dice::new(0), &wholesaler(), 1, Utc::now())
+    static ORDER: LazyLock<CreateOrder> =
+        LazyLock::new(|| order_of(&mut Dice::new(0), &wholesaler(), 1, first_of_january()));
+    CreateOrder { now: Utc::now(), ..ORDER.clone() }
 }
 
 /// What of the orders is to be there.

@@ -1,7 +1,7 @@
 //! The index table: customers under terms, an item for each; and events under their type, an item for those of a type that came
 //! together.
 
-use std::collections::BTreeMap;
+use std::{cmp::Ordering, collections::BTreeMap, mem};
 
 use application::{
     event_store::{Commit, StreamId, Unavailable},
@@ -115,7 +115,7 @@ impl Index for DynamoIndex {
             for place in places.values() {
                 events.extend(bytes_of(place));
                 if events.len() > ITEM_BYTES_MAX {
-                    rows.push(EventsRow::new(self.events_key(event_type), minute, std::mem::take(&mut events)));
+                    rows.push(EventsRow::new(self.events_key(event_type), minute, mem::take(&mut events)));
                 }
             }
             if !events.is_empty() {
@@ -146,41 +146,56 @@ impl Index for DynamoIndex {
             .expression_attribute_values(":first", text(minute_key(first)))
             .expression_attribute_values(":last", text(format!("{}~", minute_key(last))))
             .limit(i32::try_from(limit.max(FEW)).unwrap_or(i32::MAX));
-        let from_time = not_before.map(Position::start_of);
-        let is_wanted = |position: &Position| {
-            not_after.is_none_or(|last| position <= last) && from_time.as_ref().is_none_or(|first| position >= first)
+        let earliest = not_before.map_or(i64::MIN, |time| time.timestamp_millis());
+        // Only of what happened in the same millisecond the names are looked at: there may be a million others.
+        let is_wanted = |place: &EventPlace| {
+            let in_time = not_after.is_none_or(|last| match place.millis.cmp(&last.millis()) {
+                Ordering::Less => true,
+                Ordering::Equal => place.position() <= *last,
+                Ordering::Greater => false,
+            });
+            in_time && place.millis >= earliest
         };
-        let mut found: BTreeMap<Position, EventPlace> = BTreeMap::new();
-        let mut minute = String::new();
+        let mut found: Vec<EventPlace> = Vec::new();
+        // Those of the minute at hand, which is read as a whole.
+        let (mut minute, mut of_minute) = (String::new(), Vec::new());
         let mut from = None;
         for _ in 0..PAGES_MAX {
             let page = query.clone().set_exclusive_start_key(from).send().await;
             let page = page.map_err(|error| self.table.unavailable(error))?;
             for item in page.items.unwrap_or_default() {
                 let row: EventsRow = self.table.row(item)?;
-                // Whatever is in the minutes before is older than all of these.
-                if found.len() >= limit && row.minute() != minute {
-                    return Ok(newest_of(found, limit));
-                }
-                row.minute().clone_into(&mut minute);
-                for place in row.places().ok_or_else(|| self.table.unavailable("bytes that are no events"))? {
-                    let position = place.position();
-                    if is_wanted(&position) {
-                        found.insert(position, place);
+                if row.minute() != minute {
+                    found.append(&mut newest_first(mem::take(&mut of_minute)));
+                    // Whatever is in the minutes before is older than all of these.
+                    if found.len() >= limit {
+                        found.truncate(limit);
+                        return Ok(found);
                     }
+                    row.minute().clone_into(&mut minute);
                 }
+                let places = row.places().ok_or_else(|| self.table.unavailable("bytes that are no events"))?;
+                of_minute.extend(places.into_iter().filter(is_wanted));
             }
             from = page.last_evaluated_key;
             if from.is_none() {
-                return Ok(newest_of(found, limit));
+                found.append(&mut newest_first(of_minute));
+                found.truncate(limit);
+                return Ok(found);
             }
         }
         Err(self.table.unavailable(format!("{event_type} fills more than {PAGES_MAX} pages")))
     }
 }
 
-fn newest_of(found: BTreeMap<Position, EventPlace>, limit: usize) -> Vec<EventPlace> {
-    found.into_values().rev().take(limit).collect()
+/// Each once: batches overlap.
+fn newest_first(mut places: Vec<EventPlace>) -> Vec<EventPlace> {
+    let by_position = |one: &EventPlace, other: &EventPlace| {
+        other.millis.cmp(&one.millis).then_with(|| other.position().cmp(&one.position()))
+    };
+    places.sort_unstable_by(by_position);
+    places.dedup();
+    places
 }
 
 /// Of the latest of all times.

@@ -30,6 +30,9 @@ use super::{
 /// it comes to rest: nothing that changes in between is in it.
 const OPEN_ORDERS: &str = "open-orders";
 
+/// The most views that are read to count the orders under way by their status.
+const LOOKED_AT_MAX: usize = 1_000;
+
 /// How many reads are under way at the same time where there may be many.
 const AT_ONCE: usize = 16;
 
@@ -216,8 +219,8 @@ impl OrderViews for DynamoOrderViews {
         Ok(())
     }
 
-    /// Those at rest are counted as they come to rest. Those under way are few enough to be looked at when somebody asks, and
-    /// those that wait, of which there may be many, need only be counted.
+    /// Those at rest are counted as they come to rest, and those that wait need only be counted. Those under way are looked at
+    /// when somebody asks: all of up to a thousand, and some of more, so that their status is about right then.
     async fn count(&self) -> Result<BTreeMap<OrderStatus, u64>, Unavailable> {
         let mut counts: BTreeMap<OrderStatus, i64> = BTreeMap::new();
         let mut add = |status, more: i64| {
@@ -238,11 +241,14 @@ impl OrderViews for DynamoOrderViews {
         let under_way: Vec<_> = parts(Standing::UnderWay).into_iter().map(|part| self.open_ids(part)).collect();
         let under_way: Vec<Vec<OrderId>> = stream::iter(under_way).buffer_unordered(AT_ONCE).try_collect().await?;
         let under_way = under_way.concat();
-        let views: Vec<_> = under_way.chunks(VIEWS_MAX).map(|ids| self.load_many(ids)).collect();
+        // Of a great many, each of so many stands for those after it: whoever asks does so every few seconds.
+        let each = under_way.len().div_ceil(LOOKED_AT_MAX).max(1);
+        let looked_at: Vec<OrderId> = under_way.iter().copied().step_by(each).collect();
+        let views: Vec<_> = looked_at.chunks(VIEWS_MAX).map(|ids| self.load_many(ids)).collect();
         let views: Vec<Vec<OrderView>> = stream::iter(views).buffer_unordered(AT_ONCE).try_collect().await?;
         // The index may be a moment behind the view, and what waits is counted already.
         for view in views.concat().iter().filter(|view| view.is_open() && view.attention.is_none()) {
-            add(view.status, 1);
+            add(view.status, i64::try_from(each).unwrap_or(i64::MAX));
         }
         Ok(counts.into_iter().map(|(status, count)| (status, u64::try_from(count).unwrap_or_default())).collect())
     }

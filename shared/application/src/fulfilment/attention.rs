@@ -18,8 +18,10 @@ pub async fn flag_order(
     now: DateTime<Utc>,
 ) -> Result<bool, StepError> {
     let mut stream = OrderStream::open(store, input.order_id).await?;
-    // One flag per execution: whichever goes on with the order may get stuck again.
-    let metadata = metadata(input, "flag-order", &format!("of {}", input.execution_name()), now);
+    // One flag per execution and step: whichever goes on with the order may get stuck again, and an Express execution and the
+    // Standard one that follows it have one name.
+    let what = format!("of {} at {}", input.execution_name(), failed.step);
+    let metadata = metadata(input, "flag-order", &what, now);
     stream
         .commit(&metadata, |order| match &order.course {
             // Its undoing, which is an execution of its own, looks after a cancelled order.
