@@ -109,7 +109,6 @@ mod tests {
     use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
     use chrono::TimeDelta;
     use serde_json::json;
-    use uuid::Uuid;
 
     use super::*;
 
@@ -127,15 +126,7 @@ mod tests {
             let shop = Self::default();
             for (version, (event_type, schema, data)) in (1..).zip(events) {
                 let event = RecordedEvent { event_type: (*event_type).to_owned(), schema: *schema, data: data.clone() };
-                let metadata = Metadata {
-                    command_id: Uuid::new_v4(),
-                    fingerprint: String::new(),
-                    actor: String::new(),
-                    correlation_id: String::new(),
-                    causation_id: String::new(),
-                    traceparent: None,
-                    occurred_at: at(),
-                };
+                let metadata = Metadata::of_nobody(at());
                 let stream = StreamId::order(OrderId::parse("0197a3c2-7b1e-5c44-9d55-3f1f5c0c9a10").unwrap());
                 shop.store.append(&Commit { stream, version, events: vec![event], metadata }).await.unwrap();
             }

@@ -136,6 +136,22 @@ pub fn fingerprint(command: &impl Serialize) -> Result<String, serde_json::Error
     }))
 }
 
+#[cfg(feature = "testing")]
+impl Metadata {
+    /// Of a command of its own that nobody has given, for tests in which it does not matter.
+    pub fn of_nobody(occurred_at: DateTime<Utc>) -> Self {
+        Self {
+            command_id: Uuid::new_v4(),
+            fingerprint: String::new(),
+            actor: String::new(),
+            correlation_id: String::new(),
+            causation_id: String::new(),
+            traceparent: None,
+            occurred_at,
+        }
+    }
+}
+
 impl Commit {
     /// Number of the last event in this commit.
     pub fn last_version(&self) -> u64 {

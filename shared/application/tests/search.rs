@@ -27,7 +27,6 @@ use domain::{
 };
 use proptest::{collection::vec, option, prelude::*, sample::Index, sample::select};
 use serde_json::json;
-use uuid::Uuid;
 
 /// A customer of this number, with an e-mail address, a first name and a last name.
 fn customer(number: usize, texts: [Option<&str>; 3]) -> CustomerView {
@@ -59,15 +58,7 @@ fn placed(view: &OrderView) -> Commit {
         stream: StreamId::order(view.id),
         version: 1,
         events: vec![event],
-        metadata: Metadata {
-            command_id: Uuid::new_v4(),
-            fingerprint: String::new(),
-            actor: String::new(),
-            correlation_id: String::new(),
-            causation_id: String::new(),
-            traceparent: None,
-            occurred_at: view.created_at,
-        },
+        metadata: Metadata::of_nobody(view.created_at),
     }
 }
 

@@ -918,15 +918,7 @@ async fn a_profile_whose_projection_stopped_anywhere_is_shown_and_found() {
     for (version, name) in [(1, "Anna"), (2, "Berta"), (3, "Anna")] {
         let data = json!({"first_name": name, "last_name": "Liu", "email": "a.liu@example.com"});
         let event = RecordedEvent { event_type: "CustomerProfileUpdated".to_owned(), schema: 1, data };
-        let metadata = Metadata {
-            command_id: Uuid::new_v4(),
-            fingerprint: String::new(),
-            actor: String::new(),
-            correlation_id: String::new(),
-            causation_id: String::new(),
-            traceparent: None,
-            occurred_at: DateTime::UNIX_EPOCH,
-        };
+        let metadata = Metadata::of_nobody(DateTime::UNIX_EPOCH);
         let commit = Commit { stream: StreamId::customer(&anna), version, events: vec![event], metadata };
         store.append(&commit).await.unwrap();
         commits.push(commit);

@@ -42,15 +42,7 @@ fn event(event_type: &str, data: Value) -> RecordedEvent {
 
 /// Of a command of its own.
 fn metadata() -> Metadata {
-    Metadata {
-        command_id: Uuid::new_v4(),
-        fingerprint: String::new(),
-        actor: String::new(),
-        correlation_id: String::new(),
-        causation_id: String::new(),
-        traceparent: None,
-        occurred_at: DateTime::UNIX_EPOCH,
-    }
+    Metadata::of_nobody(DateTime::UNIX_EPOCH)
 }
 
 fn view(id: OrderId) -> OrderView {

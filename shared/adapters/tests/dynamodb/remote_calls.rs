@@ -312,15 +312,7 @@ fn commit(stream: &StreamId, version: u64, event_type: &str, data: Value) -> Com
         stream: stream.clone(),
         version,
         events: vec![RecordedEvent { event_type: event_type.to_owned(), schema: 1, data }],
-        metadata: Metadata {
-            command_id: Uuid::new_v4(),
-            fingerprint: String::new(),
-            actor: String::new(),
-            correlation_id: String::new(),
-            causation_id: String::new(),
-            traceparent: None,
-            occurred_at: DateTime::UNIX_EPOCH,
-        },
+        metadata: Metadata::of_nobody(DateTime::UNIX_EPOCH),
     }
 }
 

@@ -116,15 +116,7 @@ fn commit(stream: &StreamId, version: u64, types: &[&str], at: DateTime<Utc>) ->
         stream: stream.clone(),
         version,
         events: types.iter().map(event).collect(),
-        metadata: Metadata {
-            command_id: Uuid::new_v4(),
-            fingerprint: String::new(),
-            actor: String::new(),
-            correlation_id: String::new(),
-            causation_id: String::new(),
-            traceparent: None,
-            occurred_at: at,
-        },
+        metadata: Metadata::of_nobody(at),
     }
 }
 
