@@ -104,11 +104,13 @@ async fn start(binary: &Path, runtime_api: &TcpListener) -> (Duration, u64) {
     let mut process = command.spawn().unwrap();
     let asks = async {
         let (connection, _) = runtime_api.accept().await.unwrap();
-        let mut line = String::new();
-        BufReader::new(connection).read_line(&mut line).await.unwrap();
-        (begin.elapsed(), line)
+        let (mut connection, mut line) = (BufReader::new(connection), String::new());
+        connection.read_line(&mut line).await.unwrap();
+        (begin.elapsed(), line, connection)
     };
-    let (time, line) = timeout(PATIENCE, asks).await.unwrap_or_else(|_| panic!("{} does not start", binary.display()));
+    // The connection is kept: without it the process would end before it is looked at.
+    let (time, line, _connection) =
+        timeout(PATIENCE, asks).await.unwrap_or_else(|_| panic!("{} does not start", binary.display()));
     assert!(line.starts_with("GET /2018-06-01/runtime/invocation/next "), "{}: {line}", binary.display());
     let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
