@@ -1,6 +1,6 @@
 //! The read model's table: one item per order with the view as JSON, and beside these what finds and counts them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use application::{
     event_store::Unavailable,
@@ -417,11 +417,11 @@ impl DynamoOrderViews {
         let row = HeadRow { key: read.key.clone(), revision: read.revision.saturating_add(1), head, adopted: None };
         let item = Some(self.table.item(&row)?);
         let condition = "attribute_not_exists(#key) OR revision = :revision";
-        let name = |name: &str| std::collections::HashMap::from([("#key".to_owned(), name.to_owned())]);
+        let names = Some(HashMap::from([("#key".to_owned(), "key".to_owned())]));
         let value = Item::from([(":revision".to_owned(), number(read.revision))]);
         if more.is_empty() {
             let put = self.table.client.put_item().table_name(&self.table.name).set_item(item);
-            let put = put.condition_expression(condition).set_expression_attribute_names(Some(name("key")));
+            let put = put.condition_expression(condition).set_expression_attribute_names(names);
             let Err(error) = put.set_expression_attribute_values(Some(value)).send().await else { return Ok(true) };
             return match error.as_service_error() {
                 Some(
@@ -431,7 +431,7 @@ impl DynamoOrderViews {
             };
         }
         let put = Put::builder().table_name(&self.table.name).set_item(item).condition_expression(condition);
-        let put = put.set_expression_attribute_names(Some(name("key"))).set_expression_attribute_values(Some(value));
+        let put = put.set_expression_attribute_names(names).set_expression_attribute_values(Some(value));
         let put = put.build().map_err(|error| self.table.unavailable(error))?;
         let head = TransactWriteItem::builder().put(put).build();
         let written = self.table.transact([vec![head], more].concat()).await?;
