@@ -696,6 +696,13 @@ impl OrderViews for MemoryOrderViews {
         self.faults.around("the customers' orders", list).await
     }
 
+    async fn list_many(&self, views: &[OrderView]) -> Result<(), Unavailable> {
+        for view in views {
+            self.list(view).await?;
+        }
+        Ok(())
+    }
+
     async fn customer_orders(
         &self,
         customer: &CustomerId,

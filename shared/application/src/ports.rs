@@ -354,6 +354,10 @@ pub trait OrderViews: Send + Sync {
     /// [count](Self::count) an order once, however often it is called.
     fn list(&self, view: &OrderView) -> impl Future<Output = Result<bool, Unavailable>> + Send;
 
+    /// [Lists](Self::list) up to [`VIEWS_MAX`] orders that most likely are not there yet, in few calls. Some of them may be listed
+    /// when it fails.
+    fn list_many(&self, views: &[OrderView]) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
     /// A customer's orders, the newest first, from number `skip` on. Sees everything that was [listed](Self::list) before.
     /// MUST cost the same wherever the part begins.
     fn customer_orders(

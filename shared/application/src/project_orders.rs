@@ -14,7 +14,7 @@ use futures_util::{StreamExt, stream};
 use crate::{
     event_store::{Commit, EventStore, StreamId, Unavailable},
     event_stream::{Aggregate, LoadError},
-    ports::{Index, OrderViews, Posting, ReadModel, SaveError},
+    ports::{Index, OrderViews, Posting, ReadModel, SaveError, VIEWS_MAX},
 };
 
 /// How often a projection starts over because another one saved first.
@@ -74,49 +74,68 @@ pub async fn project<'c>(
     if let Err(error) = model.index.list(commits).await {
         return vec![NotProjected { commits, error: error.into() }];
     }
-    // Two orders of one customer are in each other's way while they are placed.
-    let mut by_customer: BTreeMap<&str, Vec<&[Commit]>> = BTreeMap::new();
-    for commits in commits.chunk_by(|one, next| one.stream == next.stream) {
-        by_customer.entry(customer_or_stream(commits)).or_default().push(commits);
-    }
-    let projected: Vec<_> = by_customer.into_values().map(|streams| project_each(store, model, streams)).collect();
-    stream::iter(projected).buffer_unordered(AT_ONCE).concat().await
-}
-
-async fn project_each<'c>(
-    store: &impl EventStore,
-    model: &ReadModel<impl OrderViews, impl Index>,
-    streams: Vec<&'c [Commit]>,
-) -> Vec<NotProjected<'c>> {
+    let streams: Vec<&[Commit]> = commits.chunk_by(|one, next| one.stream == next.stream).collect();
     let mut failed = Vec::new();
-    for commits in streams {
-        if let Err(error) = project_stream(store, model, commits).await {
-            failed.push(NotProjected { commits, error });
+    for streams in streams.chunks(VIEWS_MAX) {
+        let ahead = Ahead::of(&model.views, streams).await.unwrap_or_default();
+        let projected: Vec<_> = streams.iter().map(|commits| project_stream(store, model, commits, &ahead)).collect();
+        let mut projected = stream::iter(projected).buffer_unordered(AT_ONCE);
+        while let Some(projected) = projected.next().await {
+            failed.extend(projected.err());
         }
     }
     failed
 }
 
-/// The customer of an order that begins here, else the stream's own name.
-fn customer_or_stream(commits: &[Commit]) -> &str {
-    let Some(first) = commits.first() else { return "" };
-    let created = first.events.first().and_then(|event| event.data.get("customer_id"));
-    created.and_then(|customer| customer.as_str()).unwrap_or(first.stream.as_str())
+/// What is done for the orders of many streams together, in few calls, before each of them is projected. Where it cannot be done,
+/// nothing is known, and whatever stands in the way meets each of them by itself.
+#[derive(Default)]
+struct Ahead {
+    /// The views that were there.
+    stored: BTreeMap<OrderId, OrderView>,
+    /// The views of new orders, which stand among their customers' already: two orders of one customer would be in each other's
+    /// way there.
+    listed: BTreeMap<OrderId, OrderView>,
 }
 
-async fn project_stream(
+impl Ahead {
+    async fn of(views: &impl OrderViews, streams: &[&[Commit]]) -> Result<Self, Unavailable> {
+        let orders = streams.iter().filter_map(|commits| Some((commits.first()?.stream.order_id()?, *commits)));
+        let orders: BTreeMap<OrderId, &[Commit]> = orders.collect();
+        if orders.is_empty() {
+            return Ok(Self::default());
+        }
+        let ids: Vec<OrderId> = orders.keys().copied().collect();
+        let stored = views.load_many(&ids).await?.into_iter().map(|view| (view.id, view));
+        let mut ahead = Self { stored: stored.collect(), listed: BTreeMap::new() };
+        let new = orders.iter().filter(|(id, commits)| !ahead.stored.contains_key(id) && are_all_so_far(commits));
+        // An event that cannot be read is its own order's trouble.
+        let new: Vec<OrderView> = new.filter_map(|(id, commits)| fold(*id, None, commits).ok()?).collect();
+        if views.list_many(&new).await.is_ok() {
+            ahead.listed.extend(new.into_iter().map(|view| (view.id, view)));
+        }
+        Ok(ahead)
+    }
+}
+
+async fn project_stream<'c>(
     store: &impl EventStore,
     model: &ReadModel<impl OrderViews, impl Index>,
-    commits: &[Commit],
-) -> Result<(), ProjectError> {
+    commits: &'c [Commit],
+    ahead: &Ahead,
+) -> Result<(), NotProjected<'c>> {
     let Some(first) = commits.first() else { return Ok(()) };
-    if let Some(id) = first.stream.order_id() {
-        project_order(store, &model.views, id, commits).await
+    let projected = if let Some(id) = first.stream.order_id() {
+        match ahead.listed.get(&id) {
+            Some(view) => save_listed(store, &model.views, view, commits).await,
+            None => project_order(store, &model.views, id, commits, ahead.stored.get(&id).cloned()).await,
+        }
     } else if let Some(id) = first.stream.customer_id() {
         project_customer(store, model, &id, first.version).await
     } else {
         Ok(())
-    }
+    };
+    projected.map_err(|error| NotProjected { commits, error })
 }
 
 /// Projects what an order's view has missed, and says whether that was anything: two reads when it was not.
@@ -133,7 +152,7 @@ pub async fn catch_up(
         return Ok(false);
     }
     model.index.list(&missed).await?;
-    project_order(store, &model.views, id, &missed).await?;
+    project_order(store, &model.views, id, &missed, None).await?;
     Ok(true)
 }
 
@@ -171,16 +190,39 @@ pub async fn reproject_customer(
     Ok(model.views.customer_orders(id, 0, 0).await?.total)
 }
 
+/// Saves the view of a new order that [stands](OrderViews::list_many) among its customer's already.
+async fn save_listed(
+    store: &impl EventStore,
+    views: &impl OrderViews,
+    view: &OrderView,
+    commits: &[Commit],
+) -> Result<(), ProjectError> {
+    match views.save(view, None).await {
+        Ok(()) => Ok(()),
+        Err(SaveError::Unavailable(error)) => Err(error.into()),
+        Err(SaveError::Superseded) => {
+            project_order(store, views, view.id, commits, None).await?;
+            let Some(now) = views.load(view.id).await? else { return Ok(()) };
+            settle(views, now).await
+        }
+    }
+}
+
+/// With the view that was there a moment ago, if that is known.
 async fn project_order(
     store: &impl EventStore,
     views: &impl OrderViews,
     id: OrderId,
     commits: &[Commit],
+    mut known: Option<OrderView>,
 ) -> Result<(), ProjectError> {
     let (Some(first), Some(last)) = (commits.first(), commits.last()) else { return Ok(()) };
     let mut listed_in_vain = false;
     for _ in 0..MAX_ATTEMPTS {
-        let stored = views.load(id).await?;
+        let stored = match known.take() {
+            Some(view) => Some(view),
+            None => views.load(id).await?,
+        };
         let have = stored.as_ref().map_or(0, |view| view.version);
         if let Some(view) = &stored
             && last.last_version() <= have
@@ -201,6 +243,10 @@ async fn project_order(
         }
     }
     Err(ProjectError::Contended)
+}
+
+fn are_all_so_far(commits: &[Commit]) -> bool {
+    commits.first().is_some_and(|first| first.version == 1) && follow_one_another(commits)
 }
 
 fn follow_one_another(commits: &[Commit]) -> bool {

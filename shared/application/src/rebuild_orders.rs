@@ -38,7 +38,7 @@ pub struct Progress {
 
 /// About how many write units of `DynamoDB` an order takes in a read model that is built anew, and each of its events besides; and
 /// a profile, whose pieces are postings. `make bench` measures all together.
-const WRITES_PER_ORDER: u64 = 6;
+const WRITES_PER_ORDER: u64 = 5;
 const WRITES_PER_EVENT: u64 = 1;
 const WRITES_PER_PROFILE: u64 = 26;
 

@@ -30,8 +30,10 @@ use crate::{
     orders,
 };
 
-const ROUNDS: usize = 15;
-const CREATES_PER_ROUND: u32 = 200;
+/// Many short turns: what else the machine does then meets all of a round alike.
+const CREATE_ROUNDS: usize = 300;
+const CREATES_PER_ROUND: u32 = 10;
+const COMMAND_ROUNDS: usize = 15;
 const COMMANDS_PER_ROUND: u32 = 10;
 
 /// How long the long streams are.
@@ -69,7 +71,7 @@ async fn creates(dynamo: &LocalDynamo) {
         .enter("ours: create_order", || repeat(CREATES_PER_ROUND, || ours.create_order()))
         .enter("ours: open an EventStream, commit", || repeat(CREATES_PER_ROUND, || ours.note(new_id(), 0)))
         .enter("cqrs-es + dynamo-es", || repeat(CREATES_PER_ROUND, || theirs.note(new_id(), 0)))
-        .run(ROUNDS)
+        .run(CREATE_ROUNDS)
         .await;
 
     let (ours, theirs) = (Ours::new(&metered), Theirs::new(&metered));
@@ -120,7 +122,7 @@ async fn long_streams(dynamo: &LocalDynamo) {
         .enter("cqrs-es + dynamo-es, snapshots", || {
             repeat_with(COMMANDS_PER_ROUND, || theirs_with_snapshots.note(in_snapshots(id), LONG), shorten)
         })
-        .run(ROUNDS)
+        .run(COMMAND_ROUNDS)
         .await;
 
     let (ours, ours_with_snapshots) = (Ours::new(&metered), Ours::with_snapshots(&metered));

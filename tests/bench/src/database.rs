@@ -278,6 +278,12 @@ impl Collected {
                 let key = key_of(request["TableName"].as_str().unwrap(), &request["Key"]);
                 return items.get(&key).map_or_else(|| json!({}), |item| json!({"Item": item}));
             }
+            "BatchGetItem" => {
+                let (table, wanted) = request["RequestItems"].as_object().unwrap().iter().next().unwrap();
+                let keys = wanted["Keys"].as_array().unwrap().iter().map(|key| key_of(table, key));
+                let found: Vec<&Item> = keys.filter_map(|key| items.get(&key)).collect();
+                return json!({"Responses": {table: found}});
+            }
             "PutItem" => put(&request["TableName"], &request["Item"]),
             "BatchWriteItem" => {
                 for (table, writes) in request["RequestItems"].as_object().unwrap() {
@@ -311,18 +317,19 @@ fn key_of(table: &str, item: &Value) -> (String, String) {
     (table.to_owned(), format!("{}{}\n{}", part("key"), part("term"), part("place")))
 }
 
-/// Does what `ADD #name :value` says.
+/// Does what `ADD #name :value, #other :more` says.
 fn add(item: &mut Item, update: &Value) {
-    let expression = update["UpdateExpression"].as_str().unwrap();
-    let (name, value) = expression.strip_prefix("ADD ").and_then(|rest| rest.split_once(' ')).unwrap();
     let number = |number: &str| number.parse::<i64>().unwrap();
-    let more = number(update["ExpressionAttributeValues"][value]["N"].as_str().unwrap());
-    let name = update["ExpressionAttributeNames"][name].as_str().unwrap();
-    let so_far = match item.get(name) {
-        Some(AttributeValue::N(so_far)) => number(so_far),
-        _ => 0,
-    };
-    item.insert(name.to_owned(), AttributeValue::N((so_far + more).to_string()));
+    for added in update["UpdateExpression"].as_str().unwrap().strip_prefix("ADD ").unwrap().split(", ") {
+        let (name, value) = added.split_once(' ').unwrap();
+        let more = number(update["ExpressionAttributeValues"][value]["N"].as_str().unwrap());
+        let name = update["ExpressionAttributeNames"][name].as_str().unwrap();
+        let so_far = match item.get(name) {
+            Some(AttributeValue::N(so_far)) => number(so_far),
+            _ => 0,
+        };
+        item.insert(name.to_owned(), AttributeValue::N((so_far + more).to_string()));
+    }
 }
 
 impl HttpConnector for Collected {

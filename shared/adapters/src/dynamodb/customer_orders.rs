@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use application::ports::PlacedOrder;
-use domain::{ids::OrderId, order::OrderStatus};
+use domain::{ids::OrderId, order::OrderStatus, order_view::OrderView};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_bytes::ByteBuf;
 use uuid::Uuid;
@@ -30,6 +30,12 @@ pub(super) struct Listed {
     pub(super) order: PlacedOrder,
     /// `None` for one that is open, or of which that is not known.
     pub(super) at_rest: Option<OrderStatus>,
+}
+
+impl Listed {
+    pub(super) fn of(view: &OrderView) -> Self {
+        Self { order: PlacedOrder::of(view), at_rest: view.status_at_rest() }
+    }
 }
 
 /// Some orders, the oldest first.
@@ -100,6 +106,22 @@ impl Head {
         let moved = std::mem::replace(&mut head.newest.0, kept);
         head.after = moved.last().map(|listed| listed.order);
         Change::Tree(head, moved, stood)
+    }
+
+    /// With all of these in it, and how each of them stood there before; `None` if the tree would change.
+    pub(super) fn put_all(&self, orders: &[Listed]) -> Option<(Self, Vec<Option<Listed>>)> {
+        let (mut head, mut before) = (self.clone(), Vec::with_capacity(orders.len()));
+        for listed in orders {
+            before.push(match head.put(*listed) {
+                Change::Nothing => Some(*listed),
+                Change::Head(changed, stood) => {
+                    head = changed;
+                    stood
+                }
+                Change::Tree(..) => return None,
+            });
+        }
+        Some((head, before))
     }
 
     /// The head that belongs to this tree.

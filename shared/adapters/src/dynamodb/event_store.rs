@@ -1,6 +1,7 @@
 //! The event table. One item is one commit, so that many events are atomic and one conditional write is an append.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeSet, HashMap},
     time::Duration,
 };
@@ -143,57 +144,56 @@ fn is_too_large(error: &Unavailable) -> bool {
         .is_some_and(|message| message.starts_with("Item size has exceeded"))
 }
 
-/// An item of the event table.
+/// An item of the event table. It borrows what it is made of, and owns what is read.
 #[derive(Debug, Serialize, Deserialize)]
-struct CommitRow {
-    stream: String,
+struct CommitRow<'a> {
+    stream: Cow<'a, str>,
     version: u64,
     #[serde(with = "json_text")]
-    events: Vec<RecordedEvent>,
+    events: Cow<'a, [RecordedEvent]>,
     command_id: Uuid,
-    fingerprint: String,
-    actor: String,
-    correlation_id: String,
-    causation_id: String,
+    fingerprint: Cow<'a, str>,
+    actor: Cow<'a, str>,
+    correlation_id: Cow<'a, str>,
+    causation_id: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    traceparent: Option<String>,
+    traceparent: Option<Cow<'a, str>>,
     occurred_at: DateTime<Utc>,
     /// The events' types once more, for filters that cannot look into the JSON.
-    event_types: Vec<String>,
+    event_types: Vec<Cow<'a, str>>,
 }
 
-impl From<&Commit> for CommitRow {
-    fn from(commit: &Commit) -> Self {
-        let metadata = commit.metadata.clone();
+impl<'a> From<&'a Commit> for CommitRow<'a> {
+    fn from(Commit { stream, version, events, metadata }: &'a Commit) -> Self {
         Self {
-            stream: commit.stream.as_str().to_owned(),
-            version: commit.version,
-            events: commit.events.clone(),
+            stream: stream.as_str().into(),
+            version: *version,
+            events: events.into(),
             command_id: metadata.command_id,
-            fingerprint: metadata.fingerprint,
-            actor: metadata.actor,
-            correlation_id: metadata.correlation_id,
-            causation_id: metadata.causation_id,
-            traceparent: metadata.traceparent,
+            fingerprint: metadata.fingerprint.as_str().into(),
+            actor: metadata.actor.as_str().into(),
+            correlation_id: metadata.correlation_id.as_str().into(),
+            causation_id: metadata.causation_id.as_str().into(),
+            traceparent: metadata.traceparent.as_deref().map(Cow::from),
             occurred_at: metadata.occurred_at,
-            event_types: commit.events.iter().map(|event| event.event_type.clone()).collect(),
+            event_types: events.iter().map(|event| event.event_type.as_str().into()).collect(),
         }
     }
 }
 
-impl From<CommitRow> for Commit {
-    fn from(row: CommitRow) -> Self {
+impl From<CommitRow<'_>> for Commit {
+    fn from(row: CommitRow<'_>) -> Self {
         Self {
-            stream: StreamId::new(row.stream),
+            stream: StreamId::new(row.stream.into_owned()),
             version: row.version,
-            events: row.events,
+            events: row.events.into_owned(),
             metadata: Metadata {
                 command_id: row.command_id,
-                fingerprint: row.fingerprint,
-                actor: row.actor,
-                correlation_id: row.correlation_id,
-                causation_id: row.causation_id,
-                traceparent: row.traceparent,
+                fingerprint: row.fingerprint.into_owned(),
+                actor: row.actor.into_owned(),
+                correlation_id: row.correlation_id.into_owned(),
+                causation_id: row.causation_id.into_owned(),
+                traceparent: row.traceparent.map(Cow::into_owned),
                 occurred_at: row.occurred_at,
             },
         }

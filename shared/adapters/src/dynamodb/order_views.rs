@@ -1,6 +1,6 @@
 //! The read model's table: one item per order with the view as JSON, and beside these what finds and counts them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use application::{
     event_store::Unavailable,
@@ -32,6 +32,9 @@ const OPEN_ORDERS: &str = "open-orders";
 
 /// The most views that are read to count the orders under way by their status.
 const LOOKED_AT_MAX: usize = 1_000;
+
+/// How many customers' orders are listed in one transaction: a few, since all of it is for nothing when others are at one of them.
+const HEADS_AT_ONCE: usize = 16;
 
 /// How many reads are under way at the same time where there may be many.
 const AT_ONCE: usize = 16;
@@ -87,7 +90,7 @@ impl OrderViews for DynamoOrderViews {
     /// changes.
     async fn list(&self, view: &OrderView) -> Result<bool, Unavailable> {
         let customer = &view.customer.id;
-        let listed = Listed { order: PlacedOrder::of(view), at_rest: view.status_at_rest() };
+        let listed = Listed::of(view);
         let mut backoff = Backoff::new();
         loop {
             let row = self.head(customer).await?;
@@ -105,7 +108,9 @@ impl OrderViews for DynamoOrderViews {
                 },
             };
             if let Some(head) = head {
-                actions.extend(self.counting(view.id, listed.at_rest, stood.and_then(|stood| stood.at_rest))?);
+                let mut counted = Counted::default();
+                counted.change(listed.at_rest, stood.and_then(|stood| stood.at_rest));
+                actions.extend(self.counting(view.id, &counted)?);
                 if self.write(&row, head, actions).await? {
                     return Ok(true);
                 }
@@ -113,6 +118,28 @@ impl OrderViews for DynamoOrderViews {
             // Somebody else has changed something since the head was read.
             backoff.pause().await.map_err(|error| self.table.unavailable(error))?;
         }
+    }
+
+    async fn list_many(&self, views: &[OrderView]) -> Result<(), Unavailable> {
+        if let [view] = views {
+            return self.list(view).await.map(drop);
+        }
+        let mut by_customer: BTreeMap<&CustomerId, Vec<&OrderView>> = BTreeMap::new();
+        for view in views {
+            by_customer.entry(&view.customer.id).or_default().push(view);
+        }
+        // Who has several orders here has others elsewhere, and somebody may be at them: that is to stop nobody else's.
+        let (several, one): (Vec<_>, Vec<_>) = by_customer.into_iter().partition(|(_, views)| views.len() > 1);
+        let groups = one.chunks(HEADS_AT_ONCE).map(<[_]>::to_vec).chain(several.into_iter().map(|of| vec![of]));
+        let listed: Vec<_> = groups.map(|customers| self.list_in_heads(customers)).collect();
+        let left: Vec<Vec<OfCustomer<'_>>> = stream::iter(listed).buffer_unordered(AT_ONCE).try_collect().await?;
+        let each = left.concat().into_iter().map(|(_, views)| async move {
+            for view in views {
+                self.list(view).await?;
+            }
+            Ok(())
+        });
+        stream::iter(each.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).try_collect().await
     }
 
     async fn customer_orders(
@@ -254,6 +281,11 @@ impl OrderViews for DynamoOrderViews {
     }
 }
 
+const AS_IT_WAS_READ: &str = "attribute_not_exists(#key) OR revision = :revision";
+
+/// A customer, and orders of theirs.
+type OfCustomer<'v> = (&'v CustomerId, Vec<&'v OrderView>);
+
 /// The leaves and the root of a tree as they are to be, as puts, and how an order stood there before, unless it is new.
 type InTree = (Root, Vec<TransactWriteItem>, Option<Listed>);
 
@@ -312,32 +344,61 @@ impl DynamoOrderViews {
         }
     }
 
-    /// Counts an order that comes to rest, and one that leaves it.
-    fn counting(
-        &self,
-        id: OrderId,
-        now: Option<OrderStatus>,
-        before: Option<OrderStatus>,
-    ) -> Result<Option<TransactWriteItem>, Unavailable> {
-        if now == before {
-            return Ok(None);
-        }
+    /// Writes the change of the counts into the part of them that is this order's.
+    fn counting(&self, id: OrderId, Counted(changes): &Counted) -> Result<Option<TransactWriteItem>, Unavailable> {
         let mut update = Update::builder().table_name(&self.table.name);
-        let mut changes = Vec::new();
-        for (status, name, value, change) in [(now, "#now", ":one", "1"), (before, "#before", ":less", "-1")] {
-            if let Some(status) = status {
-                changes.push(format!("{name} {value}"));
-                update = update
-                    .expression_attribute_names(name, status.name())
-                    .expression_attribute_values(value, AttributeValue::N(change.to_owned()));
-            }
+        let mut added = Vec::new();
+        for (number, (status, change)) in changes.iter().filter(|(_, change)| **change != 0).enumerate() {
+            added.push(format!("#status{number} :change{number}"));
+            update = update
+                .expression_attribute_names(format!("#status{number}"), status.name())
+                .expression_attribute_values(format!(":change{number}"), AttributeValue::N(change.to_string()));
+        }
+        if added.is_empty() {
+            return Ok(None);
         }
         let update = update
             .set_key(Some(key(self.count_key(&shard_of(id)))))
-            .update_expression(format!("ADD {}", changes.join(", ")))
+            .update_expression(format!("ADD {}", added.join(", ")))
             .build()
             .map_err(|error| self.table.unavailable(error))?;
         Ok(Some(TransactWriteItem::builder().update(update).build()))
+    }
+
+    /// Lists orders of several customers in their heads, in one transaction with the counts. Answers those that it did not list: of
+    /// customers of whom more than the head changes, and all of them where others were at the same items.
+    async fn list_in_heads<'v>(&self, customers: Vec<OfCustomer<'v>>) -> Result<Vec<OfCustomer<'v>>, Unavailable> {
+        let keys = customers.iter().map(|(customer, _)| key(self.head_key(customer))).collect();
+        let rows: Vec<HeadRow> = self.table.get_many(keys).await?;
+        let mut rows: HashMap<String, HeadRow> = rows.into_iter().map(|row| (row.key.clone(), row)).collect();
+        let new = customers.iter().map(|(customer, _)| *customer).filter(|of| !rows.contains_key(&self.head_key(of)));
+        let keys = new.map(|customer| key(self.root_key(customer))).collect();
+        let roots: Vec<RootRow> = self.table.get_many(keys).await?;
+        let to_adopt: BTreeSet<String> = roots.into_iter().map(|root| root.key).collect();
+
+        let (mut puts, mut counted, mut listed, mut left) = (Vec::new(), Counted::default(), Vec::new(), Vec::new());
+        for (customer, views) in customers {
+            let key = self.head_key(customer);
+            let row = rows.remove(&key).unwrap_or_else(|| HeadRow::new(key));
+            let orders: Vec<Listed> = views.iter().map(|view| Listed::of(view)).collect();
+            match row.head.put_all(&orders).filter(|_| !to_adopt.contains(&self.root_key(customer))) {
+                None => left.push((customer, views)),
+                Some((head, stood)) => {
+                    for (order, stood) in orders.iter().zip(stood) {
+                        counted.change(order.at_rest, stood.and_then(|stood| stood.at_rest));
+                    }
+                    puts.push(self.put_head(&row, head)?);
+                    listed.push((customer, views));
+                }
+            }
+        }
+        if let Some(view) = listed.iter().flat_map(|(_, views)| views).next() {
+            puts.extend(self.counting(view.id, &counted)?);
+            if matches!(self.table.transact(puts).await?, Transacted::Cancelled) {
+                left.append(&mut listed);
+            }
+        }
+        Ok(left)
     }
 
     /// A customer of whom there is no head yet may have a tree: that was all there was before there were heads.
@@ -347,9 +408,7 @@ impl DynamoOrderViews {
             return Ok(head);
         }
         let root: Option<RootRow> = self.table.get(key(self.root_key(customer))).await?;
-        let Some(RootRow { version, branches: root, .. }) = root else {
-            return Ok(HeadRow { key: key_of_head, revision: 0, head: Head::default(), adopted: None });
-        };
+        let Some(RootRow { version, branches: root, .. }) = root else { return Ok(HeadRow::new(key_of_head)) };
         let last = match root.last() {
             Some(branch) => self.table.get::<LeafRow>(key(self.leaf_key(customer, branch.leaf))).await?,
             None => None,
@@ -414,28 +473,34 @@ impl DynamoOrderViews {
 
     /// Writes the head in place of the one that was read, and all that changes with it; answers false when another one is there.
     async fn write(&self, read: &HeadRow, head: Head, more: Vec<TransactWriteItem>) -> Result<bool, Unavailable> {
-        let row = HeadRow { key: read.key.clone(), revision: read.revision.saturating_add(1), head, adopted: None };
-        let item = Some(self.table.item(&row)?);
-        let condition = "attribute_not_exists(#key) OR revision = :revision";
-        let names = Some(HashMap::from([("#key".to_owned(), "key".to_owned())]));
-        let value = Item::from([(":revision".to_owned(), number(read.revision))]);
-        if more.is_empty() {
-            let put = self.table.client.put_item().table_name(&self.table.name).set_item(item);
-            let put = put.condition_expression(condition).set_expression_attribute_names(names);
-            let Err(error) = put.set_expression_attribute_values(Some(value)).send().await else { return Ok(true) };
-            return match error.as_service_error() {
-                Some(
-                    PutItemError::ConditionalCheckFailedException(_) | PutItemError::TransactionConflictException(_),
-                ) => Ok(false),
-                _ => Err(self.table.unavailable(error)),
-            };
+        if !more.is_empty() {
+            let written = self.table.transact([vec![self.put_head(read, head)?], more].concat()).await?;
+            return Ok(matches!(written, Transacted::Done));
         }
-        let put = Put::builder().table_name(&self.table.name).set_item(item).condition_expression(condition);
-        let put = put.set_expression_attribute_names(names).set_expression_attribute_values(Some(value));
-        let put = put.build().map_err(|error| self.table.unavailable(error))?;
-        let head = TransactWriteItem::builder().put(put).build();
-        let written = self.table.transact([vec![head], more].concat()).await?;
-        Ok(matches!(written, Transacted::Done))
+        let (item, names, value) = self.replacing(read, head)?;
+        let put = self.table.client.put_item().table_name(&self.table.name).set_item(Some(item));
+        let put = put.condition_expression(AS_IT_WAS_READ).set_expression_attribute_names(Some(names));
+        let Err(error) = put.set_expression_attribute_values(Some(value)).send().await else { return Ok(true) };
+        match error.as_service_error() {
+            Some(PutItemError::ConditionalCheckFailedException(_) | PutItemError::TransactionConflictException(_)) => {
+                Ok(false)
+            }
+            _ => Err(self.table.unavailable(error)),
+        }
+    }
+
+    fn put_head(&self, read: &HeadRow, head: Head) -> Result<TransactWriteItem, Unavailable> {
+        let (item, names, value) = self.replacing(read, head)?;
+        let put = Put::builder().table_name(&self.table.name).set_item(Some(item)).condition_expression(AS_IT_WAS_READ);
+        let put = put.set_expression_attribute_names(Some(names)).set_expression_attribute_values(Some(value)).build();
+        Ok(TransactWriteItem::builder().put(put.map_err(|error| self.table.unavailable(error))?).build())
+    }
+
+    /// The item of a head, and the names and values of the condition that it is [as it was read](AS_IT_WAS_READ).
+    fn replacing(&self, read: &HeadRow, head: Head) -> Result<(Item, HashMap<String, String>, Item), Unavailable> {
+        let row = HeadRow { key: read.key.clone(), revision: read.revision.saturating_add(1), head, adopted: None };
+        let names = HashMap::from([("#key".to_owned(), "key".to_owned())]);
+        Ok((self.table.item(&row)?, names, Item::from([(":revision".to_owned(), number(read.revision))])))
     }
 
     /// A customer's orders from number `skip` on, the newest first, and how many there are in all.
@@ -573,6 +638,22 @@ struct IndexRow {
     key: String,
 }
 
+/// How much there is to be added to the counts.
+#[derive(Debug, Default)]
+struct Counted(BTreeMap<OrderStatus, i64>);
+
+impl Counted {
+    /// An order comes to rest, or leaves it.
+    fn change(&mut self, now: Option<OrderStatus>, before: Option<OrderStatus>) {
+        for (status, change) in [(now, 1), (before, -1)] {
+            if let Some(status) = status {
+                let count = self.0.entry(status).or_default();
+                *count = count.saturating_add(change);
+            }
+        }
+    }
+}
+
 impl IndexRow {
     fn order_id(&self) -> Option<OrderId> {
         self.key.rsplit('/').next().and_then(OrderId::parse)
@@ -622,6 +703,13 @@ struct HeadRow {
     /// The root, and its version, of a tree from before there were heads.
     #[serde(skip)]
     adopted: Option<(Root, u64)>,
+}
+
+impl HeadRow {
+    /// Of a customer without orders.
+    fn new(key: String) -> Self {
+        Self { key, revision: 0, head: Head::default(), adopted: None }
+    }
 }
 
 /// The item that a customer's leaves are found by.

@@ -259,6 +259,11 @@ impl Wire {
         mem::take(&mut *self.state.lock().unwrap()).calls
     }
 
+    /// Whether every call that was to meet a fault has come.
+    pub(crate) fn met_all_faults(&self) -> bool {
+        self.state.lock().unwrap().faults.is_empty()
+    }
+
     /// The call of this number from now, 0 for the next one, meets this fault.
     pub(crate) fn fail(&self, number: usize, fault: Fault) {
         let mut state = self.state.lock().unwrap();

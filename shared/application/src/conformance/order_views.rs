@@ -1,5 +1,7 @@
 //! What every [`OrderViews`] must do.
 
+use std::collections::BTreeMap;
+
 use domain::{
     ids::{CustomerId, OrderId, ShipmentId, TransactionId},
     order::{OrderCreated, OrderEvent, OrderStatus},
@@ -29,6 +31,7 @@ macro_rules! order_views_conformance {
             the_place_of_a_walk_is_kept
             a_customers_orders_come_the_newest_first_whenever_they_are_listed
             a_customers_orders_are_listed_also_all_at_once
+            many_orders_are_listed_and_counted_once
             a_customers_orders_can_be_those_of_one_status
             an_order_is_listed_once_as_it_stood_last
             an_order_changes_among_thousands_of_its_customers
@@ -271,6 +274,39 @@ pub async fn a_customers_orders_are_listed_also_all_at_once(views: &impl OrderVi
     assert_eq!(all, CustomerOrders { orders: listed(&placed), total: 20 });
 }
 
+/// Of customers with one order and of one with many, some at rest and some listed before, in overlapping parts at the same time.
+pub async fn many_orders_are_listed_and_counted_once(views: &impl OrderViews) {
+    let (anna, others) = (customer_id(), (0..60).map(|_| customer_id()).collect::<Vec<_>>());
+    let before = views.count().await.unwrap();
+    let rests = |view: OrderView, number: i64| match number % 3 {
+        0 => at_rest(&view, OrderStatus::Confirmed),
+        1 => at_rest(&view, OrderStatus::Rejected),
+        _ => view,
+    };
+    let of_anna = (0..60).map(|number| rests(placed_by(&anna, number), number));
+    let of_others = (0..).zip(&others).map(|(number, customer)| rests(placed_by(customer, number), number));
+    let placed: Vec<OrderView> = of_anna.zip(of_others).flat_map(|(one, other)| [one, other]).collect();
+    views.list(&placed[7]).await.unwrap();
+    let parts = placed.chunks(30).chain([&placed[10..90]]);
+    for answer in at_once(parts.map(|part| views.list_many(part))).await {
+        answer.unwrap();
+    }
+    views.list_many(&placed[20..100]).await.unwrap();
+
+    let by = |customer: &CustomerId| {
+        let orders: Vec<_> = placed.iter().filter(|view| view.customer.id == *customer).cloned().collect();
+        CustomerOrders { total: orders.len(), orders: listed(&orders) }
+    };
+    for customer in others.iter().chain([&anna]) {
+        assert_eq!(views.customer_orders(customer, 0, usize::MAX).await.unwrap(), by(customer));
+    }
+    let now = views.count().await.unwrap();
+    for status in [OrderStatus::Confirmed, OrderStatus::Rejected] {
+        let count = |counts: &BTreeMap<OrderStatus, u64>| counts.get(&status).copied().unwrap_or_default();
+        assert_eq!(count(&now), count(&before) + 40, "{status:?}");
+    }
+}
+
 fn at_rest(view: &OrderView, status: OrderStatus) -> OrderView {
     OrderView { version: view.version + 1, status, ..view.clone() }
 }
@@ -312,7 +348,7 @@ pub async fn an_order_is_listed_once_as_it_stood_last(views: &impl OrderViews) {
         let now = views.count().await.unwrap();
         for status in OrderStatus::ALL {
             let more = u64::from(view.status_at_rest() == Some(status));
-            let count = |counts: &std::collections::BTreeMap<_, u64>| counts.get(&status).copied().unwrap_or_default();
+            let count = |counts: &BTreeMap<_, u64>| counts.get(&status).copied().unwrap_or_default();
             assert_eq!(count(&now), count(&before) + more, "{status:?}");
         }
     }
