@@ -1,6 +1,6 @@
 //! Keeps the order views up to date, on plumbing that repeats, delays and reorders.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{
     customer::Customer,
@@ -96,6 +96,8 @@ struct Ahead {
     /// The views of new orders, which stand among their customers' already: two orders of one customer would be in each other's
     /// way there.
     listed: BTreeMap<OrderId, OrderView>,
+    /// New orders of which that is not known: what was written for them may come through later.
+    unsure: BTreeSet<OrderId>,
 }
 
 impl Ahead {
@@ -107,12 +109,15 @@ impl Ahead {
         }
         let ids: Vec<OrderId> = orders.keys().copied().collect();
         let stored = views.load_many(&ids).await?.into_iter().map(|view| (view.id, view));
-        let mut ahead = Self { stored: stored.collect(), listed: BTreeMap::new() };
+        let mut ahead = Self { stored: stored.collect(), ..Self::default() };
         let new = orders.iter().filter(|(id, commits)| !ahead.stored.contains_key(id) && are_all_so_far(commits));
         // An event that cannot be read is its own order's trouble.
-        let new: Vec<OrderView> = new.filter_map(|(id, commits)| fold(*id, None, commits).ok()?).collect();
+        let folded = new.filter_map(|(id, commits)| fold(*id, None, commits).ok()?);
+        let new: Vec<OrderView> = folded.map(|folded| folded.view).collect();
         if views.list_many(&new).await.is_ok() {
             ahead.listed.extend(new.into_iter().map(|view| (view.id, view)));
+        } else {
+            ahead.unsure.extend(new.iter().map(|view| view.id));
         }
         Ok(ahead)
     }
@@ -126,8 +131,13 @@ async fn project_stream<'c>(
 ) -> Result<(), NotProjected<'c>> {
     let Some(first) = commits.first() else { return Ok(()) };
     let projected = if let Some(id) = first.stream.order_id() {
-        match ahead.listed.get(&id) {
+        match ahead
+            .listed
+            .get(&id)
+            .filter(|view| commits.last().is_some_and(|last| last.last_version() <= view.version))
+        {
             Some(view) => save_listed(store, &model.views, view, commits).await,
+            None if ahead.unsure.contains(&id) => project_unsure(store, &model.views, id, commits).await,
             None => project_order(store, &model.views, id, commits, ahead.stored.get(&id).cloned()).await,
         }
     } else if let Some(id) = first.stream.customer_id() {
@@ -167,10 +177,10 @@ pub async fn reproject_order(
         // In this order, so that the events are not older than the view.
         let stored = model.views.load(id).await?;
         let commits = store.read(&StreamId::order(id), 0).await?;
-        let Some(view) = fold(id, None, &commits)? else { return Ok(None) };
+        let Some(folded) = fold(id, None, &commits)? else { return Ok(None) };
         model.index.list(&commits).await?;
-        let version = view.version;
-        if matches!(save(&model.views, &view, stored.as_ref()).await?, Saved::Here { .. }) {
+        let (version, view) = (folded.view.version, folded.view.clone());
+        if matches!(save(&model.views, &folded, stored.as_ref()).await?, Saved::Here { .. }) {
             // Also where the view was right: its place in the lists may not have been.
             settle(&model.views, view).await?;
             return Ok(Some(version));
@@ -208,6 +218,23 @@ async fn save_listed(
     }
 }
 
+/// Projects an order that may or may not stand among its customer's, and may yet come to stand there as it did. That is no harm
+/// where this saves the first view, which it does after listing the order once more. Where somebody else has saved one
+/// meanwhile, nobody would look again: so this comes again.
+async fn project_unsure(
+    store: &impl EventStore,
+    views: &impl OrderViews,
+    id: OrderId,
+    commits: &[Commit],
+) -> Result<(), ProjectError> {
+    if views.load(id).await?.is_some() {
+        return Err(
+            Unavailable { what: "the customers' orders", source: "a write may still be on its way".into() }.into()
+        );
+    }
+    project_order(store, views, id, commits, None).await
+}
+
 /// With the view that was there a moment ago, if that is known.
 async fn project_order(
     store: &impl EventStore,
@@ -230,15 +257,15 @@ async fn project_order(
             // Whoever saved it may have been cut short before the order was listed.
             return settle(views, view.clone()).await;
         }
-        let view = if first.version <= have.saturating_add(1) && follow_one_another(commits) {
+        let folded = if first.version <= have.saturating_add(1) && follow_one_another(commits) {
             fold(id, stored.clone(), commits)?
         } else {
             fold(id, stored.clone(), &store.read(&first.stream, have).await?)?
         };
-        let Some(view) = view else { return Ok(()) };
-        match save(views, &view, stored.as_ref()).await? {
+        let Some(folded) = folded else { return Ok(()) };
+        match save(views, &folded, stored.as_ref()).await? {
             Saved::Here { settled: true } if !listed_in_vain => return Ok(()),
-            Saved::Here { .. } => return settle(views, view).await,
+            Saved::Here { .. } => return settle(views, folded.view).await,
             Saved::Superseded => listed_in_vain = true,
         }
     }
@@ -254,16 +281,26 @@ fn follow_one_another(commits: &[Commit]) -> bool {
     commits.iter().zip(commits.iter().skip(1)).all(|(one, other)| next(one) == other.version)
 }
 
-fn fold(id: OrderId, view: Option<OrderView>, commits: &[Commit]) -> Result<Option<OrderView>, UnreadableEvent> {
-    let mut view = view;
+/// A view that has taken in some events.
+struct Folded {
+    view: OrderView,
+    /// Whether the order has come to rest on the way, or has left it, whatever it does at the end: with any of these events another
+    /// projection may have listed it.
+    rests_anew: bool,
+}
+
+fn fold(id: OrderId, view: Option<OrderView>, commits: &[Commit]) -> Result<Option<Folded>, UnreadableEvent> {
+    let (mut view, mut rests_anew) = (view, false);
     for commit in commits {
         for (version, event) in commit.numbered() {
             if view.as_ref().map_or(0, |view| view.version) < version {
+                let before = view.as_ref().and_then(OrderView::status_at_rest);
                 view = OrderView::evolve(view, id, &event.read()?, version, commit.metadata.occurred_at);
+                rests_anew |= view.as_ref().and_then(OrderView::status_at_rest) != before;
             }
         }
     }
-    Ok(view)
+    Ok(view.map(|view| Folded { view, rests_anew }))
 }
 
 /// What became of a view that was to be saved.
@@ -279,8 +316,9 @@ enum Saved {
 /// These are two writes, not one transaction, which would cost twice as much; putting an order among its customer's once more
 /// changes nothing. The list comes first: so whatever has a view is listed, and an order that is not listed as it rests is
 /// still among the open ones, where it is looked after. Whoever is cut short in between comes again.
-async fn save(views: &impl OrderViews, view: &OrderView, replaces: Option<&OrderView>) -> Result<Saved, ProjectError> {
-    let rests_anew = replaces.is_some_and(|replaces| replaces.status_at_rest() != view.status_at_rest());
+async fn save(views: &impl OrderViews, folded: &Folded, replaces: Option<&OrderView>) -> Result<Saved, ProjectError> {
+    let Folded { view, rests_anew } = folded;
+    let rests_anew = replaces.is_some() && *rests_anew;
     if replaces.is_none() || rests_anew {
         views.list(view).await?;
     }

@@ -338,6 +338,28 @@ async fn what_is_lost_old_or_wrong_in_the_views_becomes_what_the_events_say() {
     }
 }
 
+/// Somebody who brings up what is behind stops between the list and the view; and the batch that comes then has more than they
+/// saw, after which the order rests as it did before.
+#[tokio::test]
+async fn an_order_that_leaves_its_rest_and_comes_back_in_one_batch_is_listed_as_it_rests() {
+    let (shop, id) = (Shop::with_stock(10).await, OrderId::new(Uuid::new_v4()));
+    shop.place(id, PAYMENT_METHODS[0]).await.unwrap();
+    shop.fulfil(id, 1).await.unwrap();
+    let (rested, model) = (shop.store.all().len(), Model::default());
+    assert!(project(&shop.store, &model, &shop.store.all()).await.is_empty());
+    shop.cancel(id).await.unwrap();
+    let cancelling = fold(id, &shop.store.all()).unwrap();
+    shop.deliver(id).await.unwrap();
+    let commits = shop.store.all();
+    let delivered = fold(id, &commits).unwrap();
+    assert!(cancelling.is_open() && !delivered.is_open());
+    model.views.list(&cancelling).await.unwrap();
+
+    assert!(project(&shop.store, &model, &commits[rested..]).await.is_empty());
+    assert_eq!(model.views.load(id).await.unwrap(), Some(delivered.clone()));
+    assert_eq!(model.views.count().await.unwrap(), BTreeMap::from([(delivered.status, 1)]));
+}
+
 #[tokio::test]
 async fn a_profile_that_was_lost_on_its_way_is_shown_and_found() {
     let commits = history(PAYMENT_METHODS[0], &[false; 5]).await;

@@ -110,7 +110,7 @@ impl OrderViews for DynamoOrderViews {
             if let Some(head) = head {
                 let mut counted = Counted::default();
                 counted.change(listed.at_rest, stood.and_then(|stood| stood.at_rest));
-                actions.extend(self.counting(view.id, &counted)?);
+                actions.extend(self.counting(&shard_of(view.id), &counted)?);
                 if self.write(&row, head, actions).await? {
                     return Ok(true);
                 }
@@ -131,15 +131,19 @@ impl OrderViews for DynamoOrderViews {
         // Who has several orders here has others elsewhere, and somebody may be at them: that is to stop nobody else's.
         let (several, one): (Vec<_>, Vec<_>) = by_customer.into_iter().partition(|(_, views)| views.len() > 1);
         let groups = one.chunks(HEADS_AT_ONCE).map(<[_]>::to_vec).chain(several.into_iter().map(|of| vec![of]));
-        let listed: Vec<_> = groups.map(|customers| self.list_in_heads(customers)).collect();
-        let left: Vec<Vec<OfCustomer<'_>>> = stream::iter(listed).buffer_unordered(AT_ONCE).try_collect().await?;
+        // Each group counts elsewhere: only the sum of all parts means anything.
+        let first = views.first().map(|view| shard_of(view.id));
+        let first = SHARDS.iter().position(|shard| first.as_deref() == Some(*shard)).unwrap_or_default();
+        let parts = SHARDS.iter().cycle().skip(first);
+        let listed: Vec<_> = groups.zip(parts).map(|(customers, part)| self.list_in_heads(customers, part)).collect();
+        let left = all_ended(listed).await?;
         let each = left.concat().into_iter().map(|(_, views)| async move {
             for view in views {
                 self.list(view).await?;
             }
             Ok(())
         });
-        stream::iter(each.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).try_collect().await
+        all_ended(each.collect()).await.map(drop)
     }
 
     async fn customer_orders(
@@ -344,8 +348,8 @@ impl DynamoOrderViews {
         }
     }
 
-    /// Writes the change of the counts into the part of them that is this order's.
-    fn counting(&self, id: OrderId, Counted(changes): &Counted) -> Result<Option<TransactWriteItem>, Unavailable> {
+    /// Writes the change of the counts into a part of them; nothing where there is none.
+    fn counting(&self, part: &str, Counted(changes): &Counted) -> Result<Option<TransactWriteItem>, Unavailable> {
         let mut update = Update::builder().table_name(&self.table.name);
         let mut added = Vec::new();
         for (number, (status, change)) in changes.iter().filter(|(_, change)| **change != 0).enumerate() {
@@ -358,16 +362,21 @@ impl DynamoOrderViews {
             return Ok(None);
         }
         let update = update
-            .set_key(Some(key(self.count_key(&shard_of(id)))))
+            .set_key(Some(key(self.count_key(part))))
             .update_expression(format!("ADD {}", added.join(", ")))
             .build()
             .map_err(|error| self.table.unavailable(error))?;
         Ok(Some(TransactWriteItem::builder().update(update).build()))
     }
 
-    /// Lists orders of several customers in their heads, in one transaction with the counts. Answers those that it did not list: of
-    /// customers of whom more than the head changes, and all of them where others were at the same items.
-    async fn list_in_heads<'v>(&self, customers: Vec<OfCustomer<'v>>) -> Result<Vec<OfCustomer<'v>>, Unavailable> {
+    /// Lists orders of several customers in their heads: in one transaction with the counts, if there is anything to count.
+    /// Answers those that it did not list: of customers of whom more than the head changes, and where others were at the same
+    /// items.
+    async fn list_in_heads<'v>(
+        &self,
+        customers: Vec<OfCustomer<'v>>,
+        part: &str,
+    ) -> Result<Vec<OfCustomer<'v>>, Unavailable> {
         let keys = customers.iter().map(|(customer, _)| key(self.head_key(customer))).collect();
         let rows: Vec<HeadRow> = self.table.get_many(keys).await?;
         let mut rows: HashMap<String, HeadRow> = rows.into_iter().map(|row| (row.key.clone(), row)).collect();
@@ -376,7 +385,7 @@ impl DynamoOrderViews {
         let roots: Vec<RootRow> = self.table.get_many(keys).await?;
         let to_adopt: BTreeSet<String> = roots.into_iter().map(|root| root.key).collect();
 
-        let (mut puts, mut counted, mut listed, mut left) = (Vec::new(), Counted::default(), Vec::new(), Vec::new());
+        let (mut changed, mut counted, mut left) = (Vec::new(), Counted::default(), Vec::new());
         for (customer, views) in customers {
             let key = self.head_key(customer);
             let row = rows.remove(&key).unwrap_or_else(|| HeadRow::new(key));
@@ -387,16 +396,26 @@ impl DynamoOrderViews {
                     for (order, stood) in orders.iter().zip(stood) {
                         counted.change(order.at_rest, stood.and_then(|stood| stood.at_rest));
                     }
-                    puts.push(self.put_head(&row, head)?);
-                    listed.push((customer, views));
+                    if head != row.head {
+                        changed.push(((customer, views), row, head));
+                    }
                 }
             }
         }
-        if let Some(view) = listed.iter().flat_map(|(_, views)| views).next() {
-            puts.extend(self.counting(view.id, &counted)?);
-            if matches!(self.table.transact(puts).await?, Transacted::Cancelled) {
-                left.append(&mut listed);
+        if let Some(count) = self.counting(part, &counted)? {
+            let mut writes = vec![count];
+            for (_, row, head) in &changed {
+                writes.push(self.put_head(row, head.clone())?);
             }
+            if matches!(self.table.transact(writes).await?, Transacted::Cancelled) {
+                left.extend(changed.into_iter().map(|(of, ..)| of));
+            }
+        } else {
+            let writes = changed.into_iter().map(|(of, row, head)| async move {
+                let written = self.write(&row, head, Vec::new()).await?;
+                Ok((!written).then_some(of))
+            });
+            left.extend(all_ended(writes.collect()).await?.into_iter().flatten());
         }
         Ok(left)
     }
@@ -601,6 +620,13 @@ impl DynamoOrderViews {
     }
 }
 
+/// Several at a time, and none is left half done because another one has failed: what was sent may still come through after
+/// whoever gave it up.
+async fn all_ended<T>(calls: Vec<impl Future<Output = Result<T, Unavailable>>>) -> Result<Vec<T>, Unavailable> {
+    let ended: Vec<Result<T, Unavailable>> = stream::iter(calls).buffer_unordered(AT_ONCE).collect().await;
+    ended.into_iter().collect()
+}
+
 fn key(key: String) -> Item {
     Item::from([("key".to_owned(), text(key))])
 }
@@ -660,8 +686,8 @@ impl IndexRow {
     }
 }
 
-/// How many orders of one shard have come to rest with each status, less those that have left it again. Below 0 where an
-/// order was counted under another shard, as long as shards were told apart by the first digit; their sum is right.
+/// How many orders have come to rest with each status, as far as it was counted in one shard, less those that have left it again.
+/// Below 0 where an order was counted under another shard; their sum is right.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct CountRow {
