@@ -31,6 +31,9 @@ const DOMAIN_MAY_USE: [&str; 9] = [
     "uuid",
 ];
 
+/// What functions are made of.
+const SHARED: [&str; 5] = ["domain", "application", "adapters", "providers", "reference-provider"];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
@@ -90,10 +93,16 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn dependencies_point_one_way() {
-    let ours = ["domain", "application", "adapters"];
-    for (name, may_use) in [("domain", &ours[..0]), ("application", &ours[..1]), ("adapters", &ours[..2])] {
+    let may_use = [
+        ("domain", &[][..]),
+        ("application", &["domain"]),
+        ("adapters", &["domain", "application"]),
+        ("providers", &["domain", "application"]),
+        ("reference-provider", &["domain", "application", "providers"]),
+    ];
+    for (name, may_use) in may_use {
         let used = dependencies(&manifest(&format!("shared/{name}/Cargo.toml")), "dependencies");
-        for other in ours.iter().filter(|other| !may_use.contains(other)) {
+        for other in SHARED.iter().filter(|other| !may_use.contains(other)) {
             assert!(!used.contains(*other), "{name} must not depend on {other}");
         }
     }
@@ -116,7 +125,7 @@ fn no_aws_crate_comes_with_its_default_features() {
 #[test]
 fn every_dependency_gets_its_version_from_the_workspace() {
     let mut manifests: Vec<String> = functions().iter().map(|name| format!("functions/{name}/Cargo.toml")).collect();
-    manifests.extend(["domain", "application", "adapters"].map(|name| format!("shared/{name}/Cargo.toml")));
+    manifests.extend(SHARED.map(|name| format!("shared/{name}/Cargo.toml")));
     manifests.push("tests/Cargo.toml".to_owned());
     for path in manifests {
         let manifest = manifest(&path);

@@ -63,6 +63,7 @@ async fn handle(
         shipping_address: body.shipping_address.address(),
         payment_method,
         catalogue: catalogue.products(&ids).await.map_err(|error| Problem::unavailable(&error))?,
+        providers: domain::provider::OrderProviders::default(),
         now: request.now,
     };
     let metadata = request.metadata(&caller, command_id(order_id), fingerprint);

@@ -11,7 +11,7 @@ use adapters::{
 use application::{
     event_store::EventStore,
     ledger::{Ledger, LedgerError, ledger},
-    ports::{Inventory, Payments, Shipping},
+    ports::{Inventory, Payments, Providers, Shipping},
 };
 use aws_sdk_dynamodb::Client;
 use domain::{books::Books, ids::OrderId};
@@ -31,14 +31,14 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 
 async fn handle(
     store: &impl EventStore,
-    payments: &impl Payments,
-    inventory: &impl Inventory,
-    shipping: &impl Shipping,
+    payments: &impl Providers<Provider: Payments>,
+    inventories: &impl Providers<Provider: Inventory>,
+    carriers: &impl Providers<Provider: Shipping>,
     request: ApiRequest,
 ) -> Result<Response<Body>, Problem> {
     request.staff()?;
     let id = request.order_id()?;
-    respond(id, ledger(store, payments, inventory, shipping, id).await)
+    respond(id, ledger(store, payments, inventories, carriers, id).await)
 }
 
 fn respond(id: OrderId, outcome: Result<Ledger, LedgerError>) -> Result<Response<Body>, Problem> {

@@ -11,7 +11,7 @@ use adapters::{
 use application::{
     event_store::{EventStore, fingerprint},
     event_stream::{CommandError, OrderStream},
-    ports::Shipping,
+    ports::{Providers, Shipping},
     record_delivery::deliver,
 };
 use aws_sdk_dynamodb::Client;
@@ -34,7 +34,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 
 async fn handle(
     store: &impl EventStore,
-    shipping: &impl Shipping,
+    carriers: &impl Providers<Provider: Shipping>,
     request: ApiRequest,
 ) -> Result<Response<Body>, Problem> {
     let caller = request.staff_or_carrier()?;
@@ -43,7 +43,7 @@ async fn handle(
     let fingerprint = fingerprint(&"record-delivery").map_err(|error| Problem::internal(&error))?;
     let metadata = request.metadata(&caller, id.work_id("record-delivery"), fingerprint);
     let mut stream = OrderStream::open(store, id).await.map_err(|error| Problem::not_loaded(&error))?;
-    let outcome = deliver(&mut stream, shipping, id, &metadata, request.now).await;
+    let outcome = deliver(&mut stream, carriers, id, &metadata, request.now).await;
     respond(id, stream.version(), outcome)
 }
 

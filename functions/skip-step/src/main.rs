@@ -15,7 +15,7 @@ use application::{
     event_store::{EventStore, fingerprint},
     event_stream::Committed,
     ledger::LedgerError,
-    ports::{Inventory, Payments, Shipping},
+    ports::{Inventory, Payments, Providers, Shipping},
     skip_step::{SkipError, skip_step},
 };
 use aws_sdk_dynamodb::Client;
@@ -43,7 +43,11 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 
 async fn handle(
     store: &impl EventStore,
-    providers: (&impl Payments, &impl Inventory, &impl Shipping),
+    providers: (
+        &impl Providers<Provider: Payments>,
+        &impl Providers<Provider: Inventory>,
+        &impl Providers<Provider: Shipping>,
+    ),
     request: ApiRequest,
 ) -> Result<Response<Body>, Problem> {
     let caller = request.staff()?;

@@ -41,6 +41,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_dynamo::{from_item, to_attribute_value, to_item};
 use uuid::Uuid;
 
+application::only_providers!(DynamoInventory, DynamoPayments, DynamoShipping, DynamoNotifications);
+
 type Item = HashMap<String, AttributeValue>;
 
 /// More pages of 1 MB than any partition of this service can fill.

@@ -34,7 +34,7 @@ use uuid::Uuid;
 use crate::{
     event_store::{Metadata, Unavailable},
     event_stream::{CommandError, LoadError},
-    ports::{FulfilmentInput, StockLine},
+    ports::{FulfilmentInput, ProviderError, StockLine},
 };
 
 /// Why a step did not do its work.
@@ -80,7 +80,11 @@ impl StepError {
             Self::Delivered => "OrderDelivered",
             Self::StillHeld => "StillHeld",
             Self::RequestRefused => "RequestRefused",
-            Self::Unavailable(_) => "Unavailable",
+            Self::Unavailable(error) => match error.source.downcast_ref() {
+                Some(ProviderError::Misbehaved { .. }) => "ProviderMisbehaved",
+                Some(ProviderError::ShutOff { .. }) => "ProviderUnavailable",
+                Some(ProviderError::Failed(_) | ProviderError::TimedOut(_)) | None => "Unavailable",
+            },
             Self::Contended => "Contended",
             Self::BrokenHistory(_) => "BrokenHistory",
         }

@@ -478,6 +478,8 @@ impl MemoryPayments {
     }
 }
 
+crate::only_providers!(MemoryInventory, MemoryPayments, MemoryShipping, MemoryNotifications);
+
 impl Payments for MemoryPayments {
     async fn charge(&self, request: &ChargeRequest) -> Result<Payment, ChargeError> {
         self.faults.around("the payment provider", || self.try_charge(request)).await?

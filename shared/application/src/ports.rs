@@ -6,7 +6,7 @@
 //! Any other error is a refusal, and people and events rest on it. It MUST be true of one moment, in which the call had had no
 //! effect under its key: what another attempt of the same call brings about meanwhile is never refused.
 
-use std::{collections::BTreeMap, future::Future};
+use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -17,6 +17,7 @@ use domain::{
     order::{OrderEvent, OrderStatus, Payment, Refund, Reservation, Resumption, Shipment, Shortage, SkippedStep},
     order_view::{CustomerView, OrderView},
     product::{Product, StockChange},
+    provider::Provider,
     stored_event::UnreadableEvent,
     text::Text,
 };
@@ -28,6 +29,46 @@ use crate::{
     event_store::{BoxError, Commit, Metadata, RecordedEvent, StreamId, Unavailable},
     reconcile::LIMIT,
 };
+
+/// What a provider did instead of answering: the source of its [`Unavailable`]. Nothing in it comes from the answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderError {
+    #[error("the call failed")]
+    Failed(#[source] BoxError),
+    #[error("no answer came within {0:?}")]
+    TimedOut(Duration),
+    /// What came back breaks the contract, and is not believed.
+    #[error("the provider misbehaved: {field} {problem}")]
+    Misbehaved { field: &'static str, problem: String },
+    /// It failed too often, and is left alone for a while.
+    #[error("the provider is not called for another {for_another:?}")]
+    ShutOff { for_another: Duration },
+}
+
+/// The providers behind one port. Who has an order's money, stock or parcel is asked for it, whatever new orders use by now.
+pub trait Providers: Send + Sync {
+    type Provider: Send + Sync;
+
+    /// Fails when there is no such provider any more, or not yet: a person has to see to it.
+    fn of<'p>(&'p self, provider: &Provider) -> Result<&'p Self::Provider, Unavailable>;
+}
+
+/// Has each of these be the only provider behind its port.
+#[macro_export]
+macro_rules! only_providers {
+    ($($provider:ty),+ $(,)?) => {$(
+        impl $crate::ports::Providers for $provider {
+            type Provider = Self;
+
+            fn of<'p>(
+                &'p self,
+                _: &domain::provider::Provider,
+            ) -> Result<&'p Self, $crate::event_store::Unavailable> {
+                Ok(self)
+            }
+        }
+    )+};
+}
 
 /// What can be ordered, at what price, and how much of it is left.
 pub trait Catalogue: Send + Sync {

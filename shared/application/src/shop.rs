@@ -25,6 +25,7 @@ use domain::{
         skip::SkipRejection,
     },
     product::Product,
+    provider::OrderProviders,
     text::Text,
 };
 
@@ -45,7 +46,7 @@ use crate::{
     },
     ledger::LedgerError,
     memory::{Faults, MemoryEventStore, MemoryInventory, MemoryNotifications, MemoryPayments, MemoryShipping, balance},
-    ports::{Catalogue, DurableFulfilment, FulfilmentInput, Inventory, Notifications, Payments, Shipping},
+    ports::{Catalogue, DurableFulfilment, FulfilmentInput, Inventory, Notifications, Payments, Providers, Shipping},
     reconcile::{Finding, PATIENCE, ReconcileError, reconcile},
     record_delivery::deliver,
     skip_step::{SkipError, skip_step},
@@ -102,10 +103,10 @@ impl Step {
 /// What a shop calls.
 pub trait Outside {
     type Store: EventStore;
-    type Inventory: Catalogue + Inventory;
-    type Payments: Payments;
-    type Shipping: Shipping;
-    type Notifications: Notifications;
+    type Inventory: Catalogue + Inventory + Providers<Provider = Self::Inventory>;
+    type Payments: Payments + Providers<Provider = Self::Payments>;
+    type Shipping: Shipping + Providers<Provider = Self::Shipping>;
+    type Notifications: Notifications + Providers<Provider = Self::Notifications>;
 }
 
 pub struct InMemory;
@@ -253,6 +254,7 @@ impl<O: Outside> Shop<O> {
             },
             payment_method: PaymentMethod::parse(payment_method).unwrap(),
             catalogue: self.inventory.products(&[tea()]).await.unwrap(),
+            providers: OrderProviders::default(),
             now: at(),
         };
         let metadata = Metadata {

@@ -13,7 +13,7 @@ use crate::{
     event_store::{EventStore, Metadata},
     event_stream::{CommandError, Committed, OrderStream},
     ledger::{LedgerError, providers_books},
-    ports::{Inventory, Payments, Shipping},
+    ports::{Inventory, Payments, Providers, Shipping},
 };
 
 /// Why a step was not skipped.
@@ -30,7 +30,11 @@ pub enum SkipError {
 /// its way for long, is recorded when it is heard of, skipped or not.
 pub async fn skip_step(
     store: &impl EventStore,
-    (payments, inventory, shipping): (&impl Payments, &impl Inventory, &impl Shipping),
+    (payments, inventories, carriers): (
+        &impl Providers<Provider: Payments>,
+        &impl Providers<Provider: Inventory>,
+        &impl Providers<Provider: Shipping>,
+    ),
     id: OrderId,
     metadata: &Metadata,
     step: SkippableStep,
@@ -40,7 +44,6 @@ pub async fn skip_step(
     let Some(placed) = stream.order().course.placed() else {
         return Err(CommandError::Rejected(SkipRejection::UnknownOrder).into());
     };
-    let currency = placed.total_amount.currency();
-    let found = providers_books(payments, inventory, shipping, id, currency).await.map_err(SkipError::Books)?;
+    let found = providers_books(payments, inventories, carriers, id, placed).await.map_err(SkipError::Books)?;
     Ok(stream.commit(metadata, |order| skip(order, step, reason, &found)).await?)
 }

@@ -590,6 +590,8 @@ async fn an_undo_that_is_skipped_is_left_out_and_the_others_are_done() {
     }
 }
 
+application::only_providers!(Mistaken<'_>);
+
 /// A provider that says wrongly, once, that too little is left: another attempt's refund had landed between two of its reads.
 struct Mistaken<'p> {
     payments: &'p MemoryPayments,

@@ -11,6 +11,7 @@ pub mod money;
 pub mod order;
 pub mod order_view;
 pub mod product;
+pub mod provider;
 pub mod search;
 pub mod stored_event;
 pub mod text;

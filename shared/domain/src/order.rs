@@ -29,6 +29,7 @@ use crate::{
     books::Books,
     ids::{CustomerId, NotificationId, PaymentMethod, ProductId, RefundId, ReservationId, ShipmentId, TransactionId},
     money::{Money, MoneyError, Quantity},
+    provider::OrderProviders,
     stored_event::{self, UnreadableEvent, Upcaster, with_field},
     text::Text,
 };
@@ -102,6 +103,8 @@ pub struct OrderCreated {
     pub payment_method: PaymentMethod,
     pub total_amount: Money,
     pub created_at: DateTime<Utc>,
+    #[serde(default, skip_serializing_if = "OrderProviders::are_built_in")]
+    pub providers: Box<OrderProviders>,
 }
 
 impl OrderCreated {

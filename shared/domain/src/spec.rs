@@ -131,6 +131,7 @@ pub(crate) fn created() -> OrderEvent {
         payment_method: PaymentMethod::default(),
         total_amount: money(3998),
         created_at: at(0),
+        providers: Box::default(),
     })
 }
 

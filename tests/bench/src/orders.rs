@@ -32,6 +32,7 @@ use domain::{
         create::{CreateOrder, RequestedItem, RequestedItems, create},
     },
     product::Product,
+    provider::OrderProviders,
     text::Text,
 };
 use dynoxide::{AttributeValue, ImportOptions, Item};
@@ -354,6 +355,7 @@ fn order_of(dice: &mut Dice, customer: &CustomerId, lines: usize, now: DateTime<
         },
         payment_method: PaymentMethod::default(),
         catalogue,
+        providers: OrderProviders::default(),
         now,
     }
 }

@@ -88,6 +88,7 @@ async fn place(
         shipping_address: serde_json::from_value(address).unwrap(),
         payment_method: PaymentMethod::default(),
         catalogue: catalogue.products(products).await.unwrap(),
+        providers: domain::provider::OrderProviders::default(),
         now,
     };
     let metadata = Metadata {

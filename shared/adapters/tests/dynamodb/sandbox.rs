@@ -13,7 +13,7 @@ use domain::{
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{NOTIFICATIONS, PAYMENTS, SHIPMENTS, shipping_of, watched};
+use crate::support::{NOTIFICATIONS, PAYMENTS, SHIPMENTS, notifications_of, shipping_of, watched};
 
 /// Every word with this beginning that the sandbox listens to.
 fn triggers(beginning: &str) -> Vec<&'static str> {
@@ -83,4 +83,21 @@ async fn nobody_asks_a_strict_notification_service_to_be_left_untold() {
         deliverable: false,
     };
     notifications.send(&notification).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_that_the_order_asks_to_fail_is_not_sent() {
+    let notifications = notifications_of(watched().0);
+    let mute = Notification {
+        idempotency_key: Uuid::new_v4(),
+        order_id: OrderId::new(Uuid::new_v4()),
+        customer_id: CustomerId::parse("anna").unwrap(),
+        template: "order-confirmed",
+        deliverable: false,
+    };
+    for _ in 0..2 {
+        notifications.send(&mute).await.unwrap_err();
+    }
+    // Nothing was sent under the key, so it is as if it had never been asked.
+    notifications.send(&Notification { deliverable: true, ..mute }).await.unwrap();
 }

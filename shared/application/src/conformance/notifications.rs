@@ -14,7 +14,6 @@ macro_rules! notifications_conformance {
             a_repeated_notification_gets_the_first_id
             a_notification_that_comes_twenty_times_at_once_is_sent_once
             two_keys_send_two_messages
-            a_notification_that_cannot_be_delivered_is_not_sent
         }
     };
 }
@@ -51,13 +50,4 @@ pub async fn two_keys_send_two_messages(notifications: &impl Notifications) {
     let other = Notification { idempotency_key: Uuid::new_v4(), ..notification.clone() };
     let first = notifications.send(&notification).await.unwrap();
     assert_ne!(notifications.send(&other).await.unwrap(), first);
-}
-
-pub async fn a_notification_that_cannot_be_delivered_is_not_sent(notifications: &impl Notifications) {
-    let mute = Notification { deliverable: false, ..notification() };
-    for _ in 0..2 {
-        notifications.send(&mute).await.unwrap_err();
-    }
-    // Nothing was sent under the key, so it is as if it had never been asked.
-    notifications.send(&Notification { deliverable: true, ..mute }).await.unwrap();
 }

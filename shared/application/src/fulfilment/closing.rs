@@ -10,7 +10,7 @@ use super::{StepError, confirmation::tell, metadata, work_id};
 use crate::{
     event_store::EventStore,
     event_stream::OrderStream,
-    ports::{FulfilmentInput, Notification, Notifications},
+    ports::{FulfilmentInput, Notification, Notifications, Providers},
     sandbox,
 };
 
@@ -18,7 +18,7 @@ const STEP: &str = "close-order";
 
 pub async fn close_order(
     store: &impl EventStore,
-    notifications: &impl Notifications,
+    notifications: &impl Providers<Provider: Notifications>,
     input: &FulfilmentInput,
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
@@ -38,7 +38,7 @@ pub async fn close_order(
             template: outcome,
             deliverable: sandbox::deliverable(&placed.shipping_address),
         };
-        sent = tell(notifications, &notification).await;
+        sent = tell(notifications.of(&placed.providers.notifications)?, &notification).await;
     }
     stream.commit(&metadata(input, STEP, outcome, now), |order| close(order, sent.as_ref())).await?;
     Ok(())

@@ -11,7 +11,7 @@ use super::{StepError, metadata, outcome, work_id};
 use crate::{
     event_store::EventStore,
     event_stream::OrderStream,
-    ports::{FulfilmentInput, Notification, Notifications},
+    ports::{FulfilmentInput, Notification, Notifications, Providers},
     sandbox,
 };
 
@@ -23,7 +23,7 @@ const TRIES: u32 = 2;
 
 pub async fn send_confirmation(
     store: &impl EventStore,
-    notifications: &impl Notifications,
+    notifications: &impl Providers<Provider: Notifications>,
     input: &FulfilmentInput,
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
@@ -38,7 +38,7 @@ pub async fn send_confirmation(
                 template: "order-confirmed",
                 deliverable: sandbox::deliverable(&placed.shipping_address),
             };
-            let sent = tell(notifications, &notification).await;
+            let sent = tell(notifications.of(&placed.providers.notifications)?, &notification).await;
             stream.commit(&metadata(input, STEP, "confirmed", now), |order| confirm(order, sent.as_ref())).await?;
         }
         _ => {}

@@ -11,18 +11,19 @@ use super::{StepError, metadata, outcome, stock_lines};
 use crate::{
     event_store::EventStore,
     event_stream::OrderStream,
-    ports::{FulfilmentInput, Inventory, ReserveError},
+    ports::{FulfilmentInput, Inventory, Providers, ReserveError},
 };
 
 pub async fn reserve_inventory(
     store: &impl EventStore,
-    inventory: &impl Inventory,
+    inventories: &impl Providers<Provider: Inventory>,
     input: &FulfilmentInput,
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
     let metadata = |outcome| metadata(input, "reserve-inventory", outcome, now);
     let mut stream = OrderStream::open(store, input.order_id).await?;
     if let Course::Created(placed) = &stream.order().course {
+        let inventory = inventories.of(&placed.providers.inventory)?;
         match inventory.reserve(input.order_id, &stock_lines(placed)).await {
             Ok(reservation) => {
                 stream.commit(&metadata("reserved"), |order| record_reservation(order, &reservation)).await?;
@@ -45,7 +46,7 @@ pub async fn reserve_inventory(
 /// Undoes [`reserve_inventory`]. Asks the inventory also when no reservation is recorded: one may be there all the same.
 pub async fn release_inventory(
     store: &impl EventStore,
-    inventory: &impl Inventory,
+    inventories: &impl Providers<Provider: Inventory>,
     input: &FulfilmentInput,
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
@@ -53,7 +54,8 @@ pub async fn release_inventory(
     if stream.order().course.held()?.is_none_or(Held::stock_is_given_up) {
         return Ok(());
     }
-    inventory.release(input.order_id).await?;
+    let Some(placed) = stream.order().course.placed() else { return Ok(()) };
+    inventories.of(&placed.providers.inventory)?.release(input.order_id).await?;
     stream.commit(&metadata(input, "release-inventory", "released", now), record_release).await?;
     Ok(())
 }

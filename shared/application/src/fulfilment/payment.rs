@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     ids::OrderId,
     order::{
-        Course, OrderCreated, SkippableStep,
+        Course, SkippableStep,
         record_payment::{record_no_payment, record_payment, record_payment_failure},
         record_refund::record_refund,
     },
@@ -15,7 +15,7 @@ use super::{StepError, metadata, outcome, staff_refunds::issue_open_refunds, wor
 use crate::{
     event_store::EventStore,
     event_stream::OrderStream,
-    ports::{CancelChargeError, ChargeCancellation, ChargeError, ChargeRequest, FulfilmentInput, Payments},
+    ports::{CancelChargeError, ChargeCancellation, ChargeError, ChargeRequest, FulfilmentInput, Payments, Providers},
 };
 
 const STEP: &str = "process-payment";
@@ -28,7 +28,7 @@ pub(super) fn charge_key(order_id: OrderId) -> Uuid {
 
 pub async fn process_payment(
     store: &impl EventStore,
-    payments: &impl Payments,
+    payments: &impl Providers<Provider: Payments>,
     input: &FulfilmentInput,
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
@@ -47,7 +47,7 @@ pub async fn process_payment(
                 payment_method: placed.payment_method.clone(),
                 amount: placed.total_amount,
             };
-            match payments.charge(&request).await {
+            match payments.of(&placed.providers.payments)?.charge(&request).await {
                 Ok(payment) => {
                     stream.commit(&metadata("paid"), |order| record_payment(order, &payment)).await?;
                 }
@@ -73,7 +73,7 @@ pub async fn process_payment(
 /// known.
 pub async fn refund_payment(
     store: &impl EventStore,
-    payments: &impl Payments,
+    payments: &impl Providers<Provider: Payments>,
     input: &FulfilmentInput,
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
@@ -82,9 +82,8 @@ pub async fn refund_payment(
     if stream.order().course.held()?.is_none_or(|held| held.is_skipped(SkippableStep::RefundPayment)) {
         return Ok(());
     }
-    if stream.order().course.placed().is_some_and(OrderCreated::costs_nothing) {
-        return Ok(());
-    }
+    let Some(placed) = stream.order().course.placed().filter(|placed| !placed.costs_nothing()) else { return Ok(()) };
+    let payments = payments.of(&placed.providers.payments)?;
     issue_open_refunds(&mut stream, payments, input, now).await?;
     let cancellation = ChargeCancellation {
         order_id: input.order_id,

@@ -16,7 +16,7 @@ use super::{StepError, metadata, outcome, stock_lines, work_id};
 use crate::{
     event_store::EventStore,
     event_stream::OrderStream,
-    ports::{FulfilmentInput, ShipmentError, ShipmentRequest, Shipping, TakeBackError},
+    ports::{FulfilmentInput, Providers, ShipmentError, ShipmentRequest, Shipping, TakeBackError},
 };
 
 const STEP: &str = "create-shipment";
@@ -29,7 +29,7 @@ pub fn shipment_key(order_id: OrderId) -> Uuid {
 
 pub async fn create_shipment(
     store: &impl EventStore,
-    shipping: &impl Shipping,
+    carriers: &impl Providers<Provider: Shipping>,
     input: &FulfilmentInput,
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
@@ -44,7 +44,7 @@ pub async fn create_shipment(
                 lines: stock_lines(placed),
             };
             let metadata = |outcome| metadata(input, STEP, outcome, now);
-            match shipping.create_shipment(&request).await {
+            match carriers.of(&placed.providers.shipping)?.create_shipment(&request).await {
                 Ok(shipment) => {
                     stream.commit(&metadata("shipped"), |order| record_shipment(order, &shipment)).await?;
                 }
@@ -68,7 +68,7 @@ pub async fn create_shipment(
 /// that has arrived does not come back: then that is recorded, and the order stands.
 pub async fn cancel_shipment(
     store: &impl EventStore,
-    shipping: &impl Shipping,
+    carriers: &impl Providers<Provider: Shipping>,
     input: &FulfilmentInput,
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
@@ -76,8 +76,10 @@ pub async fn cancel_shipment(
     if stream.order().course.held()?.is_none_or(|held| held.is_skipped(SkippableStep::CancelShipment)) {
         return Ok(());
     }
+    let Some(placed) = stream.order().course.placed() else { return Ok(()) };
+    let carrier = carriers.of(&placed.providers.shipping)?;
     let metadata = |outcome| metadata(input, UNDO, outcome, now);
-    match shipping.cancel_shipment(input.order_id, shipment_key(input.order_id)).await {
+    match carrier.cancel_shipment(input.order_id, shipment_key(input.order_id)).await {
         Ok(()) => {
             stream.commit(&metadata("cancelled"), record_shipment_cancellation).await?;
             Ok(())

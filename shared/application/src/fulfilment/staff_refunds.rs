@@ -14,7 +14,7 @@ use super::{StepError, metadata, payment::charge_key};
 use crate::{
     event_store::EventStore,
     event_stream::OrderStream,
-    ports::{FulfilmentInput, Payments, RefundError, RefundRequest},
+    ports::{FulfilmentInput, Payments, Providers, RefundError, RefundRequest},
 };
 
 const STEP: &str = "issue-refund";
@@ -22,14 +22,13 @@ const STEP: &str = "issue-refund";
 /// Issues every refund of the order that is still open, in the order in which they were requested.
 pub async fn issue_refund(
     store: &impl EventStore,
-    payments: &impl Payments,
+    payments: &impl Providers<Provider: Payments>,
     input: &FulfilmentInput,
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
     let mut stream = OrderStream::open(store, input.order_id).await?;
-    if stream.version() == 0 {
-        return Err(StepError::UnknownOrder);
-    }
+    let placed = stream.order().course.placed().ok_or(StepError::UnknownOrder)?;
+    let payments = payments.of(&placed.providers.payments)?;
     issue_open_refunds(&mut stream, payments, input, now).await
 }
 

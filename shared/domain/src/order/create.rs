@@ -9,6 +9,7 @@ use crate::{
     ids::{CustomerId, PaymentMethod, ProductId},
     money::{Money, Quantity},
     product::Product,
+    provider::OrderProviders,
     text::Invalid,
 };
 
@@ -21,6 +22,8 @@ pub struct CreateOrder {
     pub payment_method: PaymentMethod,
     /// What the catalogue says of the requested products; one that is missing here does not exist.
     pub catalogue: Vec<Product>,
+    /// Those of new orders at this moment.
+    pub providers: OrderProviders,
     pub now: DateTime<Utc>,
 }
 
@@ -103,6 +106,7 @@ pub fn create(command: &CreateOrder) -> Result<OrderEvent, CreateRejection> {
         payment_method: command.payment_method.clone(),
         total_amount,
         created_at: command.now,
+        providers: Box::new(command.providers.clone()),
     }))
 }
 
@@ -189,6 +193,7 @@ mod tests {
             shipping_address: address(),
             payment_method: PaymentMethod::default(),
             catalogue,
+            providers: OrderProviders::default(),
             now: at(0),
         }
     }

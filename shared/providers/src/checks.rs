@@ -1,0 +1,75 @@
+//! What comes back from a provider is believed no more than what comes from a client.
+
+use application::ports::ProviderError;
+use chrono::{DateTime, Utc};
+use domain::{
+    ids::ProductId,
+    money::{Currency, Money},
+};
+
+use crate::contract::wire;
+
+/// Long enough for anybody's ids, and short enough for an event.
+const ID_MAX: usize = 200;
+const WORD_MAX: usize = 100;
+
+pub(crate) fn misbehaved(field: &'static str, problem: impl Into<String>) -> ProviderError {
+    ProviderError::Misbehaved { field, problem: problem.into() }
+}
+
+pub(crate) fn present<T>(field: &'static str, value: Option<T>) -> Result<T, ProviderError> {
+    value.ok_or_else(|| misbehaved(field, "is missing"))
+}
+
+pub(crate) fn money(field: &'static str, money: Option<wire::Money>) -> Result<Money, ProviderError> {
+    let wire::Money { amount, currency } = present(field, money)?;
+    let amount = u64::try_from(amount).map_err(|_| misbehaved(field, "is negative"))?;
+    // Any code: what was paid in a currency that is withdrawn by now still stands in the books.
+    let currency = Currency::parse_any(&currency).map_err(|problem| misbehaved(field, problem.to_string()))?;
+    Money::new(amount, currency).map_err(|problem| misbehaved(field, problem.to_string()))
+}
+
+/// An amount that has to be the one that was asked for.
+pub(crate) fn same_money(
+    field: &'static str,
+    money: Option<wire::Money>,
+    asked: Money,
+) -> Result<Money, ProviderError> {
+    let answered = self::money(field, money)?;
+    if answered == asked { Ok(answered) } else { Err(misbehaved(field, "is not what was asked for")) }
+}
+
+pub(crate) fn id(field: &'static str, id: String) -> Result<String, ProviderError> {
+    visible(field, id, ID_MAX)
+}
+
+/// A code, or another short word.
+pub(crate) fn word(field: &'static str, word: String) -> Result<String, ProviderError> {
+    visible(field, word, WORD_MAX)
+}
+
+fn visible(field: &'static str, text: String, max: usize) -> Result<String, ProviderError> {
+    if text.is_empty() {
+        Err(misbehaved(field, "is missing"))
+    } else if text.chars().count() > max {
+        Err(misbehaved(field, format!("is longer than {max} characters")))
+    } else if text.chars().any(|c| c.is_control() || c.is_whitespace() && c != ' ') || text.trim() != text {
+        Err(misbehaved(field, "has characters that cannot be seen"))
+    } else {
+        Ok(text)
+    }
+}
+
+pub(crate) fn time(field: &'static str, time: &str) -> Result<DateTime<Utc>, ProviderError> {
+    let parsed = DateTime::parse_from_rfc3339(time).map(|time| time.to_utc());
+    parsed.map_err(|_| misbehaved(field, "is not a time in RFC 3339"))
+}
+
+pub(crate) fn product_id(field: &'static str, id: &str) -> Result<ProductId, ProviderError> {
+    ProductId::parse(id).map_err(|problem| misbehaved(field, problem.to_string()))
+}
+
+/// A list that has no more entries than anybody asked for.
+pub(crate) fn at_most<T>(field: &'static str, list: Vec<T>, max: usize) -> Result<Vec<T>, ProviderError> {
+    if list.len() <= max { Ok(list) } else { Err(misbehaved(field, format!("has more than {max} entries"))) }
+}

@@ -1,0 +1,62 @@
+//! The contract over gRPC.
+
+use std::time::Duration;
+
+use application::ports::ProviderError;
+use tonic::{
+    Code, Request, Status,
+    client::Grpc as Client,
+    codegen::http::{HeaderName, uri::PathAndQuery},
+    metadata::{AsciiMetadataKey, AsciiMetadataValue},
+    transport::{Channel, ClientTlsConfig, Endpoint},
+};
+use tonic_prost::ProstCodec;
+
+use crate::contract::{ANSWER_BYTES_MAX, Call};
+
+pub(crate) struct Grpc {
+    channel: Channel,
+}
+
+impl Grpc {
+    /// Connects when it is first needed: a function that does not come to its call pays nothing.
+    pub(crate) fn new(url: &str, secure: bool, connect_within: Duration) -> Result<Self, tonic::transport::Error> {
+        let endpoint = Endpoint::from_shared(url.to_owned())?.connect_timeout(connect_within);
+        let endpoint = if secure { endpoint.tls_config(ClientTlsConfig::new().with_native_roots())? } else { endpoint };
+        Ok(Self { channel: endpoint.connect_lazy() })
+    }
+
+    pub(crate) async fn call<C: Call>(
+        &self,
+        request: C,
+        headers: Vec<(HeaderName, String)>,
+        deadline: Duration,
+    ) -> Result<C::Answer, ProviderError> {
+        let mut request = Request::new(request);
+        request.set_timeout(deadline);
+        for (name, value) in headers {
+            let name = AsciiMetadataKey::from_bytes(name.as_str().as_bytes());
+            if let (Ok(name), Ok(mut value)) = (name, value.parse::<AsciiMetadataValue>()) {
+                value.set_sensitive(name == "authorization");
+                request.metadata_mut().insert(name, value);
+            }
+        }
+        let mut client = Client::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
+        client.ready().await.map_err(|error| ProviderError::Failed(error.into()))?;
+        let path = PathAndQuery::from_static(C::GRPC_PATH);
+        let answer = client.unary(request, path, ProstCodec::<C, C::Answer>::default()).await;
+        let answer = answer.map_err(|status| failed(&status))?;
+        Ok(answer.into_inner())
+    }
+}
+
+/// Of what the provider says of its failure only the code is kept: nobody knows what else is in there.
+fn failed(status: &Status) -> ProviderError {
+    match status.code() {
+        // What cannot be decoded as a message, or is larger than any may be.
+        Code::Internal | Code::OutOfRange => {
+            ProviderError::Misbehaved { field: "the answer", problem: "is no message of the contract".to_owned() }
+        }
+        code => ProviderError::Failed(format!("gRPC status {code:?}").into()),
+    }
+}

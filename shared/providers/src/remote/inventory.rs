@@ -1,0 +1,163 @@
+use std::collections::BTreeSet;
+
+use application::{
+    event_store::Unavailable,
+    ports::{AdjustError, Adjusted, Catalogue, Inventory, ProviderError, ReserveError, StockAdjustment, StockLine},
+};
+use chrono::SecondsFormat;
+use domain::{
+    ids::{OrderId, ProductId, ReservationId},
+    money::{Money, Quantity},
+    order::{Reservation, Shortage},
+    product::{Product, StockChange},
+    text::Text,
+};
+
+use super::Remote;
+use crate::{
+    checks::{at_most, id, misbehaved, money, present, product_id},
+    contract::wire::{self, adjust_stock_request, adjust_stock_response, reserve_response},
+};
+
+/// As many as an order has lines.
+const LINES_MAX: usize = 100;
+
+impl Catalogue for Remote {
+    async fn products(&self, ids: &[ProductId]) -> Result<Vec<Product>, Unavailable> {
+        let distinct: BTreeSet<&ProductId> = ids.iter().collect();
+        let asked = wire::GetProductsRequest { product_ids: distinct.iter().map(ToString::to_string).collect() };
+        let read = |answer: wire::GetProductsResponse| {
+            let mut missing = distinct.clone();
+            let products = at_most("products", answer.products, distinct.len())?.into_iter().map(product);
+            let products = products.collect::<Result<Vec<_>, _>>()?;
+            if products.iter().all(|product| missing.remove(&product.id)) {
+                Ok(products)
+            } else {
+                Err(misbehaved("products.product_id", "is not one that was asked for"))
+            }
+        };
+        self.call(asked, read).await
+    }
+
+    async fn put_product(&self, product: &Product) -> Result<bool, Unavailable> {
+        let asked = wire::PutProductRequest {
+            product: Some(wire::Product {
+                product_id: product.id.to_string(),
+                name: product.name.as_str().to_owned(),
+                price: Some(product.price.into()),
+                stock: product.stock,
+            }),
+        };
+        self.call(asked, |answer: wire::PutProductResponse| Ok(answer.created)).await
+    }
+
+    async fn describe_product(
+        &self,
+        id: &ProductId,
+        name: &Text<200>,
+        price: Money,
+    ) -> Result<(Product, bool), Unavailable> {
+        let asked = wire::DescribeProductRequest {
+            product_id: id.to_string(),
+            name: name.as_str().to_owned(),
+            price: Some(price.into()),
+        };
+        let read = |answer: wire::DescribeProductResponse| {
+            let product = product(present("product", answer.product)?)?;
+            if product.id == *id {
+                Ok((product, answer.created))
+            } else {
+                Err(misbehaved("product.product_id", "is not the one that was asked for"))
+            }
+        };
+        self.call(asked, read).await
+    }
+
+    async fn adjust_stock(&self, adjustment: &StockAdjustment) -> Result<Adjusted, AdjustError> {
+        let asked = wire::AdjustStockRequest {
+            adjustment_id: adjustment.id.to_string(),
+            product_id: adjustment.product_id.to_string(),
+            change: Some(match adjustment.change {
+                StockChange::By(by) => adjust_stock_request::Change::By(by),
+                StockChange::Counted(to) => adjust_stock_request::Change::To(to),
+            }),
+            reason: adjustment.reason.as_str().to_owned(),
+            actor: adjustment.actor.clone(),
+            at: adjustment.at.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+        };
+        let read = |answer: wire::AdjustStockResponse| {
+            Ok(match present("outcome", answer.outcome)? {
+                adjust_stock_response::Outcome::Adjusted(wire::Adjusted { by, stock, replayed }) => {
+                    Ok(Adjusted { by, stock, replayed })
+                }
+                adjust_stock_response::Outcome::UnknownProduct(_) => Err(AdjustError::UnknownProduct),
+                adjust_stock_response::Outcome::OutOfRange(of) => Err(AdjustError::OutOfRange { stock: of.stock }),
+                adjust_stock_response::Outcome::KeyReused(_) => Err(AdjustError::KeyReused),
+            })
+        };
+        self.call(asked, read).await?
+    }
+}
+
+impl Inventory for Remote {
+    async fn reserve(&self, order_id: OrderId, lines: &[StockLine]) -> Result<Reservation, ReserveError> {
+        let asked =
+            wire::ReserveRequest { order_id: order_id.to_string(), lines: lines.iter().map(Into::into).collect() };
+        let read = |answer: wire::ReserveResponse| {
+            Ok(match present("outcome", answer.outcome)? {
+                reserve_response::Outcome::Reserved(of) => {
+                    Ok(Reservation { reservation_id: ReservationId(id("reserved.reservation_id", of.reservation_id)?) })
+                }
+                reserve_response::Outcome::OutOfStock(wire::OutOfStock { shortages }) => {
+                    let shortages = at_most("out_of_stock.shortages", shortages, lines.len())?;
+                    let shortages = shortages.into_iter().map(|of| shortage(&of, lines));
+                    let shortages = shortages.collect::<Result<Vec<_>, _>>()?;
+                    present("out_of_stock.shortages", shortages.first())?;
+                    Err(ReserveError::OutOfStock(shortages))
+                }
+                reserve_response::Outcome::Released(_) => Err(ReserveError::Released),
+            })
+        };
+        self.call(asked, read).await?
+    }
+
+    async fn reserved(&self, order_id: OrderId) -> Result<Vec<StockLine>, Unavailable> {
+        let asked = wire::GetReservationRequest { order_id: order_id.to_string() };
+        let read = |answer: wire::GetReservationResponse| {
+            at_most("lines", answer.lines, LINES_MAX)?.iter().map(line).collect()
+        };
+        self.call(asked, read).await
+    }
+
+    async fn release(&self, order_id: OrderId) -> Result<(), Unavailable> {
+        let asked = wire::ReleaseRequest { order_id: order_id.to_string() };
+        self.call(asked, |_| Ok(())).await
+    }
+}
+
+fn product(of: wire::Product) -> Result<Product, ProviderError> {
+    Ok(Product {
+        id: product_id("products.product_id", &of.product_id)?,
+        name: Text::parse(&of.name).map_err(|problem| misbehaved("products.name", problem.to_string()))?,
+        price: money("products.price", of.price)?,
+        stock: of.stock,
+    })
+}
+
+fn line(of: &wire::Line) -> Result<StockLine, ProviderError> {
+    Ok(StockLine {
+        product_id: product_id("lines.product_id", &of.product_id)?,
+        quantity: Quantity::new(of.quantity).map_err(|problem| misbehaved("lines.quantity", problem.to_string()))?,
+    })
+}
+
+/// Of a line that was asked for, and that there is too little for.
+fn shortage(of: &wire::Shortage, lines: &[StockLine]) -> Result<Shortage, ProviderError> {
+    let product_id = product_id("out_of_stock.shortages.product_id", &of.product_id)?;
+    let asked = lines.iter().find(|line| line.product_id == product_id).map(|line| line.quantity.get());
+    match asked {
+        Some(requested) if of.available < requested => Ok(Shortage { product_id, requested, available: of.available }),
+        Some(_) => Err(misbehaved("out_of_stock.shortages.available", "is as much as was asked for")),
+        None => Err(misbehaved("out_of_stock.shortages.product_id", "is not one that was asked for")),
+    }
+}

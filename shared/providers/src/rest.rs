@@ -1,0 +1,62 @@
+//! The contract as JSON over HTTP: each call is a POST.
+
+use std::time::Duration;
+
+use application::ports::ProviderError;
+use reqwest::{
+    Client, StatusCode,
+    header::{CONTENT_TYPE, HeaderName, HeaderValue},
+    redirect::Policy,
+};
+
+use crate::{
+    checks::misbehaved,
+    contract::{ANSWER_BYTES_MAX, Call},
+};
+
+pub(crate) struct Rest {
+    client: Client,
+    url: String,
+}
+
+impl Rest {
+    pub(crate) fn new(url: &str, secure: bool, connect_within: Duration) -> Result<Self, reqwest::Error> {
+        // Nobody who answers may send money's requests elsewhere.
+        let client =
+            Client::builder().connect_timeout(connect_within).redirect(Policy::none()).no_proxy().https_only(secure);
+        Ok(Self { client: client.build()?, url: url.trim_end_matches('/').to_owned() })
+    }
+
+    pub(crate) async fn call<C: Call>(
+        &self,
+        request: C,
+        headers: Vec<(HeaderName, String)>,
+        deadline: Duration,
+    ) -> Result<C::Answer, ProviderError> {
+        let mut post = self.client.post(format!("{}{}", self.url, C::REST_PATH)).json(&request).timeout(deadline);
+        for (name, value) in headers {
+            if let Ok(mut value) = HeaderValue::from_str(&value) {
+                value.set_sensitive(name == "authorization");
+                post = post.header(name, value);
+            }
+        }
+        let failed = |error: reqwest::Error| ProviderError::Failed(error.without_url().into());
+        let mut answer = post.send().await.map_err(failed)?;
+        if answer.status() != StatusCode::OK {
+            return Err(ProviderError::Failed(format!("HTTP status {}", answer.status().as_u16()).into()));
+        }
+        let media_type = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if !media_type.to_ascii_lowercase().starts_with("application/json") {
+            return Err(misbehaved("the answer", "is not application/json"));
+        }
+        let mut body = Vec::new();
+        while let Some(part) = answer.chunk().await.map_err(failed)? {
+            if body.len().saturating_add(part.len()) > ANSWER_BYTES_MAX {
+                return Err(misbehaved("the answer", format!("is larger than {ANSWER_BYTES_MAX} bytes")));
+            }
+            body.extend_from_slice(&part);
+        }
+        // What a parser quotes may be anything, so it is left out.
+        serde_json::from_slice(&body).map_err(|_| misbehaved("the answer", "is no message of the contract"))
+    }
+}

@@ -1,0 +1,123 @@
+use application::ports::{AdjustError, Catalogue, Inventory, ReserveError, StockAdjustment};
+use domain::{
+    ids::AdjustmentId,
+    product::{Product, StockChange},
+    text::Text,
+};
+use providers::contract::wire::{self, adjust_stock_request, adjust_stock_response, reserve_response};
+
+use super::{Answers, Failure, key, lines, money, order_id, parse, present, product_id};
+use crate::Reference;
+
+/// The most products that are asked for at once.
+const PRODUCTS_MAX: usize = 100;
+
+impl Answers<wire::GetProductsRequest> for Reference {
+    async fn answer(&self, asked: wire::GetProductsRequest) -> Result<wire::GetProductsResponse, Failure> {
+        if asked.product_ids.len() > PRODUCTS_MAX {
+            return Err(Failure::Invalid("product_ids"));
+        }
+        let ids = asked.product_ids.iter().map(|id| product_id(id)).collect::<Result<Vec<_>, _>>()?;
+        let products = self.inventory.products(&ids).await?;
+        Ok(wire::GetProductsResponse { products: products.iter().map(written_product).collect() })
+    }
+}
+
+impl Answers<wire::PutProductRequest> for Reference {
+    async fn answer(&self, asked: wire::PutProductRequest) -> Result<wire::PutProductResponse, Failure> {
+        let asked = present("product", asked.product)?;
+        let product = Product {
+            id: product_id(&asked.product_id)?,
+            name: name(&asked.name)?,
+            price: money("price", asked.price)?,
+            stock: asked.stock,
+        };
+        Ok(wire::PutProductResponse { created: self.inventory.put_product(&product).await? })
+    }
+}
+
+impl Answers<wire::DescribeProductRequest> for Reference {
+    async fn answer(&self, asked: wire::DescribeProductRequest) -> Result<wire::DescribeProductResponse, Failure> {
+        let (id, price) = (product_id(&asked.product_id)?, money("price", asked.price)?);
+        let (product, created) = self.inventory.describe_product(&id, &name(&asked.name)?, price).await?;
+        Ok(wire::DescribeProductResponse { product: Some(written_product(&product)), created })
+    }
+}
+
+impl Answers<wire::AdjustStockRequest> for Reference {
+    async fn answer(&self, asked: wire::AdjustStockRequest) -> Result<wire::AdjustStockResponse, Failure> {
+        let adjustment = StockAdjustment {
+            id: AdjustmentId(key("adjustment_id", &asked.adjustment_id)?),
+            product_id: product_id(&asked.product_id)?,
+            change: match present("change", asked.change)? {
+                adjust_stock_request::Change::By(by) => StockChange::By(by),
+                adjust_stock_request::Change::To(to) => StockChange::Counted(to),
+            },
+            reason: Text::parse(&asked.reason).map_err(|_| Failure::Invalid("reason"))?,
+            actor: asked.actor,
+            at: parse("at", &asked.at)?,
+        };
+        let outcome = match self.inventory.adjust_stock(&adjustment).await {
+            Ok(adjusted) => adjust_stock_response::Outcome::Adjusted(wire::Adjusted {
+                by: adjusted.by,
+                stock: adjusted.stock,
+                replayed: adjusted.replayed,
+            }),
+            Err(AdjustError::UnknownProduct) => adjust_stock_response::Outcome::UnknownProduct(wire::UnknownProduct {}),
+            Err(AdjustError::OutOfRange { stock }) => {
+                adjust_stock_response::Outcome::OutOfRange(wire::OutOfRange { stock })
+            }
+            Err(AdjustError::KeyReused) => adjust_stock_response::Outcome::KeyReused(wire::KeyReused {}),
+            Err(AdjustError::Unavailable(error)) => return Err(error.into()),
+        };
+        Ok(wire::AdjustStockResponse { outcome: Some(outcome) })
+    }
+}
+
+impl Answers<wire::ReserveRequest> for Reference {
+    async fn answer(&self, asked: wire::ReserveRequest) -> Result<wire::ReserveResponse, Failure> {
+        let outcome = match self.inventory.reserve(order_id(&asked.order_id)?, &lines(asked.lines)?).await {
+            Ok(reservation) => {
+                reserve_response::Outcome::Reserved(wire::Reserved { reservation_id: reservation.reservation_id.0 })
+            }
+            Err(ReserveError::OutOfStock(shortages)) => {
+                let shortages = shortages.into_iter().map(|shortage| wire::Shortage {
+                    product_id: shortage.product_id.to_string(),
+                    requested: shortage.requested,
+                    available: shortage.available,
+                });
+                reserve_response::Outcome::OutOfStock(wire::OutOfStock { shortages: shortages.collect() })
+            }
+            Err(ReserveError::Released) => reserve_response::Outcome::Released(wire::Released {}),
+            Err(ReserveError::Unavailable(error)) => return Err(error.into()),
+        };
+        Ok(wire::ReserveResponse { outcome: Some(outcome) })
+    }
+}
+
+impl Answers<wire::GetReservationRequest> for Reference {
+    async fn answer(&self, asked: wire::GetReservationRequest) -> Result<wire::GetReservationResponse, Failure> {
+        let lines = self.inventory.reserved(order_id(&asked.order_id)?).await?;
+        Ok(wire::GetReservationResponse { lines: lines.iter().map(Into::into).collect() })
+    }
+}
+
+impl Answers<wire::ReleaseRequest> for Reference {
+    async fn answer(&self, asked: wire::ReleaseRequest) -> Result<wire::ReleaseResponse, Failure> {
+        self.inventory.release(order_id(&asked.order_id)?).await?;
+        Ok(wire::ReleaseResponse {})
+    }
+}
+
+fn name(name: &str) -> Result<Text<200>, Failure> {
+    Text::parse(name).map_err(|_| Failure::Invalid("name"))
+}
+
+fn written_product(product: &Product) -> wire::Product {
+    wire::Product {
+        product_id: product.id.to_string(),
+        name: product.name.as_str().to_owned(),
+        price: Some(product.price.into()),
+        stock: product.stock,
+    }
+}

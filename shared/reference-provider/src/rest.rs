@@ -1,0 +1,76 @@
+//! The calls as JSON over HTTP.
+
+use std::{io, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use providers::contract::{Call, wire};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::net::TcpListener;
+
+use crate::{
+    CAPABILITIES, Reference,
+    answers::{Answers, Failure},
+};
+
+/// The largest request: an order of a hundred lines has some 10 KB.
+const REQUEST_BYTES_MAX: usize = 256 * 1024;
+
+pub(crate) async fn serve(
+    reference: Arc<Reference>,
+    listener: TcpListener,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let routes = route::<wire::GetProductsRequest>(Router::new());
+    let routes = route::<wire::PutProductRequest>(routes);
+    let routes = route::<wire::DescribeProductRequest>(routes);
+    let routes = route::<wire::AdjustStockRequest>(routes);
+    let routes = route::<wire::ReserveRequest>(routes);
+    let routes = route::<wire::GetReservationRequest>(routes);
+    let routes = route::<wire::ReleaseRequest>(routes);
+    let routes = route::<wire::ChargeRequest>(routes);
+    let routes = route::<wire::CancelChargeRequest>(routes);
+    let routes = route::<wire::RefundRequest>(routes);
+    let routes = route::<wire::GetRefundRequest>(routes);
+    let routes = route::<wire::GetLedgerRequest>(routes);
+    let routes = route::<wire::CreateShipmentRequest>(routes);
+    let routes = route::<wire::GetShipmentRequest>(routes);
+    let routes = route::<wire::CancelShipmentRequest>(routes);
+    let routes = route::<wire::ConfirmDeliveryRequest>(routes);
+    let routes = route::<wire::SendRequest>(routes)
+        .route("/v1/{service}/get-capabilities", post(capabilities))
+        .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
+        .with_state(reference);
+    axum::serve(listener, routes).with_graceful_shutdown(stop).await
+}
+
+fn route<C: Call + DeserializeOwned>(routes: Router<Arc<Reference>>) -> Router<Arc<Reference>>
+where
+    Reference: Answers<C>,
+    C::Answer: Serialize,
+{
+    routes.route(C::REST_PATH, post(answer::<C>))
+}
+
+async fn answer<C: Call>(State(reference): State<Arc<Reference>>, Json(request): Json<C>) -> Response
+where
+    Reference: Answers<C>,
+    C::Answer: Serialize,
+{
+    match reference.answer(request).await {
+        Ok(answer) => Json(answer).into_response(),
+        Err(failure @ Failure::Invalid(_)) => (StatusCode::BAD_REQUEST, failure.to_string()).into_response(),
+        Err(failure @ Failure::Unavailable(_)) => {
+            (StatusCode::SERVICE_UNAVAILABLE, failure.to_string()).into_response()
+        }
+    }
+}
+
+async fn capabilities() -> Json<wire::GetCapabilitiesResponse> {
+    Json(wire::GetCapabilitiesResponse { capabilities: CAPABILITIES.map(str::to_owned).to_vec() })
+}
