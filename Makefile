@@ -5,7 +5,7 @@ DEPLOY := $(PYTHON) infra/deploy.py
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status token demo watch logs reconcile rebuild republish reproject test cost bench chaos deploy smoke staff second-factor
+.PHONY: help up down status token demo watch logs reconcile config providers rebuild republish reproject test cost bench chaos deploy smoke staff second-factor
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,12 @@ logs: ## Follow the functions' logs (FUNCTION=create-order for one of them, CONT
 
 reconcile: ## Look now for orders that nobody works on (PATIENCE=60 seconds without an event, 360 as the schedule does)
 	@$(STACK) reconcile $(or $(PATIENCE),360)
+
+config: ## Show what functions go by and where it comes from; SET='providers.payments.kind=grpc; ...' deploys a change, RESET=1 takes all of them back (STAGE=local)
+	@$(STACK) config --stage=$(or $(STAGE),local) $(if $(SET),--set='$(SET)') $(if $(RESET),--reset)
+
+providers: ## Start a provider of your own to try: all four services over gRPC and REST, beside the local stack
+	@$(STACK) providers
 
 rebuild: ## Rebuild a read model from the events while orders go on (VIEW=orders STAGE=local SEGMENTS=4 UNITS=<write units a second>, ABANDON=1 gives one up)
 	@$(STACK) rebuild $(VIEW) --stage=$(or $(STAGE),local) --segments=$(SEGMENTS) --units=$(UNITS) $(if $(ABANDON),--abandon)

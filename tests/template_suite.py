@@ -632,6 +632,10 @@ class Rights(unittest.TestCase):
             return resource == "arn:aws:states:us-east-1:123456789012:execution:<Fulfilment.Name>:*"
         if action == "events:DescribeEventBus" and main.parameters["Stage"] == "local" and ":rule/default/" in resource:
             return True  # how the emulator spells a bus
+        if action in ("appconfig:StartConfigurationSession", "appconfig:GetLatestConfiguration"):
+            # What is read is a profile as it is deployed to an environment, which has no resource of its own.
+            return resource == ("arn:aws:appconfig:us-east-1:123456789012:application/<Configuration>"
+                                "/environment/<ConfigurationStage>/configuration/<ConfigurationProfile>")
         match = re.fullmatch(r"<(\w+)(\.\w+)?>(/.*)?", resource)
         self.assertIsNotNone(match, "no resource of this stack")
         index = re.sub(r"^/index/[\w-]+$", "/index/*", match[3] or "")

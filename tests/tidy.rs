@@ -32,7 +32,7 @@ const DOMAIN_MAY_USE: [&str; 9] = [
 ];
 
 /// What functions are made of.
-const SHARED: [&str; 5] = ["domain", "application", "adapters", "providers", "reference-provider"];
+const SHARED: [&str; 6] = ["domain", "application", "settings", "adapters", "providers", "reference-provider"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -96,8 +96,9 @@ fn dependencies_point_one_way() {
     let may_use = [
         ("domain", &[][..]),
         ("application", &["domain"]),
-        ("adapters", &["domain", "application"]),
-        ("providers", &["domain", "application"]),
+        ("settings", &[]),
+        ("adapters", &["domain", "application", "settings"]),
+        ("providers", &["domain", "application", "settings"]),
         ("reference-provider", &["domain", "application", "providers"]),
     ];
     for (name, may_use) in may_use {

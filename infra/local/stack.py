@@ -38,9 +38,11 @@ STACK_ENV = STATE / "stack.env"
 PROCESS = STATE / "ministack.json"  # process id and port of the emulator
 EMULATOR_LOG = STATE / "ministack.log"
 DEPLOYED = STATE / "deployed"  # digest of what was deployed last
+PROVIDERS = STATE / "providers.json"  # process id and URLs of the reference provider
 METER = STATE / "meter.jsonl"  # what the emulator counts while this is there (meter.py)
 LAUNCHER = [str(HERE / "emulator.py"), str(STATE)]  # the end of its command line
 
+PROVIDER = "reference-provider"
 MINUTE = 60
 
 
@@ -157,15 +159,20 @@ def build(_=None):
     with alone("build"):
         if run_visibly(["cargo", "build", "--locked", "--bins", *tests]):
             fail("the build failed, see above")
-        metadata = subprocess.run(["cargo", "metadata", "--locked", "--no-deps", "--format-version=1"], cwd=ROOT, timeout=MINUTE,
-                                  check=True, stdout=subprocess.PIPE).stdout
-        built = Path(json.loads(metadata)["target_directory"]) / "debug"
+        built = target()
         changed = [function for function in functions() if place(built / function, LAMBDAS / function / "bootstrap")]
         for name in ("template.yaml", "infra"):
             if not (PACKED / name).is_symlink():
                 (PACKED / name).symlink_to(ROOT / name)
     if changed:
         say(f"Changed functions: {', '.join(changed)}")
+
+
+def target() -> Path:
+    """Where cargo puts binaries."""
+    metadata = subprocess.run(["cargo", "metadata", "--locked", "--no-deps", "--format-version=1"], cwd=ROOT, timeout=MINUTE,
+                              check=True, stdout=subprocess.PIPE).stdout
+    return Path(json.loads(metadata)["target_directory"]) / "debug"
 
 
 def functions() -> list[str]:
@@ -369,8 +376,51 @@ def up(_):
 def down(arguments):
     say("Stopping the local stack" if running() else "The local stack is not running")
     stop_emulator()
+    stop_provider()
     if arguments.wipe:
         shutil.rmtree(LOCAL, ignore_errors=True)
+
+
+def providers(_):
+    """Starts the reference provider (shared/reference-provider) beside the stack, unless it runs."""
+    if not running_provider():
+        build()
+        ports = {} if not STACK else {"GRPC_ADDRESS": "127.0.0.1:0", "REST_ADDRESS": "127.0.0.1:0"}
+        log = (STATE / "providers.log").open("w")
+        process = subprocess.Popen([target() / PROVIDER], env=os.environ | ports, stdout=subprocess.PIPE, stderr=log, text=True,
+                                   start_new_session=True)
+        urls = [process.stdout.readline().strip(), process.stdout.readline().strip()]
+        if not all(urls):
+            fail(f"the reference provider does not start: {end_of(STATE / 'providers.log')}")
+        PROVIDERS.write_text(json.dumps({"pid": process.pid, "urls": urls}))
+    for url in running_provider()["urls"]:
+        print(url)
+
+
+def running_provider() -> dict | None:
+    try:
+        process = json.loads(PROVIDERS.read_text())
+    except FileNotFoundError:
+        return None
+    return process if command_line(process["pid"]).rstrip().endswith(PROVIDER) else None
+
+
+def stop_provider():
+    process = running_provider()
+    if process:
+        say("Stopping the reference provider")
+        os.kill(process["pid"], signal.SIGINT)  # it answers first what it was asked
+        deadline = time.monotonic() + 10
+        while running_provider() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if running_provider():
+            os.kill(process["pid"], signal.SIGKILL)
+    PROVIDERS.unlink(missing_ok=True)
+
+
+def config(arguments):
+    given = [*([f"--set={arguments.set}"] if arguments.set else []), *(["--reset"] if arguments.reset else [])]
+    operate(arguments.stage, "config.py", *given)
 
 
 def status(_):
@@ -472,7 +522,7 @@ def watch(_):
 def main():
     parser = argparse.ArgumentParser(description="The local stack of the order service")
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (tools, build, up, status, demo, watch):
+    for command in (tools, build, up, status, demo, watch, providers):
         commands.add_parser(command.__name__).set_defaults(run=command)
     command = commands.add_parser("down")
     command.add_argument("--wipe", action="store_true", help="also remove tools and packages")
@@ -490,6 +540,11 @@ def main():
     command.add_argument("--units", default="")
     command.add_argument("--abandon", action="store_true")
     command.set_defaults(run=rebuild)
+    command = commands.add_parser("config")
+    command.add_argument("--stage", choices=["local", "dev", "prod"], default="local")
+    command.add_argument("--set", default="")
+    command.add_argument("--reset", action="store_true")
+    command.set_defaults(run=config)
     for name in ("republish", "reproject"):
         command = commands.add_parser(name)
         command.add_argument("--stage", choices=["local", "dev", "prod"], default="local")

@@ -3,20 +3,29 @@
 //! A step of the state machine: what it does is [`application::fulfilment::closing::close_order`].
 
 use adapters::{
-    aws,
+    app_config, aws,
     dynamodb::{DynamoEventStore, DynamoNotifications},
     lambda,
 };
 use application::fulfilment::closing::close_order;
 use aws_sdk_dynamodb::Client;
+use providers::{Choice, Port, context::within};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
-    let client = Client::new(&aws::config());
+    let config = aws::config();
+    let client = Client::new(&config);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
-    let notifications =
-        DynamoNotifications::new(client, lambda::variable("NOTIFICATIONS_TABLE")?).with_sandbox(lambda::sandbox()?);
-    lambda::run_step(async |input, now| close_order(&store, &notifications, &input, now).await).await
+    let notifications = Choice::new(
+        Port::Notifications,
+        DynamoNotifications::new(client, lambda::variable("NOTIFICATIONS_TABLE")?).with_sandbox(lambda::sandbox()?),
+        app_config::settings(&config)?,
+    );
+    lambda::run_step(async |input, now| {
+        let notifications = notifications.now().await?;
+        within(&input, close_order(&store, &*notifications, &input, now)).await
+    })
+    .await
 }

@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 
 use adapters::{
-    aws,
+    app_config, aws,
     dynamodb::{DynamoEventStore, DynamoInventory},
     http::{self, ApiRequest, FieldError, FieldErrors, MoneyBody, Problem},
     lambda,
@@ -23,9 +23,15 @@ use domain::{
     ids::{CustomerId, OrderId, PaymentMethod, ProductId},
     money::{Money, Quantity},
     order::create::{CreateOrder, CreateRejection, RequestedItem, RequestedItems},
+    provider::OrderProviders,
     text::{Invalid, Text, is_blank},
 };
 use lambda_http::{Body, Response};
+use providers::{
+    Choice, Port,
+    context::{Context, within},
+    of_new_orders,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -33,15 +39,27 @@ use uuid::Uuid;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
-    let client = Client::new(&aws::config());
+    let config = aws::config();
+    let client = Client::new(&config);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
-    let catalogue = DynamoInventory::new(client, lambda::variable("INVENTORY_TABLE")?);
-    http::run(|request| handle(&store, &catalogue, request)).await
+    let inventory = Choice::new(
+        Port::Inventory,
+        DynamoInventory::new(client, lambda::variable("INVENTORY_TABLE")?),
+        app_config::settings(&config)?,
+    );
+    http::run(|request| async {
+        let inventory = inventory.now().await?;
+        let providers = of_new_orders(inventory.settings());
+        let context = Context::new(&request.correlation_id, request.traceparent.as_deref());
+        within(context, handle(&store, inventory.of_new_orders()?, providers, request)).await
+    })
+    .await
 }
 
 async fn handle(
     store: &impl EventStore,
     catalogue: &impl Catalogue,
+    providers: OrderProviders,
     request: ApiRequest,
 ) -> Result<Response<Body>, Problem> {
     let caller = request.caller()?;
@@ -63,7 +81,7 @@ async fn handle(
         shipping_address: body.shipping_address.address(),
         payment_method,
         catalogue: catalogue.products(&ids).await.map_err(|error| Problem::unavailable(&error))?,
-        providers: domain::provider::OrderProviders::default(),
+        providers,
         now: request.now,
     };
     let metadata = request.metadata(&caller, command_id(order_id), fingerprint);
@@ -254,7 +272,7 @@ mod tests {
             change(&mut body, &mut event);
             event["body"] = Value::String(body.to_string());
             let request = ApiRequest::from_event(&event.to_string(), chrono::Utc::now()).unwrap();
-            handle(&self.store, &self.catalogue, request).await
+            handle(&self.store, &self.catalogue, OrderProviders::default(), request).await
         }
     }
 
@@ -432,7 +450,7 @@ mod tests {
         let shop = Shop::with_tea(9_999).await;
         http::hostile::is_answered(
             SAMPLE,
-            |request| handle(&shop.store, &shop.catalogue, request),
+            |request| handle(&shop.store, &shop.catalogue, OrderProviders::default(), request),
             || shop.store.count(),
         )
         .await;

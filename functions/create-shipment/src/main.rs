@@ -3,19 +3,29 @@
 //! A step of the state machine: what it does is [`application::fulfilment::shipment::create_shipment`].
 
 use adapters::{
-    aws,
+    app_config, aws,
     dynamodb::{DynamoEventStore, DynamoShipping},
     lambda,
 };
 use application::fulfilment::shipment::create_shipment;
 use aws_sdk_dynamodb::Client;
+use providers::{Choice, Port, context::within};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
-    let client = Client::new(&aws::config());
+    let config = aws::config();
+    let client = Client::new(&config);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
-    let shipping = DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?).with_sandbox(lambda::sandbox()?);
-    lambda::run_step(async |input, now| create_shipment(&store, &shipping, &input, now).await).await
+    let shipping = Choice::new(
+        Port::Shipping,
+        DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?).with_sandbox(lambda::sandbox()?),
+        app_config::settings(&config)?,
+    );
+    lambda::run_step(async |input, now| {
+        let shipping = shipping.now().await?;
+        within(&input, create_shipment(&store, &*shipping, &input, now)).await
+    })
+    .await
 }

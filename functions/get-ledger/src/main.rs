@@ -3,7 +3,7 @@
 //! 200, 403 for customers, 404.
 
 use adapters::{
-    aws,
+    app_config, aws,
     dynamodb::{DynamoEventStore, DynamoInventory, DynamoPayments, DynamoShipping},
     http::{self, ApiRequest, Problem},
     lambda,
@@ -16,17 +16,38 @@ use application::{
 use aws_sdk_dynamodb::Client;
 use domain::{books::Books, ids::OrderId};
 use lambda_http::{Body, Response};
+use providers::{
+    Choice, Port,
+    context::{Context, within},
+};
 use serde_json::{Value, json};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
-    let client = Client::new(&aws::config());
+    let config = aws::config();
+    let settings = app_config::settings(&config)?;
+    let client = Client::new(&config);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
-    let payments = DynamoPayments::new(client.clone(), lambda::variable("PAYMENTS_TABLE")?);
-    let inventory = DynamoInventory::new(client.clone(), lambda::variable("INVENTORY_TABLE")?);
-    let shipping = DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?);
-    http::run(|request| handle(&store, &payments, &inventory, &shipping, request)).await
+    let payments = Choice::new(
+        Port::Payments,
+        DynamoPayments::new(client.clone(), lambda::variable("PAYMENTS_TABLE")?),
+        settings.clone(),
+    );
+    let inventories = Choice::new(
+        Port::Inventory,
+        DynamoInventory::new(client.clone(), lambda::variable("INVENTORY_TABLE")?),
+        settings.clone(),
+    );
+    let carriers =
+        Choice::new(Port::Shipping, DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?), settings);
+    http::run(|request| async {
+        let (payments, inventories, carriers) =
+            (payments.now().await?, inventories.now().await?, carriers.now().await?);
+        let context = Context::new(&request.correlation_id, request.traceparent.as_deref());
+        within(context, handle(&store, &*payments, &*inventories, &*carriers, request)).await
+    })
+    .await
 }
 
 async fn handle(

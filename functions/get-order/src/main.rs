@@ -63,7 +63,7 @@ async fn handle(
     // Whatever may not be seen is not there, and takes as many reads to be not there.
     let load = || async {
         let view = views.load(id).await.map_err(|error| Problem::unavailable(&error))?;
-        Ok(view.filter(|view| caller.may_act_for(&view.customer.id)))
+        Ok::<_, Problem>(view.filter(|view| caller.may_act_for(&view.customer.id)))
     };
     let shown = |view| async { with_customer(views, view).await.map_err(|error| Problem::unavailable(&error)) };
     let mut view = load().await?;

@@ -3,7 +3,7 @@
 //! 201 for a new product, 200 for a known one; 400 for invalid input, 403 for customers.
 
 use adapters::{
-    aws,
+    app_config, aws,
     dynamodb::DynamoInventory,
     http::{self, ApiRequest, FieldErrors, MoneyBody, Problem},
     lambda,
@@ -18,13 +18,27 @@ use domain::{
     text::{Invalid, Text},
 };
 use lambda_http::{Body, Response};
+use providers::{
+    Choice, Port,
+    context::{Context, within},
+};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
-    let client = Client::new(&aws::config());
-    let catalogue = DynamoInventory::new(client, lambda::variable("INVENTORY_TABLE")?);
-    http::run(|request| handle(&catalogue, request)).await
+    let config = aws::config();
+    let client = Client::new(&config);
+    let inventory = Choice::new(
+        Port::Inventory,
+        DynamoInventory::new(client, lambda::variable("INVENTORY_TABLE")?),
+        app_config::settings(&config)?,
+    );
+    http::run(|request| async {
+        let inventory = inventory.now().await?;
+        let context = Context::new(&request.correlation_id, request.traceparent.as_deref());
+        within(context, handle(inventory.of_new_orders()?, request)).await
+    })
+    .await
 }
 
 async fn handle(catalogue: &impl Catalogue, request: ApiRequest) -> Result<Response<Body>, Problem> {

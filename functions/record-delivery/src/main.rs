@@ -3,7 +3,7 @@
 //! 200, also when that is already recorded; 403 for customers, 404, 409 when no parcel of the order is under way.
 
 use adapters::{
-    aws,
+    app_config, aws,
     dynamodb::{DynamoEventStore, DynamoShipping},
     http::{self, ApiRequest, Problem},
     lambda,
@@ -20,16 +20,30 @@ use domain::{
     order::{OrderStatus, record_delivery::DeliveryRejection},
 };
 use lambda_http::{Body, Response};
+use providers::{
+    Choice, Port,
+    context::{Context, within},
+};
 use serde_json::json;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
-    let client = Client::new(&aws::config());
+    let config = aws::config();
+    let client = Client::new(&config);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
-    let shipping = DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?);
-    http::run(|request| handle(&store, &shipping, request)).await
+    let carriers = Choice::new(
+        Port::Shipping,
+        DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?),
+        app_config::settings(&config)?,
+    );
+    http::run(|request| async {
+        let carriers = carriers.now().await?;
+        let context = Context::new(&request.correlation_id, request.traceparent.as_deref());
+        within(context, handle(&store, &*carriers, request)).await
+    })
+    .await
 }
 
 async fn handle(

@@ -3,19 +3,29 @@
 //! A step of the state machine: what it does is [`application::fulfilment::inventory::release_inventory`].
 
 use adapters::{
-    aws,
+    app_config, aws,
     dynamodb::{DynamoEventStore, DynamoInventory},
     lambda,
 };
 use application::fulfilment::inventory::release_inventory;
 use aws_sdk_dynamodb::Client;
+use providers::{Choice, Port, context::within};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
-    let client = Client::new(&aws::config());
+    let config = aws::config();
+    let client = Client::new(&config);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
-    let inventory = DynamoInventory::new(client, lambda::variable("INVENTORY_TABLE")?);
-    lambda::run_step(async |input, now| release_inventory(&store, &inventory, &input, now).await).await
+    let inventory = Choice::new(
+        Port::Inventory,
+        DynamoInventory::new(client, lambda::variable("INVENTORY_TABLE")?),
+        app_config::settings(&config)?,
+    );
+    lambda::run_step(async |input, now| {
+        let inventory = inventory.now().await?;
+        within(&input, release_inventory(&store, &*inventory, &input, now)).await
+    })
+    .await
 }

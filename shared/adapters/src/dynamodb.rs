@@ -49,6 +49,7 @@ type Item = HashMap<String, AttributeValue>;
 const PAGES_MAX: u32 = 1_000;
 
 /// A table, and how its items are read and written as rows.
+#[derive(Clone)]
 struct Table {
     client: Client,
     name: String,

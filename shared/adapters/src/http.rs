@@ -14,7 +14,7 @@ use std::{
 };
 
 use application::{
-    event_store::Metadata,
+    event_store::{Metadata, Unavailable},
     event_stream::Committed,
     order_history::{EventOfAny, PastEvent},
 };
@@ -257,6 +257,12 @@ impl ApiRequest {
             traceparent: self.traceparent.clone(),
             occurred_at: self.now,
         }
+    }
+}
+
+impl From<Unavailable> for Problem {
+    fn from(error: Unavailable) -> Self {
+        Self::unavailable(&error)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The only shared crate that names AWS: each port's adapter, and the edges where Lambda calls in.
 
+pub mod app_config;
 pub mod aws;
 pub mod cognito;
 pub mod dynamodb;

@@ -1,5 +1,7 @@
 //! What every call to a provider takes along from the request or the step that it is made for.
 
+use application::ports::FulfilmentInput;
+
 tokio::task_local! {
     static CONTEXT: Context;
 }
@@ -12,9 +14,21 @@ pub struct Context {
     pub traceparent: Option<String>,
 }
 
+impl From<&FulfilmentInput> for Context {
+    fn from(input: &FulfilmentInput) -> Self {
+        Self::new(&input.correlation_id, input.traceparent.as_deref())
+    }
+}
+
+impl Context {
+    pub fn new(correlation_id: &str, traceparent: Option<&str>) -> Self {
+        Self { correlation_id: Some(correlation_id.to_owned()), traceparent: traceparent.map(str::to_owned) }
+    }
+}
+
 /// Has all calls that this future makes take the context along.
-pub async fn within<F: Future>(context: Context, work: F) -> F::Output {
-    CONTEXT.scope(context, work).await
+pub async fn within<F: Future>(context: impl Into<Context>, work: F) -> F::Output {
+    CONTEXT.scope(context.into(), work).await
 }
 
 pub(crate) fn current() -> Context {

@@ -8,7 +8,7 @@ use tonic::{
     client::Grpc as Client,
     codegen::http::{HeaderName, uri::PathAndQuery},
     metadata::{AsciiMetadataKey, AsciiMetadataValue},
-    transport::{Channel, ClientTlsConfig, Endpoint},
+    transport::{Channel, ClientTlsConfig, Endpoint, Error},
 };
 use tonic_prost::ProstCodec;
 
@@ -19,10 +19,14 @@ pub(crate) struct Grpc {
 }
 
 impl Grpc {
-    /// Connects when it is first needed: a function that does not come to its call pays nothing.
-    pub(crate) fn new(url: &str, secure: bool, connect_within: Duration) -> Result<Self, tonic::transport::Error> {
-        let endpoint = Endpoint::from_shared(url.to_owned())?.connect_timeout(connect_within);
-        let endpoint = if secure { endpoint.tls_config(ClientTlsConfig::new().with_native_roots())? } else { endpoint };
+    pub(crate) fn new(url: &str, secure: bool, connect_within: Duration) -> Result<Self, ProviderError> {
+        let failed = |error: Error| ProviderError::Failed(error.into());
+        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(failed)?.connect_timeout(connect_within);
+        let endpoint = if secure {
+            endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(failed)?
+        } else {
+            endpoint
+        };
         Ok(Self { channel: endpoint.connect_lazy() })
     }
 

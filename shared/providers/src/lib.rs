@@ -5,10 +5,12 @@
 
 pub mod breaker;
 mod checks;
+mod chosen;
 pub mod context;
 pub mod contract;
 mod grpc;
 mod remote;
 mod rest;
 
-pub use remote::{Address, BadAddress, Remote, RemoteSettings};
+pub use chosen::{AnyProvider, Choice, Chosen, Port, of_new_orders};
+pub use remote::Remote;

@@ -5,15 +5,23 @@ mod notifications;
 mod payments;
 mod shipping;
 
-use std::{error::Error, net::IpAddr, time::Duration};
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use application::{event_store::Unavailable, ports::ProviderError};
-use reqwest::{Url, header::HeaderName};
+use reqwest::header::HeaderName;
+use settings::Address;
 use tokio::time::timeout;
 use tracing::warn;
+use uuid::Uuid;
 
 use crate::{
-    breaker::{Breaker, Settings},
+    breaker::{self, Breaker},
     context,
     contract::Call,
     grpc::Grpc,
@@ -24,71 +32,10 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// Where a provider is, and how it is spoken to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
-    transport: Kind,
-    url: String,
-    secure: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Grpc,
-    Rest,
-}
-
-/// Why nobody can be called there.
-#[derive(Debug, thiserror::Error)]
-pub enum BadAddress {
-    #[error("it must be a URL that begins with grpc, grpcs, http or https")]
-    Scheme,
-    #[error("only a loopback address may be called without TLS: use grpcs or https")]
-    Insecure,
-    #[error("it must have a host, and neither user, query nor fragment")]
-    Shape,
-}
-
-impl Address {
-    /// `grpcs://host:port` or `https://host/path`; on this machine also `grpc` and `http`, without TLS.
-    pub fn parse(url: &str) -> Result<Self, BadAddress> {
-        let (scheme, rest) = url.split_once("://").ok_or(BadAddress::Scheme)?;
-        let (transport, secure) = match scheme {
-            "grpc" => (Kind::Grpc, false),
-            "grpcs" => (Kind::Grpc, true),
-            "http" => (Kind::Rest, false),
-            "https" => (Kind::Rest, true),
-            _ => return Err(BadAddress::Scheme),
-        };
-        let url = format!("{}://{rest}", if secure { "https" } else { "http" });
-        let parsed = Url::parse(&url).map_err(|_| BadAddress::Shape)?;
-        let host = parsed.host_str().ok_or(BadAddress::Shape)?;
-        if !parsed.username().is_empty()
-            || parsed.password().is_some()
-            || parsed.query().or(parsed.fragment()).is_some()
-        {
-            return Err(BadAddress::Shape);
-        }
-        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-        if !secure && host != "localhost" && !address.is_ok_and(|address| address.is_loopback()) {
-            return Err(BadAddress::Insecure);
-        }
-        Ok(Self { transport, url, secure })
-    }
-}
-
-/// How a provider is called.
-#[derive(Debug, Clone, Copy)]
-pub struct RemoteSettings {
-    /// For the whole of a call. It has to be shorter than the step's own time, with room for what comes after the call.
-    pub deadline: Duration,
-    pub breaker: Settings,
-}
-
-impl Default for RemoteSettings {
-    fn default() -> Self {
-        Self { deadline: Duration::from_secs(5), breaker: Settings::default() }
-    }
+/// The way to one instance, made when it is first needed: a function that does not come to its call pays nothing.
+struct Instance {
+    address: Address,
+    transport: OnceLock<Transport>,
 }
 
 enum Transport {
@@ -96,30 +43,50 @@ enum Transport {
     Rest(Rest),
 }
 
+impl Instance {
+    fn transport(&self, connect_within: Duration) -> Result<&Transport, ProviderError> {
+        if let Some(transport) = self.transport.get() {
+            return Ok(transport);
+        }
+        let Address { transport, url, secure } = &self.address;
+        let made = match transport {
+            settings::Transport::Grpc => Transport::Grpc(Grpc::new(url, *secure, connect_within)?),
+            settings::Transport::Rest => Transport::Rest(Rest::new(url, *secure, connect_within)?),
+        };
+        Ok(self.transport.get_or_init(|| made))
+    }
+}
+
 /// A provider of one's own.
 pub struct Remote {
     /// In words, for errors.
     what: &'static str,
-    transport: Transport,
+    instances: Vec<Instance>,
+    /// The number of the instance that is called.
+    current: AtomicUsize,
     deadline: Duration,
     breaker: Breaker,
 }
 
 impl Remote {
-    pub fn new(
-        what: &'static str,
-        address: &Address,
-        settings: RemoteSettings,
-    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let Address { transport, url, secure } = address;
-        let transport = match transport {
-            Kind::Grpc => Transport::Grpc(Grpc::new(url, *secure, settings.deadline)?),
-            Kind::Rest => Transport::Rest(Rest::new(url, *secure, settings.deadline)?),
-        };
-        let breaker = Breaker::new(settings.breaker).on_change(move |change| {
+    /// Of these instances one is called, whichever that is; another one, when it did not answer. None is a failure of each call.
+    pub fn new(what: &'static str, addresses: Vec<Address>, deadline: Duration, breaker: breaker::Settings) -> Self {
+        let breaker = Breaker::new(breaker).on_change(move |change| {
             warn!(provider = what, from = ?change.from, to = ?change.to, "circuit breaker changed");
         });
-        Ok(Self { what, transport, deadline: settings.deadline, breaker })
+        let instances = addresses.into_iter().map(|address| Instance { address, transport: OnceLock::new() });
+        let (first, _) = Uuid::new_v4().as_u64_pair();
+        let current = AtomicUsize::new(usize::try_from(first >> 32).unwrap_or_default());
+        Self { what, instances: instances.collect(), current, deadline, breaker }
+    }
+
+    /// Whether it is called at these addresses, and given so much time.
+    pub(crate) fn is_called(&self, addresses: &[Address], deadline: Duration) -> bool {
+        self.deadline == deadline && self.instances.iter().map(|instance| &instance.address).eq(addresses)
+    }
+
+    pub(crate) fn set_breaker(&self, settings: breaker::Settings) {
+        self.breaker.set(settings);
     }
 
     /// One call, and what is `read` of its answer. A business answer is a success to the breaker; an answer that cannot be read
@@ -134,23 +101,31 @@ impl Remote {
             Ok(permit) => permit,
             Err(open) => return Err(unavailable(ProviderError::ShutOff { for_another: open.for_another })),
         };
-        let headers = headers(&request);
-        let call = async {
-            match &self.transport {
-                Transport::Grpc(grpc) => grpc.call(request, headers, self.deadline).await,
-                Transport::Rest(rest) => rest.call(request, headers, self.deadline).await,
-            }
-        };
-        let answer = match timeout(self.deadline, call).await {
+        let answer = match timeout(self.deadline, self.send(request)).await {
             Ok(answer) => answer.and_then(read),
             Err(_) => Err(ProviderError::TimedOut(self.deadline)),
         };
+        if matches!(answer, Err(ProviderError::Failed(_) | ProviderError::TimedOut(_))) {
+            self.current.fetch_add(1, Ordering::Relaxed);
+        }
         if answer.is_ok() {
             permit.succeeded();
         } else {
             permit.failed();
         }
         answer.map_err(unavailable)
+    }
+}
+
+impl Remote {
+    async fn send<C: Call>(&self, request: C) -> Result<C::Answer, ProviderError> {
+        let number = self.current.load(Ordering::Relaxed).checked_rem(self.instances.len()).unwrap_or_default();
+        let instance = self.instances.get(number).ok_or_else(|| ProviderError::Failed("it has no instance".into()))?;
+        let headers = headers(&request);
+        match instance.transport(self.deadline)? {
+            Transport::Grpc(grpc) => grpc.call(request, headers, self.deadline).await,
+            Transport::Rest(rest) => rest.call(request, headers, self.deadline).await,
+        }
     }
 }
 
@@ -162,30 +137,4 @@ fn headers(request: &impl Call) -> Vec<(HeaderName, String)> {
         (TRACEPARENT, context.traceparent),
     ];
     values.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_provider_is_called_in_the_clear_on_this_machine_only() {
-        for good in [
-            "grpc://127.0.0.1:50051",
-            "http://localhost:8080/api",
-            "http://[::1]:1",
-            "grpcs://a.example:443",
-            "https://a.example",
-        ] {
-            assert!(Address::parse(good).is_ok(), "{good}");
-        }
-        for bad in ["grpc://10.0.0.1:50051", "http://localhost.example", "http://127.0.0.1.example", "http://0.0.0.0:1"]
-        {
-            assert!(matches!(Address::parse(bad), Err(BadAddress::Insecure)), "{bad}");
-        }
-        for bad in ["", "ftp://localhost", "localhost:1", "https://", "https://user@a.example", "https://a.example?x=1"]
-        {
-            assert!(matches!(Address::parse(bad), Err(BadAddress::Scheme | BadAddress::Shape)), "{bad}");
-        }
-    }
 }

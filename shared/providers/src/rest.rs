@@ -20,11 +20,12 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
-    pub(crate) fn new(url: &str, secure: bool, connect_within: Duration) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(url: &str, secure: bool, connect_within: Duration) -> Result<Self, ProviderError> {
         // Nobody who answers may send money's requests elsewhere.
         let client =
             Client::builder().connect_timeout(connect_within).redirect(Policy::none()).no_proxy().https_only(secure);
-        Ok(Self { client: client.build()?, url: url.trim_end_matches('/').to_owned() })
+        let client = client.build().map_err(|error| ProviderError::Failed(error.into()))?;
+        Ok(Self { client, url: url.trim_end_matches('/').to_owned() })
     }
 
     pub(crate) async fn call<C: Call>(

@@ -4,8 +4,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use providers::{Address, Remote, RemoteSettings, breaker};
+use providers::{Remote, breaker};
 use reference_provider::{Reference, serve};
+use settings::Address;
 use tokio::net::TcpListener;
 
 /// A provider of its own, and the way to it. The laws ask providers to fail, so that no breaker is to come between.
@@ -15,8 +16,8 @@ async fn remote(scheme: &str) -> Remote {
     let at = if scheme == "grpc" { grpc.local_addr() } else { rest.local_addr() }.unwrap();
     tokio::spawn(serve(Arc::new(Reference::default()), grpc, rest, std::future::pending()));
     let breaker = breaker::Settings { failures: u32::MAX.try_into().unwrap(), ..breaker::Settings::default() };
-    let settings = RemoteSettings { deadline: Duration::from_secs(30), breaker };
-    Remote::new("the provider", &Address::parse(&format!("{scheme}://{at}")).unwrap(), settings).unwrap()
+    let address = Address::parse(&format!("{scheme}://{at}")).unwrap();
+    Remote::new("the provider", vec![address], Duration::from_secs(30), breaker)
 }
 
 mod grpc {

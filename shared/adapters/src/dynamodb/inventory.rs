@@ -29,7 +29,7 @@ use super::{Backoff, Item, Table, Transacted, json_text, number, text};
 
 /// A transaction holds 100 actions, and one of them is the reservation's.
 const LINES_PER_TRANSACTION: usize = 99;
-
+#[derive(Clone)]
 pub struct DynamoInventory {
     table: Table,
 }

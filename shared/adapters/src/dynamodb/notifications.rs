@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::Table;
 use crate::lambda::chain;
-
+#[derive(Clone)]
 pub struct DynamoNotifications {
     table: Table,
     sandbox: Sandbox,

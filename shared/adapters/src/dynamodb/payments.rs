@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Backoff, Item, Table, Transacted, number, text};
-
+#[derive(Clone)]
 pub struct DynamoPayments {
     table: Table,
     sandbox: Sandbox,

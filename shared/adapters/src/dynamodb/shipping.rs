@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Item, Table, text};
-
+#[derive(Clone)]
 pub struct DynamoShipping {
     table: Table,
     sandbox: Sandbox,

@@ -1,0 +1,225 @@
+//! Which provider is used, and where it is: the built-in one, or one of one's own that the settings name.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use application::{
+    event_store::Unavailable,
+    ports::{
+        AdjustError, Adjusted, CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest,
+        DeliveryError, Inventory, LedgerEntry, Notification, Notifications, Payments, Providers, RefundError,
+        RefundRequest, ReserveError, ShipmentError, ShipmentRequest, Shipping, StockAdjustment, StockLine,
+        TakeBackError,
+    },
+};
+use chrono::{DateTime, Utc};
+use domain::{
+    books::ShipmentBook,
+    ids::{NotificationId, OrderId, ProductId},
+    money::Money,
+    order::{Payment, Refund, Reservation, Shipment},
+    product::Product,
+    provider::{OrderProviders, Provider},
+    text::Text,
+};
+use settings::{Kind, Live, Settings, Source, Transport};
+use uuid::Uuid;
+
+use crate::{breaker, remote::Remote};
+
+/// What a provider is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    Inventory,
+    Payments,
+    Shipping,
+    Notifications,
+}
+
+impl Port {
+    /// In words, for errors.
+    fn what(self) -> &'static str {
+        match self {
+            Self::Inventory => "the inventory",
+            Self::Payments => "the payment provider",
+            Self::Shipping => "the carrier",
+            Self::Notifications => "the notification service",
+        }
+    }
+
+    fn settings(self, settings: &Settings) -> &settings::Provider {
+        match self {
+            Self::Inventory => &settings.providers.inventory,
+            Self::Payments => &settings.providers.payments,
+            Self::Shipping => &settings.providers.shipping,
+            Self::Notifications => &settings.providers.notifications,
+        }
+    }
+
+    fn of_new_orders(self, settings: &Settings) -> Provider {
+        let settings::Provider { kind, service, .. } = self.settings(settings);
+        match kind {
+            Kind::Sandbox => Provider::Sandbox,
+            Kind::Grpc => Provider::Grpc { service: service.clone() },
+            Kind::Rest => Provider::Rest { service: service.clone() },
+        }
+    }
+}
+
+/// The providers of new orders.
+pub fn of_new_orders(settings: &Settings) -> OrderProviders {
+    OrderProviders {
+        inventory: Port::Inventory.of_new_orders(settings),
+        payments: Port::Payments.of_new_orders(settings),
+        shipping: Port::Shipping.of_new_orders(settings),
+        notifications: Port::Notifications.of_new_orders(settings),
+    }
+}
+
+/// The providers behind one port, as the settings have them now.
+pub struct Choice<S, Src> {
+    port: Port,
+    sandbox: S,
+    settings: Arc<Live<Src>>,
+    chosen: Mutex<Option<Arc<Chosen<S>>>>,
+}
+
+impl<S: Clone, Src: Source> Choice<S, Src> {
+    pub fn new(port: Port, sandbox: S, settings: Arc<Live<Src>>) -> Self {
+        Self { port, sandbox, settings, chosen: Mutex::new(None) }
+    }
+
+    /// For one request or step: whatever changes meanwhile counts for the next.
+    pub async fn now(&self) -> Result<Arc<Chosen<S>>, Unavailable> {
+        let settings = self.settings.current().await;
+        let settings = settings.map_err(|error| Unavailable { what: "the configuration", source: error.into() })?;
+        let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(chosen) = &*chosen
+            && Arc::ptr_eq(&chosen.settings, &settings)
+        {
+            return Ok(Arc::clone(chosen));
+        }
+        let new = Arc::new(Chosen::new(self.port, self.sandbox.clone(), settings, chosen.as_deref()));
+        *chosen = Some(Arc::clone(&new));
+        Ok(new)
+    }
+}
+
+/// The providers behind one port by one version of the settings.
+pub struct Chosen<S> {
+    what: &'static str,
+    settings: Arc<Settings>,
+    new_orders: Provider,
+    providers: BTreeMap<Provider, AnyProvider<S>>,
+}
+
+impl<S> Chosen<S> {
+    /// Every service of the settings may have orders that were placed with it. Those that are called as before keep their
+    /// connections, and what their breaker knows.
+    fn new(port: Port, sandbox: S, settings: Arc<Settings>, before: Option<&Self>) -> Self {
+        let settings::Provider { deadline_ms, breaker, .. } = *port.settings(&settings);
+        let deadline = Duration::from_millis(deadline_ms.into());
+        let breaker = breaker::Settings {
+            failures: breaker.failures,
+            successes: breaker.successes,
+            open_for: Duration::from_secs(breaker.open_seconds.into()),
+        };
+        let mut providers = BTreeMap::from([(Provider::Sandbox, AnyProvider::Sandbox(sandbox))]);
+        for service in settings.services.keys() {
+            for transport in [Transport::Grpc, Transport::Rest] {
+                let (service, addresses) = (service.clone(), settings.addresses(service, transport));
+                let provider = match transport {
+                    _ if addresses.is_empty() => continue,
+                    Transport::Grpc => Provider::Grpc { service },
+                    Transport::Rest => Provider::Rest { service },
+                };
+                let same = before.and_then(|before| match before.providers.get(&provider) {
+                    Some(AnyProvider::Remote(remote)) if remote.is_called(&addresses, deadline) => Some(remote),
+                    _ => None,
+                });
+                let remote = match same {
+                    Some(remote) => {
+                        remote.set_breaker(breaker);
+                        Arc::clone(remote)
+                    }
+                    None => Arc::new(Remote::new(port.what(), addresses, deadline, breaker)),
+                };
+                providers.insert(provider, AnyProvider::Remote(remote));
+            }
+        }
+        Self { what: port.what(), new_orders: port.of_new_orders(&settings), settings, providers }
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+impl<S: Send + Sync> Chosen<S> {
+    /// The provider of new orders.
+    pub fn of_new_orders(&self) -> Result<&AnyProvider<S>, Unavailable> {
+        self.of(&self.new_orders)
+    }
+}
+
+impl<S: Send + Sync> Providers for Chosen<S> {
+    type Provider = AnyProvider<S>;
+
+    fn of<'p>(&'p self, provider: &Provider) -> Result<&'p AnyProvider<S>, Unavailable> {
+        let missing = || Unavailable { what: self.what, source: format!("no settings for {provider:?}").into() };
+        self.providers.get(provider).ok_or_else(missing)
+    }
+}
+
+/// The built-in provider, or one of one's own.
+pub enum AnyProvider<S> {
+    Sandbox(S),
+    Remote(Arc<Remote>),
+}
+
+/// Hands each call on to whichever it is.
+macro_rules! either {
+    ($($port:ident { $(fn $call:ident($($name:ident: $kind:ty),*) -> $answer:ty;)+ })+) => {$(
+        impl<S: $port> $port for AnyProvider<S> {
+            $(async fn $call(&self, $($name: $kind),*) -> $answer {
+                match self {
+                    Self::Sandbox(sandbox) => sandbox.$call($($name),*).await,
+                    Self::Remote(remote) => $port::$call(&**remote, $($name),*).await,
+                }
+            })+
+        }
+    )+};
+}
+
+either! {
+    Catalogue {
+        fn products(ids: &[ProductId]) -> Result<Vec<Product>, Unavailable>;
+        fn put_product(product: &Product) -> Result<bool, Unavailable>;
+        fn describe_product(id: &ProductId, name: &Text<200>, price: Money) -> Result<(Product, bool), Unavailable>;
+        fn adjust_stock(adjustment: &StockAdjustment) -> Result<Adjusted, AdjustError>;
+    }
+    Inventory {
+        fn reserve(order_id: OrderId, lines: &[StockLine]) -> Result<Reservation, ReserveError>;
+        fn reserved(order_id: OrderId) -> Result<Vec<StockLine>, Unavailable>;
+        fn release(order_id: OrderId) -> Result<(), Unavailable>;
+    }
+    Payments {
+        fn charge(request: &ChargeRequest) -> Result<Payment, ChargeError>;
+        fn cancel_charge(cancellation: &ChargeCancellation) -> Result<Option<(Payment, Refund)>, CancelChargeError>;
+        fn refund(request: &RefundRequest) -> Result<Refund, RefundError>;
+        fn refunded(order_id: OrderId, refund_key: Uuid) -> Result<Option<Refund>, Unavailable>;
+        fn ledger(order_id: OrderId) -> Result<Vec<LedgerEntry>, Unavailable>;
+    }
+    Shipping {
+        fn shipment(shipment_key: Uuid) -> Result<ShipmentBook, Unavailable>;
+        fn cancel_shipment(order_id: OrderId, shipment_key: Uuid) -> Result<(), TakeBackError>;
+        fn confirm_delivery(shipment_key: Uuid) -> Result<DateTime<Utc>, DeliveryError>;
+        fn create_shipment(request: &ShipmentRequest) -> Result<Shipment, ShipmentError>;
+    }
+    Notifications {
+        fn send(notification: &Notification) -> Result<NotificationId, Unavailable>;
+    }
+}

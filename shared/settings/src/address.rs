@@ -1,0 +1,84 @@
+//! Where an instance of a service is.
+
+use std::net::IpAddr;
+
+use url::Url;
+
+/// How a service is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Transport {
+    Grpc,
+    Rest,
+}
+
+/// Where an instance of a service is, and how it is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
+    pub transport: Transport,
+    /// With the scheme `http` or `https`, for either transport.
+    pub url: String,
+    pub secure: bool,
+}
+
+/// Why nobody can be called there.
+#[derive(Debug, thiserror::Error)]
+pub enum BadAddress {
+    #[error("a URL must begin with grpc, grpcs, http or https")]
+    Scheme,
+    #[error("only a loopback address may be called without TLS: use grpcs or https")]
+    Insecure,
+    #[error("a URL must have a host, and neither user, query nor fragment")]
+    Shape,
+}
+
+impl Address {
+    /// `grpcs://host:port` or `https://host/path`; on this machine also `grpc` and `http`, without TLS.
+    pub fn parse(url: &str) -> Result<Self, BadAddress> {
+        let (scheme, rest) = url.split_once("://").ok_or(BadAddress::Scheme)?;
+        let (transport, secure) = match scheme {
+            "grpc" => (Transport::Grpc, false),
+            "grpcs" => (Transport::Grpc, true),
+            "http" => (Transport::Rest, false),
+            "https" => (Transport::Rest, true),
+            _ => return Err(BadAddress::Scheme),
+        };
+        let url = format!("{}://{rest}", if secure { "https" } else { "http" });
+        let parsed = Url::parse(&url).map_err(|_| BadAddress::Shape)?;
+        let host = parsed.host_str().ok_or(BadAddress::Shape)?;
+        let more = !parsed.username().is_empty() || parsed.password().is_some();
+        if more || parsed.query().or(parsed.fragment()).is_some() {
+            return Err(BadAddress::Shape);
+        }
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        if !secure && host != "localhost" && !address.is_ok_and(|address| address.is_loopback()) {
+            return Err(BadAddress::Insecure);
+        }
+        Ok(Self { transport, url, secure })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_provider_is_called_in_the_clear_on_this_machine_only() {
+        for good in [
+            "grpc://127.0.0.1:50051",
+            "http://localhost:8080/api",
+            "http://[::1]:1",
+            "grpcs://a.example:443",
+            "https://a.example",
+        ] {
+            assert!(Address::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["grpc://10.0.0.1:50051", "http://localhost.example", "http://127.0.0.1.example", "http://0.0.0.0:1"]
+        {
+            assert!(matches!(Address::parse(bad), Err(BadAddress::Insecure)), "{bad}");
+        }
+        for bad in ["", "ftp://localhost", "localhost:1", "https://", "https://user@a.example", "https://a.example?x=1"]
+        {
+            assert!(matches!(Address::parse(bad), Err(BadAddress::Scheme | BadAddress::Shape)), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The layers, and what comes out of them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use config::{Config, ConfigError, Environment, File, FileFormat, Value, ValueKind};
+
+use crate::Settings;
+
+const FILES: [(&str, &str); 3] = [
+    ("local", include_str!("../../../infra/config/local.toml")),
+    ("dev", include_str!("../../../infra/config/dev.toml")),
+    ("prod", include_str!("../../../infra/config/prod.toml")),
+];
+
+const TOGETHER: &str = "all layers together";
+
+/// Why there are no settings: in which layer, and what is wrong there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{layer}: {problem}")]
+pub struct BadSettings {
+    pub layer: String,
+    pub problem: String,
+}
+
+/// What is laid over the defaults.
+#[derive(Debug, Clone)]
+pub struct Layers {
+    stage: String,
+    /// The newest document of AppConfig, as JSON; nothing where there is none.
+    document: Option<String>,
+    environment: HashMap<String, String>,
+}
+
+impl Layers {
+    /// Of a stage; one without a file of its own goes by the defaults. Of the environment, what begins with `APP__` counts.
+    pub fn new(stage: String, environment: impl IntoIterator<Item = (String, String)>) -> Self {
+        let environment = environment.into_iter().filter(|(name, _)| name.starts_with("APP__")).collect();
+        Self { stage, document: None, environment }
+    }
+
+    /// Those of this process, without a document.
+    pub fn of_process() -> Self {
+        let environment = std::env::vars_os();
+        let environment =
+            environment.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Self::new(std::env::var("STAGE").unwrap_or_default(), environment)
+    }
+
+    /// With another document of AppConfig, as JSON.
+    #[must_use]
+    pub fn with_document(&self, document: Option<String>) -> Self {
+        Self { document, ..self.clone() }
+    }
+
+    pub fn settings(&self) -> Result<Settings, BadSettings> {
+        let mut together = Config::builder();
+        for (name, layer) in self.each()? {
+            let _: Settings = layer.clone().try_deserialize().map_err(|error| bad(&name, &error))?;
+            together = together.add_source(layer);
+        }
+        let together = together.build().and_then(Config::try_deserialize);
+        let settings: Settings = together.map_err(|error| bad(TOGETHER, &error))?;
+        match settings.problems().into_iter().next() {
+            None => Ok(settings),
+            Some(problem) => Err(BadSettings { layer: TOGETHER.to_owned(), problem }),
+        }
+    }
+
+    /// The value of each field, and the layer that it comes from.
+    pub fn origins(&self) -> Result<BTreeMap<String, (String, String)>, BadSettings> {
+        let defaults = Config::try_from(&Settings::default()).map_err(|error| bad("defaults", &error))?;
+        let mut origins = BTreeMap::new();
+        for (name, layer) in [("defaults".to_owned(), defaults)].into_iter().chain(self.each()?) {
+            collect(String::new(), layer.cache, &name, &mut origins);
+        }
+        Ok(origins)
+    }
+
+    /// The lowest first, without the defaults.
+    fn each(&self) -> Result<Vec<(String, Config)>, BadSettings> {
+        let file = FILES.iter().find(|(stage, _)| *stage == self.stage).map_or("", |(_, text)| text);
+        let document = self.document.as_deref().unwrap_or("{}");
+        let environment = Environment::with_prefix("APP").prefix_separator("__").separator("__").try_parsing(true);
+        let layers = [
+            (
+                format!("infra/config/{}.toml", self.stage),
+                Config::builder().add_source(File::from_str(file, FileFormat::Toml)),
+            ),
+            ("AppConfig".to_owned(), Config::builder().add_source(File::from_str(document, FileFormat::Json))),
+            (
+                "environment".to_owned(),
+                Config::builder().add_source(environment.source(Some(self.environment.clone()))),
+            ),
+        ];
+        let built = layers.into_iter().map(|(name, layer)| match layer.build() {
+            Ok(layer) => Ok((name, layer)),
+            Err(error) => Err(bad(&name, &error)),
+        });
+        built.collect()
+    }
+}
+
+fn bad(layer: &str, error: &ConfigError) -> BadSettings {
+    BadSettings { layer: layer.to_owned(), problem: error.to_string() }
+}
+
+fn collect(field: String, value: Value, layer: &str, origins: &mut BTreeMap<String, (String, String)>) {
+    match value.kind {
+        ValueKind::Table(table) => {
+            for (name, value) in table {
+                let field = if field.is_empty() { name } else { format!("{field}.{name}") };
+                collect(field, value, layer, origins);
+            }
+        }
+        kind => {
+            origins.insert(field, (kind.to_string(), layer.to_owned()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+
+    fn layers(document: &str, environment: &[(&str, &str)]) -> Layers {
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Layers::new("local".to_owned(), environment).with_document(Some(document.to_owned()))
+    }
+
+    #[test]
+    fn every_stages_file_is_good_and_the_defaults_are_the_sandbox() {
+        for (stage, _) in FILES {
+            assert_eq!(Layers::new(stage.to_owned(), []).settings(), Ok(Settings::default()), "{stage}");
+        }
+        assert_eq!(Layers::new("another".to_owned(), []).settings(), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn later_layers_lie_over_earlier_ones_field_by_field() {
+        let document = r#"{"providers": {"payments": {"kind": "grpc", "service": "pay", "deadline_ms": 3000}},
+            "services": {"pay": ["grpc://127.0.0.1:50051"]}}"#;
+        let environment = [("APP__PROVIDERS__PAYMENTS__DEADLINE_MS", "200"), ("APP_ELSE", "1"), ("PATH", "/")];
+        let layers = layers(document, &environment);
+        let payments = layers.settings().unwrap().providers.payments;
+        assert_eq!((payments.kind, payments.service.as_str(), payments.deadline_ms), (Kind::Grpc, "pay", 200));
+        let origins = layers.origins().unwrap();
+        for (field, value, layer) in [
+            ("providers.payments.deadline_ms", "200", "environment"),
+            ("providers.payments.kind", "grpc", "AppConfig"),
+            ("providers.payments.breaker.failures", "5", "defaults"),
+            ("providers.shipping.kind", "sandbox", "defaults"),
+        ] {
+            assert_eq!(origins[field], (value.to_owned(), layer.to_owned()), "{field}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_layer() {
+        let payments = |rest: &str| format!(r#"{{"providers": {{"payments": {{{rest}}}}}}}"#);
+        for (document, layer, named) in [
+            (payments(r#""kine": "grpc""#), "AppConfig", "kine"),
+            (payments(r#""kind": "soap""#), "AppConfig", "soap"),
+            (payments(r#""deadline_ms": -1"#), "AppConfig", "deadline_ms"),
+            (payments(r#""breaker": {"failures": 0}"#), "AppConfig", "failures"),
+            ("[]".to_owned(), "AppConfig", ""),
+            ("{".to_owned(), "AppConfig", ""),
+            (payments(r#""deadline_ms": 5001"#), TOGETHER, "providers.payments.deadline_ms"),
+            (payments(r#""kind": "grpc", "service": "pay""#), TOGETHER, "providers.payments.service"),
+            (payments(r#""service": "pay""#), TOGETHER, "providers.payments.service"),
+            (r#"{"services": {"Pay": []}}"#.to_owned(), TOGETHER, "services.Pay"),
+            (r#"{"services": {"pay": ["grpc://10.0.0.1:1"]}}"#.to_owned(), TOGETHER, "services.pay"),
+            (r#"{"poll_seconds": 0}"#.to_owned(), TOGETHER, "poll_seconds"),
+        ] {
+            let bad = layers(&document, &[]).settings().unwrap_err();
+            assert_eq!(bad.layer, layer, "{document}");
+            assert!(bad.problem.contains(named), "{document}: {}", bad.problem);
+        }
+        let bad = layers("{}", &[("APP__PROVIDERS__PAYMENTS__KINE", "grpc")]).settings().unwrap_err();
+        assert_eq!(bad.layer, "environment");
+        assert!(bad.problem.contains("kine"), "{}", bad.problem);
+    }
+}

@@ -1,0 +1,167 @@
+//! What operators can turn while the service runs, and where each value comes from.
+//!
+//! Four layers, later over earlier: the defaults here, the stage's file in `infra/config`, a document of AppConfig, and environment
+//! variables `APP__SECTION__FIELD`. Each is held to the same structure, so that a field that nobody knows is refused by the name of
+//! its layer. What wires the stack together, such as names of tables, is not here.
+
+mod address;
+mod layers;
+mod live;
+
+pub use address::{Address, BadAddress, Transport};
+pub use layers::{BadSettings, Layers};
+pub use live::{Live, NoSettings, Source};
+
+use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// All settings, with their defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// How long a running function goes by what it knows before it looks for a newer document of AppConfig: 15 to 3600 seconds.
+    pub poll_seconds: u32,
+    pub providers: Providers,
+    /// Where services are: for each name the URLs of its instances, up to 20. `grpc`, `grpcs`, `http` or `https`; without TLS only on
+    /// this machine. A service that no new order uses stays here for as long as orders that were placed with it may need it.
+    pub services: BTreeMap<String, Vec<String>>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { poll_seconds: 30, providers: Providers::default(), services: BTreeMap::new() }
+    }
+}
+
+/// Who new orders are placed with, and how providers are called.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Providers {
+    pub inventory: Provider,
+    pub payments: Provider,
+    pub shipping: Provider,
+    pub notifications: Provider,
+}
+
+impl Providers {
+    pub fn each(&self) -> [(&'static str, &Provider); 4] {
+        [
+            ("inventory", &self.inventory),
+            ("payments", &self.payments),
+            ("shipping", &self.shipping),
+            ("notifications", &self.notifications),
+        ]
+    }
+}
+
+/// One kind of provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Provider {
+    /// `sandbox` is built in; `grpc` and `rest` are services of one's own (`api/providers/v1`).
+    pub kind: Kind,
+    /// Its name under `services`, which orders keep: 1 to 64 lower-case letters, digits and -. Not for the sandbox.
+    pub service: String,
+    /// For a whole call: 100 to 5000 milliseconds, which leaves room in every function that calls providers, also one after another.
+    pub deadline_ms: u32,
+    pub breaker: Breaker,
+}
+
+impl Default for Provider {
+    fn default() -> Self {
+        Self { kind: Kind::Sandbox, service: String::new(), deadline_ms: 5_000, breaker: Breaker::default() }
+    }
+}
+
+impl Provider {
+    pub fn deadline(&self) -> Duration {
+        Duration::from_millis(self.deadline_ms.into())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    #[default]
+    Sandbox,
+    Grpc,
+    Rest,
+}
+
+/// When a provider that fails is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Breaker {
+    /// After so many failures in a row.
+    pub failures: NonZeroU32,
+    /// Until so many calls in a row have succeeded that were let through to see.
+    pub successes: NonZeroU32,
+    /// The first of them after so many seconds: 1 to 600.
+    pub open_seconds: u32,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self {
+            failures: NonZeroU32::MIN.saturating_add(4),
+            successes: NonZeroU32::MIN.saturating_add(1),
+            open_seconds: 30,
+        }
+    }
+}
+
+/// The most instances of one service.
+const INSTANCES_MAX: usize = 20;
+
+const NAME_MAX: usize = 64;
+
+impl Settings {
+    /// What is wrong with them besides their shape: the field, and what it must be.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut must = |holds: bool, field: String, problem: &str| {
+            if !holds {
+                problems.push(format!("{field} must {problem}"));
+            }
+        };
+        must((15..=3_600).contains(&self.poll_seconds), "poll_seconds".to_owned(), "be from 15 to 3600");
+        for (port, provider) in self.providers.each() {
+            let field = |name: &str| format!("providers.{port}.{name}");
+            must((100..=5_000).contains(&provider.deadline_ms), field("deadline_ms"), "be from 100 to 5000");
+            must((1..=600).contains(&provider.breaker.open_seconds), field("breaker.open_seconds"), "be from 1 to 600");
+            let transport = match provider.kind {
+                Kind::Sandbox => {
+                    must(provider.service.is_empty(), field("service"), "be empty for the sandbox");
+                    continue;
+                }
+                Kind::Grpc => Transport::Grpc,
+                Kind::Rest => Transport::Rest,
+            };
+            must(
+                !self.addresses(&provider.service, transport).is_empty(),
+                field("service"),
+                "name a service with an instance that is spoken to like that",
+            );
+        }
+        for (name, urls) in &self.services {
+            let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            let good = (1..=NAME_MAX).contains(&name.len()) && name.chars().all(allowed);
+            must(good, format!("services.{name}"), "have a name of 1 to 64 lower-case letters, digits and -");
+            must(urls.len() <= INSTANCES_MAX, format!("services.{name}"), "have 20 instances at most");
+        }
+        for (name, url) in self.services.iter().flat_map(|(name, urls)| urls.iter().map(move |url| (name, url))) {
+            if let Err(problem) = Address::parse(url) {
+                problems.push(format!("services.{name}: {problem}"));
+            }
+        }
+        problems
+    }
+
+    /// Where a service is, as far as it is spoken to like that.
+    pub fn addresses(&self, service: &str, transport: Transport) -> Vec<Address> {
+        let urls = self.services.get(service).into_iter().flatten();
+        let addresses = urls.filter_map(|url| Address::parse(url).ok());
+        addresses.filter(|address| address.transport == transport).collect()
+    }
+}

@@ -1,0 +1,168 @@
+//! Settings that follow AppConfig while a function runs.
+
+use std::{
+    error::Error,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{sync::Mutex, time::timeout};
+use tracing::{error, info};
+
+use crate::{BadSettings, Layers, Settings};
+
+/// How long anybody waits for a newer document. It is on the way of a request.
+const WAIT: Duration = Duration::from_millis(1_500);
+
+/// Where documents come from.
+pub trait Source: Send + Sync {
+    /// A newer document than the one that was answered last; `None` if that is still the newest.
+    fn newer(&self) -> impl Future<Output = Result<Option<String>, Box<dyn Error + Send + Sync>>> + Send;
+}
+
+/// There is nothing to go by yet.
+#[derive(Debug, thiserror::Error)]
+pub enum NoSettings {
+    #[error("no document of AppConfig has been read yet")]
+    NotReached,
+    #[error(transparent)]
+    Bad(#[from] BadSettings),
+}
+
+/// The settings of a running function. It looks for newer ones when somebody asks, at most once in so many seconds; what is
+/// newer and wrong, or cannot be had, leaves it with the last that were good.
+pub struct Live<S> {
+    source: Option<S>,
+    state: Mutex<State>,
+}
+
+struct State {
+    layers: Layers,
+    settings: Option<Arc<Settings>>,
+    /// By the clock on the wall: the other one stands still while a function is frozen.
+    looked_at: Option<SystemTime>,
+}
+
+impl<S: Source> Live<S> {
+    /// Without a source, the layers are all there is.
+    pub fn new(layers: Layers, source: Option<S>) -> Self {
+        Self { source, state: Mutex::new(State { layers, settings: None, looked_at: None }) }
+    }
+
+    /// Before the first document has been read, there are none: whoever went by the defaults would place orders with providers
+    /// that nobody has chosen.
+    pub async fn current(&self) -> Result<Arc<Settings>, NoSettings> {
+        let mut state = self.state.lock().await;
+        let now = SystemTime::now();
+        if let (Some(settings), Some(looked_at)) = (&state.settings, state.looked_at) {
+            let poll = Duration::from_secs(settings.poll_seconds.into());
+            if self.source.is_none() || now.duration_since(looked_at).is_ok_and(|since| since < poll) {
+                return Ok(Arc::clone(settings));
+            }
+        }
+        state.looked_at = Some(now);
+        let newer = match &self.source {
+            None => Ok(Some(None)),
+            Some(source) => match timeout(WAIT, source.newer()).await {
+                Ok(Ok(newer)) => Ok(newer.map(Some)),
+                Ok(Err(error)) => Err(error),
+                Err(elapsed) => Err(elapsed.into()),
+            },
+        };
+        match newer {
+            Ok(None) => {}
+            Ok(Some(document)) => {
+                let layers = state.layers.with_document(document);
+                match layers.settings() {
+                    Ok(settings) => {
+                        if state.settings.is_some() {
+                            info!("settings changed");
+                        }
+                        state.layers = layers;
+                        state.settings = Some(Arc::new(settings));
+                    }
+                    Err(bad) if state.settings.is_none() => return Err(bad.into()),
+                    Err(bad) => error!(error = %bad, "settings not taken: the last good ones stay"),
+                }
+            }
+            Err(error) => error!(error = %error, "no newer settings: the last good ones stay"),
+        }
+        state.settings.as_ref().map(Arc::clone).ok_or(NoSettings::NotReached)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex as StdMutex, PoisonError};
+
+    use super::*;
+
+    /// Answers what is put into it, once each; then that nothing is newer.
+    #[derive(Default)]
+    struct Script(StdMutex<Vec<Result<String, String>>>);
+
+    impl Source for Arc<Script> {
+        async fn newer(&self) -> Result<Option<String>, Box<dyn Error + Send + Sync>> {
+            let next = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            next.transpose().map_err(Into::into)
+        }
+    }
+
+    fn live() -> (Live<Arc<Script>>, Arc<Script>) {
+        let script = Arc::new(Script::default());
+        (Live::new(Layers::new("local".to_owned(), []), Some(Arc::clone(&script))), script)
+    }
+
+    fn comes(script: &Script, answer: Result<&str, &str>) {
+        script.0.lock().unwrap().push(answer.map(str::to_owned).map_err(str::to_owned));
+    }
+
+    /// As if so long had passed.
+    async fn passes(live: &Live<Arc<Script>>, seconds: u64) {
+        let mut state = live.state.lock().await;
+        state.looked_at = state.looked_at.and_then(|at| at.checked_sub(Duration::from_secs(seconds)));
+    }
+
+    #[tokio::test]
+    async fn a_new_document_counts_once_the_old_one_is_old_enough() {
+        let (live, script) = live();
+        comes(&script, Ok(r#"{"poll_seconds": 100}"#));
+        assert_eq!(live.current().await.unwrap().poll_seconds, 100);
+        comes(&script, Ok(r#"{"poll_seconds": 200}"#));
+        passes(&live, 99).await;
+        assert_eq!(live.current().await.unwrap().poll_seconds, 100);
+        passes(&live, 1).await;
+        assert_eq!(live.current().await.unwrap().poll_seconds, 200);
+        passes(&live, 200).await;
+        assert_eq!(live.current().await.unwrap().poll_seconds, 200, "nothing is newer");
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_or_cannot_be_had_leaves_the_last_good_ones() {
+        let (live, script) = live();
+        comes(&script, Ok(r#"{"poll_seconds": 15}"#));
+        live.current().await.unwrap();
+        for answer in [Ok(r#"{"poll_seconds": 0}"#), Ok("{"), Err("nobody is there")] {
+            comes(&script, answer);
+            passes(&live, 15).await;
+            assert_eq!(live.current().await.unwrap().poll_seconds, 15, "{answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn before_the_first_document_there_are_no_settings() {
+        let (live, script) = live();
+        comes(&script, Err("nobody is there"));
+        assert!(matches!(live.current().await, Err(NoSettings::NotReached)));
+        comes(&script, Ok("{"));
+        assert!(matches!(live.current().await, Err(NoSettings::Bad(_))));
+        comes(&script, Ok("{}"));
+        assert_eq!(*live.current().await.unwrap(), Settings::default());
+    }
+
+    #[tokio::test]
+    async fn without_a_source_the_layers_are_all_there_is() {
+        let live: Live<Arc<Script>> = Live::new(Layers::new("local".to_owned(), []), None);
+        assert_eq!(*live.current().await.unwrap(), Settings::default());
+    }
+}
