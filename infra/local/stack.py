@@ -384,7 +384,10 @@ def down(arguments):
 def providers(_):
     """Starts the reference provider (shared/reference-provider) beside the stack, unless it runs."""
     if not running_provider():
-        build()
+        with alone("build"):
+            if run_visibly(["cargo", "build", "--locked", "--bin", PROVIDER]):
+                fail("the build failed, see above")
+        STATE.mkdir(parents=True, exist_ok=True)
         ports = {} if not STACK else {"GRPC_ADDRESS": "127.0.0.1:0", "REST_ADDRESS": "127.0.0.1:0"}
         log = (STATE / "providers.log").open("w")
         process = subprocess.Popen([target() / PROVIDER], env=os.environ | ports, stdout=subprocess.PIPE, stderr=log, text=True,

@@ -72,6 +72,7 @@ templates() {
     .local/tools/sam/bin/cfn-lint template.yaml infra/api.yaml infra/alarms.yaml
     AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .local/tools/sam/bin/sam validate --lint
     .local/tools/sam/bin/python tests/template_suite.py
+    .local/tools/sam/bin/python tests/provider_contract_suite.py
     local file
     for file in infra/seed.json infra/cost/*.json events/*.json; do
         "${PYTHON:-python3}" -m json.tool "$file" >/dev/null || { echo "not valid JSON: $file"; return 1; }
@@ -134,6 +135,8 @@ beside "rebuild under load" system_tests rebuild
 step "system tests" system_tests --skip rebuild
 join "rebuild under load"
 step "cost" cost
+# By itself: it changes who all orders are placed with.
+step "providers of one's own" system_tests --ignored providers
 step "deployment" .local/tools/sam/bin/python tests/deploy_suite.py
 step "failure matrix" stack faults cargo test --workspace --locked --test system -- --ignored failure_matrix
 join "unit and conformance tests"

@@ -28,6 +28,7 @@ mod lists;
 mod load;
 mod metrics;
 mod products;
+mod providers;
 mod readme;
 mod reads;
 mod rebuild;

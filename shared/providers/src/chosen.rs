@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -94,6 +97,10 @@ impl<S: Clone, Src: Source> Choice<S, Src> {
 
     /// For one request or step: whatever changes meanwhile counts for the next.
     pub async fn now(&self) -> Result<Arc<Chosen<S>>, Unavailable> {
+        let last = self.chosen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if last.is_some_and(|last| last.missed.swap(false, Ordering::Relaxed)) {
+            self.settings.look_again().await;
+        }
         let settings = self.settings.current().await;
         let settings = settings.map_err(|error| Unavailable { what: "the configuration", source: error.into() })?;
         let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -114,6 +121,8 @@ pub struct Chosen<S> {
     settings: Arc<Settings>,
     new_orders: Provider,
     providers: BTreeMap<Provider, AnyProvider<S>>,
+    /// An order's provider is not there: most likely other functions know of it already.
+    missed: AtomicBool,
 }
 
 impl<S> Chosen<S> {
@@ -150,7 +159,8 @@ impl<S> Chosen<S> {
                 providers.insert(provider, AnyProvider::Remote(remote));
             }
         }
-        Self { what: port.what(), new_orders: port.of_new_orders(&settings), settings, providers }
+        let new_orders = port.of_new_orders(&settings);
+        Self { what: port.what(), new_orders, settings, providers, missed: AtomicBool::new(false) }
     }
 
     pub fn settings(&self) -> &Settings {
@@ -169,8 +179,10 @@ impl<S: Send + Sync> Providers for Chosen<S> {
     type Provider = AnyProvider<S>;
 
     fn of<'p>(&'p self, provider: &Provider) -> Result<&'p AnyProvider<S>, Unavailable> {
-        let missing = || Unavailable { what: self.what, source: format!("no settings for {provider:?}").into() };
-        self.providers.get(provider).ok_or_else(missing)
+        self.providers.get(provider).ok_or_else(|| {
+            self.missed.store(true, Ordering::Relaxed);
+            Unavailable { what: self.what, source: format!("no settings for {provider:?}").into() }
+        })
     }
 }
 

@@ -27,8 +27,9 @@ impl Context {
 }
 
 /// Has all calls that this future makes take the context along.
-pub async fn within<F: Future>(context: impl Into<Context>, work: F) -> F::Output {
-    CONTEXT.scope(context.into(), work).await
+pub fn within<F: Future>(context: impl Into<Context>, work: F) -> impl Future<Output = F::Output> {
+    // In a box, because the SDK's futures are large.
+    CONTEXT.scope(context.into(), Box::pin(work))
 }
 
 pub(crate) fn current() -> Context {

@@ -49,6 +49,11 @@ impl<S: Source> Live<S> {
         Self { source, state: Mutex::new(State { layers, settings: None, looked_at: None }) }
     }
 
+    /// Has whoever asks next look for a newer document, however young this one is.
+    pub async fn look_again(&self) {
+        self.state.lock().await.looked_at = None;
+    }
+
     /// Before the first document has been read, there are none: whoever went by the defaults would place orders with providers
     /// that nobody has chosen.
     pub async fn current(&self) -> Result<Arc<Settings>, NoSettings> {
@@ -135,6 +140,17 @@ mod tests {
         assert_eq!(live.current().await.unwrap().poll_seconds, 200);
         passes(&live, 200).await;
         assert_eq!(live.current().await.unwrap().poll_seconds, 200, "nothing is newer");
+    }
+
+    #[tokio::test]
+    async fn whoever_misses_something_has_a_new_document_looked_for_at_once() {
+        let (live, script) = live();
+        comes(&script, Ok("{}"));
+        live.current().await.unwrap();
+        comes(&script, Ok(r#"{"poll_seconds": 15}"#));
+        assert_eq!(live.current().await.unwrap().poll_seconds, 30);
+        live.look_again().await;
+        assert_eq!(live.current().await.unwrap().poll_seconds, 15);
     }
 
     #[tokio::test]
