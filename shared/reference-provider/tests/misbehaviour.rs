@@ -1,0 +1,181 @@
+//! Providers that fail, or answer what the contract does not have: nothing of it is believed, and nothing panics.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed, as it should"
+)]
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use application::ports::{ChargeError, ChargeRequest, Payments, ProviderError};
+use axum::{
+    Router,
+    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
+};
+use domain::{
+    ids::{CustomerId, OrderId, PaymentMethod},
+    money::{Currency, Money},
+};
+use providers::{
+    Remote, breaker,
+    context::{Context, within},
+};
+use settings::Address;
+use tokio::net::TcpListener;
+use uuid::Uuid;
+
+const JSON: &str = "application/json";
+const DEADLINE: Duration = Duration::from_millis(500);
+
+/// The headers of each call that came.
+type Calls = Arc<Mutex<Vec<HeaderMap>>>;
+
+/// A server that answers every call like this, after a while.
+async fn server(status: u16, media_type: &'static str, body: String, after: Duration) -> (String, Calls) {
+    let calls = Calls::default();
+    let seen = Arc::clone(&calls);
+    let answer = async move |headers: HeaderMap| {
+        seen.lock().unwrap().push(headers);
+        tokio::time::sleep(after).await;
+        (StatusCode::from_u16(status).unwrap(), [(CONTENT_TYPE, media_type)], body.clone()).into_response()
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+    (address, calls)
+}
+
+fn remote(url: &str) -> Remote {
+    Remote::new("the payment provider", vec![Address::parse(url).unwrap()], DEADLINE, breaker::Settings::default())
+}
+
+fn request() -> ChargeRequest {
+    ChargeRequest {
+        idempotency_key: Uuid::new_v4(),
+        order_id: OrderId::new(Uuid::new_v4()),
+        customer_id: CustomerId::parse("anna").unwrap(),
+        payment_method: PaymentMethod::parse("pm_card_visa").unwrap(),
+        amount: Money::new(1999, Currency::parse("CNY").unwrap()).unwrap(),
+    }
+}
+
+/// What became of one charge there.
+async fn charge(remote: &Remote) -> ProviderError {
+    let unavailable = match remote.charge(&request()).await {
+        Err(ChargeError::Unavailable(error)) => error,
+        other => panic!("{other:?} was believed"),
+    };
+    *unavailable.source.downcast().expect("the source says what happened")
+}
+
+#[tokio::test]
+async fn what_the_contract_does_not_have_is_named_by_its_field_and_not_believed() {
+    let good = r#"{"transaction_id": "ch_1", "amount": {"amount": 1999, "currency": "CNY"}, "processed_at": "2026-01-01T00:00:00Z"}"#;
+    let charged = |from: &str, to: &str| format!(r#"{{"charged": {}}}"#, good.replace(from, to));
+    for (body, named) in [
+        (charged("1999", "1998"), "charged.amount"),
+        (charged("1999", "-1999"), "charged.amount"),
+        (charged("CNY", "USD"), "charged.amount"),
+        (charged("CNY", "yuan"), "charged.amount"),
+        (charged(r#""currency": "CNY""#, r#""x": 1"#), "charged.amount"),
+        (charged("ch_1", ""), "charge.transaction_id"),
+        (charged("ch_1", &"x".repeat(201)), "charge.transaction_id"),
+        (charged("ch_1", "ch\\u0000"), "charge.transaction_id"),
+        (charged("2026-01-01T00:00:00Z", "yesterday"), "charge.processed_at"),
+        (r#"{"declined": {}}"#.to_owned(), "declined.reason"),
+        ("{}".to_owned(), "outcome"),
+        (r#"{"charged": {}}"#.to_owned(), "charged.amount"),
+        (r#"{"paid": {}}"#.to_owned(), "outcome"),
+        ("null".to_owned(), "the answer"),
+        ("[1".to_owned(), "the answer"),
+        (String::new(), "the answer"),
+        (format!(r#"{{"x": "{}"}}"#, "x".repeat(2_000_000)), "the answer"),
+    ] {
+        let (address, _) = server(200, JSON, body.clone(), Duration::ZERO).await;
+        let shown: String = body.chars().take(200).collect();
+        match charge(&remote(&format!("http://{address}"))).await {
+            ProviderError::Misbehaved { field, problem } => {
+                assert_eq!(field, named, "{shown}");
+                assert!(
+                    !problem.contains("yesterday") && !problem.contains("yuan"),
+                    "it repeats the answer: {problem}"
+                );
+            }
+            other => panic!("{shown}: {other:?}"),
+        }
+    }
+    let (address, _) = server(200, "text/html", "<html>".to_owned(), Duration::ZERO).await;
+    assert!(matches!(charge(&remote(&format!("http://{address}"))).await, ProviderError::Misbehaved { .. }));
+}
+
+#[tokio::test]
+async fn any_other_status_nobody_and_nothing_in_time_are_failures() {
+    for status in [204, 302, 400, 401, 404, 429, 500, 503] {
+        let (address, _) = server(status, JSON, "{}".to_owned(), Duration::ZERO).await;
+        let error = charge(&remote(&format!("http://{address}"))).await;
+        assert!(matches!(error, ProviderError::Failed(_)), "{status}: {error:?}");
+    }
+    let (slow, _) = server(200, JSON, "{}".to_owned(), DEADLINE * 4).await;
+    assert!(matches!(
+        charge(&remote(&format!("http://{slow}"))).await,
+        ProviderError::TimedOut(_) | ProviderError::Failed(_)
+    ));
+    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    for scheme in ["http", "grpc"] {
+        assert!(matches!(charge(&remote(&format!("{scheme}://{unused}"))).await, ProviderError::Failed(_)), "{scheme}");
+    }
+    // Somebody is there, and speaks another language.
+    let (other, _) = server(200, JSON, "{}".to_owned(), Duration::ZERO).await;
+    let error = charge(&remote(&format!("grpc://{other}"))).await;
+    assert!(matches!(error, ProviderError::Failed(_) | ProviderError::Misbehaved { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_provider_that_fails_five_times_is_left_alone() {
+    let (address, calls) = server(500, JSON, "{}".to_owned(), Duration::ZERO).await;
+    let remote = remote(&format!("http://{address}"));
+    for _ in 0..5 {
+        assert!(matches!(charge(&remote).await, ProviderError::Failed(_)));
+    }
+    for _ in 0..20 {
+        assert!(matches!(charge(&remote).await, ProviderError::ShutOff { .. }));
+    }
+    assert_eq!(calls.lock().unwrap().len(), 5);
+}
+
+#[tokio::test]
+async fn of_two_instances_the_other_one_is_called_after_a_failure() {
+    let declined = r#"{"declined": {"reason": "card_declined"}}"#;
+    let (good, _) = server(200, JSON, declined.to_owned(), Duration::ZERO).await;
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    for _ in 0..8 {
+        let addresses = [&good, &gone].map(|at| Address::parse(&format!("http://{at}")).unwrap());
+        let remote = Remote::new("the payment provider", addresses.to_vec(), DEADLINE, breaker::Settings::default());
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            answers.push(remote.charge(&request()).await);
+        }
+        let declined = |answer: &Result<_, _>| matches!(answer, Err(ChargeError::Declined(_)));
+        assert!(answers.iter().any(declined), "{answers:?}");
+    }
+}
+
+#[tokio::test]
+async fn key_correlation_and_trace_go_along() {
+    let declined = r#"{"declined": {"reason": "card_declined"}}"#;
+    let (address, calls) = server(200, JSON, declined.to_owned(), Duration::ZERO).await;
+    let (remote, request) = (remote(&format!("http://{address}")), request());
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    within(Context::new("correlation", Some(trace)), remote.charge(&request)).await.unwrap_err();
+    let calls = calls.lock().unwrap();
+    let header = |name: &str| calls[0].get(name).unwrap().to_str().unwrap();
+    assert_eq!(header("idempotency-key"), request.idempotency_key.to_string());
+    assert_eq!((header("x-correlation-id"), header("traceparent")), ("correlation", trace));
+}
