@@ -4,23 +4,17 @@ mod counters;
 mod customer_orders;
 mod event_store;
 mod index;
-mod inventory;
-mod notifications;
 mod order_views;
-mod payments;
 mod read_model;
-mod shipping;
+mod sandbox;
 mod snapshots;
 
 pub use counters::DynamoCounters;
 pub use event_store::{DynamoEventStore, UnreadableCommit, commit_from_image};
 pub use index::DynamoIndex;
-pub use inventory::DynamoInventory;
-pub use notifications::DynamoNotifications;
 pub use order_views::DynamoOrderViews;
-pub use payments::DynamoPayments;
 pub use read_model::{Building, DynamoReadModel, Generation, Generations, KNOWN_FOR};
-pub use shipping::DynamoShipping;
+pub use sandbox::{DynamoInventory, DynamoNotifications, DynamoPayments, DynamoShipping};
 pub use snapshots::DynamoSnapshots;
 
 use std::{collections::HashMap, time::Duration};
@@ -40,8 +34,6 @@ use aws_sdk_dynamodb::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_dynamo::{from_item, to_attribute_value, to_item};
 use uuid::Uuid;
-
-application::only_providers!(DynamoInventory, DynamoPayments, DynamoShipping, DynamoNotifications);
 
 type Item = HashMap<String, AttributeValue>;
 

@@ -13,8 +13,6 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::ports::Snapshot;
-
 /// The cause of a failure at a port, of whatever type the thing behind it has.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -274,6 +272,42 @@ pub trait EventLog: Send + Sync {
 pub struct Segment {
     pub number: u32,
     pub of: u32,
+}
+
+/// What a stream had come to after one of its commits, so that a long stream need not be read from its start. The events say
+/// all of it once more.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    pub stream: StreamId,
+    /// Number of the last event that is in it.
+    pub version: u64,
+    /// What the state's JSON is to be read as; see [`Aggregate::SNAPSHOT_SCHEMA`](crate::event_stream::Aggregate).
+    pub schema: u32,
+    pub state: Value,
+    /// Every command up to it, in order, because a repeated one has to be recognised however old it is.
+    pub commands: Vec<PastCommand>,
+}
+
+/// A command that is in a stream. Written as an array: a snapshot has thousands of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(Uuid, String, u64)", into = "(Uuid, String, u64)")]
+pub struct PastCommand {
+    pub id: Uuid,
+    pub fingerprint: String,
+    /// Number of the last event that it caused.
+    pub version: u64,
+}
+
+impl From<(Uuid, String, u64)> for PastCommand {
+    fn from((id, fingerprint, version): (Uuid, String, u64)) -> Self {
+        Self { id, fingerprint, version }
+    }
+}
+
+impl From<PastCommand> for (Uuid, String, u64) {
+    fn from(PastCommand { id, fingerprint, version }: PastCommand) -> Self {
+        (id, fingerprint, version)
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::{
     event_store::{AppendError, Appended, Commit, EventStore, Metadata, RecordedEvent, StreamId, Unavailable},
-    ports::{PastCommand, Snapshot},
+    event_store::{PastCommand, Snapshot},
 };
 
 /// A stream of this many commits or fewer is loaded in one call. One of more is worth asking for a snapshot.

@@ -138,6 +138,13 @@ fn work_id(order_id: OrderId, step: &str) -> Uuid {
     order_id.work_id(step)
 }
 
+const PROCESS_PAYMENT: &str = "process-payment";
+
+/// The key under which the payment provider knows the order's charge.
+fn charge_key(order_id: OrderId) -> Uuid {
+    work_id(order_id, PROCESS_PAYMENT)
+}
+
 /// Of the commit that records what a step has come to.
 ///
 /// Each outcome is a command of its own. Two attempts of one step may come to different ends, and of two commands under one

@@ -30,6 +30,7 @@ use tokio::task::yield_now;
 use uuid::Uuid;
 
 use crate::{
+    event_store::Snapshot,
     event_store::{
         AppendError, Appended, Beginning, Commit, EventLog, EventStore, LogPage, Segment, StreamId, Unavailable,
     },
@@ -38,8 +39,8 @@ use crate::{
         CustomerOrders, DeliveryError, DurableFulfilment, EventBus, EventPlace, ExecutionState, Fulfilment,
         FulfilmentInput, IdentityProvider, Index, Inventory, LedgerEntry, Notification, Notifications, OpenOrders,
         OrderViews, Payments, PlacedOrder, Position, Posting, PublishError, PublishedEvent, RefundError, RefundRequest,
-        ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping, Snapshot, Snapshots, Standing,
-        StockAdjustment, StockLine, TakeBackError,
+        ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping, Snapshots, Standing, StockAdjustment,
+        StockLine, TakeBackError,
     },
     sandbox::{self, Sandbox},
 };

@@ -10,10 +10,11 @@
 )]
 
 use application::{
+    event_store::Snapshot,
     event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId},
     event_stream::{CommandError, Committed, OrderStream},
     memory::MemoryEventStore,
-    ports::{Snapshot, Snapshots},
+    ports::Snapshots,
     take_snapshot::{EVERY, Taken, take_snapshot},
 };
 use chrono::DateTime;

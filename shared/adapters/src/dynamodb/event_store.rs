@@ -7,11 +7,12 @@ use std::{
 };
 
 use application::{
+    event_store::Snapshot,
     event_store::{
         AppendError, Appended, Beginning, Commit, EventLog, EventStore, LogPage, Metadata, RecordedEvent, Segment,
         StreamId, Unavailable,
     },
-    ports::{Snapshot, Snapshots},
+    ports::Snapshots,
 };
 use aws_sdk_dynamodb::{
     Client,

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use application::{
+    event_store::{PastCommand, Snapshot},
     event_store::{StreamId, Unavailable},
-    ports::{PastCommand, Snapshot, Snapshots},
+    ports::Snapshots,
 };
 use aws_sdk_dynamodb::{Client, operation::put_item::PutItemError};
 use serde::{Deserialize, Serialize};

@@ -7,10 +7,10 @@ use adapters::dynamodb::{
 };
 use application::{
     event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId},
+    event_store::{PastCommand, Snapshot},
     ports::{
         Catalogue, ChargeCancellation, ChargeRequest, Counters, Index, Inventory, Notification, Notifications,
-        PastCommand, Payments, Posting, RefundRequest, ShipmentRequest, Shipping, Snapshot, Snapshots, StockAdjustment,
-        StockLine,
+        Payments, Posting, RefundRequest, ShipmentRequest, Shipping, Snapshots, StockAdjustment, StockLine,
     },
 };
 use aws_lambda_events::event::dynamodb::Event;

@@ -6,7 +6,8 @@ use uuid::Uuid;
 use super::{at_once, order_id};
 use crate::{
     event_store::StreamId,
-    ports::{PastCommand, SNAPSHOT_BYTES_MAX, Snapshot, Snapshots},
+    event_store::{PastCommand, Snapshot},
+    ports::{SNAPSHOT_BYTES_MAX, Snapshots},
 };
 
 /// One test per law; `make` is a future of the snapshots.

@@ -1,30 +1,20 @@
 //! Charge the customer; its undo gives the money back.
 
 use chrono::{DateTime, Utc};
-use domain::{
-    ids::OrderId,
-    order::{
-        Course, SkippableStep,
-        record_payment::{record_no_payment, record_payment, record_payment_failure},
-        record_refund::record_refund,
-    },
+use domain::order::{
+    Course, SkippableStep,
+    record_payment::{record_no_payment, record_payment, record_payment_failure},
+    record_refund::record_refund,
 };
-use uuid::Uuid;
 
-use super::{StepError, metadata, outcome, staff_refunds::issue_open_refunds, work_id};
+use super::{PROCESS_PAYMENT, StepError, charge_key, metadata, outcome, staff_refunds::issue_open_refunds, work_id};
 use crate::{
     event_store::EventStore,
     event_stream::OrderStream,
     ports::{CancelChargeError, ChargeCancellation, ChargeError, ChargeRequest, FulfilmentInput, Payments, Providers},
 };
 
-const STEP: &str = "process-payment";
 const UNDO: &str = "refund-payment";
-
-/// The key under which the payment provider knows the order's charge.
-pub(super) fn charge_key(order_id: OrderId) -> Uuid {
-    work_id(order_id, STEP)
-}
 
 pub async fn process_payment(
     store: &impl EventStore,
@@ -32,7 +22,7 @@ pub async fn process_payment(
     input: &FulfilmentInput,
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
-    let metadata = |outcome| metadata(input, STEP, outcome, now);
+    let metadata = |outcome| metadata(input, PROCESS_PAYMENT, outcome, now);
     let mut stream = OrderStream::open(store, input.order_id).await?;
     match &stream.order().course {
         Course::Created(_) => return Err(StepError::TooEarly),

@@ -10,7 +10,7 @@ use domain::{
     },
 };
 
-use super::{StepError, metadata, payment::charge_key};
+use super::{StepError, charge_key, metadata};
 use crate::{
     event_store::EventStore,
     event_stream::OrderStream,

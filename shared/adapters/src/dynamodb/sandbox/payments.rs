@@ -23,7 +23,7 @@ use domain::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Backoff, Item, Table, Transacted, number, text};
+use crate::dynamodb::{Backoff, Item, Table, Transacted, number, text};
 #[derive(Clone)]
 pub struct DynamoPayments {
     table: Table,

@@ -25,7 +25,7 @@ use domain::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Backoff, Item, Table, Transacted, json_text, number, text};
+use crate::dynamodb::{Backoff, Item, Table, Transacted, json_text, number, text};
 
 /// A transaction holds 100 actions, and one of them is the reservation's.
 const LINES_PER_TRANSACTION: usize = 99;

@@ -17,7 +17,7 @@ use domain::{books::ShipmentBook, ids::OrderId, order::Shipment};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Item, Table, text};
+use crate::dynamodb::{Item, Table, text};
 #[derive(Clone)]
 pub struct DynamoShipping {
     table: Table,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 use uuid::Uuid;
 
-use super::Table;
+use crate::dynamodb::Table;
 use crate::lambda::chain;
 #[derive(Clone)]
 pub struct DynamoNotifications {

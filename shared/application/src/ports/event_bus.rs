@@ -1,0 +1,40 @@
+//! The event bus.
+
+use crate::event_store::{BoxError, Commit, Metadata, RecordedEvent, StreamId};
+
+/// One event on its way to whoever subscribed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PublishedEvent {
+    pub stream: StreamId,
+    /// The event's number in its stream.
+    pub version: u64,
+    pub event: RecordedEvent,
+    pub metadata: Metadata,
+}
+
+impl PublishedEvent {
+    /// The events of a commit: the same however often they go out.
+    pub fn of(commit: &Commit) -> impl Iterator<Item = Self> + '_ {
+        commit.numbered().map(|(version, event)| Self {
+            stream: commit.stream.clone(),
+            version,
+            event: event.clone(),
+            metadata: commit.metadata.clone(),
+        })
+    }
+}
+
+/// Some events did not get through.
+#[derive(Debug, thiserror::Error)]
+#[error("{undelivered} events were not published")]
+pub struct PublishError {
+    pub undelivered: usize,
+    #[source]
+    pub source: BoxError,
+}
+
+/// The event bus.
+pub trait EventBus: Send + Sync {
+    /// MUST answer with success only if the bus has taken every event. Some may be there also after an error.
+    fn publish(&self, events: &[PublishedEvent]) -> impl Future<Output = Result<(), PublishError>> + Send;
+}
