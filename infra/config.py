@@ -102,7 +102,9 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         profile = Profile(arguments.stack)
-        document = {} if arguments.reset else profile.document()
+        document = profile.document()
+        if arguments.reset:  # orders that were placed with a service need its address for as long as they may be undone
+            document = {"services": services} if (services := document.get("services")) else {}
         document = changed(document, arguments.set)
         settings = profile.check(document)
         if arguments.set or arguments.reset:

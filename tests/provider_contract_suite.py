@@ -35,6 +35,7 @@ class Field:
     name: str
     kind: str
     repeated: bool = False
+    optional: bool = False  # none at all is told from the default
     one_of: str | None = None
     comment: str = ""
 
@@ -122,6 +123,9 @@ class Reader:
             elif word == "repeated":
                 comment, kind = self.comment, self.word()
                 fields.append(self.field(kind, repeated=True, comment=comment))
+            elif word == "optional":
+                comment, kind = self.comment, self.word()
+                fields.append(self.field(kind, optional=True, comment=comment))
             else:
                 fields.append(self.field(word))
 
@@ -342,7 +346,7 @@ class Contract:
             found += [f"{message} requires {name}, which it has not" for name in set(required) - properties.keys()]
             for of in fields:
                 if of.name in properties and not of.one_of:
-                    default = [] if of.repeated else DEFAULTS.get(of.kind)
+                    default = [] if of.repeated else None if of.optional else DEFAULTS.get(of.kind)
                     needed = not self.validator(properties[of.name]).is_valid(default)
                     if needed != (of.name in required):
                         found.append(f"{message}.{of.name} {'has' if needed else 'need not'} to be there")
@@ -566,7 +570,7 @@ class Spoiled(unittest.TestCase):
         self.assert_found("one_of_each", two, "has two of them", "ChargeResponse.more")
 
     def test_what_has_to_be_there(self):
-        self.assert_found("required", lambda written: written.schemas["Money"]["required"].append("amount"), "Money.amount need not")
+        self.assert_found("required", lambda written: written.schemas["Money"]["required"].remove("amount"), "Money.amount has")
         self.assert_found("required", lambda written: written.schemas["Money"]["required"].remove("currency"), "Money.currency has")
         self.assert_found("required", lambda written: written.schemas["Money"]["required"].append("unit"), "requires unit")
         self.assert_found("required", lambda written: written.schemas["OutOfStock"].pop("required"), "OutOfStock.shortages has")
@@ -642,7 +646,6 @@ class Spoiled(unittest.TestCase):
             head + "enum A { B = 0; }",
             head + "message A { map<string, string> b = 1; }",
             head + "message A { message B {} }",
-            head + "message A { optional string b = 1; }",
             head + "message A { reserved 1; }",
             head + "message A { B b = 1; }",
             head + "message A {} message A {}",

@@ -7,7 +7,7 @@ use aws_types::SdkConfig;
 use settings::{Layers, Live, Source};
 use tokio::sync::Mutex;
 
-use crate::lambda;
+use crate::lambda::{self, chain};
 
 /// A configuration profile as it is deployed to an environment.
 pub struct AppConfig {
@@ -52,9 +52,10 @@ impl Source for AppConfig {
                 .configuration_profile_identifier(&self.profile)
                 // The least that AppConfig takes; how often it is asked, the settings say.
                 .required_minimum_poll_interval_in_seconds(15);
-            known = session.send().await?.initial_configuration_token;
+            known = session.send().await.map_err(|error| chain(&error))?.initial_configuration_token;
         }
-        let answer = self.client.get_latest_configuration().set_configuration_token(known).send().await?;
+        let answer = self.client.get_latest_configuration().set_configuration_token(known).send().await;
+        let answer = answer.map_err(|error| chain(&error))?;
         *token = answer.next_poll_configuration_token;
         let document = answer.configuration.map(Blob::into_inner).filter(|document| !document.is_empty());
         Ok(document.map(String::from_utf8).transpose()?)

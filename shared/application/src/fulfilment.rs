@@ -83,7 +83,9 @@ impl StepError {
             Self::Unavailable(error) => match error.source.downcast_ref() {
                 Some(ProviderError::Misbehaved { .. }) => "ProviderMisbehaved",
                 Some(ProviderError::ShutOff { .. }) => "ProviderUnavailable",
-                Some(ProviderError::Failed(_) | ProviderError::TimedOut(_)) | None => "Unavailable",
+                Some(ProviderError::Failed(_) | ProviderError::Rejected(_) | ProviderError::TimedOut(_)) | None => {
+                    "Unavailable"
+                }
             },
             Self::Contended => "Contended",
             Self::BrokenHistory(_) => "BrokenHistory",

@@ -5,10 +5,9 @@
 use std::time::Duration;
 
 use application::{
-    event_store::{AppendError, Appended, Beginning, Commit, EventStore, Metadata, StreamId, Unavailable},
+    event_store::{AppendError, Appended, Beginning, Commit, EventStore, Metadata, Snapshot, StreamId, Unavailable},
     event_stream::{CommandError, OrderStream},
     memory::MemoryEventStore,
-    ports::Snapshot,
     shop::{FORWARD, Shop},
 };
 use domain::{

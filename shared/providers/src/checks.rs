@@ -23,10 +23,18 @@ pub(crate) fn present<T>(field: &'static str, value: Option<T>) -> Result<T, Pro
 
 pub(crate) fn money(field: &'static str, money: Option<wire::Money>) -> Result<Money, ProviderError> {
     let wire::Money { amount, currency } = present(field, money)?;
+    let amount = present(field, amount)?;
     let amount = u64::try_from(amount).map_err(|_| misbehaved(field, "is negative"))?;
     // Any code: what was paid in a currency that is withdrawn by now still stands in the books.
     let currency = Currency::parse_any(&currency).map_err(|problem| misbehaved(field, problem.to_string()))?;
     Money::new(amount, currency).map_err(|problem| misbehaved(field, problem.to_string()))
+}
+
+/// What something costs that can be ordered now.
+pub(crate) fn price(field: &'static str, price: Option<wire::Money>) -> Result<Money, ProviderError> {
+    let price = money(field, price)?;
+    Currency::parse(price.currency().code()).map_err(|problem| misbehaved(field, problem.to_string()))?;
+    Ok(price)
 }
 
 /// An amount that has to be the one that was asked for.

@@ -71,7 +71,8 @@ calls! {
 impl From<Money> for wire::Money {
     fn from(money: Money) -> Self {
         // Never the greatest: no amount of money is above 2^53.
-        Self { amount: i64::try_from(money.amount()).unwrap_or(i64::MAX), currency: money.currency().code().to_owned() }
+        let amount = i64::try_from(money.amount()).unwrap_or(i64::MAX);
+        Self { amount: Some(amount), currency: money.currency().code().to_owned() }
     }
 }
 

@@ -14,6 +14,9 @@ use tonic_prost::ProstCodec;
 
 use crate::contract::{ANSWER_BYTES_MAX, Call};
 
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(2);
+
 pub(crate) struct Grpc {
     channel: Channel,
 }
@@ -21,7 +24,13 @@ pub(crate) struct Grpc {
 impl Grpc {
     pub(crate) fn new(url: &str, secure: bool, connect_within: Duration) -> Result<Self, ProviderError> {
         let failed = |error: Error| ProviderError::Failed(error.into());
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(failed)?.connect_timeout(connect_within);
+        // A connection that has died in silence, while the function was frozen, is noticed before a call's time is over.
+        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(failed)?;
+        let endpoint = endpoint
+            .connect_timeout(connect_within)
+            .tcp_keepalive(Some(KEEP_ALIVE))
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE_ANSWER);
         let endpoint = if secure {
             endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(failed)?
         } else {
@@ -61,6 +70,7 @@ fn failed(status: &Status) -> ProviderError {
         Code::Internal | Code::OutOfRange => {
             ProviderError::Misbehaved { field: "the answer", problem: "is no message of the contract".to_owned() }
         }
+        code @ (Code::InvalidArgument | Code::NotFound) => ProviderError::Rejected(format!("gRPC status {code:?}")),
         code => ProviderError::Failed(format!("gRPC status {code:?}").into()),
     }
 }

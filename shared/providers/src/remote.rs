@@ -7,10 +7,10 @@ mod shipping;
 
 use std::{
     sync::{
-        OnceLock,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use application::{event_store::Unavailable, ports::ProviderError};
@@ -21,7 +21,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::{
-    breaker::{self, Breaker},
+    breaker::{self, Breaker, Clock},
     context,
     contract::Call,
     grpc::Grpc,
@@ -32,10 +32,11 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The way to one instance, made when it is first needed: a function that does not come to its call pays nothing.
+/// The way to one instance, made when it is first needed: a function that does not come to its call pays nothing. Made
+/// anew after a call that was not answered, because the connection may be what is broken.
 struct Instance {
     address: Address,
-    transport: OnceLock<Transport>,
+    transport: Mutex<Option<Arc<Transport>>>,
 }
 
 enum Transport {
@@ -44,16 +45,24 @@ enum Transport {
 }
 
 impl Instance {
-    fn transport(&self, connect_within: Duration) -> Result<&Transport, ProviderError> {
-        if let Some(transport) = self.transport.get() {
-            return Ok(transport);
+    fn transport(&self, connect_within: Duration) -> Result<Arc<Transport>, ProviderError> {
+        let mut known = self.transport.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(transport) = &*known {
+            return Ok(Arc::clone(transport));
         }
         let Address { transport, url, secure } = &self.address;
         let made = match transport {
             settings::Transport::Grpc => Transport::Grpc(Grpc::new(url, *secure, connect_within)?),
             settings::Transport::Rest => Transport::Rest(Rest::new(url, *secure, connect_within)?),
         };
-        Ok(self.transport.get_or_init(|| made))
+        let made = Arc::new(made);
+        *known = Some(Arc::clone(&made));
+        Ok(made)
+    }
+
+    fn forget(&self, transport: &Arc<Transport>) {
+        let mut known = self.transport.lock().unwrap_or_else(PoisonError::into_inner);
+        known.take_if(|known| Arc::ptr_eq(known, transport));
     }
 }
 
@@ -65,16 +74,25 @@ pub struct Remote {
     /// The number of the instance that is called.
     current: AtomicUsize,
     deadline: Duration,
-    breaker: Breaker,
+    breaker: Breaker<WallClock>,
+}
+
+/// The one that goes on while a function is frozen.
+struct WallClock;
+
+impl Clock for WallClock {
+    fn now(&self) -> Duration {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    }
 }
 
 impl Remote {
     /// Of these instances one is called, whichever that is; another one, when it did not answer. None is a failure of each call.
     pub fn new(what: &'static str, addresses: Vec<Address>, deadline: Duration, breaker: breaker::Settings) -> Self {
-        let breaker = Breaker::new(breaker).on_change(move |change| {
+        let breaker = Breaker::with_clock(breaker, WallClock).on_change(move |change| {
             warn!(provider = what, from = ?change.from, to = ?change.to, "circuit breaker changed");
         });
-        let instances = addresses.into_iter().map(|address| Instance { address, transport: OnceLock::new() });
+        let instances = addresses.into_iter().map(|address| Instance { address, transport: Mutex::new(None) });
         let (first, _) = Uuid::new_v4().as_u64_pair();
         let current = AtomicUsize::new(usize::try_from(first >> 32).unwrap_or_default());
         Self { what, instances: instances.collect(), current, deadline, breaker }
@@ -101,17 +119,12 @@ impl Remote {
             Ok(permit) => permit,
             Err(open) => return Err(unavailable(ProviderError::ShutOff { for_another: open.for_another })),
         };
-        let answer = match timeout(self.deadline, self.send(request)).await {
-            Ok(answer) => answer.and_then(read),
-            Err(_) => Err(ProviderError::TimedOut(self.deadline)),
-        };
-        if matches!(answer, Err(ProviderError::Failed(_) | ProviderError::TimedOut(_))) {
-            self.current.fetch_add(1, Ordering::Relaxed);
-        }
-        if answer.is_ok() {
+        let answer = self.send(request).await.and_then(read);
+        if matches!(answer, Ok(_) | Err(ProviderError::Rejected(_))) {
             permit.succeeded();
         } else {
             permit.failed();
+            self.current.fetch_add(1, Ordering::Relaxed);
         }
         answer.map_err(unavailable)
     }
@@ -122,10 +135,18 @@ impl Remote {
         let number = self.current.load(Ordering::Relaxed).checked_rem(self.instances.len()).unwrap_or_default();
         let instance = self.instances.get(number).ok_or_else(|| ProviderError::Failed("it has no instance".into()))?;
         let headers = headers(&request);
-        match instance.transport(self.deadline)? {
-            Transport::Grpc(grpc) => grpc.call(request, headers, self.deadline).await,
-            Transport::Rest(rest) => rest.call(request, headers, self.deadline).await,
+        let transport = instance.transport(self.deadline)?;
+        let call = async {
+            match &*transport {
+                Transport::Grpc(grpc) => grpc.call(request, headers, self.deadline).await,
+                Transport::Rest(rest) => rest.call(request, headers, self.deadline).await,
+            }
+        };
+        let answer = timeout(self.deadline, call).await.unwrap_or(Err(ProviderError::TimedOut(self.deadline)));
+        if matches!(answer, Err(ProviderError::Failed(_) | ProviderError::TimedOut(_))) {
+            instance.forget(&transport);
         }
+        answer
     }
 }
 

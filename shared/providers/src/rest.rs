@@ -44,7 +44,13 @@ impl Rest {
         let failed = |error: reqwest::Error| ProviderError::Failed(error.without_url().into());
         let mut answer = post.send().await.map_err(failed)?;
         if answer.status() != StatusCode::OK {
-            return Err(ProviderError::Failed(format!("HTTP status {}", answer.status().as_u16()).into()));
+            let status = format!("HTTP status {}", answer.status().as_u16());
+            return Err(match answer.status() {
+                StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY => {
+                    ProviderError::Rejected(status)
+                }
+                _ => ProviderError::Failed(status.into()),
+            });
         }
         let media_type = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if !media_type.to_ascii_lowercase().starts_with("application/json") {

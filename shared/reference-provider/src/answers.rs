@@ -52,6 +52,7 @@ fn product_id(product_id: &str) -> Result<ProductId, Failure> {
 
 fn money(field: &'static str, money: Option<wire::Money>) -> Result<Money, Failure> {
     let wire::Money { amount, currency } = present(field, money)?;
+    let amount = present(field, amount)?;
     let amount = u64::try_from(amount).map_err(|_| Failure::Invalid(field))?;
     let currency = Currency::parse_any(&currency).map_err(|_| Failure::Invalid(field))?;
     Money::new(amount, currency).map_err(|_| Failure::Invalid(field))

@@ -27,7 +27,7 @@ pub enum BadAddress {
     Scheme,
     #[error("only a loopback address may be called without TLS: use grpcs or https")]
     Insecure,
-    #[error("a URL must have a host, and neither user, query nor fragment")]
+    #[error("a URL must have a host, and neither user, query nor fragment; and no path for gRPC")]
     Shape,
 }
 
@@ -47,6 +47,9 @@ impl Address {
         let host = parsed.host_str().ok_or(BadAddress::Shape)?;
         let more = !parsed.username().is_empty() || parsed.password().is_some();
         if more || parsed.query().or(parsed.fragment()).is_some() {
+            return Err(BadAddress::Shape);
+        }
+        if transport == Transport::Grpc && parsed.path() != "/" {
             return Err(BadAddress::Shape);
         }
         let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
@@ -76,8 +79,15 @@ mod tests {
         {
             assert!(matches!(Address::parse(bad), Err(BadAddress::Insecure)), "{bad}");
         }
-        for bad in ["", "ftp://localhost", "localhost:1", "https://", "https://user@a.example", "https://a.example?x=1"]
-        {
+        for bad in [
+            "",
+            "ftp://localhost",
+            "localhost:1",
+            "https://",
+            "https://user@a.example",
+            "https://a.example?x=1",
+            "grpcs://a.example/x",
+        ] {
             assert!(matches!(Address::parse(bad), Err(BadAddress::Scheme | BadAddress::Shape)), "{bad}");
         }
     }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// How long a running function goes by what it knows before it looks for a newer document of AppConfig: 15 to 3600 seconds.
+    /// How long a running function goes by what it knows before it looks for a newer document of AppConfig: 20 to 3600 seconds.
     pub poll_seconds: u32,
     pub providers: Providers,
     /// Where services are: for each name the URLs of its instances, up to 20. `grpc`, `grpcs`, `http` or `https`; without TLS only on
@@ -125,7 +125,7 @@ impl Settings {
                 problems.push(format!("{field} must {problem}"));
             }
         };
-        must((15..=3_600).contains(&self.poll_seconds), "poll_seconds".to_owned(), "be from 15 to 3600");
+        must((20..=3_600).contains(&self.poll_seconds), "poll_seconds".to_owned(), "be from 20 to 3600");
         for (port, provider) in self.providers.each() {
             let field = |name: &str| format!("providers.{port}.{name}");
             must((100..=5_000).contains(&provider.deadline_ms), field("deadline_ms"), "be from 100 to 5000");

@@ -147,21 +147,21 @@ mod tests {
         let (live, script) = live();
         comes(&script, Ok("{}"));
         live.current().await.unwrap();
-        comes(&script, Ok(r#"{"poll_seconds": 15}"#));
+        comes(&script, Ok(r#"{"poll_seconds": 20}"#));
         assert_eq!(live.current().await.unwrap().poll_seconds, 30);
         live.look_again().await;
-        assert_eq!(live.current().await.unwrap().poll_seconds, 15);
+        assert_eq!(live.current().await.unwrap().poll_seconds, 20);
     }
 
     #[tokio::test]
     async fn what_is_wrong_or_cannot_be_had_leaves_the_last_good_ones() {
         let (live, script) = live();
-        comes(&script, Ok(r#"{"poll_seconds": 15}"#));
+        comes(&script, Ok(r#"{"poll_seconds": 20}"#));
         live.current().await.unwrap();
         for answer in [Ok(r#"{"poll_seconds": 0}"#), Ok("{"), Err("nobody is there")] {
             comes(&script, answer);
-            passes(&live, 15).await;
-            assert_eq!(live.current().await.unwrap().poll_seconds, 15, "{answer:?}");
+            passes(&live, 20).await;
+            assert_eq!(live.current().await.unwrap().poll_seconds, 20, "{answer:?}");
         }
     }
 

@@ -9,9 +9,12 @@ use domain::order::{
 
 use super::{PROCESS_PAYMENT, StepError, charge_key, metadata, outcome, staff_refunds::issue_open_refunds, work_id};
 use crate::{
-    event_store::EventStore,
+    event_store::{EventStore, Unavailable},
     event_stream::OrderStream,
-    ports::{CancelChargeError, ChargeCancellation, ChargeError, ChargeRequest, FulfilmentInput, Payments, Providers},
+    ports::{
+        CancelChargeError, ChargeCancellation, ChargeError, ChargeRequest, FulfilmentInput, Payments, ProviderError,
+        Providers,
+    },
 };
 
 const UNDO: &str = "refund-payment";
@@ -74,6 +77,7 @@ pub async fn refund_payment(
     }
     let Some(placed) = stream.order().course.placed().filter(|placed| !placed.costs_nothing()) else { return Ok(()) };
     let payments = payments.of(&placed.providers.payments)?;
+    let total = placed.total_amount;
     issue_open_refunds(&mut stream, payments, input, now).await?;
     let cancellation = ChargeCancellation {
         order_id: input.order_id,
@@ -81,6 +85,15 @@ pub async fn refund_payment(
         refund_key: work_id(input.order_id, UNDO),
     };
     let refunded = payments.cancel_charge(&cancellation).await?;
+    if let Some((payment, refund)) = &refunded {
+        // With less, the order would close as if all had come back.
+        let left = stream.order().left_of(payment).ok();
+        if payment.amount != total || left != Some(refund.amount) {
+            let problem = "is not what is left of the order's payment".to_owned();
+            let source = ProviderError::Misbehaved { field: "given_back", problem }.into();
+            return Err(Unavailable { what: "the payment provider", source }.into());
+        }
+    }
     stream.commit(&metadata(input, UNDO, "refunded", now), |order| record_refund(order, refunded.as_ref())).await?;
     // The provider says that nothing is left, and the order does not know where it went: a person has to look.
     if stream.order().holds_payment() { Err(StepError::StillHeld) } else { Ok(()) }

@@ -11,6 +11,9 @@ use crate::event_store::{BoxError, Unavailable};
 pub enum ProviderError {
     #[error("the call failed")]
     Failed(#[source] BoxError),
+    /// It does not take this request: no fault of the connection, and no reason to leave the provider alone.
+    #[error("the provider refused the request: {0}")]
+    Rejected(String),
     #[error("no answer came within {0:?}")]
     TimedOut(Duration),
     /// What came back breaks the contract, and is not believed.

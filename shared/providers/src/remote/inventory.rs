@@ -15,7 +15,7 @@ use domain::{
 
 use super::Remote;
 use crate::{
-    checks::{at_most, id, misbehaved, money, present, product_id},
+    checks::{at_most, id, misbehaved, present, price, product_id},
     contract::wire::{self, adjust_stock_request, adjust_stock_response, reserve_response},
 };
 
@@ -131,7 +131,7 @@ impl Inventory for Remote {
 
     async fn release(&self, order_id: OrderId) -> Result<(), Unavailable> {
         let asked = wire::ReleaseRequest { order_id: order_id.to_string() };
-        self.call(asked, |_| Ok(())).await
+        self.call(asked, |answer| present("released", answer.released).map(drop)).await
     }
 }
 
@@ -139,7 +139,7 @@ fn product(of: wire::Product) -> Result<Product, ProviderError> {
     Ok(Product {
         id: product_id("products.product_id", &of.product_id)?,
         name: Text::parse(&of.name).map_err(|problem| misbehaved("products.name", problem.to_string()))?,
-        price: money("products.price", of.price)?,
+        price: price("products.price", of.price)?,
         stock: of.stock,
     })
 }

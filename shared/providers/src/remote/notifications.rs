@@ -3,6 +3,7 @@ use application::{
     ports::{Notification, Notifications},
 };
 use domain::ids::NotificationId;
+use tracing::warn;
 
 use super::Remote;
 use crate::{
@@ -18,6 +19,11 @@ impl Notifications for Remote {
             customer_id: notification.customer_id.to_string(),
             template: notification.template.to_owned(),
         };
-        self.call(asked, |answer: SendResponse| Ok(NotificationId(id("message_id", answer.message_id)?))).await
+        let sent =
+            self.call(asked, |answer: SendResponse| Ok(NotificationId(id("message_id", answer.message_id)?))).await;
+        // Said here: the step goes on without.
+        sent.inspect_err(
+            |error| warn!(order_id = %notification.order_id, error = %error.source, "notification not sent"),
+        )
     }
 }

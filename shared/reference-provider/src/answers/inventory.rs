@@ -105,7 +105,7 @@ impl Answers<wire::GetReservationRequest> for Reference {
 impl Answers<wire::ReleaseRequest> for Reference {
     async fn answer(&self, asked: wire::ReleaseRequest) -> Result<wire::ReleaseResponse, Failure> {
         self.inventory.release(order_id(&asked.order_id)?).await?;
-        Ok(wire::ReleaseResponse {})
+        Ok(wire::ReleaseResponse { released: Some(wire::Released {}) })
     }
 }
 
