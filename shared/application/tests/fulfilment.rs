@@ -598,11 +598,13 @@ struct Mistaken<'p> {
     answered: AtomicBool,
     /// Whether it gives nothing back any more.
     refuses: AtomicBool,
+    /// Whether it says that it has given less back than it has.
+    says_less: AtomicBool,
 }
 
 impl<'p> Mistaken<'p> {
     fn new(payments: &'p MemoryPayments, answered: bool) -> Self {
-        Self { payments, answered: answered.into(), refuses: false.into() }
+        Self { payments, answered: answered.into(), refuses: false.into(), says_less: false.into() }
     }
 }
 
@@ -618,7 +620,10 @@ impl Payments for Mistaken<'_> {
         if self.refuses.load(Ordering::Relaxed) {
             return Err(CancelChargeError::Refused("account_closed".to_owned()));
         }
-        self.payments.cancel_charge(cancellation).await
+        let given_back = self.payments.cancel_charge(cancellation).await?;
+        let less = |refund: Refund| Refund { amount: cny(1), ..refund };
+        let says_less = self.says_less.load(Ordering::Relaxed);
+        Ok(given_back.map(|(charge, refund)| (charge, if says_less { less(refund) } else { refund })))
     }
 
     async fn refund(&self, request: &RefundRequest) -> Result<Refund, RefundError> {
@@ -633,6 +638,22 @@ impl Payments for Mistaken<'_> {
     async fn ledger(&self, order_id: OrderId) -> Result<Vec<LedgerEntry>, Unavailable> {
         self.payments.ledger(order_id).await
     }
+}
+
+/// One minor unit of 39.98: with that, the order would close and the rest would be nobody's.
+#[tokio::test]
+async fn a_charge_that_is_not_given_back_in_whole_is_not_believed_to_be() {
+    let (shop, id) = confirmed("pm_card_visa", "200001").await;
+    shop.cancel(id).await.unwrap();
+    let mistaken = Mistaken::new(&shop.payments, true);
+    mistaken.says_less.store(true, Ordering::Relaxed);
+    let undo = FulfilmentInput { undo: true, ..input(id) };
+    let error = refund_payment(&shop.store, &mistaken, &undo, at()).await.unwrap_err();
+    assert_eq!(error.error_type(), "ProviderMisbehaved");
+    assert!(shop.order(id).await.holds_payment());
+    mistaken.says_less.store(false, Ordering::Relaxed);
+    refund_payment(&shop.store, &mistaken, &undo, at()).await.unwrap();
+    assert!(!shop.order(id).await.holds_payment());
 }
 
 /// The attempt that made the refund is slower than the one that was told that it cannot be made.
