@@ -110,10 +110,17 @@ mod tests {
         }
     }
 
+    /// What is tried for all new orders of a batch is tried for each of them after that.
+    fn fail_twice(model: &Model) {
+        for _ in 0..2 {
+            model.views.faults.push(Fault::BeforeEffect);
+        }
+    }
+
     #[tokio::test]
     async fn a_commit_that_cannot_be_projected_now_fails_the_batch() {
         let (store, models) = (MemoryEventStore::default(), [Model::default(), Model::default()]);
-        models[0].views.faults.push(Fault::BeforeEffect);
+        fail_twice(&models[0]);
         let (commits, _) = read_batch(serde_json::from_str(SAMPLE).unwrap());
         assert_eq!(handle(&store, &models, &Tally::default(), commits.clone()).await, 1);
         assert_eq!(handle(&store, &models, &Tally::default(), commits.clone()).await, 0);
@@ -123,7 +130,7 @@ mod tests {
     async fn the_lag_of_what_is_projected_is_counted_and_of_nothing_else() {
         let (store, models, tally) =
             (MemoryEventStore::default(), [Model::default(), Model::default()], Tally::default());
-        models[1].views.faults.push(Fault::BeforeEffect);
+        fail_twice(&models[1]);
         let (mut commits, _) = read_batch(serde_json::from_str(SAMPLE).unwrap());
         let a_minute = chrono::TimeDelta::minutes(1);
         commits[0].metadata.occurred_at = Utc::now().checked_sub_signed(a_minute).unwrap();

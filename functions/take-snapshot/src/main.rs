@@ -84,9 +84,9 @@ async fn take(
 #[cfg(test)]
 mod tests {
     use application::{
+        event_store::Snapshot,
         event_store::{Commit, Metadata, RecordedEvent, StreamId},
         memory::MemoryEventStore,
-        ports::Snapshot,
         take_snapshot::EVERY,
     };
     use serde_json::json;
