@@ -26,7 +26,9 @@ const FUNCTIONS: [&str; 6] =
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What Lambda and the template would say; nobody is called.
-const ENVIRONMENT: [(&str, &str); 18] = [
+const ENVIRONMENT: [(&str, &str); 20] = [
+    ("CONFIGURATION", "application/environment/profile"),
+    ("STAGE", "prod"),
     ("AWS_LAMBDA_FUNCTION_NAME", "measured"),
     ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
     ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
