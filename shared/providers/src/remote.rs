@@ -128,9 +128,7 @@ impl Remote {
         }
         answer.map_err(unavailable)
     }
-}
 
-impl Remote {
     async fn send<C: Call>(&self, request: C) -> Result<C::Answer, ProviderError> {
         let number = self.current.load(Ordering::Relaxed).checked_rem(self.instances.len()).unwrap_or_default();
         let instance = self.instances.get(number).ok_or_else(|| ProviderError::Failed("it has no instance".into()))?;
