@@ -6,7 +6,7 @@ const CONTRACT: &str = "../../api/providers/v1";
 const SERVICES: [&str; 4] = ["inventory", "payments", "shipping", "notifications"];
 
 /// Whatever of an answer is one of several things: in JSON it is a field of the message itself, as in proto's own mapping.
-const ONE_OF: [&str; 9] = [
+const ONE_OF: [&str; 11] = [
     "AdjustStockRequest.change",
     "AdjustStockResponse.outcome",
     "ReserveResponse.outcome",
@@ -16,8 +16,9 @@ const ONE_OF: [&str; 9] = [
     "LedgerEntry.entry",
     "CreateShipmentResponse.outcome",
     "GetShipmentResponse.state",
+    "CancelShipmentResponse.outcome",
+    "ConfirmDeliveryResponse.outcome",
 ];
-const ONE_OF_MORE: [&str; 2] = ["CancelShipmentResponse.outcome", "ConfirmDeliveryResponse.outcome"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={CONTRACT}");
@@ -28,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .type_attribute(".", "#[derive(serde::Serialize, serde::Deserialize)]")
         .message_attribute(".", "#[serde(default)]")
         .enum_attribute(".", "#[serde(rename_all = \"snake_case\")]");
-    for one_of in ONE_OF.iter().chain(&ONE_OF_MORE) {
+    for one_of in ONE_OF {
         build = build.field_attribute(format!("orders.providers.v1.{one_of}"), "#[serde(flatten)]");
     }
     build.compile_fds(contract)?;

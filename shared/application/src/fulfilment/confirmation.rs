@@ -17,8 +17,8 @@ use crate::{
 
 const STEP: &str = "send-confirmation";
 
-/// How often the message is tried, all under one key. The adapter pauses and retries within each try, and the function's
-/// timeout must leave room for all of them.
+/// How often the message is tried, all under one key. The built-in service is asked again within each try, another one is not.
+/// The function's timeout must leave room for all of them.
 const TRIES: u32 = 2;
 
 pub async fn send_confirmation(
