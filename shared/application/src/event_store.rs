@@ -151,6 +151,17 @@ impl Metadata {
 }
 
 impl Commit {
+    /// What comes right after event number `after` of an order, if nothing else has.
+    pub fn of_order(
+        id: OrderId,
+        after: u64,
+        events: &[OrderEvent],
+        metadata: Metadata,
+    ) -> Result<Self, serde_json::Error> {
+        let events = events.iter().map(RecordedEvent::record).collect::<Result<_, _>>()?;
+        Ok(Self { stream: StreamId::order(id), version: after.saturating_add(1), events, metadata })
+    }
+
     /// Number of the last event in this commit.
     pub fn last_version(&self) -> u64 {
         let count = u64::try_from(self.events.len()).unwrap_or(u64::MAX);

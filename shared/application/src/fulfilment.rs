@@ -143,7 +143,7 @@ fn work_id(order_id: OrderId, step: &str) -> Uuid {
 const PROCESS_PAYMENT: &str = "process-payment";
 
 /// The key under which the payment provider knows the order's charge.
-fn charge_key(order_id: OrderId) -> Uuid {
+pub(crate) fn charge_key(order_id: OrderId) -> Uuid {
     work_id(order_id, PROCESS_PAYMENT)
 }
 

@@ -42,6 +42,7 @@ use domain::{
 use uuid::Uuid;
 
 use crate::{
+    compare_books,
     event_store::{EventStore, StreamId, Unavailable},
     event_stream::CommandError,
     fulfilment::{StepError, attention::flag_order, shipment::shipment_key},
@@ -576,6 +577,7 @@ async fn check<P: Plumbing>(world: &World<'_, P>, stock_before: u32) -> (&'stati
     }
     assert_charged_once(world, &books.providers).await;
     assert_nothing_moves_any_more(world).await;
+    assert_compared(world, order.in_doubt, undos.into_iter().any(skipped)).await;
     assert_honest(*id, &events, &order);
     assert_events_in_order(&types);
     assert!(world.machine.started.lock().unwrap().values().all(|times| *times == 1), "an execution was started twice");
@@ -613,6 +615,23 @@ async fn assert_nothing_moves_any_more<P: Plumbing>(world: &World<'_, P>) {
         let _refused_or_done = shop.run(step, *id).await;
     }
     assert_eq!(before, standing().await);
+}
+
+/// A day later, an order that was in doubt is compared with its providers once. These bar for ever, so nothing has come late; and
+/// a person is called only for what somebody has answered for before.
+async fn assert_compared<P: Plumbing>(world: &World<'_, P>, in_doubt: bool, answered_for: bool) {
+    let (shop, later) = (world.calm_shop(), TimeDelta::days(2));
+    let found = shop.compare_books(world.id, later).await.unwrap();
+    let expected = match &found {
+        compare_books::Finding::NotToBeCompared => !in_doubt,
+        compare_books::Finding::Agreed(late) => in_doubt && (late.is_empty() || answered_for),
+        compare_books::Finding::Flagged(_) => in_doubt && answered_for,
+        compare_books::Finding::Moving | compare_books::Finding::Waiting => false,
+    };
+    assert!(expected, "{found:?} after {:?}", shop.event_types(world.id).await);
+    let events = shop.event_types(world.id).await;
+    shop.compare_books(world.id, TimeDelta::days(4)).await.unwrap();
+    assert_eq!(shop.event_types(world.id).await, events, "nothing is said twice");
 }
 
 /// What the customer reads is where the order stands.

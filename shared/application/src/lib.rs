@@ -2,6 +2,7 @@
 //!
 //! Everything outside is a port, a narrow trait that says what its implementations MUST do.
 
+pub mod compare_books;
 pub mod create_order;
 pub mod event_store;
 pub mod event_stream;

@@ -264,6 +264,11 @@ impl MemoryInventory {
     pub fn all(&self) -> Vec<Product> {
         self.products.lock().unwrap().values().cloned().collect()
     }
+
+    /// As an inventory does that keeps what it has barred for some time only.
+    pub fn forget_what_is_barred(&self) {
+        self.reservations.lock().unwrap().retain(|_, held| matches!(held, Held::Lines(_)));
+    }
 }
 
 impl Catalogue for MemoryInventory {
@@ -386,6 +391,11 @@ pub struct MemoryPayments {
 }
 
 impl MemoryPayments {
+    /// As a payment provider does that keeps what it has barred for some time only.
+    pub fn forget_what_is_barred(&self) {
+        self.cancelled.lock().unwrap().clear();
+    }
+
     /// Fails as often as this under the key, then never again.
     fn fail_first(&self, key: Uuid, failures: u64) -> Result<(), Unavailable> {
         if failures == 0 {
@@ -535,6 +545,12 @@ impl MemoryShipping {
         let shipments = self.shipments.lock().unwrap();
         let cancelled = self.cancelled.lock().unwrap();
         shipments.iter().filter(|(key, shipment)| shipment.is_ok() && !cancelled.contains(key)).count()
+    }
+
+    /// As a carrier does that keeps what it has barred for some time only.
+    pub fn forget_what_is_barred(&self) {
+        let shipments = self.shipments.lock().unwrap();
+        self.cancelled.lock().unwrap().retain(|key| shipments.contains_key(key));
     }
 }
 
@@ -759,16 +775,15 @@ impl OrderViews for MemoryOrderViews {
     async fn open_orders(
         &self,
         standing: Standing,
-        placed_before: DateTime<Utc>,
+        before: DateTime<Utc>,
         after: Option<&str>,
         limit: usize,
     ) -> Result<OpenOrders, Unavailable> {
         let views = self.views.lock().unwrap();
-        let waits = standing == Standing::Waiting;
-        let place = |view: &OrderView| format!("{:020} {}", view.created_at.timestamp_millis(), view.id);
+        let place = |view: &OrderView| format!("{:020} {}", Standing::since(view).timestamp_millis(), view.id);
         let mut open: Vec<(String, OrderId)> = views
             .values()
-            .filter(|view| view.is_open() && view.created_at < placed_before && view.attention.is_some() == waits)
+            .filter(|view| Standing::of(view) == Some(standing) && Standing::since(view) < before)
             .map(|view| (place(view), view.id))
             .filter(|(place, _)| after.is_none_or(|after| place.as_str() > after))
             .collect();

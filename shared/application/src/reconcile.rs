@@ -182,20 +182,16 @@ async fn append(
     if events.is_empty() {
         return Ok(false);
     }
-    let commit = Commit {
-        stream: StreamId::order(history.id),
-        version: history.version.saturating_add(1),
-        events: events.iter().map(RecordedEvent::record).collect::<Result<_, _>>()?,
-        metadata: Metadata {
-            command_id: history.id.work_id(&format!("{DEED} {} {outcome}", history.version)),
-            fingerprint: DEED.to_owned(),
-            actor: format!("service:{DEED}"),
-            correlation_id: history.correlation_id.clone(),
-            causation_id: format!("{}/{}", history.id, history.version),
-            traceparent: None,
-            occurred_at: now,
-        },
+    let metadata = Metadata {
+        command_id: history.id.work_id(&format!("{DEED} {} {outcome}", history.version)),
+        fingerprint: DEED.to_owned(),
+        actor: format!("service:{DEED}"),
+        correlation_id: history.correlation_id.clone(),
+        causation_id: format!("{}/{}", history.id, history.version),
+        traceparent: None,
+        occurred_at: now,
     };
+    let commit = Commit::of_order(history.id, history.version, events, metadata)?;
     match store.append(&commit).await {
         Ok(_) => Ok(true),
         Err(AppendError::Conflict | AppendError::CommandReused) => Ok(false),

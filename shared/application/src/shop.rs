@@ -30,6 +30,7 @@ use domain::{
 };
 
 use crate::{
+    compare_books,
     create_order::{CreateOrderError, OrderPlaced, command_id, create_order},
     event_store::{EventStore, Metadata, StreamId},
     event_stream::{CommandError, OrderStream},
@@ -384,6 +385,16 @@ impl<O: Outside> Shop<O> {
         later: TimeDelta,
     ) -> Result<Finding, ReconcileError> {
         reconcile(&self.store, fulfilment, order_id, PATIENCE, at() + later).await
+    }
+
+    /// What `compare-books` finds some time after everything else.
+    pub async fn compare_books(
+        &self,
+        order_id: OrderId,
+        later: TimeDelta,
+    ) -> Result<compare_books::Finding, compare_books::CompareError> {
+        let providers = (&self.payments, &self.inventory, &self.shipping);
+        compare_books::compare_books(&self.store, providers, order_id, compare_books::PATIENCE, at() + later).await
     }
 
     pub async fn order(&self, order_id: OrderId) -> Order {

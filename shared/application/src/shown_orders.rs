@@ -12,7 +12,7 @@ use crate::{event_store::Unavailable, ports::OrderViews};
 /// The customer that an order is shown with: one read.
 pub async fn with_customer(views: &impl OrderViews, order: OrderView) -> Result<OrderView, Unavailable> {
     let customers = views.customers(std::slice::from_ref(&order.customer.id)).await?;
-    Ok(customers.iter().fold(order, OrderView::with_customer))
+    Ok(customers.iter().fold(order.shown(), OrderView::with_customer))
 }
 
 /// Those of up to [`VIEWS_MAX`] orders that have a view, in any order, each with its customer: two reads.
@@ -20,7 +20,7 @@ pub async fn load_shown(views: &impl OrderViews, ids: &[OrderId]) -> Result<Vec<
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let orders = views.load_many(ids).await?;
+    let orders: Vec<_> = views.load_many(ids).await?.into_iter().map(OrderView::shown).collect();
     let customers: BTreeSet<&CustomerId> = orders.iter().map(|order| &order.customer.id).collect();
     let customers: Vec<CustomerId> = customers.into_iter().cloned().collect();
     if customers.is_empty() {

@@ -85,7 +85,8 @@ impl Books {
                 | OrderEvent::RefundRequested(_)
                 | OrderEvent::RefundFailed(_)
                 | OrderEvent::StepSkipped(_)
-                | OrderEvent::PaymentNotRequired {} => {}
+                | OrderEvent::PaymentNotRequired {}
+                | OrderEvent::BooksCompared(_) => {}
             }
         }
         Ok(Some(books))

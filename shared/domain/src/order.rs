@@ -2,6 +2,7 @@
 
 pub mod cancel;
 pub mod close;
+pub mod compare;
 pub mod confirm;
 pub mod create;
 pub mod flag;
@@ -92,6 +93,7 @@ pub enum OrderEvent {
     StepSkipped(SkippedStep),
     /// The order costs nothing, so nobody is charged.
     PaymentNotRequired {},
+    BooksCompared(Comparison),
 }
 
 /// An order as it was placed. It never changes afterwards. One whose total is 0 is a gift, a sample, or discounted in full.
@@ -201,6 +203,11 @@ impl Attention {
     pub fn is_of_a_refund(&self) -> bool {
         self.step == SkippableStep::IssueRefund.name()
     }
+
+    /// Whether the order's books and its providers' do not agree, however the order stands.
+    pub fn is_of_the_books(&self) -> bool {
+        self.step == SkippableStep::CompareBooks.name()
+    }
 }
 
 /// Somebody of staff lets an order go on that asked for a person.
@@ -237,11 +244,19 @@ pub enum SkippableStep {
     ReleaseInventory,
     /// What is still requested of refunds is given up.
     IssueRefund,
+    /// The books differ, and somebody has put right what has to be, or takes it as it is.
+    CompareBooks,
 }
 
 impl SkippableStep {
-    pub const ALL: [Self; 5] =
-        [Self::SendConfirmation, Self::CancelShipment, Self::RefundPayment, Self::ReleaseInventory, Self::IssueRefund];
+    pub const ALL: [Self; 6] = [
+        Self::SendConfirmation,
+        Self::CancelShipment,
+        Self::RefundPayment,
+        Self::ReleaseInventory,
+        Self::IssueRefund,
+        Self::CompareBooks,
+    ];
 
     /// The name of the step's function.
     pub fn name(self) -> &'static str {
@@ -251,6 +266,7 @@ impl SkippableStep {
             Self::RefundPayment => "refund-payment",
             Self::ReleaseInventory => "release-inventory",
             Self::IssueRefund => "issue-refund",
+            Self::CompareBooks => "compare-books",
         }
     }
 
@@ -258,9 +274,29 @@ impl SkippableStep {
     pub fn is_undo(self) -> bool {
         match self {
             Self::CancelShipment | Self::RefundPayment | Self::ReleaseInventory => true,
-            Self::SendConfirmation | Self::IssueRefund => false,
+            Self::SendConfirmation | Self::IssueRefund | Self::CompareBooks => false,
         }
     }
+}
+
+/// Some time after something may have come about late, the providers' books were compared with the order's, and agree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// What the providers' books say, with what had come late undone again.
+    pub found: Books,
+    /// What had come about at a provider without the order knowing of it, and is undone or recorded now.
+    pub late: Vec<LateEffect>,
+}
+
+/// What may come about at a provider after nobody waits for it any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LateEffect {
+    Reservation,
+    Charge,
+    Shipment,
+    /// One that staff had requested, and that was given up.
+    Refund,
 }
 
 /// A line that the stock does not cover.
@@ -370,7 +406,7 @@ impl OrderStatus {
 }
 
 impl OrderEvent {
-    pub const TYPES: [&str; 23] = [
+    pub const TYPES: [&str; 24] = [
         "OrderCreated",
         "ValidationFailed",
         "InventoryReserved",
@@ -394,6 +430,7 @@ impl OrderEvent {
         "RefundFailed",
         "StepSkipped",
         "PaymentNotRequired",
+        "BooksCompared",
     ];
 
     pub fn event_type(&self) -> &'static str {
@@ -421,6 +458,7 @@ impl OrderEvent {
             Self::RefundFailed(_) => "RefundFailed",
             Self::StepSkipped(_) => "StepSkipped",
             Self::PaymentNotRequired {} => "PaymentNotRequired",
+            Self::BooksCompared(_) => "BooksCompared",
         }
     }
 
@@ -456,6 +494,46 @@ impl OrderEvent {
         stored_event::newest_schema(Self::upcasters(self.event_type()))
     }
 
+    /// Whether something may come about at a provider after this, without anybody waiting for it: an attempt at what is undone
+    /// or given up, or one whose answer nobody has heard.
+    pub fn leaves_doubt(&self) -> bool {
+        match self {
+            Self::ValidationFailed { .. }
+            | Self::ReservationFailed { .. }
+            | Self::PaymentFailed { .. }
+            | Self::ShipmentFailed { .. }
+            | Self::OrderCancelRequested { .. }
+            | Self::RefundFailed(_) => true,
+            Self::OrderFlagged(attention) => !attention.is_of_the_books(),
+            Self::StepSkipped(skipped) => skipped.step != SkippableStep::CompareBooks,
+            Self::OrderCreated(_)
+            | Self::InventoryReserved(_)
+            | Self::PaymentCompleted(_)
+            | Self::PaymentNotRequired {}
+            | Self::InventoryReleased {}
+            | Self::ShipmentCreated(_)
+            | Self::OrderConfirmed { .. }
+            | Self::OrderRejected { .. }
+            | Self::ShipmentCancelled {}
+            | Self::PaymentRefunded(_)
+            | Self::OrderCancelled { .. }
+            | Self::FulfilmentResumed(_)
+            | Self::ShipmentDelivered { .. }
+            | Self::RefundRequested(_)
+            | Self::RefundCompleted(_)
+            | Self::BooksCompared(_) => false,
+        }
+    }
+
+    /// Whether all doubt is over with this: the books agree, or somebody answers for them.
+    pub fn ends_doubt(&self) -> bool {
+        match self {
+            Self::BooksCompared(_) => true,
+            Self::StepSkipped(skipped) => skipped.step == SkippableStep::CompareBooks,
+            _ => false,
+        }
+    }
+
     /// Whether this is what becomes of a refund that staff have requested.
     pub fn is_of_a_refund(&self) -> bool {
         matches!(self, Self::RefundRequested(_) | Self::RefundCompleted(_) | Self::RefundFailed(_))
@@ -482,6 +560,9 @@ pub struct Order {
     pub attention: Option<Attention>,
     /// The refunds that staff have requested, in their order. The undoing's own is not among them.
     pub refunds: Vec<StaffRefund>,
+    /// Something may have come about at a provider without the order knowing: once it is at rest, and some time has passed, the
+    /// books are to be [compared](compare).
+    pub in_doubt: bool,
 }
 
 /// A refund that staff have requested, and what became of it.
@@ -569,7 +650,7 @@ impl fmt::Display for Ending {
 impl Order {
     /// To be raised whenever the same events make another state than before, or the state is written in another way.
     /// Snapshots of another number are then as good as none, so nothing has to be migrated.
-    pub const SNAPSHOT_SCHEMA: u32 = 3;
+    pub const SNAPSHOT_SCHEMA: u32 = 4;
 
     pub fn from_events<'e>(events: impl IntoIterator<Item = &'e OrderEvent>) -> Self {
         events.into_iter().fold(Self::default(), Self::evolve)
@@ -586,6 +667,7 @@ impl Order {
             (event, Some(attention)) if event.is_of_a_refund() && !attention.is_of_a_refund() => Some(attention),
             _ => None,
         };
+        order.in_doubt = event.leaves_doubt() || (order.in_doubt && !event.ends_doubt());
         match event {
             OrderEvent::RefundRequested(requested) => {
                 order.refunds.push(StaffRefund { requested: requested.clone(), state: RefundState::Requested });
@@ -595,7 +677,9 @@ impl Order {
             event => order.course = order.course.evolve(event),
         }
         // Nobody is needed for an order for which nothing is to be done.
-        order.attention = order.attention.take().filter(|_| order.is_open());
+        if !order.is_open() {
+            order.attention = None;
+        }
         order
     }
 
@@ -636,13 +720,22 @@ impl Order {
     pub fn is_open(&self) -> bool {
         match self.course {
             Course::NotCreated => false,
-            Course::Confirmed(..) | Course::Delivered(..) | Course::Ended(..) => self.open_refunds().next().is_some(),
+            Course::Confirmed(..) | Course::Delivered(..) | Course::Ended(..) => {
+                let books_differ = self.attention.as_ref().is_some_and(Attention::is_of_the_books);
+                books_differ || self.open_refunds().next().is_some()
+            }
             Course::Created(_)
             | Course::Reserved(..)
             | Course::Paid(..)
             | Course::Shipped(..)
             | Course::Undoing(..) => true,
         }
+    }
+
+    /// Whether the books are to be compared: something may have come late, and nothing is under way that would change them.
+    pub fn is_to_be_compared(&self) -> bool {
+        let at_rest = matches!(self.course, Course::Confirmed(..) | Course::Delivered(..) | Course::Ended(..));
+        self.in_doubt && at_rest && self.open_refunds().next().is_none()
     }
 
     /// Whether an order that is being undone still holds money that its undo has to give back.
@@ -726,7 +819,8 @@ impl Course {
             | OrderEvent::FulfilmentResumed(_)
             | OrderEvent::RefundRequested(_)
             | OrderEvent::RefundCompleted(_)
-            | OrderEvent::RefundFailed(_) => self,
+            | OrderEvent::RefundFailed(_)
+            | OrderEvent::BooksCompared(_) => self,
         }
     }
 
@@ -907,6 +1001,7 @@ mod tests {
             "estimated_delivery",
             "found",
             "items",
+            "late",
             "notification_id",
             "processed_at",
             "refund",

@@ -37,6 +37,9 @@ pub struct OrderView {
     pub attention: Option<AttentionView>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
+    /// Since when something may have come about at a provider without the order knowing. Not for people: see [`Self::shown`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_doubt_since: Option<DateTime<Utc>>,
 }
 
 /// Who ordered, as the customer is now. The profile's fields are null while the customer has given none, the last name also for
@@ -183,6 +186,7 @@ impl OrderView {
                 attention: None,
                 created_at: created.created_at,
                 updated_at: at,
+                in_doubt_since: None,
             },
             (None, _) => return None,
         };
@@ -193,6 +197,13 @@ impl OrderView {
     }
 
     fn apply(&mut self, event: &OrderEvent, at: DateTime<Utc>) {
+        // What is called for a while yet may come late for a while longer.
+        let is_under_way = self.is_open() && !self.books_differ();
+        let since = |doubted| if is_under_way { at } else { doubted };
+        self.in_doubt_since = match self.in_doubt_since.map(since) {
+            _ if event.leaves_doubt() => Some(at),
+            doubted => doubted.filter(|_| !event.ends_doubt()),
+        };
         // Whatever happens to an order that asked for a person, it is going on; unless it is a refund, which goes on beside it.
         let of_a_refund = |attention: &mut AttentionView| attention.step == SkippableStep::IssueRefund.name();
         if let Some(attention) = self.attention.take_if(|stuck| !event.is_of_a_refund() || of_a_refund(stuck)) {
@@ -219,8 +230,11 @@ impl OrderView {
                     amount: payment.amount,
                     processed_at: payment.processed_at,
                 });
-                // A charge that the undoing has found does not take the order forward.
-                if self.status == OrderStatus::Cancelling { self.status } else { OrderStatus::Paid }
+                // A charge that is found while the order is undone, or afterwards, does not take it forward.
+                match self.status {
+                    OrderStatus::Cancelling | OrderStatus::Cancelled | OrderStatus::Rejected => self.status,
+                    _ => OrderStatus::Paid,
+                }
             }
             OrderEvent::PaymentNotRequired {} => {
                 self.payment = Some(PaymentView {
@@ -273,7 +287,11 @@ impl OrderView {
                 if let Some(payment) = &mut self.payment {
                     payment.status = PaymentStatus::Refunded;
                 }
-                OrderStatus::Cancelling
+                // A charge that came late goes back when the order has ended already.
+                match self.status {
+                    OrderStatus::Cancelled | OrderStatus::Rejected => self.status,
+                    _ => OrderStatus::Cancelling,
+                }
             }
             OrderEvent::InventoryReleased {} => OrderStatus::Cancelling,
             OrderEvent::OrderRejected { reason, .. } => {
@@ -302,7 +320,7 @@ impl OrderView {
             }
             OrderEvent::RefundCompleted(completed) => self.settle(completed.refund_id, RefundState::Completed),
             OrderEvent::RefundFailed(failed) => self.settle(failed.refund_id, RefundState::Failed),
-            OrderEvent::FulfilmentResumed(_) | OrderEvent::StepSkipped(_) => self.status,
+            OrderEvent::FulfilmentResumed(_) | OrderEvent::StepSkipped(_) | OrderEvent::BooksCompared(_) => self.status,
             OrderEvent::OrderFlagged(attention) => {
                 let Attention { step, reason } = attention.clone();
                 self.attention = Some(AttentionView { step, reason, interrupted: self.status });
@@ -338,7 +356,17 @@ impl OrderView {
             | OrderStatus::Cancelling
             | OrderStatus::NeedsAttention => false,
         };
-        !at_rest || self.refunds.iter().any(|refund| refund.status == RefundState::Requested)
+        !at_rest || self.books_differ() || self.refunds.iter().any(|refund| refund.status == RefundState::Requested)
+    }
+
+    fn books_differ(&self) -> bool {
+        self.attention.as_ref().is_some_and(|attention| attention.step == SkippableStep::CompareBooks.name())
+    }
+
+    /// The order without what only we need to know.
+    #[must_use]
+    pub fn shown(self) -> Self {
+        Self { in_doubt_since: None, ..self }
     }
 
     fn settle(&mut self, refund_id: RefundId, status: RefundState) -> OrderStatus {

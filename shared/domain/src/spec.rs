@@ -13,14 +13,15 @@ use proptest::{collection::vec, prelude::Strategy, sample::select};
 
 use crate::{
     address::{CountryCode, ShippingAddress},
+    books::{Books, ShipmentBook},
     ids::{
         CustomerId, NotificationId, OrderId, PaymentMethod, ProductId, RefundId, ReservationId, ShipmentId,
         TransactionId,
     },
     money::{Currency, Money, Quantity},
     order::{
-        Attention, CancelReason, CompletedRefund, FailedRefund, Order, OrderCreated, OrderEvent, OrderItem, Payment,
-        Refund, RejectionReason, RequestedRefund, Reservation, Resumption, Shipment, Shortage, SkippableStep,
+        Attention, CancelReason, Comparison, CompletedRefund, FailedRefund, Order, OrderCreated, OrderEvent, OrderItem,
+        Payment, Refund, RejectionReason, RequestedRefund, Reservation, Resumption, Shipment, Shortage, SkippableStep,
         SkippedStep,
     },
     product::Product,
@@ -251,6 +252,12 @@ pub(crate) fn skipped(step: SkippableStep) -> OrderEvent {
     OrderEvent::StepSkipped(SkippedStep { step, reason: skip_reason(), found: None })
 }
 
+/// The books of a cancelled order were compared, and nothing had come late.
+pub(crate) fn compared() -> OrderEvent {
+    let found = Books { charged: money(3998), refunded: money(3998), reserved: vec![], shipment: ShipmentBook::None };
+    OrderEvent::BooksCompared(Comparison { found, late: vec![] })
+}
+
 /// An order that was asked for a person at this step.
 pub(crate) fn flagged_at(step: &str) -> OrderEvent {
     OrderEvent::OrderFlagged(Attention { step: step.to_owned(), ..attention() })
@@ -281,6 +288,7 @@ pub(crate) fn one_event_of_each_type() -> Vec<OrderEvent> {
         refund_failed(50),
         skipped(SkippableStep::RefundPayment),
         OrderEvent::PaymentNotRequired {},
+        compared(),
     ]
 }
 

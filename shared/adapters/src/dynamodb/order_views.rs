@@ -26,7 +26,7 @@ use super::{
     json_text, number, packed_json, text,
 };
 
-/// The index of the orders that are open, by the time at which they were placed. It is written when an order is placed and when
+/// The index of the orders that are open or in doubt, by the time since which they are so. It is written when an order is placed and when
 /// it comes to rest: nothing that changes in between is in it.
 const OPEN_ORDERS: &str = "open-orders";
 
@@ -202,7 +202,7 @@ impl OrderViews for DynamoOrderViews {
     async fn open_orders(
         &self,
         standing: Standing,
-        placed_before: DateTime<Utc>,
+        before: DateTime<Utc>,
         after: Option<&str>,
         limit: usize,
     ) -> Result<OpenOrders, Unavailable> {
@@ -210,7 +210,7 @@ impl OrderViews for DynamoOrderViews {
             after.map(serde_json::from_str).transpose().map_err(|error| self.table.unavailable(error))?;
         let WalkedTo { shard: first, entry } = from.unwrap_or_default();
         let mut entry = entry.map(|entry| self.table.item(&entry)).transpose()?;
-        let before = placed_before.timestamp_millis();
+        let before = before.timestamp_millis();
         let mut ids = Vec::new();
         for (number, shard) in SHARDS.iter().enumerate().skip(first) {
             let room = limit.saturating_sub(ids.len());
@@ -318,13 +318,14 @@ impl DynamoOrderViews {
         format!("{}/count/{shard}", self.generation)
     }
 
-    /// The orders that wait for a person have parts of their own: there may be many of them, for long.
+    /// The orders that wait for a person have parts of their own: there may be many of them, for long. So have those in doubt.
     fn part_of(&self, shard: &str, standing: Standing) -> String {
-        let waiting = match standing {
+        let standing = match standing {
             Standing::UnderWay => "",
             Standing::Waiting => "waiting/",
+            Standing::InDoubt => "in-doubt/",
         };
-        format!("{}/{waiting}{shard}", self.generation)
+        format!("{}/{standing}{shard}", self.generation)
     }
 
     fn place_key(&self) -> String {
@@ -337,13 +338,12 @@ impl DynamoOrderViews {
     }
 
     fn row(&self, view: &OrderView) -> ViewRow {
-        let standing = if view.attention.is_some() { Standing::Waiting } else { Standing::UnderWay };
-        let part = || self.part_of(&shard_of(view.id), standing);
+        let standing = Standing::of(view);
         ViewRow {
             key: self.order_key(view.id),
             version: view.version,
-            open: view.is_open().then(part),
-            placed_at: view.is_open().then(|| view.created_at.timestamp_millis()),
+            open: standing.map(|standing| self.part_of(&shard_of(view.id), standing)),
+            placed_at: standing.map(|_| Standing::since(view).timestamp_millis()),
             view: view.clone(),
         }
     }

@@ -73,14 +73,13 @@ pub trait OrderViews: Send + Sync {
     /// MUST keep the customer of the greatest version: an older one changes nothing.
     fn save_customer(&self, customer: &CustomerView) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
-    /// A page of the orders that were placed before this time, have not [come to rest](OrderView::is_open), and stand like
-    /// that: about `limit` of them, from where another page has ended. All pages together MUST have every such order that
+    /// A page of the orders that [stand](Standing::of) like that, and have [since](Standing::since) before this time: about `limit` of them, from where another page has ended. All pages together MUST have every such order that
     /// stays one meanwhile. May leave out, or still have, what has only just changed. MUST NOT cost more the more orders have
     /// come to rest.
     fn open_orders(
         &self,
         standing: Standing,
-        placed_before: DateTime<Utc>,
+        before: DateTime<Utc>,
         after: Option<&str>,
         limit: usize,
     ) -> impl Future<Output = Result<OpenOrders, Unavailable>> + Send;
@@ -124,6 +123,25 @@ pub enum Standing {
     UnderWay,
     /// It waits for a person. There may be many of these, for long.
     Waiting,
+    /// It is at rest, and its books are to be [compared](crate::compare_books) some time later.
+    InDoubt,
+}
+
+impl Standing {
+    /// How the order stands of this view; `None` when nothing is to be done for it.
+    pub fn of(view: &OrderView) -> Option<Self> {
+        match (view.is_open(), &view.attention) {
+            (true, Some(_)) => Some(Self::Waiting),
+            (true, None) => Some(Self::UnderWay),
+            (false, _) => view.in_doubt_since.map(|_| Self::InDoubt),
+        }
+    }
+
+    /// Since when it has stood among those of its kind, as far as these are walked over in that order: an order in doubt since
+    /// then, any other since it was placed.
+    pub fn since(view: &OrderView) -> DateTime<Utc> {
+        if view.is_open() { view.created_at } else { view.in_doubt_since.unwrap_or(view.created_at) }
+    }
 }
 
 /// A page of orders for which something is still to be done.

@@ -15,9 +15,12 @@ pub fn flag(order: &Order, attention: &Attention) -> Result<Vec<OrderEvent>, Fla
         Course::Created(_) | Course::Reserved(..) | Course::Paid(..) | Course::Shipped(..) | Course::Undoing(..) => {
             true
         }
-        // At rest, only a refund may still be stuck.
+        // At rest, only a refund may still be stuck, or the books differ.
+        Course::Confirmed(..) | Course::Delivered(..) | Course::Ended(..) if attention.is_of_the_books() => {
+            order.in_doubt
+        }
         Course::Confirmed(..) | Course::Delivered(..) | Course::Ended(..) => {
-            attention.is_of_a_refund() && order.is_open()
+            attention.is_of_a_refund() && order.open_refunds().next().is_some()
         }
     };
     let is_new = order.attention.as_ref() != Some(attention);

@@ -54,7 +54,7 @@ pub fn skip(
                 reason: "skipped".to_owned(),
             })
         })),
-        SkippableStep::CancelShipment | SkippableStep::ReleaseInventory => {}
+        SkippableStep::CancelShipment | SkippableStep::ReleaseInventory | SkippableStep::CompareBooks => {}
     }
     Ok(events)
 }
@@ -70,8 +70,8 @@ fn is_done(order: &Order, step: SkippableStep, found: &Books) -> bool {
         SkippableStep::CancelShipment => {
             matches!(found.shipment, ShipmentBook::Cancelled | ShipmentBook::Delivered)
         }
-        // A message leaves nothing in the books.
-        SkippableStep::SendConfirmation => false,
+        // A message leaves nothing in the books, and whether these agree is for who takes them as they are to see.
+        SkippableStep::SendConfirmation | SkippableStep::CompareBooks => false,
     }
 }
 

@@ -1,0 +1,239 @@
+//! What becomes of money, stock and parcels that come about after an order has ended, at providers that cannot bar for ever.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, as it should"
+)]
+
+use application::{
+    compare_books::{CompareError, Finding, GIVE_UP, PATIENCE},
+    fulfilment::shipment::shipment_key,
+    ledger::ledger,
+    memory::Fault,
+    ports::{ChargeRequest, Inventory, Payments, ShipmentRequest, Shipping, StockLine},
+    shop::{FORWARD, Shop, Step, cny, tea},
+};
+use chrono::TimeDelta;
+use domain::{
+    address::{CountryCode, ShippingAddress},
+    books::ShipmentBook,
+    ids::{CustomerId, OrderId, PaymentMethod},
+    money::Quantity,
+    order::{Attention, LateEffect, OrderEvent, SkippableStep},
+    text::Text,
+};
+use uuid::Uuid;
+
+/// As long as the books are left alone, and a moment.
+const LATER: TimeDelta = TimeDelta::hours(25);
+
+const TOTAL: u64 = 2 * 1999;
+
+struct Case {
+    shop: Shop,
+    id: OrderId,
+}
+
+impl Case {
+    async fn placed(payment_method: &str) -> Self {
+        let (shop, id) = (Shop::with_stock(10).await, OrderId::new(Uuid::new_v4()));
+        shop.place(id, payment_method).await.unwrap();
+        Self { shop, id }
+    }
+
+    /// Cancelled after so many steps, and undone; and no provider knows any more what it has barred.
+    async fn cancelled_after(steps: usize) -> Self {
+        let case = Self::placed("pm_card_visa").await;
+        for step in &FORWARD[..steps] {
+            case.shop.run(*step, case.id).await.unwrap();
+        }
+        case.shop.cancel(case.id).await.unwrap();
+        case.shop.undo(case.id, 1).await.unwrap();
+        case.shop.payments.forget_what_is_barred();
+        case.shop.inventory.forget_what_is_barred();
+        case.shop.shipping.forget_what_is_barred();
+        case
+    }
+
+    async fn compare(&self, later: TimeDelta) -> Finding {
+        self.shop.compare_books(self.id, later).await.unwrap()
+    }
+
+    /// The attempt at the charge that was on its way when the order was cancelled.
+    async fn a_charge_comes(&self) {
+        let request = ChargeRequest {
+            idempotency_key: self.id.work_id("process-payment"),
+            order_id: self.id,
+            customer_id: CustomerId::parse("customer-1").unwrap(),
+            payment_method: PaymentMethod::default(),
+            amount: cny(TOTAL),
+        };
+        self.shop.payments.charge(&request).await.unwrap();
+    }
+
+    fn lines() -> Vec<StockLine> {
+        vec![StockLine { product_id: tea(), quantity: Quantity::new(2).unwrap() }]
+    }
+
+    async fn a_reservation_comes(&self) {
+        self.shop.inventory.reserve(self.id, &Self::lines()).await.unwrap();
+    }
+
+    async fn a_parcel_comes(&self) {
+        let text = |text| Text::parse(text).unwrap();
+        let address = ShippingAddress {
+            street: text("1 Nanjing Road"),
+            city: Text::parse("Shanghai").ok(),
+            state: Text::parse("Shanghai").ok(),
+            country: CountryCode::parse("CN").unwrap(),
+            postal_code: Text::parse("200001").ok(),
+        };
+        let request = ShipmentRequest {
+            idempotency_key: shipment_key(self.id),
+            order_id: self.id,
+            address,
+            lines: Self::lines(),
+        };
+        self.shop.shipping.create_shipment(&request).await.unwrap();
+    }
+
+    async fn last_event(&self) -> OrderEvent {
+        self.shop.events(self.id).await.pop().unwrap()
+    }
+
+    /// Nothing is paid or held, and both books say so.
+    async fn assert_right(&self) {
+        let Shop { store, payments, inventory, shipping, .. } = &self.shop;
+        let books = ledger(store, payments, inventory, shipping, self.id).await.unwrap();
+        assert!(books.order.agrees_with(&books.providers), "{books:?}");
+        assert_eq!(self.shop.balance(self.id).await, cny(0));
+        assert_eq!(self.shop.stock().await, 10);
+        assert_ne!(books.providers.shipment, ShipmentBook::Created);
+    }
+}
+
+fn differ() -> Finding {
+    Finding::Flagged(Attention { step: "compare-books".to_owned(), reason: "BooksDiffer".to_owned() })
+}
+
+#[tokio::test]
+async fn a_charge_that_comes_after_its_cancellation_was_answered_goes_back_once() {
+    let case = Case::cancelled_after(1).await;
+    case.a_charge_comes().await;
+    assert_eq!(case.shop.balance(case.id).await, cny(TOTAL));
+    assert_eq!(case.compare(LATER).await, Finding::Agreed(vec![LateEffect::Charge]));
+    case.assert_right().await;
+    let events = case.shop.event_types(case.id).await;
+    assert_eq!(events[events.len() - 4..], ["OrderCancelled", "PaymentCompleted", "PaymentRefunded", "BooksCompared"]);
+    assert_eq!(case.compare(LATER * 2).await, Finding::NotToBeCompared);
+    assert_eq!(case.shop.event_types(case.id).await, events);
+}
+
+#[tokio::test]
+async fn all_that_can_come_late_goes_back() {
+    let case = Case::cancelled_after(0).await;
+    case.a_reservation_comes().await;
+    case.a_charge_comes().await;
+    case.a_parcel_comes().await;
+    let all = vec![LateEffect::Shipment, LateEffect::Charge, LateEffect::Reservation];
+    assert_eq!(case.compare(LATER).await, Finding::Agreed(all));
+    case.assert_right().await;
+}
+
+#[tokio::test]
+async fn who_dies_between_giving_back_and_saying_so_is_followed_by_one_who_says_it() {
+    let case = Case::cancelled_after(1).await;
+    case.a_charge_comes().await;
+    case.a_reservation_comes().await;
+    // The first gives the money back, and does not get to its record.
+    case.shop.inventory.faults.push(Fault::AfterEffect);
+    assert!(case.shop.compare_books(case.id, LATER).await.is_err());
+    assert_eq!(case.shop.balance(case.id).await, cny(0));
+    assert_eq!(case.compare(LATER).await, Finding::Agreed(vec![LateEffect::Charge]));
+    case.assert_right().await;
+}
+
+#[tokio::test]
+async fn an_order_that_was_undone_is_left_alone_for_a_day_and_then_compared_once() {
+    let case = Case::cancelled_after(4).await;
+    assert_eq!(case.compare(PATIENCE - TimeDelta::seconds(1)).await, Finding::Moving);
+    assert_eq!(case.compare(PATIENCE).await, Finding::Agreed(vec![]));
+    assert!(matches!(case.last_event().await, OrderEvent::BooksCompared(_)));
+    assert_eq!(case.compare(LATER).await, Finding::NotToBeCompared);
+    case.assert_right().await;
+}
+
+#[tokio::test]
+async fn an_order_that_went_well_is_not_compared() {
+    let case = Case::placed("pm_card_visa").await;
+    case.shop.fulfil(case.id, 1).await.unwrap();
+    assert_eq!(case.compare(LATER).await, Finding::NotToBeCompared);
+}
+
+#[tokio::test]
+async fn a_parcel_that_has_arrived_is_for_a_person_and_no_money_moves_before() {
+    let case = Case::cancelled_after(1).await;
+    case.a_charge_comes().await;
+    case.a_parcel_comes().await;
+    case.shop.shipping.confirm_delivery(shipment_key(case.id)).await.unwrap();
+    assert_eq!(case.compare(LATER).await, differ());
+    assert_eq!(case.shop.balance(case.id).await, cny(TOTAL));
+    // Nothing is said twice, and whoever lets it go on has it looked at again.
+    assert_eq!(case.compare(LATER * 2).await, Finding::Waiting);
+    case.shop.resume(case.id).await.unwrap();
+    assert_eq!(case.compare(LATER * 3).await, differ());
+    case.shop.skip(case.id, SkippableStep::CompareBooks).await.unwrap();
+    assert_eq!(case.compare(LATER * 4).await, Finding::NotToBeCompared);
+    assert_eq!(case.shop.order(case.id).await.attention, None);
+}
+
+#[tokio::test]
+async fn an_execution_that_a_resumption_starts_finds_nothing_to_do() {
+    let case = Case::cancelled_after(1).await;
+    case.a_charge_comes().await;
+    case.a_parcel_comes().await;
+    case.shop.shipping.confirm_delivery(shipment_key(case.id)).await.unwrap();
+    assert_eq!(case.compare(LATER).await, differ());
+    case.shop.resume(case.id).await.unwrap();
+    let before = case.shop.event_types(case.id).await;
+    for step in FORWARD {
+        assert!(case.shop.run(step, case.id).await.is_err());
+    }
+    case.shop.undo(case.id, 1).await.unwrap();
+    assert_eq!(case.shop.event_types(case.id).await, before);
+    assert_eq!(case.shop.balance(case.id).await, cny(TOTAL));
+}
+
+#[tokio::test]
+async fn money_that_staff_answer_for_does_not_move() {
+    let case = Case::placed("pm_refund_fails").await;
+    for step in &FORWARD[..3] {
+        case.shop.run(*step, case.id).await.unwrap();
+    }
+    case.shop.cancel(case.id).await.unwrap();
+    case.shop.run(Step::CancelShipment, case.id).await.unwrap();
+    assert!(case.shop.run(Step::Refund, case.id).await.is_err());
+    case.shop.flag(case.id, "refund-payment", "RequestRefused").await.unwrap();
+    case.shop.skip(case.id, SkippableStep::RefundPayment).await.unwrap();
+    case.shop.undo(case.id, 1).await.unwrap();
+    assert_eq!(case.compare(LATER).await, Finding::Agreed(vec![]));
+    assert_eq!(case.shop.balance(case.id).await, cny(TOTAL));
+}
+
+#[tokio::test]
+async fn providers_that_cannot_be_asked_for_days_are_for_a_person() {
+    let case = Case::cancelled_after(1).await;
+    case.a_charge_comes().await;
+    let down = || case.shop.payments.faults.push(Fault::BeforeEffect);
+    down();
+    assert!(matches!(case.shop.compare_books(case.id, LATER).await, Err(CompareError::Provider(_))));
+    down();
+    let found = case.compare(GIVE_UP + LATER).await;
+    let unavailable = Attention { step: "compare-books".to_owned(), reason: "Unavailable".to_owned() };
+    assert_eq!(found, Finding::Flagged(unavailable));
+    // The provider is back, and somebody has it asked again.
+    assert_eq!(case.compare(GIVE_UP * 2 + LATER).await, Finding::Agreed(vec![LateEffect::Charge]));
+    case.assert_right().await;
+}
