@@ -5,7 +5,7 @@ DEPLOY := $(PYTHON) infra/deploy.py
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status token demo watch logs reconcile config providers rebuild republish reproject test cost bench chaos deploy smoke staff second-factor
+.PHONY: help up down status token demo watch logs reconcile compare-books config providers rebuild republish reproject test cost bench chaos deploy smoke staff second-factor
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ logs: ## Follow the functions' logs (FUNCTION=create-order for one of them, CONT
 
 reconcile: ## Look now for orders that nobody works on (PATIENCE=60 seconds without an event, 360 as the schedule does)
 	@$(STACK) reconcile $(or $(PATIENCE),360)
+
+compare-books: ## Compare now what orders in doubt hold at their providers (ORDER=<id> for one, PATIENCE=86400 seconds at rest as the schedule does)
+	@$(STACK) compare-books $(or $(PATIENCE),86400) $(ORDER)
 
 config: ## Show what functions go by and where it comes from; SET='providers.payments.kind=grpc; ...' deploys a change, RESET=1 takes all of them back (STAGE=local)
 	@$(STACK) config --stage=$(or $(STAGE),local) $(if $(SET),--set='$(SET)') $(if $(RESET),--reset)

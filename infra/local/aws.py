@@ -177,11 +177,19 @@ def facts(data: dict) -> str:
 
 def reconcile(arguments):
     """Runs `reconcile` now, as its schedule does every few minutes, with this patience."""
-    payload = json.dumps({"patience_seconds": arguments.patience}).encode()
-    answer = client("lambda").invoke(FunctionName="order-service-local-reconcile", Payload=payload)
+    run_now("reconcile", {"patience_seconds": arguments.patience})
+
+
+def compare_books(arguments):
+    """Runs `compare-books` now, as its schedule does every hour, with this patience, and for this order only if one is named."""
+    run_now("compare-books", {"patience_seconds": arguments.patience, "order_id": arguments.order or None})
+
+
+def run_now(function: str, event: dict):
+    answer = client("lambda").invoke(FunctionName=f"order-service-local-{function}", Payload=json.dumps(event).encode())
     text = answer["Payload"].read().decode()
     if "FunctionError" in answer:
-        sys.exit(f"error: {text}. `make logs FUNCTION=reconcile` may say more")
+        sys.exit(f"error: {text}. `make logs FUNCTION={function}` may say more")
     print(text)
 
 
@@ -309,6 +317,10 @@ def main():
     command = commands.add_parser("reconcile")
     command.add_argument("patience", type=int)
     command.set_defaults(run=reconcile)
+    command = commands.add_parser("compare-books")
+    command.add_argument("patience", type=int)
+    command.add_argument("order", nargs="?", default="")
+    command.set_defaults(run=compare_books)
     command = commands.add_parser("faults")
     command.add_argument("command", nargs=argparse.REMAINDER)
     command.set_defaults(run=faults)

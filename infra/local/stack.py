@@ -454,6 +454,10 @@ def reconcile(arguments):
     sys.exit(ask_stack("reconcile", str(arguments.patience)))
 
 
+def compare_books(arguments):
+    sys.exit(ask_stack("compare-books", str(arguments.patience), arguments.order))
+
+
 def rebuild(arguments):
     given = [f"--{name}={value}" for name in ("segments", "units") if (value := getattr(arguments, name))]
     operate(arguments.stage, "rebuild.py", arguments.view, *given, *(["--abandon"] if arguments.abandon else []))
@@ -536,6 +540,10 @@ def main():
     command = commands.add_parser("reconcile")
     command.add_argument("patience", type=int, help="how many seconds an order is left to whoever works on it")
     command.set_defaults(run=reconcile)
+    command = commands.add_parser("compare-books")
+    command.add_argument("patience", type=int, help="how many seconds an order is left alone after the last that happened to it")
+    command.add_argument("order", nargs="?", default="", help="this order only, also if it waits for a person")
+    command.set_defaults(run=compare_books)
     command = commands.add_parser("rebuild")
     command.add_argument("view", nargs="?", default="orders")
     command.add_argument("--stage", choices=["local", "dev", "prod"], default="local")

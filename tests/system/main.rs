@@ -16,6 +16,7 @@ mod attention;
 mod bad_input;
 mod cancel;
 mod chaos;
+mod compare_books;
 mod customers;
 mod events;
 mod events_out;

@@ -1,27 +1,11 @@
 //! What was lost on its way is given once more, from the event table.
 
-use std::{
-    path::Path,
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use aws_sdk_eventbridge::types::Target;
 use serde_json::{Value, json};
-use tokio::{io::AsyncWriteExt, process::Command};
 
-use crate::service::{DEADLINE, Service, fresh_key, id_of, order, setting};
-
-/// Runs `make` with these words, and this on its standard input; answers whether it succeeded, and what it said.
-async fn make(words: &[&str], input: &str) -> (bool, String) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut make = Command::new("make");
-    make.arg("-s").args(words).current_dir(root);
-    let mut make = make.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    make.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
-    let done = make.wait_with_output().await.unwrap();
-    (done.status.success(), String::from_utf8([done.stdout, done.stderr].concat()).unwrap())
-}
+use crate::service::{DEADLINE, Service, fresh_key, id_of, make, order, setting};
 
 async fn confirmed_order(service: &Service, who: &str) -> String {
     let product = service.product(10).await;

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     env,
     path::{Path, PathBuf},
+    process::Stdio,
     sync::{Mutex, OnceLock},
     time::{Duration, Instant},
 };
@@ -12,7 +13,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_sfn::operation::describe_execution::DescribeExecutionOutput;
 use reqwest::{Client, Method, RequestBuilder, header::HeaderMap};
 use serde_json::{Value, json};
-use tokio::process::Command;
+use tokio::{io::AsyncWriteExt, process::Command};
 use uuid::Uuid;
 
 /// How long an order may take to reach its end, or a message its queue.
@@ -92,6 +93,17 @@ pub(crate) async fn token(who: &str) -> String {
     let token = String::from_utf8(made.stdout).unwrap().trim().to_owned();
     tokens.lock().unwrap().insert(who.to_owned(), token.clone());
     token
+}
+
+/// Runs `make` with these words, and this on its standard input; answers whether it succeeded, and what it said.
+pub(crate) async fn make(words: &[&str], input: &str) -> (bool, String) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut make = Command::new("make");
+    make.arg("-s").args(words).current_dir(root);
+    let mut make = make.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    make.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
+    let done = make.wait_with_output().await.unwrap();
+    (done.status.success(), String::from_utf8([done.stdout, done.stderr].concat()).unwrap())
 }
 
 /// Runs `reconcile` now, for every order without an event in so many seconds, and answers what it said. It fails where it

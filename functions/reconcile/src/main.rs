@@ -114,7 +114,7 @@ impl Place {
         match (next, self.standing) {
             (after @ Some(_), standing) => Some(Self { standing, after }),
             (None, Standing::UnderWay) => Some(Self { standing: Standing::Waiting, after: None }),
-            (None, Standing::Waiting) => None,
+            (None, Standing::Waiting | Standing::InDoubt) => None,
         }
     }
 }

@@ -21,7 +21,7 @@ use domain::{
 };
 
 use crate::{
-    event_store::{AppendError, Commit, EventStore, Metadata, StreamId, Unavailable},
+    event_store::{AppendError, Commit, EventStore, Metadata, RecordedEvent, StreamId, Unavailable},
     event_stream::LoadError,
     fulfilment::{StepError, charge_key, shipment::shipment_key},
     ledger::{LedgerError, providers_books},
@@ -147,7 +147,7 @@ struct Case {
 impl Case {
     fn of(id: OrderId, commits: &[Commit]) -> Result<Self, LoadError> {
         let recorded = commits.iter().flat_map(|commit| &commit.events);
-        let events: Vec<OrderEvent> = recorded.map(|event| event.read()).collect::<Result<_, UnreadableEvent>>()?;
+        let events: Vec<OrderEvent> = recorded.map(RecordedEvent::read).collect::<Result<_, UnreadableEvent>>()?;
         Ok(Self { id, order: Order::from_events(&events), events, late: Vec::new() })
     }
 

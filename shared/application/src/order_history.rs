@@ -138,5 +138,5 @@ fn told(commits: &[Commit], id: OrderId, until: Until) -> Result<Option<OrderHis
         view = OrderView::evolve(view, id, &event, version, commit.metadata.occurred_at);
         events.push(PastEvent { version, event: EventOfAny::Order(event), metadata: commit.metadata.clone() });
     }
-    Ok(view.map(|order| OrderHistory { events, order }))
+    Ok(view.map(|order| OrderHistory { events, order: order.shown() }))
 }

@@ -230,11 +230,8 @@ impl OrderView {
                     amount: payment.amount,
                     processed_at: payment.processed_at,
                 });
-                // A charge that is found while the order is undone, or afterwards, does not take it forward.
-                match self.status {
-                    OrderStatus::Cancelling | OrderStatus::Cancelled | OrderStatus::Rejected => self.status,
-                    _ => OrderStatus::Paid,
-                }
+                // A charge that the undoing has found does not take the order forward.
+                if self.status == OrderStatus::Cancelling { self.status } else { self.unless_ended(OrderStatus::Paid) }
             }
             OrderEvent::PaymentNotRequired {} => {
                 self.payment = Some(PaymentView {
@@ -287,11 +284,7 @@ impl OrderView {
                 if let Some(payment) = &mut self.payment {
                     payment.status = PaymentStatus::Refunded;
                 }
-                // A charge that came late goes back when the order has ended already.
-                match self.status {
-                    OrderStatus::Cancelled | OrderStatus::Rejected => self.status,
-                    _ => OrderStatus::Cancelling,
-                }
+                self.unless_ended(OrderStatus::Cancelling)
             }
             OrderEvent::InventoryReleased {} => OrderStatus::Cancelling,
             OrderEvent::OrderRejected { reason, .. } => {
@@ -326,6 +319,14 @@ impl OrderView {
                 self.attention = Some(AttentionView { step, reason, interrupted: self.status });
                 OrderStatus::NeedsAttention
             }
+        }
+    }
+
+    /// What came late, and goes back, does not change how an order has ended.
+    fn unless_ended(&self, status: OrderStatus) -> OrderStatus {
+        match self.status {
+            OrderStatus::Cancelled | OrderStatus::Rejected => self.status,
+            _ => status,
         }
     }
 
@@ -380,12 +381,14 @@ impl OrderView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::RequestedRefund;
+    use crate::order::{Order, RequestedRefund};
     use crate::spec::{
-        at, attention, cancel_reason, cancel_requested, cancelled, confirmed, created, delivered, flagged, flagged_at,
-        money, order_id, paid, payment_failed, refund_completed, refund_id, refund_reason, refund_requested, refunded,
-        rejected, released, reserved, resumed, shipment_cancelled, shipped,
+        any_history, at, attention, cancel_reason, cancel_requested, cancelled, compared, confirmed, created,
+        delivered, flagged, flagged_at, money, order_id, paid, payment_failed, refund_completed, refund_id,
+        refund_reason, refund_requested, refunded, rejected, released, reservation_failed, reserved, resumed,
+        shipment_cancelled, shipped, skipped,
     };
+    use proptest::prelude::*;
 
     fn view_of(events: &[OrderEvent]) -> Option<OrderView> {
         (1..).zip(events).fold(None, |view, (version, event)| {
@@ -454,6 +457,43 @@ mod tests {
         let late = [flagged_at("send-confirmation"), refund_completed(100)];
         let view = view_of(&[confirmed.as_slice(), late.as_slice()].concat()).unwrap();
         assert_eq!((view.status, view.is_open(), view.attention), (OrderStatus::Confirmed, false, None));
+    }
+
+    #[test]
+    fn an_order_is_in_doubt_from_the_last_that_was_done_for_it_until_its_books_are_compared() {
+        let since = |events: &[OrderEvent]| view_of(events).unwrap().in_doubt_since;
+        let undone = [created(), reserved(), paid(), cancel_requested(), refunded(), released(), cancelled()];
+        assert_eq!(since(&undone[..3]), None);
+        assert_eq!((since(&undone[..4]), since(&undone)), (Some(at(4)), Some(at(7))));
+        let and = |more: &[OrderEvent]| [&undone[..], more].concat();
+        let differ = flagged_at("compare-books");
+        assert_eq!(since(&and(&[compared()])), None);
+        // Whoever lets it go on has waited long enough.
+        assert_eq!(since(&and(&[differ.clone(), resumed(false)])), Some(at(7)));
+        assert_eq!(since(&and(&[differ.clone(), skipped(SkippableStep::CompareBooks)])), None);
+        let waiting = view_of(&and(&[differ])).unwrap();
+        assert_eq!((waiting.status, waiting.is_open()), (OrderStatus::NeedsAttention, true));
+        assert_eq!(waiting.shown().in_doubt_since, None);
+    }
+
+    #[test]
+    fn a_charge_that_came_late_and_went_back_leaves_the_order_where_it_ended() {
+        for (undo, end) in [(cancel_requested(), cancelled()), (reservation_failed(), rejected())] {
+            let ended = view_of(&[created(), undo.clone(), end.clone()]).unwrap().status;
+            let view = view_of(&[created(), undo, end, paid(), refunded(), compared()]).unwrap();
+            assert_eq!((view.status, view.is_open()), (ended, false));
+            assert_eq!(view.payment.unwrap().status, PaymentStatus::Refunded);
+        }
+    }
+
+    proptest! {
+        /// What is found by the view is what the order itself says is to be done.
+        #[test]
+        fn view_and_order_agree_on_what_is_to_be_done(history in any_history()) {
+            let events: Vec<OrderEvent> = std::iter::once(created()).chain(history).collect();
+            let (view, order) = (view_of(&events).unwrap(), Order::from_events(&events));
+            prop_assert_eq!(view.in_doubt_since.is_some(), order.in_doubt);
+        }
     }
 
     #[test]

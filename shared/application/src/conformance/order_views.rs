@@ -187,7 +187,7 @@ async fn walk(
 }
 
 pub async fn a_walk_over_the_open_orders_meets_each_of_them_once(views: &impl OrderViews) {
-    let (mut under_way, mut waiting) = (Vec::new(), Vec::new());
+    let (mut under_way, mut waiting, mut in_doubt) = (Vec::new(), Vec::new(), Vec::new());
     // Some of them under ids like those that orders without an `Idempotency-Key` have.
     for number in 0..100 {
         let id = if number % 3 == 0 { OrderId::new(Uuid::now_v7()) } else { order_id() };
@@ -197,18 +197,24 @@ pub async fn a_walk_over_the_open_orders_meets_each_of_them_once(views: &impl Or
             open.attention = Some(AttentionView { step, reason, interrupted: open.status });
             open.status = OrderStatus::NeedsAttention;
             waiting.push(open.id);
+        } else if number % 5 == 1 {
+            // In doubt as long as the others have been placed.
+            open.created_at -= chrono::TimeDelta::days(1);
+            (open.status, open.in_doubt_since) = (OrderStatus::Cancelled, Some(moment()));
+            in_doubt.push(open.id);
         } else {
             under_way.push(open.id);
         }
         place(views, &open).await;
     }
     let later = moment() + chrono::TimeDelta::seconds(1);
-    for (standing, mut expected) in [(Standing::UnderWay, under_way), (Standing::Waiting, waiting)] {
+    let all = [(Standing::UnderWay, under_way), (Standing::Waiting, waiting), (Standing::InDoubt, in_doubt)];
+    for (standing, mut expected) in all {
         let mut met = walk(views, standing, later).await;
         met.sort_unstable();
         expected.sort_unstable();
         assert_eq!(met, expected, "{standing:?}");
-        assert_eq!(walk(views, standing, moment()).await, [], "they were not placed before that time");
+        assert_eq!(walk(views, standing, moment()).await, [], "they did not stand like that before that time");
     }
 }
 
