@@ -94,6 +94,13 @@ def changed(document: dict, changes: str) -> dict:
     return document
 
 
+def kept(document: dict) -> dict:
+    """What orders that are under way may need: where the services are that they were placed with, and who their e-mails are from."""
+    services = document.get("services")
+    sender = document.get("providers", {}).get("notifications", {}).get("sender")
+    return ({"services": services} if services else {}) | ({"providers": {"notifications": {"sender": sender}}} if sender else {})
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--stack", required=True)
@@ -103,8 +110,8 @@ def main() -> int:
     try:
         profile = Profile(arguments.stack)
         document = profile.document()
-        if arguments.reset:  # orders that were placed with a service need its address for as long as they may be undone
-            document = {"services": services} if (services := document.get("services")) else {}
+        if arguments.reset:
+            document = kept(document)
         document = changed(document, arguments.set)
         settings = profile.check(document)
         if arguments.set or arguments.reset:

@@ -625,7 +625,7 @@ class Rights(unittest.TestCase):
                     self.assertTrue(self.may_stand(main, action, resource))
 
     def may_stand(self, main: Stack, action: str, resource: str) -> bool:
-        if resource == "*":
+        if resource == "*" and action != "ses:SendEmail":
             return WITHOUT_RESOURCE.fullmatch(action) is not None
         if action == "states:DescribeExecution":
             # An Express execution has another ARN, and cannot be asked for.
@@ -636,10 +636,20 @@ class Rights(unittest.TestCase):
             # What is read is a profile as it is deployed to an environment, which has no resource of its own.
             return resource == ("arn:aws:appconfig:us-east-1:123456789012:application/<Configuration>"
                                 "/environment/<ConfigurationStage>/configuration/<ConfigurationProfile>")
+        if action == "ses:SendEmail":
+            # An identity is verified by hand, and no resource of the stack. The emulator asks for all of them.
+            return resource == ("*" if main.parameters["Stage"] == "local" else
+                                f"arn:aws:ses:us-east-1:123456789012:identity/{main.parameters['SenderIdentity']}")
         match = re.fullmatch(r"<(\w+)(\.\w+)?>(/.*)?", resource)
         self.assertIsNotNone(match, "no resource of this stack")
         index = re.sub(r"^/index/[\w-]+$", "/index/*", match[3] or "")
         return action in ALLOWED.get((main.resources[match[1]]["Type"], (match[2] or "") + index), set())
+
+    def test_mail_is_sent_by_those_who_tell_customers_from_the_sender_that_is_named_and_else_by_nobody(self):
+        for identity, senders in (("", set()), ("orders@example.com", {"SendConfirmation", "CloseOrder"})):
+            main = stack("dev", SenderIdentity=identity)
+            may = {(name, resource) for name in functions(main) for action, resource in grants_of(main, name) if action == "ses:SendEmail"}
+            self.assertEqual(may, {(name, f"arn:aws:ses:us-east-1:123456789012:identity/{identity}") for name in senders})
 
     @in_every_stage
     def test_policies_fit_into_a_role(self, main):

@@ -135,8 +135,9 @@ beside "rebuild under load" system_tests rebuild
 step "system tests" system_tests --skip rebuild
 join "rebuild under load"
 step "cost" cost
-# By itself: it changes who all orders are placed with.
+# Each by itself: they change who all orders are placed with.
 step "providers of one's own" system_tests --ignored providers
+step "e-mails" system_tests --ignored mail
 step "deployment" .local/tools/sam/bin/python tests/deploy_suite.py
 step "failure matrix" stack faults cargo test --workspace --locked --test system -- --ignored failure_matrix
 join "unit and conformance tests"

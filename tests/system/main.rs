@@ -27,6 +27,7 @@ mod hostile;
 mod idempotency;
 mod lists;
 mod load;
+mod mail;
 mod metrics;
 mod products;
 mod providers;

@@ -13,7 +13,7 @@ use crate::service::{Service, fresh_key, order};
 const PORTS: [&str; 4] = ["inventory", "payments", "shipping", "notifications"];
 
 /// Twice as long as a function relies on the settings that it has.
-const UNTIL_ALL_KNOW: Duration = Duration::from_secs(60);
+pub(crate) const UNTIL_ALL_KNOW: Duration = Duration::from_secs(60);
 
 /// The reference provider. It ends with this.
 struct Provider {
@@ -37,14 +37,14 @@ impl Provider {
 }
 
 /// As an operator does.
-async fn config(arguments: &[String]) {
+pub(crate) async fn config(arguments: &[String]) {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut config = Command::new("make");
     let run = config.args(["-s", "config"]).args(arguments).current_dir(root).output().await.unwrap();
     assert!(run.status.success(), "{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
 }
 
-async fn set(changes: &[String]) {
+pub(crate) async fn set(changes: &[String]) {
     config(&[format!("SET={}", changes.join("; "))]).await;
 }
 

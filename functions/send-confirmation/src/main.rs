@@ -6,9 +6,11 @@ use adapters::{
     app_config, aws,
     dynamodb::{DynamoEventStore, DynamoNotifications},
     lambda,
+    ses::{BuiltInNotifications, SesNotifications},
 };
 use application::fulfilment::confirmation::send_confirmation;
 use aws_sdk_dynamodb::Client;
+use domain::provider::Provider;
 use providers::{Choice, Port, context::within};
 
 #[tokio::main(flavor = "current_thread")]
@@ -18,11 +20,12 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let client = Client::new(&config);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
-    let notifications = Choice::new(
-        Port::Notifications,
-        DynamoNotifications::new(client, lambda::variable("NOTIFICATIONS_TABLE")?).with_sandbox(lambda::sandbox()?),
-        app_config::settings(&config)?,
-    );
+    let settings = app_config::settings(&config)?;
+    let sandbox =
+        DynamoNotifications::new(client, lambda::variable("NOTIFICATIONS_TABLE")?).with_sandbox(lambda::sandbox()?);
+    let ses = SesNotifications::new(&config, store.clone(), sandbox.clone(), settings.clone());
+    let notifications = Choice::new(Port::Notifications, BuiltInNotifications::Sandbox(sandbox), settings)
+        .with(Provider::Ses, BuiltInNotifications::Ses(ses));
     lambda::run_step(async |input, now| {
         let notifications = notifications.now().await?;
         within(&input, send_confirmation(&store, &*notifications, &input, now)).await

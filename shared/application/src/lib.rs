@@ -9,6 +9,7 @@ pub mod event_stream;
 pub mod fulfilment;
 pub mod ledger;
 pub mod list_events;
+pub mod mail;
 pub mod order_history;
 pub mod page;
 pub mod past_commits;

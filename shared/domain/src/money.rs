@@ -137,6 +137,23 @@ impl Money {
     }
 }
 
+/// For people, in the currency's own unit: `19.99 CNY`, `1999 JPY`.
+impl fmt::Display for Money {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { amount, currency } = self;
+        let decimals = iso_currency::Currency::from_code(currency.code()).and_then(iso_currency::Currency::exponent);
+        // Of a currency that the library has forgotten, nobody can say how many minor units make one.
+        let Some(decimals) = decimals else { return write!(f, "{amount} minor units of {currency}") };
+        let unit = 10_u64.saturating_pow(decimals.into());
+        match (amount.checked_div(unit), amount.checked_rem(unit)) {
+            (Some(whole), Some(part)) if decimals > 0 => {
+                write!(f, "{whole}.{part:0width$} {currency}", width = usize::from(decimals))
+            }
+            _ => write!(f, "{amount} {currency}"),
+        }
+    }
+}
+
 /// How many of a product one line orders: 1 to 9,999.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -203,6 +220,21 @@ mod tests {
         }
         for bad in ["cny", "EURO", "CN", "€", ""] {
             assert!(serde_json::from_str::<Currency>(&format!("\"{bad}\"")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_amount_is_told_in_the_currencys_own_unit() {
+        for (amount, code, told) in [
+            (1999, "CNY", "19.99 CNY"),
+            (5, "CNY", "0.05 CNY"),
+            (0, "USD", "0.00 USD"),
+            (1999, "JPY", "1999 JPY"),
+            (12_345, "KWD", "12.345 KWD"),
+            (Money::MAX_AMOUNT, "CNY", "90071992547409.91 CNY"),
+            (1999, "ZZZ", "1999 minor units of ZZZ"),
+        ] {
+            assert_eq!(Money::new(amount, Currency::parse_any(code).unwrap()).unwrap().to_string(), told);
         }
     }
 

@@ -16,6 +16,8 @@ pub enum Provider {
     Rest {
         service: String,
     },
+    /// Amazon SES, which sends e-mails: for notifications only.
+    Ses,
 }
 
 /// The providers of an order. They are those that it was placed with, whatever new orders use by now: what is charged at one is

@@ -1,4 +1,4 @@
-//! Which provider is used, and where it is: the built-in one, or one of one's own that the settings name.
+//! Which provider is used, and where it is: one that is built in, or one of one's own that the settings name.
 
 use std::{
     collections::BTreeMap,
@@ -68,6 +68,7 @@ impl Port {
             Kind::Sandbox => Provider::Sandbox,
             Kind::Grpc => Provider::Grpc { service: service.clone() },
             Kind::Rest => Provider::Rest { service: service.clone() },
+            Kind::Ses => Provider::Ses,
         }
     }
 }
@@ -85,14 +86,21 @@ pub fn of_new_orders(settings: &Settings) -> OrderProviders {
 /// The providers behind one port, as the settings have them now.
 pub struct Choice<S, Src> {
     port: Port,
-    sandbox: S,
+    built_in: BTreeMap<Provider, S>,
     settings: Arc<Live<Src>>,
     chosen: Mutex<Option<Arc<Chosen<S>>>>,
 }
 
 impl<S: Clone, Src: Source> Choice<S, Src> {
     pub fn new(port: Port, sandbox: S, settings: Arc<Live<Src>>) -> Self {
-        Self { port, sandbox, settings, chosen: Mutex::new(None) }
+        Self { port, built_in: BTreeMap::from([(Provider::Sandbox, sandbox)]), settings, chosen: Mutex::new(None) }
+    }
+
+    /// With another one that is built in.
+    #[must_use]
+    pub fn with(mut self, provider: Provider, built_in: S) -> Self {
+        self.built_in.insert(provider, built_in);
+        self
     }
 
     /// For one request or step: whatever changes meanwhile counts for the next.
@@ -109,7 +117,7 @@ impl<S: Clone, Src: Source> Choice<S, Src> {
         {
             return Ok(Arc::clone(chosen));
         }
-        let new = Arc::new(Chosen::new(self.port, self.sandbox.clone(), settings, chosen.as_deref()));
+        let new = Arc::new(Chosen::new(self.port, self.built_in.clone(), settings, chosen.as_deref()));
         *chosen = Some(Arc::clone(&new));
         Ok(new)
     }
@@ -128,7 +136,7 @@ pub struct Chosen<S> {
 impl<S> Chosen<S> {
     /// Every service of the settings may have orders that were placed with it. Those that are called as before keep their
     /// connections, and what their breaker knows.
-    fn new(port: Port, sandbox: S, settings: Arc<Settings>, before: Option<&Self>) -> Self {
+    fn new(port: Port, built_in: BTreeMap<Provider, S>, settings: Arc<Settings>, before: Option<&Self>) -> Self {
         let settings::Provider { deadline_ms, breaker, .. } = *port.settings(&settings);
         let deadline = Duration::from_millis(deadline_ms.into());
         let breaker = breaker::Settings {
@@ -136,7 +144,8 @@ impl<S> Chosen<S> {
             successes: breaker.successes,
             open_for: Duration::from_secs(breaker.open_seconds.into()),
         };
-        let mut providers = BTreeMap::from([(Provider::Sandbox, AnyProvider::Sandbox(sandbox))]);
+        let built_in = built_in.into_iter().map(|(provider, built_in)| (provider, AnyProvider::BuiltIn(built_in)));
+        let mut providers: BTreeMap<Provider, AnyProvider<S>> = built_in.collect();
         for service in settings.services.keys() {
             for transport in [Transport::Grpc, Transport::Rest] {
                 let (service, addresses) = (service.clone(), settings.addresses(service, transport));
@@ -186,9 +195,9 @@ impl<S: Send + Sync> Providers for Chosen<S> {
     }
 }
 
-/// The built-in provider, or one of one's own.
+/// One that is built in, or one of one's own.
 pub enum AnyProvider<S> {
-    Sandbox(S),
+    BuiltIn(S),
     Remote(Arc<Remote>),
 }
 
@@ -198,7 +207,7 @@ macro_rules! either {
         impl<S: $port> $port for AnyProvider<S> {
             $(async fn $call(&self, $($name: $kind),*) -> $answer {
                 match self {
-                    Self::Sandbox(sandbox) => sandbox.$call($($name),*).await,
+                    Self::BuiltIn(built_in) => built_in.$call($($name),*).await,
                     Self::Remote(remote) => $port::$call(&**remote, $($name),*).await,
                 }
             })+

@@ -156,8 +156,18 @@ mod tests {
     }
 
     #[test]
+    fn a_sender_is_there_before_it_is_used_and_after() {
+        for kind in ["ses", "sandbox"] {
+            let provider = format!(r#"{{"kind": "{kind}", "sender": "orders@example.com"}}"#);
+            let settings = layers(&format!(r#"{{"providers": {{"notifications": {provider}}}}}"#), &[]).settings();
+            assert_eq!(settings.unwrap().providers.notifications.sender, "orders@example.com");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_layer() {
         let payments = |rest: &str| format!(r#"{{"providers": {{"payments": {{{rest}}}}}}}"#);
+        let notifications = |rest: &str| format!(r#"{{"providers": {{"notifications": {{{rest}}}}}}}"#);
         for (document, layer, named) in [
             (payments(r#""kine": "grpc""#), "AppConfig", "kine"),
             (payments(r#""kind": "soap""#), "AppConfig", "soap"),
@@ -168,6 +178,17 @@ mod tests {
             (payments(r#""deadline_ms": 5001"#), TOGETHER, "providers.payments.deadline_ms"),
             (payments(r#""kind": "grpc", "service": "pay""#), TOGETHER, "providers.payments.service"),
             (payments(r#""service": "pay""#), TOGETHER, "providers.payments.service"),
+            (payments(r#""kind": "ses", "sender": "a@b""#), TOGETHER, "providers.payments.sender"),
+            (payments(r#""kind": "ses""#), TOGETHER, "providers.payments.kind"),
+            (notifications(r#""kind": "ses""#), TOGETHER, "providers.notifications.sender"),
+            (notifications(r#""kind": "ses", "sender": "Shop <a@b>""#), TOGETHER, "providers.notifications.sender"),
+            (notifications(r#""kind": "ses", "sender": "a@b@c""#), TOGETHER, "providers.notifications.sender"),
+            (notifications(r#""sender": "a@""#), TOGETHER, "providers.notifications.sender"),
+            (
+                notifications(r#""kind": "ses", "sender": "a@b", "service": "mail""#),
+                TOGETHER,
+                "providers.notifications.service",
+            ),
             (r#"{"services": {"Pay": []}}"#.to_owned(), TOGETHER, "services.Pay"),
             (r#"{"services": {"pay": ["grpc://10.0.0.1:1"]}}"#.to_owned(), TOGETHER, "services.pay"),
             (r#"{"poll_seconds": 0}"#.to_owned(), TOGETHER, "poll_seconds"),

@@ -59,10 +59,14 @@ impl Providers {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Provider {
-    /// `sandbox` is built in; `grpc` and `rest` are services of one's own (`api/providers/v1`).
+    /// `sandbox` is built in; `grpc` and `rest` are services of one's own (`api/providers/v1`); `ses` sends e-mails, for
+    /// notifications only.
     pub kind: Kind,
-    /// Its name under `services`, which orders keep: 1 to 64 lower-case letters, digits and -. Not for the sandbox.
+    /// Its name under `services`, which orders keep: 1 to 64 lower-case letters, digits and -. For `grpc` and `rest` only.
     pub service: String,
+    /// The address that `ses` sends from; for notifications only. It stays here for as long as orders may need it that were placed
+    /// with `ses`.
+    pub sender: String,
     /// For a whole call: 100 to 5000 milliseconds, which leaves room in every function that calls providers, also one after another.
     pub deadline_ms: u32,
     pub breaker: Breaker,
@@ -70,7 +74,13 @@ pub struct Provider {
 
 impl Default for Provider {
     fn default() -> Self {
-        Self { kind: Kind::Sandbox, service: String::new(), deadline_ms: 5_000, breaker: Breaker::default() }
+        Self {
+            kind: Kind::Sandbox,
+            service: String::new(),
+            sender: String::new(),
+            deadline_ms: 5_000,
+            breaker: Breaker::default(),
+        }
     }
 }
 
@@ -87,6 +97,7 @@ pub enum Kind {
     Sandbox,
     Grpc,
     Rest,
+    Ses,
 }
 
 /// When a provider that fails is left alone.
@@ -116,6 +127,16 @@ const INSTANCES_MAX: usize = 20;
 
 const NAME_MAX: usize = 64;
 
+/// The most that fits into a mail command (RFC 5321, section 4.5.3.1.3, less the brackets).
+const MAILBOX_MAX: usize = 254;
+
+/// An address without a name beside it, and with nothing that would have to be quoted. Whether it is verified, only SES knows.
+fn is_mailbox(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c);
+    let sides = text.split_once('@').filter(|(local, host)| !local.is_empty() && !host.is_empty());
+    text.len() <= MAILBOX_MAX && sides.is_some_and(|(local, host)| local.chars().chain(host.chars()).all(allowed))
+}
+
 impl Settings {
     /// What is wrong with them besides their shape: the field, and what it must be.
     fn problems(&self) -> Vec<String> {
@@ -130,9 +151,19 @@ impl Settings {
             let field = |name: &str| format!("providers.{port}.{name}");
             must((100..=5_000).contains(&provider.deadline_ms), field("deadline_ms"), "be from 100 to 5000");
             must((1..=600).contains(&provider.breaker.open_seconds), field("breaker.open_seconds"), "be from 1 to 600");
+            let sends_mail = port == "notifications";
+            let sender = provider.sender.as_str();
+            must(sends_mail || sender.is_empty(), field("sender"), "be empty, because only notifications are sent");
+            must(sender.is_empty() || is_mailbox(sender), field("sender"), "be an address such as orders@example.com");
             let transport = match provider.kind {
                 Kind::Sandbox => {
                     must(provider.service.is_empty(), field("service"), "be empty for the sandbox");
+                    continue;
+                }
+                Kind::Ses => {
+                    must(sends_mail, field("kind"), "be sandbox, grpc or rest, because only notifications are sent");
+                    must(provider.service.is_empty(), field("service"), "be empty for ses");
+                    must(!sends_mail || !sender.is_empty(), field("sender"), "be the address that ses sends from");
                     continue;
                 }
                 Kind::Grpc => Transport::Grpc,

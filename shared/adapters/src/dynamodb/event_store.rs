@@ -30,6 +30,7 @@ use super::{DynamoSnapshots, Table, json_text, number, random_part_of, text};
 const CONFLICT_PAUSE: Duration = Duration::from_millis(10);
 const CONFLICT_PAUSE_LONGEST: Duration = Duration::from_millis(120);
 
+#[derive(Clone)]
 pub struct DynamoEventStore {
     table: Table,
     snapshots: Option<DynamoSnapshots>,

@@ -15,6 +15,7 @@ use tracing::warn;
 use super::{Table, json_text, number, text};
 use crate::lambda;
 
+#[derive(Clone)]
 pub struct DynamoSnapshots {
     table: Table,
 }

@@ -16,4 +16,5 @@ mod items;
 mod read_model;
 mod remote_calls;
 mod sandbox;
+mod ses;
 mod support;

@@ -11,7 +11,7 @@ use super::{StepError, metadata, outcome, work_id};
 use crate::{
     event_store::EventStore,
     event_stream::OrderStream,
-    ports::{FulfilmentInput, Notification, Notifications, Providers},
+    ports::{FulfilmentInput, Notification, Notifications, ProviderError, Providers},
     sandbox,
 };
 
@@ -49,8 +49,11 @@ pub async fn send_confirmation(
 /// `None` when it was not sent, or nobody knows.
 pub(super) async fn tell(notifications: &impl Notifications, notification: &Notification) -> Option<NotificationId> {
     for _ in 0..TRIES {
-        if let Ok(sent) = notifications.send(notification).await {
-            return Some(sent);
+        match notifications.send(notification).await {
+            Ok(sent) => return Some(sent),
+            // It would be refused again.
+            Err(error) if matches!(error.source.downcast_ref(), Some(ProviderError::Rejected(_))) => return None,
+            Err(_) => {}
         }
     }
     None

@@ -1,5 +1,7 @@
 //! The built-in notification service: a message per idempotency key, kept as ids and the template's name only.
 
+use std::collections::HashMap;
+
 use application::{
     event_store::Unavailable,
     ports::{Notification, Notifications},
@@ -38,6 +40,30 @@ impl DynamoNotifications {
         Self { sandbox, ..self }
     }
 
+    /// The id of the message that is recorded as sent under this key.
+    pub(crate) async fn sent(&self, idempotency_key: Uuid) -> Result<Option<NotificationId>, Unavailable> {
+        let key = HashMap::from([("idempotency_key".to_owned(), self.table.value(&idempotency_key)?)]);
+        let row: Option<NotificationRow> = self.table.get(key).await?;
+        Ok(row.map(|row| row.notification_id))
+    }
+
+    /// Records a message as sent, unless one is under its key; answers the id of the one that is.
+    pub(crate) async fn record(
+        &self,
+        notification: &Notification,
+        notification_id: NotificationId,
+    ) -> Result<NotificationId, Unavailable> {
+        let row = NotificationRow {
+            idempotency_key: notification.idempotency_key,
+            notification_id,
+            order_id: notification.order_id,
+            customer_id: notification.customer_id.clone(),
+            template: notification.template.to_owned(),
+            sent_at: Utc::now(),
+        };
+        Ok(self.table.put_new(&row).await?.unwrap_or(row).notification_id)
+    }
+
     /// Says in the log what the step goes on without.
     fn not_sent(notification: &Notification, error: Unavailable) -> Unavailable {
         warn!(order_id = %notification.order_id, error = chain(&error), "notification not sent");
@@ -50,16 +76,8 @@ impl Notifications for DynamoNotifications {
         if !notification.deliverable && self.sandbox == Sandbox::Misbehaving {
             return Err(Self::not_sent(notification, self.table.unavailable(sandbox::ASKED_TO_FAIL)));
         }
-        let row = NotificationRow {
-            idempotency_key: notification.idempotency_key,
-            notification_id: NotificationId(format!("msg_{}", notification.idempotency_key.simple())),
-            order_id: notification.order_id,
-            customer_id: notification.customer_id.clone(),
-            template: notification.template.to_owned(),
-            sent_at: Utc::now(),
-        };
-        let there = self.table.put_new(&row).await.map_err(|error| Self::not_sent(notification, error))?;
-        Ok(there.unwrap_or(row).notification_id)
+        let id = NotificationId(format!("msg_{}", notification.idempotency_key.simple()));
+        self.record(notification, id).await.map_err(|error| Self::not_sent(notification, error))
     }
 }
 
