@@ -31,7 +31,11 @@ use domain::{
 use settings::{Kind, Live, Settings, Source, Transport};
 use uuid::Uuid;
 
-use crate::{breaker, remote::Remote};
+use crate::{
+    breaker,
+    discovery::{Instances, Registry},
+    remote::Remote,
+};
 
 /// What a provider is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,12 +91,14 @@ pub struct Choice<S, Src> {
     port: Port,
     sandbox: S,
     settings: Arc<Live<Src>>,
+    registry: Arc<Registry>,
     chosen: Mutex<Option<Arc<Chosen<S>>>>,
 }
 
 impl<S: Clone, Src: Source> Choice<S, Src> {
-    pub fn new(port: Port, sandbox: S, settings: Arc<Live<Src>>) -> Self {
-        Self { port, sandbox, settings, chosen: Mutex::new(None) }
+    /// What the settings do not list is looked for in the registry.
+    pub fn new(port: Port, sandbox: S, settings: Arc<Live<Src>>, registry: Arc<Registry>) -> Self {
+        Self { port, sandbox, settings, registry, chosen: Mutex::new(None) }
     }
 
     /// For one request or step: whatever changes meanwhile counts for the next.
@@ -109,7 +115,8 @@ impl<S: Clone, Src: Source> Choice<S, Src> {
         {
             return Ok(Arc::clone(chosen));
         }
-        let new = Arc::new(Chosen::new(self.port, self.sandbox.clone(), settings, chosen.as_deref()));
+        let before = chosen.as_deref();
+        let new = Arc::new(Chosen::new(self.port, self.sandbox.clone(), settings, &self.registry, before));
         *chosen = Some(Arc::clone(&new));
         Ok(new)
     }
@@ -128,7 +135,7 @@ pub struct Chosen<S> {
 impl<S> Chosen<S> {
     /// Every service of the settings may have orders that were placed with it. Those that are called as before keep their
     /// connections, and what their breaker knows.
-    fn new(port: Port, sandbox: S, settings: Arc<Settings>, before: Option<&Self>) -> Self {
+    fn new(port: Port, sandbox: S, settings: Arc<Settings>, registry: &Registry, before: Option<&Self>) -> Self {
         let settings::Provider { deadline_ms, breaker, .. } = *port.settings(&settings);
         let deadline = Duration::from_millis(deadline_ms.into());
         let breaker = breaker::Settings {
@@ -139,14 +146,19 @@ impl<S> Chosen<S> {
         let mut providers = BTreeMap::from([(Provider::Sandbox, AnyProvider::Sandbox(sandbox))]);
         for service in settings.services.keys() {
             for transport in [Transport::Grpc, Transport::Rest] {
-                let (service, addresses) = (service.clone(), settings.addresses(service, transport));
+                let addresses = settings.addresses(service, transport);
+                let instances = match settings.registered_as(service) {
+                    Some(name) => Instances::registered(registry.service(name), transport, addresses),
+                    None => addresses.into(),
+                };
+                let service = service.clone();
                 let provider = match transport {
-                    _ if addresses.is_empty() => continue,
+                    _ if instances.are_none() => continue,
                     Transport::Grpc => Provider::Grpc { service },
                     Transport::Rest => Provider::Rest { service },
                 };
                 let same = before.and_then(|before| match before.providers.get(&provider) {
-                    Some(AnyProvider::Remote(remote)) if remote.is_called(&addresses, deadline) => Some(remote),
+                    Some(AnyProvider::Remote(remote)) if remote.is_called(&instances, deadline) => Some(remote),
                     _ => None,
                 });
                 let remote = match same {
@@ -154,7 +166,7 @@ impl<S> Chosen<S> {
                         remote.set_breaker(breaker);
                         Arc::clone(remote)
                     }
-                    None => Arc::new(Remote::new(port.what(), addresses, deadline, breaker)),
+                    None => Arc::new(Remote::new(port.what(), instances, deadline, breaker)),
                 };
                 providers.insert(provider, AnyProvider::Remote(remote));
             }
