@@ -89,7 +89,9 @@ def changed(document: dict, changes: str) -> dict:
         *sections, name = field.split(".")
         section = document
         for part in sections:
-            section = section.setdefault(part, {})
+            if not isinstance(section.get(part), dict):  # a service that was a list of URLs becomes a table
+                section[part] = {}
+            section = section[part]
         section[name] = value
     return document
 

@@ -610,7 +610,8 @@ ALLOWED = {
     ("AWS::Cognito::UserPool", ".Arn"): {"cognito-idp:AdminGetUser"},
 }
 # Actions that know no resource (Service Authorization Reference).
-WITHOUT_RESOURCE = re.compile(r"logs:(Create|Get|Update|Delete|List)LogDeliver(y|ies)|logs:(PutResourcePolicy|DescribeResourcePolicies|DescribeLogGroups)")
+WITHOUT_RESOURCE = re.compile(r"logs:(Create|Get|Update|Delete|List)LogDeliver(y|ies)|logs:(PutResourcePolicy|DescribeResourcePolicies|DescribeLogGroups)"
+                              r"|servicediscovery:DiscoverInstances")
 
 
 class Rights(unittest.TestCase):
@@ -675,6 +676,52 @@ class Rights(unittest.TestCase):
             granted = grants_of(main, named_in(mapping["FunctionName"]))
             for action in actions:
                 self.assertIn((action, mapping["EventSourceArn"]), granted)
+
+
+# ---------------------------------------------------------------- discovery
+
+
+class Discovery(unittest.TestCase):
+    @in_every_stage
+    def test_who_calls_providers_may_look_for_them_in_the_stacks_own_namespace(self, main):
+        """The action knows no resource, so a condition is all that limits it; the emulator knows none of this service."""
+        namespace, = main.of_type("AWS::ServiceDiscovery::HttpNamespace").values()
+        limited = {} if main.parameters["Stage"] == "local" else {"StringEquals": {"servicediscovery:NamespaceName": namespace["Name"]}}
+        for name, function in functions(main).items():
+            with self.subTest(name):
+                variables = function["Environment"]["Variables"]
+                calls_providers = "CONFIGURATION" in variables
+                self.assertEqual(variables.get("DISCOVERY_NAMESPACE"), namespace["Name"] if calls_providers else None)
+                policies = main.properties(function["Role"]).get("Policies", [])
+                conditions = [statement.get("Condition", {}) for policy in policies for statement in policy["PolicyDocument"]["Statement"]
+                              if "servicediscovery:DiscoverInstances" in listed(statement["Action"])]
+                self.assertEqual(conditions, [limited] if calls_providers else [])
+
+    @in_every_stage
+    def test_names_and_attributes_are_within_cloud_maps_limits(self, main):
+        namespace, = main.of_type("AWS::ServiceDiscovery::HttpNamespace").values()
+        self.assertRegex(namespace["Name"], r"^[!-~]{1,1024}$")
+        for name, service in main.of_type("AWS::ServiceDiscovery::Service").items():
+            self.assertRegex(service["Name"], r"^\w([\w-]{0,61}\w)?$", name)
+            # Without DNS there are no records, and nothing that Route 53 could check for less than its price.
+            self.assertEqual({"DnsConfig", "HealthCheckConfig"} & service.keys(), set(), name)
+        for name, instance in main.of_type("AWS::ServiceDiscovery::Instance").items():
+            attributes = instance["InstanceAttributes"]
+            self.assertRegex(instance["InstanceId"], r"^[\w/:.@-]{1,64}$", name)
+            self.assertLessEqual(len(attributes), 30, name)
+            for key, value in attributes.items():
+                self.assertRegex(key, r"^[!-~]{1,255}$", name)
+                self.assertFalse(key.startswith("AWS_"), f"{name}: {key} would have to be one that Cloud Map knows")
+                self.assertLessEqual(len(value), 1024, name)
+
+    @in_every_stage
+    def test_the_stack_says_where_its_own_api_is(self, main):
+        instance, = main.of_type("AWS::ServiceDiscovery::Instance").values()
+        self.assertEqual(main.properties(instance["ServiceId"])["Name"], "order-service")
+        attributes = instance["InstanceAttributes"]
+        self.assertEqual(main.outputs["ApiUrl"]["Value"], attributes["url"])
+        routes = main.child("AWS::ApiGatewayV2::Route").of_type("AWS::ApiGatewayV2::Route").values()
+        self.assertIn(f"GET {attributes['health_path']}", [route["RouteKey"] for route in routes])
 
 
 def grants(main: Stack, role: str) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -29,6 +30,7 @@ from service import Service, products  # noqa: E402
 
 STATE = ROOT / ".local" / os.environ.get("LOCAL_STACK", "")  # as in stack.py
 STACK_ENV = STATE / "stack.env"
+PROVIDER = "reference-provider"
 USERS = {"customer-1": [], "customer-2": [], "staff-1": ["staff"], "carrier-1": ["carrier"]}  # with their groups
 
 
@@ -240,6 +242,20 @@ def wanted(message: str, function: str) -> bool:
 # ---------------------------------------------------------------- faults
 
 
+def register(arguments):
+    """The reference provider, at these URLs or nowhere any more, as whoever runs a provider does with its own."""
+    cloud_map, namespace = client("servicediscovery"), stack_environment()["DISCOVERY_NAMESPACE"]
+    namespace_id = next(each["Id"] for each in cloud_map.list_namespaces()["Namespaces"] if each["Name"] == namespace)
+    services = [each["Id"] for each in cloud_map.list_services()["Services"] if each["Name"] == PROVIDER]
+    service_id = services[0] if services else cloud_map.create_service(Name=PROVIDER, NamespaceId=namespace_id)["Service"]["Id"]
+    for instance in cloud_map.list_instances(ServiceId=service_id)["Instances"]:
+        cloud_map.deregister_instance(ServiceId=service_id, InstanceId=instance["Id"])
+    for url in map(urllib.parse.urlsplit, arguments.urls):
+        transport = {"grpc": "grpc", "http": "rest"}[url.scheme]
+        cloud_map.register_instance(ServiceId=service_id, InstanceId=transport, Attributes={
+            "AWS_INSTANCE_IPV4": url.hostname, "AWS_INSTANCE_PORT": str(url.port), "transport": transport, "secure": "false"})
+
+
 def faults(arguments):
     """Runs a command while orders can ask the steps to fail (fault_proxy.py), and mends the steps whatever happens."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -321,6 +337,9 @@ def main():
     command.add_argument("patience", type=int)
     command.add_argument("order", nargs="?", default="")
     command.set_defaults(run=compare_books)
+    command = commands.add_parser("register")
+    command.add_argument("urls", nargs="*")
+    command.set_defaults(run=register)
     command = commands.add_parser("faults")
     command.add_argument("command", nargs=argparse.REMAINDER)
     command.set_defaults(run=faults)

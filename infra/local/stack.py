@@ -374,15 +374,15 @@ def up(_):
 
 
 def down(arguments):
+    stop_provider()
     say("Stopping the local stack" if running() else "The local stack is not running")
     stop_emulator()
-    stop_provider()
     if arguments.wipe:
         shutil.rmtree(LOCAL, ignore_errors=True)
 
 
 def providers(_):
-    """Starts the reference provider (shared/reference-provider) beside the stack, unless it runs."""
+    """Starts the reference provider (shared/reference-provider) beside the stack, unless it runs, and registers it there."""
     if not running_provider():
         with alone("build"):
             if run_visibly(["cargo", "build", "--locked", "--bin", PROVIDER]):
@@ -396,8 +396,15 @@ def providers(_):
         if not all(urls):
             fail(f"the reference provider does not start: {end_of(STATE / 'providers.log')}")
         PROVIDERS.write_text(json.dumps({"pid": process.pid, "urls": urls}))
-    for url in running_provider()["urls"]:
-        print(url)
+    urls = running_provider()["urls"]
+    register(urls)
+    print("\n".join(urls))
+
+
+def register(urls: list[str]):
+    """Has functions find the reference provider in Cloud Map, at these URLs or nowhere any more, if there is a stack."""
+    if running() and STACK_ENV.exists():
+        ask_stack("register", *urls)  # which says itself what is wrong
 
 
 def running_provider() -> dict | None:
@@ -412,6 +419,7 @@ def stop_provider():
     process = running_provider()
     if process:
         say("Stopping the reference provider")
+        register([])  # so that nobody looks for it any more who is not at it already
         os.kill(process["pid"], signal.SIGINT)  # it answers first what it was asked
         deadline = time.monotonic() + 10
         while running_provider() and time.monotonic() < deadline:

@@ -1,14 +1,22 @@
-//! Orders with providers of one's own: the reference provider, as a process beside the stack, and AppConfig to choose it.
+//! Orders with providers of one's own: the reference provider, as a process beside the stack, AppConfig to choose it, and Cloud
+//! Map to find it.
 
 use std::{env, process::Stdio, time::Duration, time::Instant};
 
+use aws_sdk_servicediscovery::Client;
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, BufReader, copy_bidirectional},
+    net::{TcpListener, TcpStream},
     process::{Child, Command},
+    sync::Mutex,
+    task::{AbortHandle, JoinSet},
 };
 
-use crate::service::{Service, fresh_key, order};
+use crate::service::{Service, fresh_key, logs, order, setting};
+
+/// What all orders are placed with is one setting, so whoever changes it is alone.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 const PORTS: [&str; 4] = ["inventory", "payments", "shipping", "notifications"];
 
@@ -60,13 +68,18 @@ fn kinds(kinds: [&str; 4]) -> Value {
     PORTS.iter().zip(kinds).map(|(port, of)| ((*port).to_owned(), kind(of))).collect::<serde_json::Map<_, _>>().into()
 }
 
-/// Switches, and places orders until one has these providers: functions that run learn of it one by one. Answers that order.
+/// Switches, and answers an order that has these providers.
 async fn placed_with(service: &Service, of_ports: [&str; 4]) -> String {
     let change = |(port, kind): (&&str, &str)| {
         let name = if kind == "sandbox" { "" } else { "own" };
         [format!("providers.{port}.kind={kind}"), format!("providers.{port}.service=\"{name}\"")]
     };
     set(&PORTS.iter().zip(of_ports).flat_map(change).collect::<Vec<_>>()).await;
+    placed(service, of_ports).await
+}
+
+/// Places orders until one has these providers: functions that run learn of them one by one.
+async fn placed(service: &Service, of_ports: [&str; 4]) -> String {
     let product = format!("test-{}", fresh_key());
     let started = Instant::now();
     while started.elapsed() < UNTIL_ALL_KNOW {
@@ -88,6 +101,7 @@ async fn placed_with(service: &Service, of_ports: [&str; 4]) -> String {
 #[tokio::test]
 #[ignore = "changes who all orders are placed with: `make test` runs it by itself"]
 async fn providers_are_switched_while_orders_are_under_way_and_each_order_keeps_its_own() {
+    let _alone = ALONE.lock().await;
     let (service, provider) = (Service::connect().await, Provider::start().await);
     set(&[format!(r#"services.own=["{}", "{}"]"#, provider.grpc, provider.rest)]).await;
 
@@ -116,5 +130,114 @@ async fn providers_are_switched_while_orders_are_under_way_and_each_order_keeps_
     service.await_status("customer-1", &with_sandbox, &["confirmed"]).await;
     service.agreed_books(&with_sandbox).await;
     assert_eq!(service.ledger(&with_sandbox).await.len(), 1);
+    config(&["RESET=1".to_owned()]).await;
+}
+
+/// The service `own` in the stack's namespace of Cloud Map, as whoever runs a provider keeps it.
+struct Registered {
+    map: Client,
+    id: String,
+}
+
+impl Registered {
+    async fn new() -> Self {
+        let map = Client::new(&aws_config::defaults(aws_config::BehaviorVersion::v2026_01_12()).load().await);
+        let namespaces = map.list_namespaces().send().await.unwrap();
+        let name = setting("DISCOVERY_NAMESPACE");
+        let namespace = namespaces.namespaces().iter().find(|namespace| namespace.name() == Some(&name)).unwrap();
+        let new = map.create_service().name("own").set_namespace_id(namespace.id().map(str::to_owned));
+        let id = new.send().await.unwrap().service.unwrap().id.unwrap();
+        Self { map, id }
+    }
+
+    async fn register(&self, instance: &Instance) {
+        let attributes = [
+            ("AWS_INSTANCE_IPV4", "127.0.0.1"),
+            ("AWS_INSTANCE_PORT", instance.port.as_str()),
+            ("transport", "grpc"),
+            ("secure", "false"),
+        ];
+        let new = self.map.register_instance().service_id(&self.id).instance_id(&instance.port);
+        let new = attributes.into_iter().fold(new, |new, (name, value)| new.attributes(name, value));
+        new.send().await.unwrap();
+    }
+
+    async fn delete(&self) {
+        self.map.delete_service().id(&self.id).send().await.unwrap();
+    }
+
+    async fn deregister(&self, instance: &Instance) {
+        let gone = self.map.deregister_instance().service_id(&self.id).instance_id(&instance.port);
+        gone.send().await.unwrap();
+    }
+}
+
+/// A way of its own to the one provider, whose books are the same whichever way they are asked for.
+struct Instance {
+    port: String,
+    listening: AbortHandle,
+}
+
+impl Instance {
+    async fn of(provider: &Provider) -> Self {
+        let provider = provider.grpc.strip_prefix("grpc://").unwrap().to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        let listening = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((mut caller, _)) = listener.accept().await {
+                let mut called = TcpStream::connect(&provider).await.unwrap();
+                connections.spawn(async move { drop(copy_bidirectional(&mut caller, &mut called).await) });
+            }
+        });
+        Self { port, listening: listening.abort_handle() }
+    }
+
+    /// With all its connections.
+    fn kill(&self) {
+        self.listening.abort();
+    }
+}
+
+async fn an_order_goes_through(service: &Service) {
+    let order_id = placed(service, ["grpc"; 4]).await;
+    service.await_status("customer-1", &order_id, &["confirmed"]).await;
+    let books = service.agreed_books(&order_id).await;
+    assert_eq!((&books["charged"], &books["shipment"]), (&json!(3998), &json!("created")));
+    assert!(service.ledger(&order_id).await.is_empty(), "the sandbox has charged, too");
+}
+
+#[tokio::test]
+#[ignore = "changes who all orders are placed with: `make test` runs it by itself"]
+async fn instances_come_and_go_and_the_registry_fails_while_orders_go_on() {
+    let _alone = ALONE.lock().await;
+    let (service, provider, own) = (Service::connect().await, Provider::start().await, Registered::new().await);
+    let (first, second) = (Instance::of(&provider).await, Instance::of(&provider).await);
+    own.register(&first).await;
+    own.register(&second).await;
+    set(&[format!(r#"services.own={{"cloud_map": "own", "fallback": ["{}"]}}"#, provider.grpc)]).await;
+    placed_with(&service, ["grpc"; 4]).await;
+    an_order_goes_through(&service).await;
+
+    first.kill();
+    an_order_goes_through(&service).await;
+
+    let third = Instance::of(&provider).await;
+    own.register(&third).await;
+    second.kill();
+    own.deregister(&first).await;
+    own.deregister(&second).await;
+    // The fallback is not for those who know instances, so somebody has found the third one.
+    an_order_goes_through(&service).await;
+
+    // What nobody knows by its name cannot be looked for. All functions look again in the meantime.
+    own.delete().await;
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    an_order_goes_through(&service).await;
+    assert!(!logs("instances not found: the last known ones stay").await.is_empty());
+
+    let _own = Registered::new().await;
+    third.kill();
+    an_order_goes_through(&service).await;
     config(&["RESET=1".to_owned()]).await;
 }

@@ -188,7 +188,7 @@ impl Service {
 
     /// The order's books and the providers', which must agree.
     pub(crate) async fn agreed_books(&self, order_id: &str) -> Value {
-        let ledger = self.get("staff-1", &format!("/api/v1/orders/{order_id}/ledger")).await.expect(200).body;
+        let ledger = self.get_later("staff-1", &format!("/api/v1/orders/{order_id}/ledger")).await.expect(200).body;
         assert_eq!(ledger["agrees"], true, "{ledger:#}");
         ledger["order"].clone()
     }

@@ -5,7 +5,7 @@
 //! that there is when it cannot become that, 422 for a reused key.
 
 use adapters::{
-    app_config, aws,
+    app_config, aws, cloud_map,
     dynamodb::DynamoInventory,
     http::{self, ApiRequest, FieldErrors, Problem},
     lambda,
@@ -20,7 +20,7 @@ use domain::{
 };
 use lambda_http::{Body, Response};
 use providers::{
-    Choice, Port,
+    Choice, Port, Registry,
     context::{Context, within},
 };
 use serde_json::json;
@@ -35,6 +35,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         Port::Inventory,
         DynamoInventory::new(client, lambda::variable("INVENTORY_TABLE")?),
         app_config::settings(&config)?,
+        Registry::new(cloud_map::of_process(&config)?),
     );
     http::run(|request| async {
         let inventory = inventory.now().await?;

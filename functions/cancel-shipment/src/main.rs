@@ -3,13 +3,13 @@
 //! A step of the state machine: what it does is [`application::fulfilment::shipment::cancel_shipment`].
 
 use adapters::{
-    app_config, aws,
+    app_config, aws, cloud_map,
     dynamodb::{DynamoEventStore, DynamoShipping},
     lambda,
 };
 use application::fulfilment::shipment::cancel_shipment;
 use aws_sdk_dynamodb::Client;
-use providers::{Choice, Port, context::within};
+use providers::{Choice, Port, Registry, context::within};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
@@ -22,6 +22,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         Port::Shipping,
         DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?).with_sandbox(lambda::sandbox()?),
         app_config::settings(&config)?,
+        Registry::new(cloud_map::of_process(&config)?),
     );
     lambda::run_step(async |input, now| {
         let shipping = shipping.now().await?;

@@ -3,7 +3,7 @@
 //! A step of the state machine: what it does is [`application::fulfilment::closing::close_order`].
 
 use adapters::{
-    app_config, aws,
+    app_config, aws, cloud_map,
     dynamodb::{DynamoEventStore, DynamoNotifications},
     lambda,
     ses::{BuiltInNotifications, SesNotifications},
@@ -11,7 +11,7 @@ use adapters::{
 use application::fulfilment::closing::close_order;
 use aws_sdk_dynamodb::Client;
 use domain::provider::Provider;
-use providers::{Choice, Port, context::within};
+use providers::{Choice, Port, Registry, context::within};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
@@ -20,11 +20,11 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let client = Client::new(&config);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
-    let settings = app_config::settings(&config)?;
+    let (settings, registry) = (app_config::settings(&config)?, Registry::new(cloud_map::of_process(&config)?));
     let sandbox =
         DynamoNotifications::new(client, lambda::variable("NOTIFICATIONS_TABLE")?).with_sandbox(lambda::sandbox()?);
     let ses = SesNotifications::new(&config, store.clone(), sandbox.clone(), settings.clone());
-    let notifications = Choice::new(Port::Notifications, BuiltInNotifications::Sandbox(sandbox), settings)
+    let notifications = Choice::new(Port::Notifications, BuiltInNotifications::Sandbox(sandbox), settings, registry)
         .with(Provider::Ses, BuiltInNotifications::Ses(ses));
     lambda::run_step(async |input, now| {
         let notifications = notifications.now().await?;

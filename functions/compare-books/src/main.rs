@@ -6,7 +6,7 @@
 use std::time::{Duration, SystemTime};
 
 use adapters::{
-    app_config, aws,
+    app_config, aws, cloud_map,
     dynamodb::{DynamoEventStore, DynamoInventory, DynamoPayments, DynamoReadModel, DynamoShipping},
     lambda,
 };
@@ -22,7 +22,7 @@ use domain::ids::OrderId;
 use futures_util::{StreamExt, stream};
 use lambda_runtime::{Context, LambdaEvent, service_fn};
 use providers::{
-    Choice, Port,
+    Choice, Port, Registry,
     context::{self, within},
 };
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let config = aws::config();
     let settings = app_config::settings(&config)?;
+    let registry = Registry::new(cloud_map::of_process(&config)?);
     let client = Client::new(&config);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
     let model =
@@ -51,14 +52,20 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         Port::Payments,
         DynamoPayments::new(client.clone(), lambda::variable("PAYMENTS_TABLE")?),
         settings.clone(),
+        registry.clone(),
     );
     let inventories = Choice::new(
         Port::Inventory,
         DynamoInventory::new(client.clone(), lambda::variable("INVENTORY_TABLE")?),
         settings.clone(),
+        registry.clone(),
     );
-    let carriers =
-        Choice::new(Port::Shipping, DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?), settings);
+    let carriers = Choice::new(
+        Port::Shipping,
+        DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?),
+        settings,
+        registry,
+    );
     let compare = async |id, patience| {
         let (payments, inventories, carriers) =
             (payments.now().await?, inventories.now().await?, carriers.now().await?);

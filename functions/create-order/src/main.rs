@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 
 use adapters::{
-    app_config, aws,
+    app_config, aws, cloud_map,
     dynamodb::{DynamoEventStore, DynamoInventory},
     http::{self, ApiRequest, FieldError, FieldErrors, MoneyBody, Problem},
     lambda,
@@ -28,7 +28,7 @@ use domain::{
 };
 use lambda_http::{Body, Response};
 use providers::{
-    Choice, Port,
+    Choice, Port, Registry,
     context::{Context, within},
     of_new_orders,
 };
@@ -46,6 +46,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         Port::Inventory,
         DynamoInventory::new(client, lambda::variable("INVENTORY_TABLE")?),
         app_config::settings(&config)?,
+        Registry::new(cloud_map::of_process(&config)?),
     );
     http::run(|request| async {
         let inventory = inventory.now().await?;

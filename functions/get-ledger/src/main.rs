@@ -3,7 +3,7 @@
 //! 200, 403 for customers, 404.
 
 use adapters::{
-    app_config, aws,
+    app_config, aws, cloud_map,
     dynamodb::{DynamoEventStore, DynamoInventory, DynamoPayments, DynamoShipping},
     http::{self, ApiRequest, Problem},
     lambda,
@@ -17,7 +17,7 @@ use aws_sdk_dynamodb::Client;
 use domain::{books::Books, ids::OrderId};
 use lambda_http::{Body, Response};
 use providers::{
-    Choice, Port,
+    Choice, Port, Registry,
     context::{Context, within},
 };
 use serde_json::{Value, json};
@@ -27,20 +27,27 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let config = aws::config();
     let settings = app_config::settings(&config)?;
+    let registry = Registry::new(cloud_map::of_process(&config)?);
     let client = Client::new(&config);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
     let payments = Choice::new(
         Port::Payments,
         DynamoPayments::new(client.clone(), lambda::variable("PAYMENTS_TABLE")?),
         settings.clone(),
+        registry.clone(),
     );
     let inventories = Choice::new(
         Port::Inventory,
         DynamoInventory::new(client.clone(), lambda::variable("INVENTORY_TABLE")?),
         settings.clone(),
+        registry.clone(),
     );
-    let carriers =
-        Choice::new(Port::Shipping, DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?), settings);
+    let carriers = Choice::new(
+        Port::Shipping,
+        DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?),
+        settings,
+        registry,
+    );
     http::run(|request| async {
         let (payments, inventories, carriers) =
             (payments.now().await?, inventories.now().await?, carriers.now().await?);

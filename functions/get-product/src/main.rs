@@ -3,7 +3,7 @@
 //! 200, 403 for customers, 404.
 
 use adapters::{
-    app_config, aws,
+    app_config, aws, cloud_map,
     dynamodb::DynamoInventory,
     http::{self, ApiRequest, Problem},
     lambda,
@@ -13,7 +13,7 @@ use aws_sdk_dynamodb::Client;
 use domain::ids::ProductId;
 use lambda_http::{Body, Response};
 use providers::{
-    Choice, Port,
+    Choice, Port, Registry,
     context::{Context, within},
 };
 
@@ -26,6 +26,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         Port::Inventory,
         DynamoInventory::new(client, lambda::variable("INVENTORY_TABLE")?),
         app_config::settings(&config)?,
+        Registry::new(cloud_map::of_process(&config)?),
     );
     http::run(|request| async {
         let inventory = inventory.now().await?;

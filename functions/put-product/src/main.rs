@@ -3,7 +3,7 @@
 //! 201 for a new product, 200 for a known one; 400 for invalid input, 403 for customers.
 
 use adapters::{
-    app_config, aws,
+    app_config, aws, cloud_map,
     dynamodb::DynamoInventory,
     http::{self, ApiRequest, FieldErrors, MoneyBody, Problem},
     lambda,
@@ -19,7 +19,7 @@ use domain::{
 };
 use lambda_http::{Body, Response};
 use providers::{
-    Choice, Port,
+    Choice, Port, Registry,
     context::{Context, within},
 };
 
@@ -32,6 +32,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         Port::Inventory,
         DynamoInventory::new(client, lambda::variable("INVENTORY_TABLE")?),
         app_config::settings(&config)?,
+        Registry::new(cloud_map::of_process(&config)?),
     );
     http::run(|request| async {
         let inventory = inventory.now().await?;

@@ -3,7 +3,7 @@
 //! 200, also when that is already recorded; 403 for customers, 404, 409 when no parcel of the order is under way.
 
 use adapters::{
-    app_config, aws,
+    app_config, aws, cloud_map,
     dynamodb::{DynamoEventStore, DynamoShipping},
     http::{self, ApiRequest, Problem},
     lambda,
@@ -21,7 +21,7 @@ use domain::{
 };
 use lambda_http::{Body, Response};
 use providers::{
-    Choice, Port,
+    Choice, Port, Registry,
     context::{Context, within},
 };
 use serde_json::json;
@@ -37,6 +37,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         Port::Shipping,
         DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?),
         app_config::settings(&config)?,
+        Registry::new(cloud_map::of_process(&config)?),
     );
     http::run(|request| async {
         let carriers = carriers.now().await?;

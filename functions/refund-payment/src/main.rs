@@ -3,13 +3,13 @@
 //! A step of the state machine: what it does is [`application::fulfilment::payment::refund_payment`].
 
 use adapters::{
-    app_config, aws,
+    app_config, aws, cloud_map,
     dynamodb::{DynamoEventStore, DynamoPayments},
     lambda,
 };
 use application::fulfilment::payment::refund_payment;
 use aws_sdk_dynamodb::Client;
-use providers::{Choice, Port, context::within};
+use providers::{Choice, Port, Registry, context::within};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
@@ -22,6 +22,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         Port::Payments,
         DynamoPayments::new(client, lambda::variable("PAYMENTS_TABLE")?).with_sandbox(lambda::sandbox()?),
         app_config::settings(&config)?,
+        Registry::new(cloud_map::of_process(&config)?),
     );
     lambda::run_step(async |input, now| {
         let payments = payments.now().await?;

@@ -6,7 +6,7 @@
 //! providers' books cannot be had.
 
 use adapters::{
-    app_config, aws,
+    app_config, aws, cloud_map,
     dynamodb::{DynamoEventStore, DynamoInventory, DynamoPayments, DynamoShipping},
     http::{self, ApiRequest, FieldErrors, Problem},
     lambda,
@@ -27,7 +27,7 @@ use domain::{
 };
 use lambda_http::{Body, Response};
 use providers::{
-    Choice, Port,
+    Choice, Port, Registry,
     context::{Context, within},
 };
 use serde::Serialize;
@@ -38,6 +38,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let config = aws::config();
     let settings = app_config::settings(&config)?;
+    let registry = Registry::new(cloud_map::of_process(&config)?);
     let client = Client::new(&config);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
@@ -45,14 +46,20 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         Port::Payments,
         DynamoPayments::new(client.clone(), lambda::variable("PAYMENTS_TABLE")?),
         settings.clone(),
+        registry.clone(),
     );
     let inventories = Choice::new(
         Port::Inventory,
         DynamoInventory::new(client.clone(), lambda::variable("INVENTORY_TABLE")?),
         settings.clone(),
+        registry.clone(),
     );
-    let carriers =
-        Choice::new(Port::Shipping, DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?), settings);
+    let carriers = Choice::new(
+        Port::Shipping,
+        DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?),
+        settings,
+        registry,
+    );
     http::run(|request| async {
         let (payments, inventories, carriers) =
             (payments.now().await?, inventories.now().await?, carriers.now().await?);

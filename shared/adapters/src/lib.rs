@@ -2,6 +2,7 @@
 
 pub mod app_config;
 pub mod aws;
+pub mod cloud_map;
 pub mod cognito;
 pub mod dynamodb;
 pub mod event_bridge;

@@ -83,9 +83,13 @@ impl StepError {
             Self::Unavailable(error) => match error.source.downcast_ref() {
                 Some(ProviderError::Misbehaved { .. }) => "ProviderMisbehaved",
                 Some(ProviderError::ShutOff { .. }) => "ProviderUnavailable",
-                Some(ProviderError::Failed(_) | ProviderError::Rejected(_) | ProviderError::TimedOut(_)) | None => {
-                    "Unavailable"
-                }
+                Some(
+                    ProviderError::Failed(_)
+                    | ProviderError::Rejected(_)
+                    | ProviderError::TimedOut(_)
+                    | ProviderError::NoInstance { .. },
+                )
+                | None => "Unavailable",
             },
             Self::Contended => "Contended",
             Self::BrokenHistory(_) => "BrokenHistory",

@@ -31,7 +31,11 @@ use domain::{
 use settings::{Kind, Live, Settings, Source, Transport};
 use uuid::Uuid;
 
-use crate::{breaker, remote::Remote};
+use crate::{
+    breaker,
+    discovery::{Instances, Registry},
+    remote::Remote,
+};
 
 /// What a provider is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,12 +92,15 @@ pub struct Choice<S, Src> {
     port: Port,
     built_in: BTreeMap<Provider, S>,
     settings: Arc<Live<Src>>,
+    registry: Arc<Registry>,
     chosen: Mutex<Option<Arc<Chosen<S>>>>,
 }
 
 impl<S: Clone, Src: Source> Choice<S, Src> {
-    pub fn new(port: Port, sandbox: S, settings: Arc<Live<Src>>) -> Self {
-        Self { port, built_in: BTreeMap::from([(Provider::Sandbox, sandbox)]), settings, chosen: Mutex::new(None) }
+    /// What the settings do not list is looked for in the registry.
+    pub fn new(port: Port, sandbox: S, settings: Arc<Live<Src>>, registry: Arc<Registry>) -> Self {
+        let built_in = BTreeMap::from([(Provider::Sandbox, sandbox)]);
+        Self { port, built_in, settings, registry, chosen: Mutex::new(None) }
     }
 
     /// With another one that is built in.
@@ -117,7 +124,8 @@ impl<S: Clone, Src: Source> Choice<S, Src> {
         {
             return Ok(Arc::clone(chosen));
         }
-        let new = Arc::new(Chosen::new(self.port, self.built_in.clone(), settings, chosen.as_deref()));
+        let before = chosen.as_deref();
+        let new = Arc::new(Chosen::new(self.port, self.built_in.clone(), settings, &self.registry, before));
         *chosen = Some(Arc::clone(&new));
         Ok(new)
     }
@@ -136,7 +144,13 @@ pub struct Chosen<S> {
 impl<S> Chosen<S> {
     /// Every service of the settings may have orders that were placed with it. Those that are called as before keep their
     /// connections, and what their breaker knows.
-    fn new(port: Port, built_in: BTreeMap<Provider, S>, settings: Arc<Settings>, before: Option<&Self>) -> Self {
+    fn new(
+        port: Port,
+        built_in: BTreeMap<Provider, S>,
+        settings: Arc<Settings>,
+        registry: &Registry,
+        before: Option<&Self>,
+    ) -> Self {
         let settings::Provider { deadline_ms, breaker, .. } = *port.settings(&settings);
         let deadline = Duration::from_millis(deadline_ms.into());
         let breaker = breaker::Settings {
@@ -148,14 +162,19 @@ impl<S> Chosen<S> {
         let mut providers: BTreeMap<Provider, AnyProvider<S>> = built_in.collect();
         for service in settings.services.keys() {
             for transport in [Transport::Grpc, Transport::Rest] {
-                let (service, addresses) = (service.clone(), settings.addresses(service, transport));
+                let addresses = settings.addresses(service, transport);
+                let instances = match settings.registered_as(service) {
+                    Some(name) => Instances::registered(registry.service(name), transport, addresses),
+                    None => addresses.into(),
+                };
+                let service = service.clone();
                 let provider = match transport {
-                    _ if addresses.is_empty() => continue,
+                    _ if instances.are_none() => continue,
                     Transport::Grpc => Provider::Grpc { service },
                     Transport::Rest => Provider::Rest { service },
                 };
                 let same = before.and_then(|before| match before.providers.get(&provider) {
-                    Some(AnyProvider::Remote(remote)) if remote.is_called(&addresses, deadline) => Some(remote),
+                    Some(AnyProvider::Remote(remote)) if remote.is_called(&instances, deadline) => Some(remote),
                     _ => None,
                 });
                 let remote = match same {
@@ -163,7 +182,7 @@ impl<S> Chosen<S> {
                         remote.set_breaker(breaker);
                         Arc::clone(remote)
                     }
-                    None => Arc::new(Remote::new(port.what(), addresses, deadline, breaker)),
+                    None => Arc::new(Remote::new(port.what(), instances, deadline, breaker)),
                 };
                 providers.insert(provider, AnyProvider::Remote(remote));
             }

@@ -6,24 +6,25 @@ mod payments;
 mod shipping;
 
 use std::{
+    hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use application::{event_store::Unavailable, ports::ProviderError};
 use reqwest::header::HeaderName;
 use settings::Address;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::warn;
-use uuid::Uuid;
 
 use crate::{
-    breaker::{self, Breaker, Clock},
+    breaker::{self, Breaker, WallClock},
     context,
     contract::Call,
+    discovery::Instances,
     grpc::Grpc,
     rest::Rest,
 };
@@ -70,37 +71,35 @@ impl Instance {
 pub struct Remote {
     /// In words, for errors.
     what: &'static str,
-    instances: Vec<Instance>,
-    /// The number of the instance that is called.
-    current: AtomicUsize,
+    instances: Instances,
+    /// Gives each address a place in a circle, which is another one in each process.
+    circle: RandomState,
+    /// From which place on the next instance is taken.
+    from: AtomicU64,
+    /// The instance that was taken last.
+    current: Mutex<Option<Arc<Instance>>>,
     deadline: Duration,
     breaker: Breaker<WallClock>,
 }
 
-/// The one that goes on while a function is frozen.
-struct WallClock;
-
-impl Clock for WallClock {
-    fn now(&self) -> Duration {
-        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
-    }
-}
-
 impl Remote {
     /// Of these instances one is called, whichever that is; another one, when it did not answer. None is a failure of each call.
-    pub fn new(what: &'static str, addresses: Vec<Address>, deadline: Duration, breaker: breaker::Settings) -> Self {
+    pub fn new(
+        what: &'static str,
+        instances: impl Into<Instances>,
+        deadline: Duration,
+        breaker: breaker::Settings,
+    ) -> Self {
         let breaker = Breaker::with_clock(breaker, WallClock).on_change(move |change| {
             warn!(provider = what, from = ?change.from, to = ?change.to, "circuit breaker changed");
         });
-        let instances = addresses.into_iter().map(|address| Instance { address, transport: Mutex::new(None) });
-        let (first, _) = Uuid::new_v4().as_u64_pair();
-        let current = AtomicUsize::new(usize::try_from(first >> 32).unwrap_or_default());
-        Self { what, instances: instances.collect(), current, deadline, breaker }
+        let (circle, from, current) = (RandomState::new(), AtomicU64::default(), Mutex::default());
+        Self { what, instances: instances.into(), circle, from, current, deadline, breaker }
     }
 
-    /// Whether it is called at these addresses, and given so much time.
-    pub(crate) fn is_called(&self, addresses: &[Address], deadline: Duration) -> bool {
-        self.deadline == deadline && self.instances.iter().map(|instance| &instance.address).eq(addresses)
+    /// Whether it is called there, and given so much time.
+    pub(crate) fn is_called(&self, instances: &Instances, deadline: Duration) -> bool {
+        self.deadline == deadline && self.instances == *instances
     }
 
     pub(crate) fn set_breaker(&self, settings: breaker::Settings) {
@@ -115,32 +114,68 @@ impl Remote {
         read: impl FnOnce(C::Answer) -> Result<T, ProviderError>,
     ) -> Result<T, Unavailable> {
         let unavailable = |error: ProviderError| Unavailable { what: self.what, source: error.into() };
+        let began = Instant::now();
+        let instance = self.instance().await.map_err(unavailable)?;
         let permit = match self.breaker.permit() {
             Ok(permit) => permit,
             Err(open) => return Err(unavailable(ProviderError::ShutOff { for_another: open.for_another })),
         };
-        let answer = self.send(request).await.and_then(read);
+        let deadline = self.deadline.saturating_sub(began.elapsed());
+        let answer = self.send(&instance, request, deadline).await.and_then(read);
         if matches!(answer, Ok(_) | Err(ProviderError::Rejected(_))) {
             permit.succeeded();
         } else {
             permit.failed();
-            self.current.fetch_add(1, Ordering::Relaxed);
+            self.pass_by(&instance);
         }
         answer.map_err(unavailable)
     }
 
-    async fn send<C: Call>(&self, request: C) -> Result<C::Answer, ProviderError> {
-        let number = self.current.load(Ordering::Relaxed).checked_rem(self.instances.len()).unwrap_or_default();
-        let instance = self.instances.get(number).ok_or_else(|| ProviderError::Failed("it has no instance".into()))?;
+    /// The one whose turn it is: always the same, until it fails or is there no more.
+    async fn instance(&self) -> Result<Arc<Instance>, ProviderError> {
+        // Something of the time is left for the call itself.
+        let addresses = self.instances.now(self.deadline.checked_div(2).unwrap_or_default()).await;
+        let from = self.from.load(Ordering::Relaxed);
+        let Some(address) = addresses.into_iter().min_by_key(|address| self.place(address).wrapping_sub(from)) else {
+            self.instances.doubt();
+            return Err(ProviderError::NoInstance { service: self.instances.name().to_owned() });
+        };
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*current {
+            Some(instance) if instance.address == address => Ok(Arc::clone(instance)),
+            _ => {
+                let instance = Arc::new(Instance { address, transport: Mutex::default() });
+                *current = Some(Arc::clone(&instance));
+                Ok(instance)
+            }
+        }
+    }
+
+    fn place(&self, address: &Address) -> u64 {
+        self.circle.hash_one(address)
+    }
+
+    /// The next call goes to the instance behind this one, which becomes the last of all.
+    fn pass_by(&self, instance: &Instance) {
+        self.from.store(self.place(&instance.address).wrapping_add(1), Ordering::Relaxed);
+        self.instances.doubt();
+    }
+
+    async fn send<C: Call>(
+        &self,
+        instance: &Instance,
+        request: C,
+        deadline: Duration,
+    ) -> Result<C::Answer, ProviderError> {
         let headers = headers(&request);
         let transport = instance.transport(self.deadline)?;
         let call = async {
             match &*transport {
-                Transport::Grpc(grpc) => grpc.call(request, headers, self.deadline).await,
-                Transport::Rest(rest) => rest.call(request, headers, self.deadline).await,
+                Transport::Grpc(grpc) => grpc.call(request, headers, deadline).await,
+                Transport::Rest(rest) => rest.call(request, headers, deadline).await,
             }
         };
-        let answer = timeout(self.deadline, call).await.unwrap_or(Err(ProviderError::TimedOut(self.deadline)));
+        let answer = timeout(deadline, call).await.unwrap_or(Err(ProviderError::TimedOut(self.deadline)));
         if matches!(answer, Err(ProviderError::Failed(_) | ProviderError::TimedOut(_))) {
             instance.forget(&transport);
         }
@@ -156,4 +191,58 @@ fn headers(request: &impl Call) -> Vec<(HeaderName, String)> {
         (TRACEPARENT, context.traceparent),
     ];
     values.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use application::ports::Payments;
+    use domain::ids::OrderId;
+    use settings::{Discovery, Look};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::discovery::Registry;
+
+    struct Nothing;
+
+    impl Discovery for Nothing {
+        fn instances<'a>(&'a self, _: &'a str) -> Look<'a> {
+            Box::pin(async { Ok(Vec::new()) })
+        }
+    }
+
+    fn remote(instances: impl Into<Instances>) -> Remote {
+        Remote::new("the payment provider", instances, Duration::from_secs(5), breaker::Settings::default())
+    }
+
+    #[tokio::test]
+    async fn an_instance_is_kept_until_it_fails_and_then_all_others_come_first() {
+        let addresses = ["1", "2", "3"].map(|port| Address::parse(&format!("grpc://127.0.0.1:{port}")).unwrap());
+        let mut firsts = BTreeSet::new();
+        for _ in 0..100 {
+            let remote = remote(addresses.to_vec());
+            let mut turn = Vec::new();
+            for _ in 0..4 {
+                let instance = remote.instance().await.unwrap();
+                assert!(Arc::ptr_eq(&instance, &remote.instance().await.unwrap()), "its connection is used again");
+                remote.pass_by(&instance);
+                turn.push(instance.address.clone());
+            }
+            assert_eq!((turn[..3].iter().collect::<BTreeSet<_>>().len(), &turn[3]), (3, &turn[0]));
+            firsts.insert(turn[0].clone());
+        }
+        assert_eq!(firsts.len(), 3, "which is the first is chance");
+    }
+
+    #[tokio::test]
+    async fn without_an_instance_each_call_says_whose_and_no_breaker_opens() {
+        let service = Registry::new(Nothing).service("own");
+        let remote = remote(Instances::registered(service, settings::Transport::Grpc, Vec::new()));
+        for _ in 0..10 {
+            let error = remote.ledger(OrderId::new(Uuid::new_v4())).await.unwrap_err();
+            assert_eq!(error.source.to_string(), "no instance of the service own is known");
+        }
+    }
 }

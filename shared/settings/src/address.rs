@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use url::Url;
 
 /// How a service is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
     Grpc,
     Rest,
 }
 
 /// Where an instance of a service is, and how it is spoken to.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
     pub transport: Transport,
     /// With the scheme `http` or `https`, for either transport.

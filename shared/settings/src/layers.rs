@@ -106,12 +106,15 @@ fn bad(layer: &str, error: &ConfigError) -> BadSettings {
 
 fn collect(field: String, value: Value, layer: &str, origins: &mut BTreeMap<String, (String, String)>) {
     match value.kind {
-        ValueKind::Table(table) => {
+        ValueKind::Table(table) if !table.is_empty() => {
+            origins.remove(&field);
             for (name, value) in table {
                 let field = if field.is_empty() { name } else { format!("{field}.{name}") };
                 collect(field, value, layer, origins);
             }
         }
+        // Nothing is laid over what a lower layer has in there.
+        ValueKind::Table(_) if origins.keys().any(|known| known.starts_with(&format!("{field}."))) => {}
         kind => {
             origins.insert(field, (kind.to_string(), layer.to_owned()));
         }
@@ -121,7 +124,7 @@ fn collect(field: String, value: Value, layer: &str, origins: &mut BTreeMap<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Kind;
+    use crate::{Address, Kind, Transport};
 
     fn layers(document: &str, environment: &[(&str, &str)]) -> Layers {
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -165,6 +168,23 @@ mod tests {
     }
 
     #[test]
+    fn a_service_is_listed_or_registered() {
+        let document = r#"{"providers": {"payments": {"kind": "rest", "service": "pay"}}, "services": {
+            "pay": {}, "ship": {"cloud_map": "Parcels_1", "fallback": ["grpcs://a.example", "https://a.example"]},
+            "stock": ["grpc://127.0.0.1:1"]}}"#;
+        let layers = layers(document, &[]);
+        let settings = layers.settings().unwrap();
+        let registered = ["pay", "ship", "stock", "nowhere"].map(|name| settings.registered_as(name));
+        assert_eq!(registered, [Some("pay"), Some("Parcels_1"), None, None]);
+        assert_eq!(settings.addresses("ship", Transport::Rest), [Address::parse("https://a.example").unwrap()]);
+        assert_eq!(settings.addresses("pay", Transport::Rest), []);
+        let origins = layers.origins().unwrap();
+        assert_eq!(origins["services.ship.cloud_map"], ("Parcels_1".to_owned(), "AppConfig".to_owned()));
+        assert_eq!(origins["services.pay"].1, "AppConfig", "a table in which nothing is said");
+        assert!(!origins.contains_key("services"));
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_layer() {
         let payments = |rest: &str| format!(r#"{{"providers": {{"payments": {{{rest}}}}}}}"#);
         let notifications = |rest: &str| format!(r#"{{"providers": {{"notifications": {{{rest}}}}}}}"#);
@@ -191,6 +211,10 @@ mod tests {
             ),
             (r#"{"services": {"Pay": []}}"#.to_owned(), TOGETHER, "services.Pay"),
             (r#"{"services": {"pay": ["grpc://10.0.0.1:1"]}}"#.to_owned(), TOGETHER, "services.pay"),
+            (r#"{"services": {"pay": {"cloudmap": "pay"}}}"#.to_owned(), "AppConfig", "cloudmap"),
+            (r#"{"services": {"pay": "grpc://127.0.0.1:1"}}"#.to_owned(), "AppConfig", "a list of URLs, or a table"),
+            (r#"{"services": {"pay": {"cloud_map": "pay service"}}}"#.to_owned(), TOGETHER, "services.pay.cloud_map"),
+            (r#"{"services": {"pay": {"fallback": ["grpc://10.0.0.1:1"]}}}"#.to_owned(), TOGETHER, "services.pay"),
             (r#"{"poll_seconds": 0}"#.to_owned(), TOGETHER, "poll_seconds"),
         ] {
             let bad = layers(&document, &[]).settings().unwrap_err();

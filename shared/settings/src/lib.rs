@@ -7,10 +7,12 @@
 mod address;
 mod layers;
 mod live;
+mod service;
 
 pub use address::{Address, BadAddress, Transport};
 pub use layers::{BadSettings, Layers};
 pub use live::{Live, NoSettings, Source};
+pub use service::{Discovery, Look, Registered, Service};
 
 use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
@@ -23,9 +25,10 @@ pub struct Settings {
     /// How long a running function goes by what it knows before it looks for a newer document of AppConfig: 20 to 3600 seconds.
     pub poll_seconds: u32,
     pub providers: Providers,
-    /// Where services are: for each name the URLs of its instances, up to 20. `grpc`, `grpcs`, `http` or `https`; without TLS only on
-    /// this machine. A service that no new order uses stays here for as long as orders that were placed with it may need it.
-    pub services: BTreeMap<String, Vec<String>>,
+    /// Where services are: for each name the URLs of its instances, up to 20, or a table that says what it is called in Cloud Map.
+    /// `grpc`, `grpcs`, `http` or `https`; without TLS only on this machine. A service that no new order uses stays here for as long as
+    /// orders that were placed with it may need it.
+    pub services: BTreeMap<String, Service>,
 }
 
 impl Default for Settings {
@@ -123,7 +126,7 @@ impl Default for Breaker {
 }
 
 /// The most instances of one service.
-const INSTANCES_MAX: usize = 20;
+pub const INSTANCES_MAX: usize = 20;
 
 const NAME_MAX: usize = 64;
 
@@ -170,18 +173,26 @@ impl Settings {
                 Kind::Rest => Transport::Rest,
             };
             must(
-                !self.addresses(&provider.service, transport).is_empty(),
+                self.registered_as(&provider.service).is_some()
+                    || !self.addresses(&provider.service, transport).is_empty(),
                 field("service"),
                 "name a service with an instance that is spoken to like that",
             );
         }
-        for (name, urls) in &self.services {
+        for (name, service) in &self.services {
             let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
             let good = (1..=NAME_MAX).contains(&name.len()) && name.chars().all(allowed);
             must(good, format!("services.{name}"), "have a name of 1 to 64 lower-case letters, digits and -");
-            must(urls.len() <= INSTANCES_MAX, format!("services.{name}"), "have 20 instances at most");
+            must(service.urls().len() <= INSTANCES_MAX, format!("services.{name}"), "have 20 URLs at most");
+            let registered = self.registered_as(name).unwrap_or(name);
+            let allowed = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+            must(
+                registered.len() <= NAME_MAX && registered.chars().all(allowed),
+                format!("services.{name}.cloud_map"),
+                "be 1 to 64 letters, digits, - and _",
+            );
         }
-        for (name, url) in self.services.iter().flat_map(|(name, urls)| urls.iter().map(move |url| (name, url))) {
+        for (name, url) in self.services.iter().flat_map(|(name, of)| of.urls().iter().map(move |url| (name, url))) {
             if let Err(problem) = Address::parse(url) {
                 problems.push(format!("services.{name}: {problem}"));
             }
@@ -189,9 +200,18 @@ impl Settings {
         problems
     }
 
-    /// Where a service is, as far as it is spoken to like that.
+    /// What a service is called in the registry, if its instances are found there.
+    pub fn registered_as<'s>(&'s self, service: &'s str) -> Option<&'s str> {
+        match self.services.get(service)? {
+            Service::Listed(_) => None,
+            Service::Registered(Registered { cloud_map, .. }) if cloud_map.is_empty() => Some(service),
+            Service::Registered(Registered { cloud_map, .. }) => Some(cloud_map),
+        }
+    }
+
+    /// Where a service is by the settings alone, as far as it is spoken to like that.
     pub fn addresses(&self, service: &str, transport: Transport) -> Vec<Address> {
-        let urls = self.services.get(service).into_iter().flatten();
+        let urls = self.services.get(service).map(Service::urls).unwrap_or_default().iter();
         let addresses = urls.filter_map(|url| Address::parse(url).ok());
         addresses.filter(|address| address.transport == transport).collect()
     }

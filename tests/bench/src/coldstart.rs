@@ -26,8 +26,9 @@ const FUNCTIONS: [&str; 6] =
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What Lambda and the template would say; nobody is called.
-const ENVIRONMENT: [(&str, &str); 20] = [
+const ENVIRONMENT: [(&str, &str); 21] = [
     ("CONFIGURATION", "application/environment/profile"),
+    ("DISCOVERY_NAMESPACE", "order-service"),
     ("STAGE", "prod"),
     ("AWS_LAMBDA_FUNCTION_NAME", "measured"),
     ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),

@@ -19,6 +19,9 @@ pub enum ProviderError {
     /// What came back breaks the contract, and is not believed.
     #[error("the provider misbehaved: {field} {problem}")]
     Misbehaved { field: &'static str, problem: String },
+    /// Nobody knows where it is now.
+    #[error("no instance of the service {service} is known")]
+    NoInstance { service: String },
     /// It failed too often, and is left alone for a while.
     #[error("the provider is not called for another {for_another:?}")]
     ShutOff { for_another: Duration },
