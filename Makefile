@@ -5,7 +5,7 @@ DEPLOY := $(PYTHON) infra/deploy.py
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status token demo watch logs reconcile config providers rebuild republish reproject test cost bench chaos deploy smoke staff second-factor
+.PHONY: help up down status token demo watch logs reconcile config providers certify rebuild republish reproject test cost bench chaos deploy smoke staff second-factor
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ config: ## Show what functions go by and where it comes from; SET='providers.pay
 
 providers: ## Start a provider of your own to try: all four services over gRPC and REST, beside the local stack
 	@$(STACK) providers
+
+certify: ## Hold a provider to the laws of its port: PROVIDER=inventory, payments, shipping or notifications, URL=grpc://127.0.0.1:50051 (VERBOSE=1 shows all calls)
+	@cargo run --quiet --locked -p certify -- $(PROVIDER) $(URL)
 
 rebuild: ## Rebuild a read model from the events while orders go on (VIEW=orders STAGE=local SEGMENTS=4 UNITS=<write units a second>, ABANDON=1 gives one up)
 	@$(STACK) rebuild $(VIEW) --stage=$(or $(STAGE),local) --segments=$(SEGMENTS) --units=$(UNITS) $(if $(ABANDON),--abandon)

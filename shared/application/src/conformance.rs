@@ -52,7 +52,7 @@ pub struct Law<P> {
 #[macro_export]
 macro_rules! conformance_laws {
     ($suite:ident, $provider:ty, $($law:ident $(: $capability:ident)?)+) => {
-        [$($crate::conformance::Law::<$provider> {
+        vec![$($crate::conformance::Law::<$provider> {
             name: stringify!($law),
             needs: None$(.or(Some(stringify!($capability))))?,
             hold: |provider| Box::pin($crate::conformance::$suite::$law(provider)),

@@ -13,4 +13,4 @@ mod remote;
 mod rest;
 
 pub use chosen::{AnyProvider, Choice, Chosen, Port, of_new_orders};
-pub use remote::Remote;
+pub use remote::{Remote, Witness};

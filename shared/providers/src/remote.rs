@@ -6,6 +6,7 @@ mod payments;
 mod shipping;
 
 use std::{
+    error::Error,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -15,6 +16,7 @@ use std::{
 
 use application::{event_store::Unavailable, ports::ProviderError};
 use reqwest::header::HeaderName;
+use serde_json::Value;
 use settings::Address;
 use tokio::time::timeout;
 use tracing::warn;
@@ -22,8 +24,12 @@ use uuid::Uuid;
 
 use crate::{
     breaker::{self, Breaker, Clock},
+    checks::{at_most, word},
+    chosen::Port,
     context,
-    contract::Call,
+    contract::{
+        Call, InventoryCapabilities, NotificationsCapabilities, PaymentsCapabilities, ShippingCapabilities, wire,
+    },
     grpc::Grpc,
     rest::Rest,
 };
@@ -31,6 +37,13 @@ use crate::{
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The most capabilities that a provider may name.
+const CAPABILITIES_MAX: usize = 100;
+
+/// Is told of each call where it went, what was asked, and what was answered or why there was no answer. Never told of headers,
+/// where credentials may be.
+pub type Witness = Box<dyn Fn(&'static str, Value, Result<Value, String>) + Send + Sync>;
 
 /// The way to one instance, made when it is first needed: a function that does not come to its call pays nothing. Made
 /// anew after a call that was not answered, because the connection may be what is broken.
@@ -75,6 +88,7 @@ pub struct Remote {
     current: AtomicUsize,
     deadline: Duration,
     breaker: Breaker<WallClock>,
+    witness: Option<Witness>,
 }
 
 /// The one that goes on while a function is frozen.
@@ -95,7 +109,27 @@ impl Remote {
         let instances = addresses.into_iter().map(|address| Instance { address, transport: Mutex::new(None) });
         let (first, _) = Uuid::new_v4().as_u64_pair();
         let current = AtomicUsize::new(usize::try_from(first >> 32).unwrap_or_default());
-        Self { what, instances: instances.collect(), current, deadline, breaker }
+        Self { what, instances: instances.collect(), current, deadline, breaker, witness: None }
+    }
+
+    /// For tests of providers. Without one, nothing is written down.
+    #[must_use]
+    pub fn witnessed_by(self, witness: Witness) -> Self {
+        Self { witness: Some(witness), ..self }
+    }
+
+    /// What the provider behind this port can do beyond what every one must. Names that nobody knows are among them.
+    pub async fn capabilities(&self, port: Port) -> Result<Vec<String>, Unavailable> {
+        let read = |answer: wire::GetCapabilitiesResponse| {
+            let names = at_most("capabilities", answer.capabilities, CAPABILITIES_MAX)?;
+            names.into_iter().map(|name| word("capabilities", name)).collect()
+        };
+        match port {
+            Port::Inventory => self.call(InventoryCapabilities {}, read).await,
+            Port::Payments => self.call(PaymentsCapabilities {}, read).await,
+            Port::Shipping => self.call(ShippingCapabilities {}, read).await,
+            Port::Notifications => self.call(NotificationsCapabilities {}, read).await,
+        }
     }
 
     /// Whether it is called at these addresses, and given so much time.
@@ -119,7 +153,11 @@ impl Remote {
             Ok(permit) => permit,
             Err(open) => return Err(unavailable(ProviderError::ShutOff { for_another: open.for_another })),
         };
-        let answer = self.send(request).await.and_then(read);
+        let answer = match &self.witness {
+            None => self.send(request).await,
+            Some(witness) => self.send_before(witness, request).await,
+        };
+        let answer = answer.and_then(read);
         if matches!(answer, Ok(_) | Err(ProviderError::Rejected(_))) {
             permit.succeeded();
         } else {
@@ -127,6 +165,18 @@ impl Remote {
             self.current.fetch_add(1, Ordering::Relaxed);
         }
         answer.map_err(unavailable)
+    }
+
+    async fn send_before<C: Call>(&self, witness: &Witness, request: C) -> Result<C::Answer, ProviderError> {
+        let asked = serde_json::to_value(&request).unwrap_or_default();
+        let answer = self.send(request).await;
+        let told = answer.as_ref().map(|answer| serde_json::to_value(answer).unwrap_or_default());
+        let told = told.map_err(|error| match error.source() {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        });
+        witness(C::REST_PATH, asked, told);
+        answer
     }
 
     async fn send<C: Call>(&self, request: C) -> Result<C::Answer, ProviderError> {

@@ -30,7 +30,7 @@ pub(crate) async fn serve(
         .add_service(payments_server::PaymentsServer::from_arc(Arc::clone(&reference)))
         .add_service(shipping_server::ShippingServer::from_arc(Arc::clone(&reference)))
         .add_service(notifications_server::NotificationsServer::from_arc(reference))
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener), stop)
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop)
         .await
 }
 
