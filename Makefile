@@ -37,11 +37,11 @@ reconcile: ## Look now for orders that nobody works on (PATIENCE=60 seconds with
 config: ## Show what functions go by and where it comes from; SET='providers.payments.kind=grpc; ...' deploys a change, RESET=1 takes all of them back (STAGE=local)
 	@$(STACK) config --stage=$(or $(STAGE),local) $(if $(SET),--set='$(SET)') $(if $(RESET),--reset)
 
-providers: ## Start a provider of your own to try: all four services over gRPC and REST, beside the local stack
-	@$(STACK) providers
+providers: ## Start a provider of your own to try: all four services over gRPC and REST, beside the local stack (BREAK=<law> has it break that one)
+	@$(STACK) providers --break="$(BREAK)"
 
 certify: ## Hold a provider to the laws of its port: PROVIDER=inventory, payments, shipping or notifications, URL=grpc://127.0.0.1:50051 (VERBOSE=1 shows all calls)
-	@cargo run --quiet --locked -p certify -- $(PROVIDER) $(URL)
+	@cargo run --quiet --locked --bin certify -- $(PROVIDER) $(URL)
 
 rebuild: ## Rebuild a read model from the events while orders go on (VIEW=orders STAGE=local SEGMENTS=4 UNITS=<write units a second>, ABANDON=1 gives one up)
 	@$(STACK) rebuild $(VIEW) --stage=$(or $(STAGE),local) --segments=$(SEGMENTS) --units=$(UNITS) $(if $(ABANDON),--abandon)

@@ -8,6 +8,7 @@ mod verdict;
 
 use std::{
     env,
+    error::Error,
     io::{self, Write},
     process::ExitCode,
     sync::Arc,
@@ -48,11 +49,13 @@ async fn main() -> ExitCode {
     match certify(env::args().skip(1).collect()).await {
         Ok(broken) => ExitCode::from(u8::from(broken > 0)),
         Err(error) => {
-            let why = match &error {
-                Untried::Nobody { source, .. } => format!(": {}", source.source),
-                Untried::Usage | Untried::Address { .. } | Untried::Print(_) => String::new(),
-            };
-            let _ = writeln!(io::stderr(), "{error}{why}");
+            let mut said = error.to_string();
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                said = format!("{said}: {error}");
+                cause = error.source();
+            }
+            let _ = writeln!(io::stderr(), "{said}");
             ExitCode::from(2)
         }
     }
