@@ -25,7 +25,7 @@ PACKAGE = "orders.providers.v1"
 SCALARS = {"string": "string", "bool": "boolean", "int64": "integer", "uint32": "integer"}  # by what JSON calls them
 DEFAULTS = {"string": "", "bool": False, "int64": 0, "uint32": 0}
 UINT32 = (0, 2**32 - 1)
-COMMON = "GetCapabilities"  # every service has it; today's client does not call it, so the table in Rust does not name it
+COMMON = "GetCapabilities"  # every service has it; in Rust it has a table of its own, because it is one message for all of them
 
 # ---------------------------------------------------------------- the proto files
 

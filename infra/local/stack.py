@@ -381,21 +381,27 @@ def down(arguments):
         shutil.rmtree(LOCAL, ignore_errors=True)
 
 
-def providers(_):
-    """Starts the reference provider (shared/reference-provider) beside the stack, unless it runs, and registers it there."""
+def providers(arguments):
+    """Starts the reference provider (shared/reference-provider) beside the stack, unless it runs and breaks what it should, and
+    registers it there."""
+    process = running_provider()
+    if process and process.get("breaks", "") != arguments.breaking:
+        stop_provider()
     if not running_provider():
         with alone("build"):
             if run_visibly(["cargo", "build", "--locked", "--bin", PROVIDER]):
                 fail("the build failed, see above")
         STATE.mkdir(parents=True, exist_ok=True)
-        ports = {} if not STACK else {"GRPC_ADDRESS": "127.0.0.1:0", "REST_ADDRESS": "127.0.0.1:0"}
+        given = {"BREAK": arguments.breaking}
+        if STACK:
+            given |= {"GRPC_ADDRESS": "127.0.0.1:0", "REST_ADDRESS": "127.0.0.1:0"}
         log = (STATE / "providers.log").open("w")
-        process = subprocess.Popen([target() / PROVIDER], env=os.environ | ports, stdout=subprocess.PIPE, stderr=log, text=True,
+        process = subprocess.Popen([target() / PROVIDER], env=os.environ | given, stdout=subprocess.PIPE, stderr=log, text=True,
                                    start_new_session=True)
         urls = [process.stdout.readline().strip(), process.stdout.readline().strip()]
         if not all(urls):
             fail(f"the reference provider does not start: {end_of(STATE / 'providers.log')}")
-        PROVIDERS.write_text(json.dumps({"pid": process.pid, "urls": urls}))
+        PROVIDERS.write_text(json.dumps({"pid": process.pid, "urls": urls, "breaks": arguments.breaking}))
     urls = running_provider()["urls"]
     register(urls)
     print("\n".join(urls))
@@ -420,7 +426,7 @@ def stop_provider():
     if process:
         say("Stopping the reference provider")
         register([])  # so that nobody looks for it any more who is not at it already
-        os.kill(process["pid"], signal.SIGINT)  # it answers first what it was asked
+        os.kill(process["pid"], signal.SIGTERM)  # it answers first what it was asked
         deadline = time.monotonic() + 10
         while running_provider() and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -537,11 +543,14 @@ def watch(_):
 def main():
     parser = argparse.ArgumentParser(description="The local stack of the order service")
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (tools, build, up, status, demo, watch, providers):
+    for command in (tools, build, up, status, demo, watch):
         commands.add_parser(command.__name__).set_defaults(run=command)
     command = commands.add_parser("down")
     command.add_argument("--wipe", action="store_true", help="also remove tools and packages")
     command.set_defaults(run=down)
+    command = commands.add_parser("providers")
+    command.add_argument("--break", dest="breaking", default="", metavar="LAW")
+    command.set_defaults(run=providers)
     command = commands.add_parser("token")
     command.add_argument("who", choices=["customer-1", "customer-2", "staff-1", "carrier-1"])
     command.set_defaults(run=token)

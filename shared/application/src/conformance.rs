@@ -2,6 +2,9 @@
 //! their own crate. `event_store_conformance!(make)` and its like make one test per law.
 //!
 //! Every law works under ids of its own, so all of them may run against one store, also at the same time.
+//!
+//! The laws of providers are also there as data (`payments_conformance!(conformance_laws, Remote)`), each with the capability that
+//! it needs, for whoever holds somebody else's provider to them. They ask for nothing that the contract does not promise.
 
 #![expect(
     clippy::unwrap_used,
@@ -31,14 +34,37 @@ use domain::{
     ids::{OrderId, ProductId},
     money::{Money, Quantity},
 };
+use futures_util::future::LocalBoxFuture;
 use serde_json::json;
 use uuid::Uuid;
+
+/// A law of a provider, as data.
+pub struct Law<P> {
+    pub name: &'static str,
+    /// The capability without which a provider is not held to it.
+    pub needs: Option<&'static str>,
+    /// Panics when the law is broken.
+    pub hold: for<'p> fn(&'p P) -> LocalBoxFuture<'p, ()>,
+}
+
+/// Makes a [`Law`] of each, for a provider of this type.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_laws {
+    ($suite:ident, $provider:ty, $($law:ident $(: $capability:ident)?)+) => {
+        vec![$($crate::conformance::Law::<$provider> {
+            name: stringify!($law),
+            needs: None$(.or(Some(stringify!($capability))))?,
+            hold: |provider| Box::pin($crate::conformance::$suite::$law(provider)),
+        }),+]
+    };
+}
 
 /// Makes a `#[tokio::test]` of each law: what the macros of the suites expand to.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! conformance_tests {
-    ($suite:ident, $make:expr, $($law:ident)+) => {$(
+    ($suite:ident, $make:expr, $($law:ident $(: $capability:ident)?)+) => {$(
         #[tokio::test]
         async fn $law() {
             $crate::conformance::$suite::$law(&$make.await).await;

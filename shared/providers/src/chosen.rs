@@ -48,7 +48,7 @@ pub enum Port {
 
 impl Port {
     /// In words, for errors.
-    fn what(self) -> &'static str {
+    pub fn what(self) -> &'static str {
         match self {
             Self::Inventory => "the inventory",
             Self::Payments => "the payment provider",

@@ -16,7 +16,7 @@ pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 /// A call of the contract, by its request.
 pub trait Call: Message + Serialize + Default + 'static {
-    type Answer: Message + DeserializeOwned + Default + 'static;
+    type Answer: Message + Serialize + DeserializeOwned + Default + 'static;
 
     const GRPC_PATH: &str;
     const REST_PATH: &str;
@@ -66,6 +66,33 @@ calls! {
     "Notifications" {
         "Send"             "notifications/send"          SendRequest -> SendResponse by idempotency_key;
     }
+}
+
+/// `GetCapabilities` is one message for all services, and a call has one place: so each service has a request of its own, as empty
+/// as that one.
+macro_rules! capabilities {
+    ($($service:literal $rest:literal $request:ident;)+) => {$(
+        #[derive(Clone, PartialEq, Eq, Message, Serialize)]
+        pub struct $request {}
+
+        impl Call for $request {
+            type Answer = wire::GetCapabilitiesResponse;
+
+            const GRPC_PATH: &str = concat!("/orders.providers.v1.", $service, "/GetCapabilities");
+            const REST_PATH: &str = concat!("/v1/", $rest);
+
+            fn idempotency_key(&self) -> Option<&str> {
+                None
+            }
+        }
+    )+};
+}
+
+capabilities! {
+    "Inventory"      "inventory/get-capabilities"      InventoryCapabilities;
+    "Payments"       "payments/get-capabilities"       PaymentsCapabilities;
+    "Shipping"       "shipping/get-capabilities"       ShippingCapabilities;
+    "Notifications"  "notifications/get-capabilities"  NotificationsCapabilities;
 }
 
 impl From<Money> for wire::Money {

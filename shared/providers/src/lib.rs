@@ -16,4 +16,4 @@ mod rest;
 
 pub use chosen::{AnyProvider, Choice, Chosen, Port, of_new_orders};
 pub use discovery::{Instances, Registry};
-pub use remote::Remote;
+pub use remote::{Remote, Witness};

@@ -6,6 +6,7 @@ mod payments;
 mod shipping;
 
 use std::{
+    error::Error,
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, PoisonError,
@@ -16,14 +17,19 @@ use std::{
 
 use application::{event_store::Unavailable, ports::ProviderError};
 use reqwest::header::HeaderName;
+use serde_json::Value;
 use settings::Address;
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use crate::{
     breaker::{self, Breaker, WallClock},
+    checks::{at_most, word},
+    chosen::Port,
     context,
-    contract::Call,
+    contract::{
+        Call, InventoryCapabilities, NotificationsCapabilities, PaymentsCapabilities, ShippingCapabilities, wire,
+    },
     discovery::Instances,
     grpc::Grpc,
     rest::Rest,
@@ -32,6 +38,13 @@ use crate::{
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The most capabilities that a provider may name.
+const CAPABILITIES_MAX: usize = 100;
+
+/// Is told of each call where it went, what was asked, and what was answered or why there was no answer. Never told of headers,
+/// where credentials may be.
+pub type Witness = Box<dyn Fn(&'static str, Value, Result<Value, String>) + Send + Sync>;
 
 /// The way to one instance, made when it is first needed: a function that does not come to its call pays nothing. Made
 /// anew after a call that was not answered, because the connection may be what is broken.
@@ -80,6 +93,7 @@ pub struct Remote {
     current: Mutex<Option<Arc<Instance>>>,
     deadline: Duration,
     breaker: Breaker<WallClock>,
+    witness: Option<Witness>,
 }
 
 impl Remote {
@@ -94,7 +108,27 @@ impl Remote {
             warn!(provider = what, from = ?change.from, to = ?change.to, "circuit breaker changed");
         });
         let (circle, from, current) = (RandomState::new(), AtomicU64::default(), Mutex::default());
-        Self { what, instances: instances.into(), circle, from, current, deadline, breaker }
+        Self { what, instances: instances.into(), circle, from, current, deadline, breaker, witness: None }
+    }
+
+    /// For tests of providers. Without one, nothing is written down.
+    #[must_use]
+    pub fn witnessed_by(self, witness: Witness) -> Self {
+        Self { witness: Some(witness), ..self }
+    }
+
+    /// What the provider behind this port can do beyond what every one must. Names that nobody knows are among them.
+    pub async fn capabilities(&self, port: Port) -> Result<Vec<String>, Unavailable> {
+        let read = |answer: wire::GetCapabilitiesResponse| {
+            let names = at_most("capabilities", answer.capabilities, CAPABILITIES_MAX)?;
+            names.into_iter().map(|name| word("capabilities", name)).collect()
+        };
+        match port {
+            Port::Inventory => self.call(InventoryCapabilities {}, read).await,
+            Port::Payments => self.call(PaymentsCapabilities {}, read).await,
+            Port::Shipping => self.call(ShippingCapabilities {}, read).await,
+            Port::Notifications => self.call(NotificationsCapabilities {}, read).await,
+        }
     }
 
     /// Whether it is called there, and given so much time.
@@ -121,7 +155,11 @@ impl Remote {
             Err(open) => return Err(unavailable(ProviderError::ShutOff { for_another: open.for_another })),
         };
         let deadline = self.deadline.saturating_sub(began.elapsed());
-        let answer = self.send(&instance, request, deadline).await.and_then(read);
+        let answer = match &self.witness {
+            None => self.send(&instance, request, deadline).await,
+            Some(witness) => self.send_before(witness, &instance, request, deadline).await,
+        };
+        let answer = answer.and_then(read);
         if matches!(answer, Ok(_) | Err(ProviderError::Rejected(_))) {
             permit.succeeded();
         } else {
@@ -159,6 +197,24 @@ impl Remote {
     fn pass_by(&self, instance: &Instance) {
         self.from.store(self.place(&instance.address).wrapping_add(1), Ordering::Relaxed);
         self.instances.doubt();
+    }
+
+    async fn send_before<C: Call>(
+        &self,
+        witness: &Witness,
+        instance: &Instance,
+        request: C,
+        deadline: Duration,
+    ) -> Result<C::Answer, ProviderError> {
+        let asked = serde_json::to_value(&request).unwrap_or_default();
+        let answer = self.send(instance, request, deadline).await;
+        let told = answer.as_ref().map(|answer| serde_json::to_value(answer).unwrap_or_default());
+        let told = told.map_err(|error| match error.source() {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        });
+        witness(C::REST_PATH, asked, told);
+        answer
     }
 
     async fn send<C: Call>(

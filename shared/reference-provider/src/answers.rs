@@ -71,6 +71,6 @@ fn refused(reason: String) -> wire::Refused {
 }
 
 /// RFC 3339, exactly.
-fn written(time: chrono::DateTime<chrono::Utc>) -> String {
+pub(crate) fn written(time: chrono::DateTime<chrono::Utc>) -> String {
     time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
 }

@@ -9,36 +9,62 @@ use providers::contract::{
         shipping_server,
     },
 };
+use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tonic::{
     Request, Response, Status,
     transport::{Error, Server, server::TcpIncoming},
 };
+use tonic_health::{ServingStatus, server::health_reporter};
 
 use crate::{
-    CAPABILITIES, Reference,
+    CAPABILITIES, Phase, Phases, Reference,
     answers::{Answers, Failure},
+    breaks, until,
 };
 
-pub(crate) async fn serve(
-    reference: Arc<Reference>,
-    listener: TcpListener,
-    stop: impl Future<Output = ()>,
-) -> Result<(), Error> {
+/// What health is asked about: each service, or all of them by no name.
+const SERVICES: [&str; 5] = [
+    "",
+    inventory_server::SERVICE_NAME,
+    payments_server::SERVICE_NAME,
+    shipping_server::SERVICE_NAME,
+    notifications_server::SERVICE_NAME,
+];
+
+pub(crate) async fn serve(reference: Arc<Reference>, listener: TcpListener, phases: Phases) -> Result<(), Error> {
+    let (reporter, health) = health_reporter();
+    let report = async |status: ServingStatus| {
+        for service in SERVICES {
+            reporter.set_service_status(service, status).await;
+        }
+    };
+    report(ServingStatus::Serving).await;
+    let stop = async {
+        until(phases.clone(), Phase::Leaving).await;
+        report(ServingStatus::NotServing).await;
+        until(phases, Phase::Closing).await;
+    };
+    // An answer is one small packet, which must not wait for a second one to come.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Server::builder()
+        .add_service(health)
         .add_service(inventory_server::InventoryServer::from_arc(Arc::clone(&reference)))
         .add_service(payments_server::PaymentsServer::from_arc(Arc::clone(&reference)))
         .add_service(shipping_server::ShippingServer::from_arc(Arc::clone(&reference)))
         .add_service(notifications_server::NotificationsServer::from_arc(reference))
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener), stop)
+        .serve_with_incoming_shutdown(incoming, stop)
         .await
 }
 
-async fn answer<C: Call>(reference: &Reference, request: Request<C>) -> Result<Response<C::Answer>, Status>
+async fn answer<C: Call + DeserializeOwned>(
+    reference: &Reference,
+    request: Request<C>,
+) -> Result<Response<C::Answer>, Status>
 where
     Reference: Answers<C>,
 {
-    let answer = reference.answer(request.into_inner()).await;
+    let answer = breaks::answer(reference, request.into_inner()).await;
     answer.map(Response::new).map_err(|failure| match failure {
         Failure::Invalid(_) => Status::invalid_argument(failure.to_string()),
         Failure::Unavailable(_) => Status::unavailable(failure.to_string()),

@@ -2,18 +2,28 @@
 //!
 //! It keeps its books in memory, by the sandbox's rules: `application::memory` has them, and is held to the same laws as every
 //! other provider. [`answers`] reads the contract's requests and writes its answers; [`grpc`] and [`rest`] only carry them.
+//! [`breaks`] has it break a law on request.
 
 mod answers;
+mod breaks;
 mod grpc;
 mod rest;
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use application::memory::{MemoryInventory, MemoryNotifications, MemoryPayments, MemoryShipping};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch, time::sleep};
+
+pub use breaks::{BREAKS, Break, UnknownLaw};
 
 /// What this provider can do beyond what every one must.
 const CAPABILITIES: [&str; 2] = ["bars_keys", "sandbox"];
+
+/// How long it still takes new calls when its health says that it does not, so that whoever chooses among providers can notice.
+const NOTICE: Duration = Duration::from_secs(1);
+
+/// How long it then waits for what is under way: as long as a call may take.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// The books.
 #[derive(Default)]
@@ -22,26 +32,55 @@ pub struct Reference {
     pub payments: MemoryPayments,
     pub shipping: MemoryShipping,
     pub notifications: MemoryNotifications,
+    broken: Option<breaks::Broken>,
 }
 
-/// Answers gRPC on one socket and REST on another, until `stop` is over and whatever is under way has been answered.
+impl Reference {
+    /// A provider that breaks this law.
+    pub fn breaking(law: &str) -> Result<Self, UnknownLaw> {
+        Ok(Self { broken: Some(breaks::Broken::parse(law)?), ..Self::default() })
+    }
+}
+
+/// Whether new calls are welcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Serving,
+    /// They are answered, but health says that they should go elsewhere.
+    Leaving,
+    /// Only what is under way is answered.
+    Closing,
+}
+
+/// The phase as it is now, and every one that follows.
+type Phases = watch::Receiver<Phase>;
+
+async fn until(mut phases: Phases, phase: Phase) {
+    // Nobody is left to say so when the sender is gone, and that is the end as well.
+    drop(phases.wait_for(|now| *now >= phase).await);
+}
+
+/// Answers gRPC on one socket and REST on another, until `stop` is over. Then its health says so, and it ends when what is under
+/// way has been answered, or has taken too long.
 pub async fn serve(
     reference: Arc<Reference>,
     grpc: TcpListener,
     rest: TcpListener,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let (stopping, stopped) = tokio::sync::watch::channel(false);
-    let until_stopped = || {
-        let mut stopped = stopped.clone();
-        async move { drop(stopped.wait_for(|stopped| *stopped).await) }
-    };
-    let grpc = grpc::serve(Arc::clone(&reference), grpc, until_stopped());
-    let rest = rest::serve(reference, rest, until_stopped());
+    let (phase, phases) = watch::channel(Phase::Serving);
+    let grpc = grpc::serve(Arc::clone(&reference), grpc, phases.clone());
+    let rest = rest::serve(reference, rest, phases);
+    let servers = async { tokio::try_join!(async { grpc.await.map_err(io::Error::other) }, rest).map(drop) };
     let stop = async {
         stop.await;
-        stopping.send_replace(true);
-        Ok(())
+        phase.send_replace(Phase::Leaving);
+        sleep(NOTICE).await;
+        phase.send_replace(Phase::Closing);
+        sleep(DRAIN).await;
     };
-    tokio::try_join!(async { grpc.await.map_err(io::Error::other) }, rest, stop).map(drop)
+    tokio::select! {
+        ended = servers => ended,
+        () = stop => Ok(()),
+    }
 }

@@ -3,19 +3,56 @@
 use std::{
     env,
     io::{self, Write},
+    process::ExitCode,
     sync::Arc,
 };
 
-use reference_provider::{Reference, serve};
-use tokio::net::TcpListener;
+use reference_provider::{Reference, UnknownLaw, serve};
+use tokio::{
+    net::TcpListener,
+    signal::{
+        ctrl_c,
+        unix::{SignalKind, signal},
+    },
+};
+
+/// Why it does not run.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Break(#[from] UnknownLaw),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
 
 #[tokio::main]
-async fn main() -> io::Result<()> {
-    let address = |variable, default: &str| env::var(variable).unwrap_or_else(|_| default.to_owned());
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "error: {failure}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run() -> Result<(), Failure> {
+    let given = |variable| env::var(variable).ok().filter(|value| !value.is_empty());
+    let reference = match given("BREAK") {
+        Some(law) => Reference::breaking(&law)?,
+        None => Reference::default(),
+    };
+    let address = |variable, default: &str| given(variable).unwrap_or_else(|| default.to_owned());
     let grpc = TcpListener::bind(address("GRPC_ADDRESS", "127.0.0.1:50051")).await?;
     let rest = TcpListener::bind(address("REST_ADDRESS", "127.0.0.1:50080")).await?;
+    let mut terminated = signal(SignalKind::terminate())?;
     // Whoever has asked for any free port reads here which one that is.
     writeln!(io::stdout(), "grpc://{}\nhttp://{}", grpc.local_addr()?, rest.local_addr()?)?;
-    let stop = async { drop(tokio::signal::ctrl_c().await) };
-    serve(Arc::new(Reference::default()), grpc, rest, stop).await
+    let stop = async move {
+        tokio::select! {
+            _ = ctrl_c() => {}
+            _ = terminated.recv() => {}
+        }
+    };
+    Ok(serve(Arc::new(reference), grpc, rest, stop).await?)
 }

@@ -7,25 +7,24 @@ use axum::{
     extract::{DefaultBodyLimit, State},
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::post,
+    routing::{get, post},
+    serve::ListenerExt,
 };
 use providers::contract::{Call, wire};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
+use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::{
-    CAPABILITIES, Reference,
+    CAPABILITIES, Phase, Phases, Reference,
     answers::{Answers, Failure},
+    breaks, until,
 };
 
 /// The largest request: an order of a hundred lines has some 10 KB.
 const REQUEST_BYTES_MAX: usize = 256 * 1024;
 
-pub(crate) async fn serve(
-    reference: Arc<Reference>,
-    listener: TcpListener,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+pub(crate) async fn serve(reference: Arc<Reference>, listener: TcpListener, phases: Phases) -> io::Result<()> {
     let routes = route::<wire::GetProductsRequest>(Router::new());
     let routes = route::<wire::PutProductRequest>(routes);
     let routes = route::<wire::DescribeProductRequest>(routes);
@@ -45,24 +44,24 @@ pub(crate) async fn serve(
     let routes = route::<wire::SendRequest>(routes)
         .route("/v1/{service}/get-capabilities", post(capabilities))
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
-        .with_state(reference);
-    axum::serve(listener, routes).with_graceful_shutdown(stop).await
+        .with_state(reference)
+        .merge(Router::new().route("/health", get(health)).with_state(phases.clone()));
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    axum::serve(listener, routes).with_graceful_shutdown(until(phases, Phase::Closing)).await
 }
 
 fn route<C: Call + DeserializeOwned>(routes: Router<Arc<Reference>>) -> Router<Arc<Reference>>
 where
     Reference: Answers<C>,
-    C::Answer: Serialize,
 {
     routes.route(C::REST_PATH, post(answer::<C>))
 }
 
-async fn answer<C: Call>(State(reference): State<Arc<Reference>>, Json(request): Json<C>) -> Response
+async fn answer<C: Call + DeserializeOwned>(State(reference): State<Arc<Reference>>, Json(request): Json<C>) -> Response
 where
     Reference: Answers<C>,
-    C::Answer: Serialize,
 {
-    match reference.answer(request).await {
+    match breaks::answer(&reference, request).await {
         Ok(answer) => Json(answer).into_response(),
         Err(failure @ Failure::Invalid(_)) => (StatusCode::BAD_REQUEST, failure.to_string()).into_response(),
         Err(failure @ Failure::Unavailable(_)) => {
@@ -73,4 +72,12 @@ where
 
 async fn capabilities() -> Json<wire::GetCapabilitiesResponse> {
     Json(wire::GetCapabilitiesResponse { capabilities: CAPABILITIES.map(str::to_owned).to_vec() })
+}
+
+async fn health(State(phases): State<Phases>) -> Response {
+    let (status, word) = match *phases.borrow() {
+        Phase::Serving => (StatusCode::OK, "serving"),
+        Phase::Leaving | Phase::Closing => (StatusCode::SERVICE_UNAVAILABLE, "not_serving"),
+    };
+    (status, Json(json!({"status": word}))).into_response()
 }

@@ -6,11 +6,14 @@ use uuid::Uuid;
 use super::{at_once, order_id};
 use crate::ports::{Notification, Notifications};
 
-/// One test per law; `make` is a future of the notification service.
+/// One test per law; `make` is a future of the notification service. Or the laws as data, each with the capability that it needs.
 #[macro_export]
 macro_rules! notifications_conformance {
     ($make:expr) => {
-        $crate::conformance_tests! { notifications, $make,
+        $crate::notifications_conformance! { conformance_tests, $make }
+    };
+    ($each:ident, $of:tt) => {
+        $crate::$each! { notifications, $of,
             a_repeated_notification_gets_the_first_id
             a_notification_that_comes_twenty_times_at_once_is_sent_once
             two_keys_send_two_messages

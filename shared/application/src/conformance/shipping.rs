@@ -7,28 +7,31 @@ use uuid::Uuid;
 use super::{at_once, order_id, product_id, quantity};
 use crate::ports::{DeliveryError, ShipmentError, ShipmentRequest, Shipping, StockLine, TakeBackError};
 
-/// One test per law; `make` is a future of the carrier.
+/// One test per law; `make` is a future of the carrier. Or the laws as data, each with the capability that it needs.
 #[macro_export]
 macro_rules! shipping_conformance {
     ($make:expr) => {
-        $crate::conformance_tests! { shipping, $make,
+        $crate::shipping_conformance! { conformance_tests, $make }
+    };
+    ($each:ident, $of:tt) => {
+        $crate::$each! { shipping, $of,
             a_repeated_request_gets_the_first_shipment
             a_request_that_comes_twenty_times_at_once_gets_one_shipment
             two_keys_get_two_shipments
             the_books_say_what_became_of_a_shipment
-            a_refusal_is_remembered
-            a_refusal_stays_a_refusal_when_the_shipment_is_cancelled
+            a_refusal_is_remembered: sandbox
+            a_refusal_stays_a_refusal_when_the_shipment_is_cancelled: sandbox
             a_shipment_that_is_cancelled_first_is_barred
             a_shipment_that_is_cancelled_is_taken_back_for_good
             cancellations_at_the_same_time_take_the_shipment_back
             a_cancellation_leaves_other_shipments_alone
             a_shipment_that_is_cancelled_meanwhile_is_not_under_way
-            a_refusal_that_is_cancelled_meanwhile_is_no_shipment
-            a_shipment_without_an_answer_is_created_and_answered_when_it_is_asked_again
-            a_shipment_without_an_answer_can_be_cancelled
-            a_shipment_that_the_carrier_keeps_is_never_given_back
-            a_parcel_arrives_once_and_for_good
-            a_parcel_that_has_arrived_is_not_taken_back
+            a_refusal_that_is_cancelled_meanwhile_is_no_shipment: sandbox
+            a_shipment_without_an_answer_is_created_and_answered_when_it_is_asked_again: sandbox
+            a_shipment_without_an_answer_can_be_cancelled: sandbox
+            a_shipment_that_the_carrier_keeps_is_never_given_back: sandbox
+            a_parcel_arrives_once_and_for_good: sandbox
+            a_parcel_that_has_arrived_is_not_taken_back: sandbox
             what_is_not_under_way_does_not_arrive
             of_a_delivery_and_a_cancellation_at_once_exactly_one_comes_about
         }
@@ -98,14 +101,12 @@ pub async fn two_keys_get_two_shipments(shipping: &impl Shipping) {
 }
 
 pub async fn the_books_say_what_became_of_a_shipment(shipping: &impl Shipping) {
-    let (request, refused, barred) = (request(), refused(), request());
+    let (request, barred) = (request(), request());
     assert_eq!(shipping.shipment(request.idempotency_key).await.unwrap(), ShipmentBook::None);
     shipping.create_shipment(&request).await.unwrap();
     assert_eq!(shipping.shipment(request.idempotency_key).await.unwrap(), ShipmentBook::Created);
     cancel(shipping, &request).await;
     assert_eq!(shipping.shipment(request.idempotency_key).await.unwrap(), ShipmentBook::Cancelled);
-    assert_refused(shipping, &refused).await;
-    assert_eq!(shipping.shipment(refused.idempotency_key).await.unwrap(), ShipmentBook::None);
     cancel(shipping, &barred).await;
     assert_eq!(shipping.shipment(barred.idempotency_key).await.unwrap(), ShipmentBook::None);
 }
@@ -117,7 +118,10 @@ pub async fn a_refusal_is_remembered(shipping: &impl Shipping) {
     for _ in 0..2 {
         assert_refused(shipping, &request).await;
         assert_refused(shipping, &corrected).await;
+        assert_eq!(shipping.shipment(request.idempotency_key).await.unwrap(), ShipmentBook::None);
     }
+    let answer = shipping.confirm_delivery(request.idempotency_key).await;
+    assert!(matches!(answer, Err(DeliveryError::NotUnderWay)), "{answer:?}");
 }
 
 pub async fn a_refusal_stays_a_refusal_when_the_shipment_is_cancelled(shipping: &impl Shipping) {
@@ -127,14 +131,17 @@ pub async fn a_refusal_stays_a_refusal_when_the_shipment_is_cancelled(shipping: 
         cancel(shipping, &request).await;
         assert_refused(shipping, &request).await;
     }
+    // Nobody knows of one that has not come what would become of it.
+    let barred = refused();
+    cancel(shipping, &barred).await;
+    assert_cancelled(shipping, &barred).await;
 }
 
 pub async fn a_shipment_that_is_cancelled_first_is_barred(shipping: &impl Shipping) {
-    for request in [request(), refused()] {
-        for _ in 0..2 {
-            cancel(shipping, &request).await;
-            assert_cancelled(shipping, &request).await;
-        }
+    let request = request();
+    for _ in 0..2 {
+        cancel(shipping, &request).await;
+        assert_cancelled(shipping, &request).await;
     }
 }
 
@@ -263,12 +270,11 @@ pub async fn a_parcel_that_has_arrived_is_not_taken_back(shipping: &impl Shippin
 }
 
 pub async fn what_is_not_under_way_does_not_arrive(shipping: &impl Shipping) {
-    let (unknown, barred, taken_back, refused) = (request(), request(), request(), refused());
+    let (unknown, barred, taken_back) = (request(), request(), request());
     cancel(shipping, &barred).await;
     shipping.create_shipment(&taken_back).await.unwrap();
     cancel(shipping, &taken_back).await;
-    assert_refused(shipping, &refused).await;
-    for request in [unknown, barred, taken_back, refused] {
+    for request in [unknown, barred, taken_back] {
         let answer = shipping.confirm_delivery(request.idempotency_key).await;
         assert!(matches!(answer, Err(DeliveryError::NotUnderWay)), "{answer:?}");
     }

@@ -1,6 +1,9 @@
-use application::ports::{
-    CancelChargeError, ChargeCancellation, ChargeError, ChargeRequest, LedgerEntry, Payments, RefundError,
-    RefundRequest,
+use application::{
+    ports::{
+        CancelChargeError, ChargeCancellation, ChargeError, ChargeRequest, LedgerEntry, Payments, RefundError,
+        RefundRequest,
+    },
+    sandbox::Sandbox,
 };
 use domain::{
     ids::{CustomerId, PaymentMethod, TransactionId},
@@ -8,6 +11,8 @@ use domain::{
     order::{Payment, Refund},
 };
 use providers::contract::wire::{self, cancel_charge_response, charge_response, ledger_entry, refund_response};
+
+use tokio::time::sleep;
 
 use super::{Answers, Failure, key, money, order_id, refused, written};
 use crate::Reference;
@@ -22,6 +27,9 @@ impl Answers<wire::ChargeRequest> for Reference {
                 .map_err(|_| Failure::Invalid("payment_method"))?,
             amount: money("amount", asked.amount)?,
         };
+        if let Some(delay) = Sandbox::Misbehaving.charge_delay(&request.payment_method) {
+            sleep(delay).await;
+        }
         let outcome = match self.payments.charge(&request).await {
             Ok(payment) => charge_response::Outcome::Charged(charged(payment)),
             Err(ChargeError::Declined(reason)) => charge_response::Outcome::Declined(wire::Declined { reason }),

@@ -1,0 +1,120 @@
+//! `make certify` runs this: it holds somebody's provider to the laws of its port over the wire, and says of each whether it holds.
+//!
+//! They are the laws that the in-memory ports and the adapters are held to, and those that need a capability are left out when
+//! the provider does not claim it. The process ends with 0 when all hold, 1 when one is broken, and 2 when nothing could be tried.
+
+mod exchanges;
+mod verdict;
+
+use std::{
+    env,
+    error::Error,
+    io::{self, Write},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use application::{conformance::Law, event_store::Unavailable};
+use providers::{Port, Remote, breaker};
+use settings::{Address, BadAddress};
+
+use crate::{
+    exchanges::Exchanges,
+    verdict::{keep_what_panics, verdict},
+};
+
+const USAGE: &str = "\
+usage: certify inventory|payments|shipping|notifications URL
+with a URL such as grpc://127.0.0.1:50051 or https://provider.example; VERBOSE=1 shows the calls of every law";
+
+/// A law that takes longer than this is broken. Those of a provider nearby take some milliseconds.
+const LAW_MAX: Duration = Duration::from_mins(2);
+
+/// Why nothing could be tried.
+#[derive(Debug, thiserror::Error)]
+enum Untried {
+    #[error("{USAGE}")]
+    Usage,
+    #[error("{url}: {problem}")]
+    Address { url: String, problem: BadAddress },
+    #[error("{url} does not answer GetCapabilities")]
+    Nobody { url: String, source: Unavailable },
+    #[error("the result cannot be printed")]
+    Print(#[from] io::Error),
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match certify(env::args().skip(1).collect()).await {
+        Ok(broken) => ExitCode::from(u8::from(broken > 0)),
+        Err(error) => {
+            let mut said = error.to_string();
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                said = format!("{said}: {error}");
+                cause = error.source();
+            }
+            let _ = writeln!(io::stderr(), "{said}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// How many laws are broken.
+async fn certify(arguments: Vec<String>) -> Result<usize, Untried> {
+    let [port, url] = <[String; 2]>::try_from(arguments).map_err(|_| Untried::Usage)?;
+    let address = Address::parse(&url).map_err(|problem| Untried::Address { url: url.clone(), problem })?;
+    let (port, laws) = match port.as_str() {
+        "inventory" => (Port::Inventory, application::inventory_conformance!(conformance_laws, Remote)),
+        "payments" => (Port::Payments, application::payments_conformance!(conformance_laws, Remote)),
+        "shipping" => (Port::Shipping, application::shipping_conformance!(conformance_laws, Remote)),
+        "notifications" => (Port::Notifications, application::notifications_conformance!(conformance_laws, Remote)),
+        _ => return Err(Untried::Usage),
+    };
+    let capabilities = remote(port, &address, &Arc::default()).capabilities(port).await;
+    let capabilities = capabilities.map_err(|source| Untried::Nobody { url: url.clone(), source })?;
+    let claims = if capabilities.is_empty() { "nothing".to_owned() } else { capabilities.join(", ") };
+    let mut out = io::stdout().lock();
+    writeln!(out, "{} at {url}, which claims {claims}\n", port.what())?;
+
+    let verbose = env::var("VERBOSE").is_ok_and(|verbose| !verbose.is_empty());
+    keep_what_panics();
+    let (mut hold, mut broken, mut skipped) = (0_usize, 0_usize, 0_usize);
+    for Law { name, needs, hold: law } in laws {
+        if let Some(needed) = needs.filter(|needed| !capabilities.iter().any(|claimed| claimed == needed)) {
+            writeln!(out, "skipped  {name}: only for who claims `{needed}`")?;
+            skipped = skipped.saturating_add(1);
+            continue;
+        }
+        // A connection of its own for each law: what one has broken is no other's fault.
+        let exchanges = Arc::<Exchanges>::default();
+        let provider = remote(port, &address, &exchanges);
+        let verdict = verdict(law(&provider), LAW_MAX).await;
+        match &verdict {
+            Ok(()) => {
+                writeln!(out, "holds    {name}")?;
+                hold = hold.saturating_add(1);
+            }
+            Err(why) => {
+                writeln!(out, "BROKEN   {name}\n{why}")?;
+                broken = broken.saturating_add(1);
+            }
+        }
+        if verbose || verdict.is_err() {
+            write!(out, "{exchanges}")?;
+        }
+        out.flush()?;
+    }
+    writeln!(out, "\n{hold} hold, {broken} broken, {skipped} skipped")?;
+    Ok(broken)
+}
+
+/// The client that the order service calls providers with. Laws ask a sandbox to fail, so that no breaker is to come between.
+fn remote(port: Port, address: &Address, exchanges: &Arc<Exchanges>) -> Remote {
+    let deadline = settings::Provider::default().deadline();
+    let breaker = breaker::Settings { failures: std::num::NonZeroU32::MAX, ..breaker::Settings::default() };
+    let exchanges = Arc::clone(exchanges);
+    let witness = Box::new(move |call, asked, answer| exchanges.push(call, &asked, answer));
+    Remote::new(port.what(), vec![address.clone()], deadline, breaker).witnessed_by(witness)
+}

@@ -1,0 +1,113 @@
+//! The kit says of a provider that keeps the laws that it does, and names the law that another one breaks.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
+
+use std::{collections::BTreeSet, future::pending, sync::Arc};
+
+use providers::Remote;
+use reference_provider::{BREAKS, Reference, serve};
+use tokio::{net::TcpListener, process::Command};
+
+/// What `certify` printed, and how it ended.
+struct Certified {
+    text: String,
+    status: Option<i32>,
+}
+
+impl Certified {
+    /// The laws of which this is said.
+    fn laws(&self, said: &str) -> BTreeSet<&str> {
+        let laws = self.text.lines().filter_map(|line| line.strip_prefix(said)).map(str::trim);
+        laws.map(|law| law.split(':').next().unwrap()).collect()
+    }
+}
+
+async fn certify(arguments: &[&str]) -> Certified {
+    let run = Command::new(env!("CARGO_BIN_EXE_certify")).args(arguments).env_remove("VERBOSE").output().await.unwrap();
+    let text = [run.stdout, run.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+    Certified { text, status: run.status.code() }
+}
+
+/// Where a provider is, over gRPC and over REST.
+async fn start(reference: Reference) -> [String; 2] {
+    let bind = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (grpc, rest) = (bind().await, bind().await);
+    let urls = [format!("grpc://{}", grpc.local_addr().unwrap()), format!("http://{}", rest.local_addr().unwrap())];
+    tokio::spawn(serve(Arc::new(reference), grpc, rest, pending()));
+    urls
+}
+
+/// The laws of each port.
+fn laws() -> [(&'static str, BTreeSet<&'static str>); 4] {
+    [
+        ("inventory", application::inventory_conformance!(conformance_laws, Remote)),
+        ("payments", application::payments_conformance!(conformance_laws, Remote)),
+        ("shipping", application::shipping_conformance!(conformance_laws, Remote)),
+        ("notifications", application::notifications_conformance!(conformance_laws, Remote)),
+    ]
+    .map(|(port, laws)| (port, laws.iter().map(|law| law.name).collect()))
+}
+
+#[tokio::test]
+async fn the_reference_provider_keeps_every_law_and_none_is_left_out() {
+    for url in start(Reference::default()).await {
+        for (port, laws) in laws() {
+            let certified = certify(&[port, &url]).await;
+            assert_eq!(certified.status, Some(0), "{url}: {}", certified.text);
+            assert_eq!(certified.laws("holds "), laws);
+        }
+    }
+}
+
+/// Over both transports, each law that can be broken, by a provider that breaks it.
+async fn each_break_is_named(port: &str) {
+    let (_, laws) = laws().into_iter().find(|(of, _)| *of == port).unwrap();
+    let breaks: Vec<_> = BREAKS.iter().filter(|of| laws.contains(of.law)).collect();
+    assert!(breaks.len() >= 3);
+    for of in breaks {
+        let may_break: BTreeSet<&str> = [of.law].into_iter().chain(of.also.iter().copied()).collect();
+        assert!(may_break.is_subset(&laws), "{}: no such law in {may_break:?}", of.law);
+        for url in start(Reference::breaking(of.law).unwrap()).await {
+            let certified = certify(&[port, &url]).await;
+            assert_eq!(certified.status, Some(1), "{} at {url}: {}", of.law, certified.text);
+            let broken = certified.laws("BROKEN ");
+            assert!(broken.contains(of.law) && broken.is_subset(&may_break), "{} at {url}: {broken:#?}", of.law);
+            let rest: BTreeSet<&str> = laws.difference(&broken).copied().collect();
+            assert_eq!(certified.laws("holds "), rest, "{} at {url}: {}", of.law, certified.text);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_break_of_an_inventory_is_named() {
+    each_break_is_named("inventory").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_break_of_payments_is_named() {
+    each_break_is_named("payments").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_break_of_shipping_is_named() {
+    each_break_is_named("shipping").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_break_of_notifications_is_named() {
+    each_break_is_named("notifications").await;
+}
+
+#[tokio::test]
+async fn wrong_usage_and_nobody_there_are_no_verdict() {
+    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    for scheme in ["grpc", "http"] {
+        let certified = certify(&["payments", &format!("{scheme}://{unused}")]).await;
+        assert_eq!(certified.status, Some(2), "{}", certified.text);
+        assert!(certified.text.contains("does not answer GetCapabilities"), "{}", certified.text);
+    }
+    for wrong in [&[][..], &["payments"], &["payment", "http://127.0.0.1:1"], &["payments", "http://a.example"]] {
+        let certified = certify(wrong).await;
+        assert_eq!(certified.status, Some(2), "{wrong:?}: {}", certified.text);
+    }
+}
