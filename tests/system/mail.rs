@@ -1,6 +1,6 @@
 //! E-mails by SES, read back where the emulator keeps what was sent.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aws_sdk_cognitoidentityprovider::types::AttributeType;
 use serde_json::{Value, json};
@@ -21,21 +21,21 @@ async fn mails(address: &str) -> Vec<Value> {
     messages.filter(|message| message["To"] == json!([address])).cloned().collect()
 }
 
-/// Places orders until one is told of by mail, as functions that run learn of it one by one, and answers that order when it is
-/// confirmed.
-async fn confirmed_by_mail(service: &Service, product: &str) -> String {
+/// Places orders until one is told of like this, as functions that run learn of it one by one, and answers that order when it
+/// is confirmed.
+async fn confirmed_with(service: &Service, product: &str, notifications: &Value) -> String {
     let started = Instant::now();
     while started.elapsed() < UNTIL_ALL_KNOW {
         let placed = service.place("customer-1", &fresh_key(), &order("customer-1", product)).await.expect(201);
         let order_id = placed.text("order_id");
         let history = service.get("staff-1", &format!("/api/v1/orders/{order_id}/events")).await.expect(200);
-        if history.body["events"][0]["data"]["providers"]["notifications"] == json!({"kind": "ses"}) {
+        if history.body["events"][0]["data"]["providers"]["notifications"] == *notifications {
             service.await_status("customer-1", &order_id, &["confirmed"]).await;
             return order_id;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    panic!("no order was placed that is told of by mail")
+    panic!("no order was placed that is told of by {notifications}")
 }
 
 /// The customer's address, which nobody else has, as the user pool and the profile have it.
@@ -69,14 +69,15 @@ async fn customers_are_written_to_once_at_each_end_of_their_order() {
     let _ = ses.delete_email_identity().email_identity("example.com").send().await;
     let notifications = |change: &str| format!("providers.notifications.{change}");
     set(&[notifications(&format!("sender={SENDER}")), notifications("kind=ses")]).await;
-    let untold = confirmed_by_mail(&service, &product).await;
+    let by_mail = json!({"kind": "ses"});
+    let untold = confirmed_with(&service, &product, &by_mail).await;
     let (_, commit) = service.events(&untold).await.remove(4);
     let events: Value = serde_json::from_str(commit["events"].as_s().unwrap()).unwrap();
     assert_eq!(events[0]["data"], json!({"notification_id": null}));
     assert_eq!(mails(&address).await, Vec::<Value>::new());
 
     ses.create_email_identity().email_identity("example.com").send().await.unwrap();
-    let order_id = confirmed_by_mail(&service, &product).await;
+    let order_id = confirmed_with(&service, &product, &by_mail).await;
     let sent = mails(&address).await;
     assert_eq!(sent.len(), 1, "{sent:#?}");
     assert_eq!((&sent[0]["Source"], &sent[0]["CC"], &sent[0]["BCC"]), (&json!(SENDER), &json!([]), &json!([])));
@@ -104,5 +105,9 @@ async fn customers_are_written_to_once_at_each_end_of_their_order() {
 
     assert_ne!(logs(&order_id).await, "", "there are logs to look at");
     assert_eq!(logs(&address).await, "", "the logs tell a customer's address");
+
+    // Whoever comes next finds the sandbox.
     config(&["RESET=1".to_owned()]).await;
+    let told_by_sandbox = confirmed_with(&service, &product, &Value::Null).await;
+    assert!(mails(&address).await.iter().all(|mail| !mail["Subject"].as_str().unwrap().contains(&told_by_sandbox)));
 }

@@ -20,6 +20,7 @@ pub struct Notification {
 
 /// The notification service.
 pub trait Notifications: Send + Sync {
-    /// MUST send one message per key.
+    /// MUST send one message per key. Where whoever carries messages knows no keys, one MAY be sent twice whose answer or record
+    /// is lost, or that is asked for twice at the same moment.
     fn send(&self, notification: &Notification) -> impl Future<Output = Result<NotificationId, Unavailable>> + Send;
 }
