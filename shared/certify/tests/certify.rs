@@ -4,8 +4,10 @@
 
 use std::{collections::BTreeSet, future::pending, sync::Arc};
 
+use axum::{Json, Router, http::StatusCode, routing::post};
 use providers::Remote;
 use reference_provider::{BREAKS, Reference, serve};
+use serde_json::json;
 use tokio::{net::TcpListener, process::Command};
 
 /// What `certify` printed, and how it ended.
@@ -57,6 +59,27 @@ async fn the_reference_provider_keeps_every_law_and_none_is_left_out() {
             assert_eq!(certified.laws("holds "), laws);
         }
     }
+}
+
+/// Who claims nothing is not held to the sandbox's laws; to all others, and so to those about keys that are barred.
+#[tokio::test]
+async fn a_law_is_skipped_that_needs_what_is_not_claimed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let claims_nothing = post(|| async { Json(json!({"capabilities": []})) });
+    let routes = Router::new()
+        .route("/v1/shipping/get-capabilities", claims_nothing)
+        .fallback(|| async { StatusCode::SERVICE_UNAVAILABLE });
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    let certified = certify(&["shipping", &url]).await;
+    assert_eq!(certified.status, Some(1), "{}", certified.text);
+    let laws = application::shipping_conformance!(conformance_laws, Remote);
+    let of = |needs: Option<&str>| laws.iter().filter(|law| law.needs == needs).map(|law| law.name).collect();
+    let (skipped, held): (BTreeSet<&str>, BTreeSet<&str>) = (of(Some("sandbox")), of(None));
+    assert!(held.contains("a_shipment_that_is_cancelled_first_is_barred"));
+    assert_eq!(certified.laws("skipped "), skipped, "{}", certified.text);
+    assert_eq!(certified.laws("BROKEN "), held, "{}", certified.text);
+    assert!(certified.text.contains("only for who claims `sandbox`") && certified.text.contains("HTTP status 503"));
 }
 
 /// Over both transports, each law that can be broken, by a provider that breaks it.
