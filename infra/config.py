@@ -103,8 +103,8 @@ def main() -> int:
     try:
         profile = Profile(arguments.stack)
         document = profile.document()
-        if arguments.reset:  # orders that were placed with a service need its address for as long as they may be undone
-            document = {"services": services} if (services := document.get("services")) else {}
+        if arguments.reset:  # orders that were placed with a service need its address and its token for as long as they may be undone
+            document = {section: document[section] for section in ("services", "secrets") if section in document}
         document = changed(document, arguments.set)
         settings = profile.check(document)
         if arguments.set or arguments.reset:

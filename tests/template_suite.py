@@ -219,7 +219,8 @@ def variants() -> list[Stack]:
             stack("dev", Issuer="https://id.example", Audience="orders")]
 
 
-EVERYTHING = {"ProtectData": "true", "MachineClients": "true", "SecondFactor": "ON", "CommandConcurrency": "20"}
+EVERYTHING = {"ProtectData": "true", "MachineClients": "true", "SecondFactor": "ON", "CommandConcurrency": "20",
+              "ProviderSecrets": "order-service-prod/"}
 
 
 def listed(value) -> list:
@@ -609,6 +610,11 @@ ALLOWED = {
     ("AWS::Lambda::Function", ".Arn"): {"lambda:InvokeFunction"},
     ("AWS::Cognito::UserPool", ".Arn"): {"cognito-idp:AdminGetUser"},
 }
+# What is read of secrets, and what stands before the beginning of their names.
+SECRETS = {
+    "secretsmanager:GetSecretValue": "arn:aws:secretsmanager:us-east-1:123456789012:secret:",
+    "ssm:GetParameter": "arn:aws:ssm:us-east-1:123456789012:parameter/",
+}
 # Actions that know no resource (Service Authorization Reference).
 WITHOUT_RESOURCE = re.compile(r"logs:(Create|Get|Update|Delete|List)LogDeliver(y|ies)|logs:(PutResourcePolicy|DescribeResourcePolicies|DescribeLogGroups)")
 
@@ -636,10 +642,19 @@ class Rights(unittest.TestCase):
             # What is read is a profile as it is deployed to an environment, which has no resource of its own.
             return resource == ("arn:aws:appconfig:us-east-1:123456789012:application/<Configuration>"
                                 "/environment/<ConfigurationStage>/configuration/<ConfigurationProfile>")
+        if action in SECRETS:
+            return main.parameters["ProviderSecrets"] != "" and resource == SECRETS[action] + main.parameters["ProviderSecrets"] + "*"
         match = re.fullmatch(r"<(\w+)(\.\w+)?>(/.*)?", resource)
         self.assertIsNotNone(match, "no resource of this stack")
         index = re.sub(r"^/index/[\w-]+$", "/index/*", match[3] or "")
         return action in ALLOWED.get((main.resources[match[1]]["Type"], (match[2] or "") + index), set())
+
+    def test_secrets_are_read_where_settings_are_and_only_once_somebody_has_said_which(self):
+        for main in variants():
+            for name in functions(main):
+                granted = {action for action, _ in grants_of(main, name)}
+                expected = set(SECRETS) if main.parameters["ProviderSecrets"] and "appconfig:GetLatestConfiguration" in granted else set()
+                self.assertEqual(granted & set(SECRETS), expected, name)
 
     @in_every_stage
     def test_policies_fit_into_a_role(self, main):

@@ -2,6 +2,7 @@
 
 use std::{env, process::Stdio, time::Duration, time::Instant};
 
+use aws_sdk_ssm::types::ParameterType;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -15,7 +16,10 @@ const PORTS: [&str; 4] = ["inventory", "payments", "shipping", "notifications"];
 /// Twice as long as a function relies on the settings that it has.
 const UNTIL_ALL_KNOW: Duration = Duration::from_secs(60);
 
-/// The reference provider. It ends with this.
+/// What a token's name begins with that the stack's functions may read (samconfig.toml).
+const SECRET: &str = "order-service-local/own";
+
+/// The reference provider, which answers whoever shows this token. It ends with this.
 struct Provider {
     _process: Child,
     grpc: String,
@@ -23,17 +27,29 @@ struct Provider {
 }
 
 impl Provider {
-    async fn start() -> Self {
+    async fn start(token: &str) -> Self {
         let test = env::current_exe().unwrap();
         let binary = test.parent().and_then(|deps| deps.parent()).unwrap().join("reference-provider");
-        let any_port = [("GRPC_ADDRESS", "127.0.0.1:0"), ("REST_ADDRESS", "127.0.0.1:0")];
+        let environment = [("GRPC_ADDRESS", "127.0.0.1:0"), ("REST_ADDRESS", "127.0.0.1:0"), ("TOKEN", token)];
         let mut process =
-            Command::new(binary).envs(any_port).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+            Command::new(binary).envs(environment).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let mut url = async || lines.next_line().await.unwrap().expect("it says where it is");
         let (grpc, rest) = (url().await, url().await);
         Self { _process: process, grpc, rest }
     }
+}
+
+/// Keeps the token where functions may read it: in Secrets Manager, and as a parameter.
+async fn keep(token: &str) {
+    let aws = aws_config::defaults(aws_config::BehaviorVersion::v2026_01_12()).load().await;
+    let secrets = aws_sdk_secretsmanager::Client::new(&aws);
+    let known = secrets.put_secret_value().secret_id(SECRET).secret_string(token).send().await;
+    if known.is_err() {
+        secrets.create_secret().name(SECRET).secret_string(token).send().await.unwrap();
+    }
+    let parameter = aws_sdk_ssm::Client::new(&aws).put_parameter().name(format!("/{SECRET}")).value(token);
+    parameter.r#type(ParameterType::SecureString).overwrite(true).send().await.unwrap();
 }
 
 /// As an operator does.
@@ -88,11 +104,17 @@ async fn placed_with(service: &Service, of_ports: [&str; 4]) -> String {
 #[tokio::test]
 #[ignore = "changes who all orders are placed with: `make test` runs it by itself"]
 async fn providers_are_switched_while_orders_are_under_way_and_each_order_keeps_its_own() {
-    let (service, provider) = (Service::connect().await, Provider::start().await);
+    let token = fresh_key();
+    keep(&token).await;
+    let (service, provider) = (Service::connect().await, Provider::start(&token).await);
     set(&[format!(r#"services.own=["{}", "{}"]"#, provider.grpc, provider.rest)]).await;
 
     let mut placed = Vec::new();
-    for of_ports in [["grpc"; 4], ["rest"; 4], ["rest", "grpc", "rest", "sandbox"]] {
+    let parameter = format!("ssm:/{SECRET}");
+    for (of_ports, secret) in
+        [(["grpc"; 4], SECRET), (["rest"; 4], &parameter), (["rest", "grpc", "rest", "sandbox"], SECRET)]
+    {
+        set(&[format!("secrets.own={secret}")]).await;
         let order_id = placed_with(&service, of_ports).await;
         let confirmed = service.await_status("customer-1", &order_id, &["confirmed"]).await;
         assert_eq!(confirmed.body["payment"]["status"], "completed");

@@ -8,5 +8,6 @@ pub mod event_bridge;
 pub mod http;
 pub mod lambda;
 pub mod logs;
+pub mod secrets;
 pub mod step_functions;
 pub mod tally;

@@ -28,7 +28,7 @@ use domain::{
     provider::{OrderProviders, Provider},
     text::Text,
 };
-use settings::{Kind, Live, Settings, Source, Transport};
+use settings::{Kind, Live, Secrets, Settings, Source, Transport};
 use uuid::Uuid;
 
 use crate::{breaker, remote::Remote};
@@ -109,7 +109,8 @@ impl<S: Clone, Src: Source> Choice<S, Src> {
         {
             return Ok(Arc::clone(chosen));
         }
-        let new = Arc::new(Chosen::new(self.port, self.sandbox.clone(), settings, chosen.as_deref()));
+        let new = Chosen::new(self.port, self.sandbox.clone(), settings, self.settings.secrets(), chosen.as_deref());
+        let new = Arc::new(new);
         *chosen = Some(Arc::clone(&new));
         Ok(new)
     }
@@ -128,7 +129,7 @@ pub struct Chosen<S> {
 impl<S> Chosen<S> {
     /// Every service of the settings may have orders that were placed with it. Those that are called as before keep their
     /// connections, and what their breaker knows.
-    fn new(port: Port, sandbox: S, settings: Arc<Settings>, before: Option<&Self>) -> Self {
+    fn new(port: Port, sandbox: S, settings: Arc<Settings>, secrets: &Arc<dyn Secrets>, before: Option<&Self>) -> Self {
         let settings::Provider { deadline_ms, breaker, .. } = *port.settings(&settings);
         let deadline = Duration::from_millis(deadline_ms.into());
         let breaker = breaker::Settings {
@@ -138,6 +139,7 @@ impl<S> Chosen<S> {
         };
         let mut providers = BTreeMap::from([(Provider::Sandbox, AnyProvider::Sandbox(sandbox))]);
         for service in settings.services.keys() {
+            let secret = settings.secrets.get(service);
             for transport in [Transport::Grpc, Transport::Rest] {
                 let (service, addresses) = (service.clone(), settings.addresses(service, transport));
                 let provider = match transport {
@@ -146,7 +148,7 @@ impl<S> Chosen<S> {
                     Transport::Rest => Provider::Rest { service },
                 };
                 let same = before.and_then(|before| match before.providers.get(&provider) {
-                    Some(AnyProvider::Remote(remote)) if remote.is_called(&addresses, deadline) => Some(remote),
+                    Some(AnyProvider::Remote(remote)) if remote.is_called(&addresses, deadline, secret) => Some(remote),
                     _ => None,
                 });
                 let remote = match same {
@@ -154,7 +156,13 @@ impl<S> Chosen<S> {
                         remote.set_breaker(breaker);
                         Arc::clone(remote)
                     }
-                    None => Arc::new(Remote::new(port.what(), addresses, deadline, breaker)),
+                    None => {
+                        let remote = Remote::new(port.what(), addresses, deadline, breaker);
+                        Arc::new(match secret {
+                            Some(secret) => remote.with_token(secret.clone(), Arc::clone(secrets)),
+                            None => remote,
+                        })
+                    }
                 };
                 providers.insert(provider, AnyProvider::Remote(remote));
             }

@@ -6,13 +6,16 @@ use application::ports::ProviderError;
 use tonic::{
     Code, Request, Status,
     client::Grpc as Client,
-    codegen::http::{HeaderName, uri::PathAndQuery},
-    metadata::{AsciiMetadataKey, AsciiMetadataValue},
+    codegen::http::{HeaderMap, uri::PathAndQuery},
+    metadata::MetadataMap,
     transport::{Channel, ClientTlsConfig, Endpoint, Error},
 };
 use tonic_prost::ProstCodec;
 
-use crate::contract::{ANSWER_BYTES_MAX, Call};
+use crate::{
+    contract::{ANSWER_BYTES_MAX, Call},
+    token::Unauthenticated,
+};
 
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(2);
@@ -42,18 +45,12 @@ impl Grpc {
     pub(crate) async fn call<C: Call>(
         &self,
         request: C,
-        headers: Vec<(HeaderName, String)>,
+        headers: HeaderMap,
         deadline: Duration,
     ) -> Result<C::Answer, ProviderError> {
         let mut request = Request::new(request);
+        *request.metadata_mut() = MetadataMap::from_headers(headers);
         request.set_timeout(deadline);
-        for (name, value) in headers {
-            let name = AsciiMetadataKey::from_bytes(name.as_str().as_bytes());
-            if let (Ok(name), Ok(mut value)) = (name, value.parse::<AsciiMetadataValue>()) {
-                value.set_sensitive(name == "authorization");
-                request.metadata_mut().insert(name, value);
-            }
-        }
         let mut client = Client::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
         client.ready().await.map_err(|error| ProviderError::Failed(error.into()))?;
         let path = PathAndQuery::from_static(C::GRPC_PATH);
@@ -71,6 +68,7 @@ fn failed(status: &Status) -> ProviderError {
             ProviderError::Misbehaved { field: "the answer", problem: "is no message of the contract".to_owned() }
         }
         code @ (Code::InvalidArgument | Code::NotFound) => ProviderError::Rejected(format!("gRPC status {code:?}")),
+        Code::Unauthenticated => ProviderError::Failed(Unauthenticated("gRPC status Unauthenticated").into()),
         code => ProviderError::Failed(format!("gRPC status {code:?}").into()),
     }
 }

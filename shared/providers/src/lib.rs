@@ -11,6 +11,7 @@ pub mod contract;
 mod grpc;
 mod remote;
 mod rest;
+mod token;
 
 pub use chosen::{AnyProvider, Choice, Chosen, Port, of_new_orders};
 pub use remote::Remote;

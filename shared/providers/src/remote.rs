@@ -14,9 +14,9 @@ use std::{
 };
 
 use application::{event_store::Unavailable, ports::ProviderError};
-use reqwest::header::HeaderName;
-use settings::Address;
-use tokio::time::timeout;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use settings::{Address, Secrets};
+use tokio::time::{Instant, timeout};
 use tracing::warn;
 use uuid::Uuid;
 
@@ -26,6 +26,7 @@ use crate::{
     contract::Call,
     grpc::Grpc,
     rest::Rest,
+    token::{Token, Unauthenticated},
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -42,6 +43,20 @@ struct Instance {
 enum Transport {
     Grpc(Grpc),
     Rest(Rest),
+}
+
+impl Transport {
+    async fn call<C: Call>(
+        &self,
+        request: C,
+        headers: HeaderMap,
+        deadline: Duration,
+    ) -> Result<C::Answer, ProviderError> {
+        match self {
+            Self::Grpc(grpc) => grpc.call(request, headers, deadline).await,
+            Self::Rest(rest) => rest.call(request, headers, deadline).await,
+        }
+    }
 }
 
 impl Instance {
@@ -74,6 +89,8 @@ pub struct Remote {
     /// The number of the instance that is called.
     current: AtomicUsize,
     deadline: Duration,
+    /// Of a service that asks for one.
+    token: Option<Token>,
     breaker: Breaker<WallClock>,
 }
 
@@ -95,12 +112,20 @@ impl Remote {
         let instances = addresses.into_iter().map(|address| Instance { address, transport: Mutex::new(None) });
         let (first, _) = Uuid::new_v4().as_u64_pair();
         let current = AtomicUsize::new(usize::try_from(first >> 32).unwrap_or_default());
-        Self { what, instances: instances.collect(), current, deadline, breaker }
+        Self { what, instances: instances.collect(), current, deadline, token: None, breaker }
     }
 
-    /// Whether it is called at these addresses, and given so much time.
-    pub(crate) fn is_called(&self, addresses: &[Address], deadline: Duration) -> bool {
-        self.deadline == deadline && self.instances.iter().map(|instance| &instance.address).eq(addresses)
+    /// Shows the service the bearer token that is the secret of this name.
+    #[must_use]
+    pub fn with_token(self, secret: String, secrets: Arc<dyn Secrets>) -> Self {
+        Self { token: Some(Token::new(secret, secrets)), ..self }
+    }
+
+    /// Whether it is called at these addresses, given so much time and shown this secret.
+    pub(crate) fn is_called(&self, addresses: &[Address], deadline: Duration, secret: Option<&String>) -> bool {
+        self.deadline == deadline
+            && self.instances.iter().map(|instance| &instance.address).eq(addresses)
+            && self.token.as_ref().map(|token| &token.name) == secret
     }
 
     pub(crate) fn set_breaker(&self, settings: breaker::Settings) {
@@ -132,28 +157,43 @@ impl Remote {
     async fn send<C: Call>(&self, request: C) -> Result<C::Answer, ProviderError> {
         let number = self.current.load(Ordering::Relaxed).checked_rem(self.instances.len()).unwrap_or_default();
         let instance = self.instances.get(number).ok_or_else(|| ProviderError::Failed("it has no instance".into()))?;
-        let headers = headers(&request);
         let transport = instance.transport(self.deadline)?;
-        let call = async {
-            match &*transport {
-                Transport::Grpc(grpc) => grpc.call(request, headers, self.deadline).await,
-                Transport::Rest(rest) => rest.call(request, headers, self.deadline).await,
-            }
-        };
-        let answer = timeout(self.deadline, call).await.unwrap_or(Err(ProviderError::TimedOut(self.deadline)));
+        let answer = timeout(self.deadline, self.send_over(&transport, request)).await;
+        let answer = answer.unwrap_or(Err(ProviderError::TimedOut(self.deadline)));
         if matches!(answer, Err(ProviderError::Failed(_) | ProviderError::TimedOut(_))) {
             instance.forget(&transport);
         }
         answer
     }
+
+    /// With the service's token, if it asks for one. Where that is refused it may just have been changed, so it is read again, and
+    /// another one is tried, once.
+    async fn send_over<C: Call>(&self, transport: &Transport, request: C) -> Result<C::Answer, ProviderError> {
+        let mut headers = headers(&request);
+        let Some(token) = &self.token else {
+            return transport.call(request, headers, self.deadline).await;
+        };
+        let started = Instant::now();
+        let left = || self.deadline.saturating_sub(started.elapsed());
+        let first = token.current().await?;
+        headers.insert(AUTHORIZATION, first.clone());
+        let answer = transport.call(request.clone(), headers.clone(), left()).await;
+        if Unauthenticated::is_why(&answer)
+            && let Some(other) = token.instead_of(&first).await
+        {
+            headers.insert(AUTHORIZATION, other);
+            return transport.call(request, headers, left()).await;
+        }
+        answer
+    }
 }
 
-fn headers(request: &impl Call) -> Vec<(HeaderName, String)> {
+fn headers(request: &impl Call) -> HeaderMap {
     let context = context::current();
     let values = [
         (IDEMPOTENCY_KEY, request.idempotency_key().map(str::to_owned)),
         (CORRELATION_ID, context.correlation_id),
         (TRACEPARENT, context.traceparent),
     ];
-    values.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    values.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::from_str(&value?).ok()?))).collect()
 }

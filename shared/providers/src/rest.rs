@@ -5,13 +5,14 @@ use std::time::Duration;
 use application::ports::ProviderError;
 use reqwest::{
     Client, StatusCode,
-    header::{CONTENT_TYPE, HeaderName, HeaderValue},
+    header::{CONTENT_TYPE, HeaderMap},
     redirect::Policy,
 };
 
 use crate::{
     checks::misbehaved,
     contract::{ANSWER_BYTES_MAX, Call},
+    token::Unauthenticated,
 };
 
 pub(crate) struct Rest {
@@ -31,16 +32,11 @@ impl Rest {
     pub(crate) async fn call<C: Call>(
         &self,
         request: C,
-        headers: Vec<(HeaderName, String)>,
+        headers: HeaderMap,
         deadline: Duration,
     ) -> Result<C::Answer, ProviderError> {
-        let mut post = self.client.post(format!("{}{}", self.url, C::REST_PATH)).json(&request).timeout(deadline);
-        for (name, value) in headers {
-            if let Ok(mut value) = HeaderValue::from_str(&value) {
-                value.set_sensitive(name == "authorization");
-                post = post.header(name, value);
-            }
-        }
+        let post = self.client.post(format!("{}{}", self.url, C::REST_PATH)).json(&request);
+        let post = post.headers(headers).timeout(deadline);
         let failed = |error: reqwest::Error| ProviderError::Failed(error.without_url().into());
         let mut answer = post.send().await.map_err(failed)?;
         if answer.status() != StatusCode::OK {
@@ -49,6 +45,7 @@ impl Rest {
                 StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY => {
                     ProviderError::Rejected(status)
                 }
+                StatusCode::UNAUTHORIZED => ProviderError::Failed(Unauthenticated("HTTP status 401").into()),
                 _ => ProviderError::Failed(status.into()),
             });
         }

@@ -12,6 +12,8 @@ use providers::contract::{
 use tokio::net::TcpListener;
 use tonic::{
     Request, Response, Status,
+    metadata::MetadataValue,
+    service::InterceptorLayer,
     transport::{Error, Server, server::TcpIncoming},
 };
 
@@ -25,7 +27,13 @@ pub(crate) async fn serve(
     listener: TcpListener,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
+    let door = Arc::clone(&reference);
+    let admit = move |request: Request<()>| {
+        let shown = request.metadata().get("authorization").map(MetadataValue::as_bytes);
+        if door.admits(shown) { Ok(request) } else { Err(Status::unauthenticated("another token is needed")) }
+    };
     Server::builder()
+        .layer(InterceptorLayer::new(admit))
         .add_service(inventory_server::InventoryServer::from_arc(Arc::clone(&reference)))
         .add_service(payments_server::PaymentsServer::from_arc(Arc::clone(&reference)))
         .add_service(shipping_server::ShippingServer::from_arc(Arc::clone(&reference)))

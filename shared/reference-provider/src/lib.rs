@@ -18,10 +18,19 @@ const CAPABILITIES: [&str; 2] = ["bars_keys", "sandbox"];
 /// The books.
 #[derive(Default)]
 pub struct Reference {
+    /// The bearer token without which it answers nobody; `None` answers everybody.
+    pub token: Option<String>,
     pub inventory: MemoryInventory,
     pub payments: MemoryPayments,
     pub shipping: MemoryShipping,
     pub notifications: MemoryNotifications,
+}
+
+impl Reference {
+    /// Whether it answers whoever shows this in `authorization`.
+    fn admits(&self, authorization: Option<&[u8]>) -> bool {
+        self.token.as_ref().is_none_or(|token| authorization == Some(format!("Bearer {token}").as_bytes()))
+    }
 }
 
 /// Answers gRPC on one socket and REST on another, until `stop` is over and whatever is under way has been answered.

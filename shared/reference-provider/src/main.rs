@@ -17,5 +17,6 @@ async fn main() -> io::Result<()> {
     // Whoever has asked for any free port reads here which one that is.
     writeln!(io::stdout(), "grpc://{}\nhttp://{}", grpc.local_addr()?, rest.local_addr()?)?;
     let stop = async { drop(tokio::signal::ctrl_c().await) };
-    serve(Arc::new(Reference::default()), grpc, rest, stop).await
+    let reference = Reference { token: env::var("TOKEN").ok(), ..Reference::default() };
+    serve(Arc::new(reference), grpc, rest, stop).await
 }

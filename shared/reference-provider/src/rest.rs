@@ -4,8 +4,9 @@ use std::{io, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, State},
-    http::StatusCode,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderValue, StatusCode, header::AUTHORIZATION},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -45,8 +46,17 @@ pub(crate) async fn serve(
     let routes = route::<wire::SendRequest>(routes)
         .route("/v1/{service}/get-capabilities", post(capabilities))
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
+        .layer(from_fn_with_state(Arc::clone(&reference), admit))
         .with_state(reference);
     axum::serve(listener, routes).with_graceful_shutdown(stop).await
+}
+
+async fn admit(State(reference): State<Arc<Reference>>, request: Request, next: Next) -> Response {
+    if reference.admits(request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes)) {
+        next.run(request).await
+    } else {
+        StatusCode::UNAUTHORIZED.into_response()
+    }
 }
 
 fn route<C: Call + DeserializeOwned>(routes: Router<Arc<Reference>>) -> Router<Arc<Reference>>

@@ -7,10 +7,12 @@
 mod address;
 mod layers;
 mod live;
+mod secrets;
 
 pub use address::{Address, BadAddress, Transport};
 pub use layers::{BadSettings, Layers};
 pub use live::{Live, NoSettings, Source};
+pub use secrets::Secrets;
 
 use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
@@ -26,11 +28,16 @@ pub struct Settings {
     /// Where services are: for each name the URLs of its instances, up to 20. `grpc`, `grpcs`, `http` or `https`; without TLS only on
     /// this machine. A service that no new order uses stays here for as long as orders that were placed with it may need it.
     pub services: BTreeMap<String, Vec<String>>,
+    /// For a service that asks for a bearer token the name of the secret that is the token, and nothing else: in Secrets Manager, or
+    /// with `ssm:` before it in SSM's Parameter Store. 1 to 500 letters, digits and / _ + = . @ -; the stack's functions may read those
+    /// that begin as its parameter `ProviderSecrets` says. It belongs to the service and not to the port, so that nobody is shown
+    /// another one's token when new orders go elsewhere.
+    pub secrets: BTreeMap<String, String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { poll_seconds: 30, providers: Providers::default(), services: BTreeMap::new() }
+        Self { poll_seconds: 30, providers: Providers::default(), services: BTreeMap::new(), secrets: BTreeMap::new() }
     }
 }
 
@@ -63,7 +70,8 @@ pub struct Provider {
     pub kind: Kind,
     /// Its name under `services`, which orders keep: 1 to 64 lower-case letters, digits and -. Not for the sandbox.
     pub service: String,
-    /// For a whole call: 100 to 5000 milliseconds, which leaves room in every function that calls providers, also one after another.
+    /// For a whole call, and for reading its token when that is due: 100 to 5000 milliseconds, which leaves room in every function that
+    /// calls providers, also one after another.
     pub deadline_ms: u32,
     pub breaker: Breaker,
 }
@@ -116,6 +124,8 @@ const INSTANCES_MAX: usize = 20;
 
 const NAME_MAX: usize = 64;
 
+const SECRET_NAME_MAX: usize = 500;
+
 impl Settings {
     /// What is wrong with them besides their shape: the field, and what it must be.
     fn problems(&self) -> Vec<String> {
@@ -153,6 +163,18 @@ impl Settings {
         for (name, url) in self.services.iter().flat_map(|(name, urls)| urls.iter().map(move |url| (name, url))) {
             if let Err(problem) = Address::parse(url) {
                 problems.push(format!("services.{name}: {problem}"));
+            }
+        }
+        for (service, secret) in &self.secrets {
+            let name = secret.strip_prefix("ssm:").unwrap_or(secret);
+            let allowed = |c: char| c.is_ascii_alphanumeric() || "/_+=.@-".contains(c);
+            if !self.services.contains_key(service) {
+                problems.push(format!("secrets.{service} must be of a service"));
+            }
+            if !(1..=SECRET_NAME_MAX).contains(&name.len()) || !name.chars().all(allowed) {
+                problems.push(format!(
+                    "secrets.{service} must name a secret, or with ssm: a parameter: 1 to 500 letters, digits and / _ + = . @ -"
+                ));
             }
         }
         problems
