@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT / "infra"))
 
 import cfnlint.api  # noqa: E402
 import deploy  # noqa: E402
+import jsonschema  # noqa: E402
 import tomlkit  # noqa: E402
 from samcli.yamlhelper import yaml_parse  # noqa: E402
 from samtranslator.translator.transform import transform  # noqa: E402
@@ -220,7 +221,7 @@ def variants() -> list[Stack]:
 
 
 EVERYTHING = {"ProtectData": "true", "MachineClients": "true", "SecondFactor": "ON", "CommandConcurrency": "20",
-              "ProviderSecrets": "order-service-prod/"}
+              "ProviderSecrets": "order-service-prod/", "ProviderSubnets": "subnet-0123456789abcdef0", "ProviderSecurityGroups": "sg-0123456789abcdef0"}
 
 
 def listed(value) -> list:
@@ -462,6 +463,14 @@ class Functions(unittest.TestCase):
         self.assertTrue(all(ceiling and 2 <= ceiling <= 1000 for ceiling in ceilings), ceilings)
         self.assertLessEqual(sum(ceilings), 5, "half of what a new account may run")
 
+    def test_functions_that_call_providers_can_run_in_a_network_and_no_function_does_unasked(self):
+        network = {"ProviderSubnets": "subnet-1,subnet-2", "ProviderSecurityGroups": "sg-1"}
+        for parameters, expected in [({}, None), (network, {"SubnetIds": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]})]:
+            main = stack("prod", **parameters)
+            for name, function in functions(main).items():
+                calls_providers = "CONFIGURATION" in function["Environment"]["Variables"]
+                self.assertEqual(function.get("VpcConfig"), expected if calls_providers else None, name)
+
     def test_commands_can_have_executions_reserved(self):
         reserved = {name: function.get("ReservedConcurrentExecutions") for name, function in functions(stack("prod")).items()}
         self.assertEqual({name for name, number in reserved.items() if number is not None}, set())
@@ -631,6 +640,8 @@ class Rights(unittest.TestCase):
                     self.assertTrue(self.may_stand(main, action, resource))
 
     def may_stand(self, main: Stack, action: str, resource: str) -> bool:
+        if action == "cloudwatch:DescribeAlarms":
+            return resource == "*"  # as AppConfig's guide has it for its monitors
         if resource == "*":
             return WITHOUT_RESOURCE.fullmatch(action) is not None
         if action == "states:DescribeExecution":
@@ -661,7 +672,7 @@ class Rights(unittest.TestCase):
         for name, role in main.of_type("AWS::IAM::Role").items():
             size = len(re.sub(r"<[^>]*>", "x" * 120, json.dumps(role.get("Policies", []), separators=(",", ":"))))
             self.assertLessEqual(size, 10_240, name)
-            self.assertLessEqual(len(role["ManagedPolicyArns"]), 10)
+            self.assertLessEqual(len(role.get("ManagedPolicyArns", [])), 10)
 
     @in_every_stage
     def test_a_function_may_do_something_with_a_table_only_if_it_knows_it(self, main):
@@ -983,6 +994,41 @@ METRICS = {
     "AWS/SQS": ("QueueName", "AWS::SQS::Queue", {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"}),
     "AWS/States": ("StateMachineArn", "AWS::StepFunctions::StateMachine", {"ExecutionsFailed", "ExecutionsTimedOut", "ExecutionThrottled"}),
 }
+
+
+class Configuration(unittest.TestCase):
+    @in_every_stage
+    def test_appconfig_deploys_no_document_that_the_functions_would_not_take(self, main):
+        (profile,) = main.of_type("AWS::AppConfig::ConfigurationProfile").values()
+        (validator,) = profile["Validators"]
+        self.assertEqual(validator["Type"], "JSON_SCHEMA")
+        self.assertLessEqual(len(validator["Content"]), 32_768)
+        schema = json.loads(validator["Content"])
+        jsonschema.Draft4Validator.check_schema(schema)
+        self.assertEqual(schema["$schema"], jsonschema.Draft4Validator.META_SCHEMA["id"])
+        taken = jsonschema.Draft4Validator(schema).is_valid
+        documents = json.loads((ROOT / "shared/settings/tests/documents.json").read_text())  # the functions' code is held to them, too
+        (first,) = main.of_type("AWS::AppConfig::HostedConfigurationVersion").values()
+        self.assertTrue(taken(json.loads(first["Content"])))
+        for verdict, expected in [("good", True), ("wrong", False), ("wrong to the code alone", True)]:
+            for document in documents[verdict]:
+                self.assertEqual(taken(document), expected, document)
+
+
+    @in_every_stage
+    def test_settings_that_functions_refuse_are_taken_back(self, main):
+        (environment,) = main.of_type("AWS::AppConfig::Environment").values()
+        (monitor,) = environment["Monitors"]
+        alarm = main.properties(monitor["AlarmArn"])
+        (metric,) = main.of_type("AWS::Logs::MetricFilter").values()
+        (counted,) = metric["MetricTransformations"]
+        self.assertEqual((alarm["Namespace"], alarm["MetricName"]), (counted["MetricNamespace"], counted["MetricName"]))
+        self.assertEqual((alarm["Threshold"], alarm["TreatMissingData"]), (0, "notBreaching"))
+        message = re.search('"([^"]+)"', metric["FilterPattern"])[1]
+        self.assertIn(f'error!(error = %bad, "{message}")', (ROOT / "shared/settings/src/live.rs").read_text())
+        (strategy,) = main.of_type("AWS::AppConfig::DeploymentStrategy").values()
+        watched = int(strategy["FinalBakeTimeInMinutes"]) * 60
+        self.assertTrue(watched == 0 if main.parameters["Stage"] == "local" else watched >= 30 + 3 * alarm["Period"])
 
 
 class Alarms(unittest.TestCase):

@@ -139,7 +139,7 @@ impl<S> Chosen<S> {
         };
         let mut providers = BTreeMap::from([(Provider::Sandbox, AnyProvider::Sandbox(sandbox))]);
         for service in settings.services.keys() {
-            let secret = settings.secrets.get(service);
+            let (secret, ca_bundle) = (settings.secrets.get(service), settings.ca_bundles.get(service));
             for transport in [Transport::Grpc, Transport::Rest] {
                 let (service, addresses) = (service.clone(), settings.addresses(service, transport));
                 let provider = match transport {
@@ -148,21 +148,23 @@ impl<S> Chosen<S> {
                     Transport::Rest => Provider::Rest { service },
                 };
                 let same = before.and_then(|before| match before.providers.get(&provider) {
-                    Some(AnyProvider::Remote(remote)) if remote.is_called(&addresses, deadline, secret) => Some(remote),
+                    Some(AnyProvider::Remote(remote)) if remote.is_called(&addresses, deadline, secret, ca_bundle) => {
+                        Some(remote)
+                    }
                     _ => None,
                 });
-                let remote = match same {
-                    Some(remote) => {
-                        remote.set_breaker(breaker);
-                        Arc::clone(remote)
+                let remote = if let Some(remote) = same {
+                    remote.set_breaker(breaker);
+                    Arc::clone(remote)
+                } else {
+                    let mut remote = Remote::new(port.what(), addresses, deadline, breaker);
+                    if let Some(secret) = secret {
+                        remote = remote.with_token(secret.clone(), Arc::clone(secrets));
                     }
-                    None => {
-                        let remote = Remote::new(port.what(), addresses, deadline, breaker);
-                        Arc::new(match secret {
-                            Some(secret) => remote.with_token(secret.clone(), Arc::clone(secrets)),
-                            None => remote,
-                        })
+                    if let Some(ca_bundle) = ca_bundle {
+                        remote = remote.with_ca_bundle(ca_bundle.clone());
                     }
+                    Arc::new(remote)
                 };
                 providers.insert(provider, AnyProvider::Remote(remote));
             }

@@ -1,6 +1,6 @@
 //! The contract over gRPC.
 
-use std::time::Duration;
+use std::{error::Error as _, io, iter::successors, time::Duration};
 
 use application::ports::ProviderError;
 use tonic::{
@@ -8,7 +8,7 @@ use tonic::{
     client::Grpc as Client,
     codegen::http::{HeaderMap, uri::PathAndQuery},
     metadata::MetadataMap,
-    transport::{Channel, ClientTlsConfig, Endpoint, Error},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Error},
 };
 use tonic_prost::ProstCodec;
 
@@ -25,7 +25,12 @@ pub(crate) struct Grpc {
 }
 
 impl Grpc {
-    pub(crate) fn new(url: &str, secure: bool, connect_within: Duration) -> Result<Self, ProviderError> {
+    pub(crate) fn new(
+        url: &str,
+        secure: bool,
+        ca_bundle: Option<&str>,
+        connect_within: Duration,
+    ) -> Result<Self, ProviderError> {
         let failed = |error: Error| ProviderError::Failed(error.into());
         // A connection that has died in silence, while the function was frozen, is noticed before a call's time is over.
         let endpoint = Endpoint::from_shared(url.to_owned()).map_err(failed)?;
@@ -35,7 +40,8 @@ impl Grpc {
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_ANSWER);
         let endpoint = if secure {
-            endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(failed)?
+            let tls = ClientTlsConfig::new().with_native_roots().ca_certificates(ca_bundle.map(Certificate::from_pem));
+            endpoint.tls_config(tls).map_err(failed)?
         } else {
             endpoint
         };
@@ -60,7 +66,8 @@ impl Grpc {
     }
 }
 
-/// Of what the provider says of its failure only the code is kept: nobody knows what else is in there.
+/// Of what the provider says of its failure only the code is kept: nobody knows what else is in there. A connection that fails,
+/// for want of a certificate that is believed for instance, is no saying of the provider's.
 fn failed(status: &Status) -> ProviderError {
     match status.code() {
         // What cannot be decoded as a message, or is larger than any may be.
@@ -69,6 +76,12 @@ fn failed(status: &Status) -> ProviderError {
         }
         code @ (Code::InvalidArgument | Code::NotFound) => ProviderError::Rejected(format!("gRPC status {code:?}")),
         Code::Unauthenticated => ProviderError::Failed(Unauthenticated("gRPC status Unauthenticated").into()),
-        code => ProviderError::Failed(format!("gRPC status {code:?}").into()),
+        code => {
+            let mut causes = successors(status.source(), |&error| error.source());
+            ProviderError::Failed(match causes.find_map(|error| error.downcast_ref::<io::Error>()) {
+                Some(connection) => format!("gRPC status {code:?}: {connection}").into(),
+                None => format!("gRPC status {code:?}").into(),
+            })
+        }
     }
 }

@@ -60,15 +60,15 @@ impl Transport {
 }
 
 impl Instance {
-    fn transport(&self, connect_within: Duration) -> Result<Arc<Transport>, ProviderError> {
+    fn transport(&self, ca_bundle: Option<&str>, connect_within: Duration) -> Result<Arc<Transport>, ProviderError> {
         let mut known = self.transport.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(transport) = &*known {
             return Ok(Arc::clone(transport));
         }
         let Address { transport, url, secure } = &self.address;
         let made = match transport {
-            settings::Transport::Grpc => Transport::Grpc(Grpc::new(url, *secure, connect_within)?),
-            settings::Transport::Rest => Transport::Rest(Rest::new(url, *secure, connect_within)?),
+            settings::Transport::Grpc => Transport::Grpc(Grpc::new(url, *secure, ca_bundle, connect_within)?),
+            settings::Transport::Rest => Transport::Rest(Rest::new(url, *secure, ca_bundle, connect_within)?),
         };
         let made = Arc::new(made);
         *known = Some(Arc::clone(&made));
@@ -91,6 +91,8 @@ pub struct Remote {
     deadline: Duration,
     /// Of a service that asks for one.
     token: Option<Token>,
+    /// Roots of its own, as PEM.
+    ca_bundle: Option<String>,
     breaker: Breaker<WallClock>,
 }
 
@@ -112,7 +114,7 @@ impl Remote {
         let instances = addresses.into_iter().map(|address| Instance { address, transport: Mutex::new(None) });
         let (first, _) = Uuid::new_v4().as_u64_pair();
         let current = AtomicUsize::new(usize::try_from(first >> 32).unwrap_or_default());
-        Self { what, instances: instances.collect(), current, deadline, token: None, breaker }
+        Self { what, instances: instances.collect(), current, deadline, token: None, ca_bundle: None, breaker }
     }
 
     /// Shows the service the bearer token that is the secret of this name.
@@ -121,11 +123,24 @@ impl Remote {
         Self { token: Some(Token::new(secret, secrets)), ..self }
     }
 
-    /// Whether it is called at these addresses, given so much time and shown this secret.
-    pub(crate) fn is_called(&self, addresses: &[Address], deadline: Duration, secret: Option<&String>) -> bool {
+    /// Believes a certificate that leads to one of these, which are PEM, as well as one that leads to a root of the system.
+    #[must_use]
+    pub fn with_ca_bundle(self, pem: String) -> Self {
+        Self { ca_bundle: Some(pem), ..self }
+    }
+
+    /// Whether it is called at these addresses, given so much time, shown this secret and believed by these roots.
+    pub(crate) fn is_called(
+        &self,
+        addresses: &[Address],
+        deadline: Duration,
+        secret: Option<&String>,
+        ca_bundle: Option<&String>,
+    ) -> bool {
         self.deadline == deadline
             && self.instances.iter().map(|instance| &instance.address).eq(addresses)
             && self.token.as_ref().map(|token| &token.name) == secret
+            && self.ca_bundle.as_ref() == ca_bundle
     }
 
     pub(crate) fn set_breaker(&self, settings: breaker::Settings) {
@@ -157,7 +172,7 @@ impl Remote {
     async fn send<C: Call>(&self, request: C) -> Result<C::Answer, ProviderError> {
         let number = self.current.load(Ordering::Relaxed).checked_rem(self.instances.len()).unwrap_or_default();
         let instance = self.instances.get(number).ok_or_else(|| ProviderError::Failed("it has no instance".into()))?;
-        let transport = instance.transport(self.deadline)?;
+        let transport = instance.transport(self.ca_bundle.as_deref(), self.deadline)?;
         let answer = timeout(self.deadline, self.send_over(&transport, request)).await;
         let answer = answer.unwrap_or(Err(ProviderError::TimedOut(self.deadline)));
         if matches!(answer, Err(ProviderError::Failed(_) | ProviderError::TimedOut(_))) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use application::ports::ProviderError;
 use reqwest::{
-    Client, StatusCode,
+    Certificate, Client, StatusCode,
     header::{CONTENT_TYPE, HeaderMap},
     redirect::Policy,
 };
@@ -21,11 +21,18 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
-    pub(crate) fn new(url: &str, secure: bool, connect_within: Duration) -> Result<Self, ProviderError> {
+    pub(crate) fn new(
+        url: &str,
+        secure: bool,
+        ca_bundle: Option<&str>,
+        connect_within: Duration,
+    ) -> Result<Self, ProviderError> {
+        let failed = |error: reqwest::Error| ProviderError::Failed(error.into());
+        let roots = Certificate::from_pem_bundle(ca_bundle.unwrap_or_default().as_bytes()).map_err(failed)?;
         // Nobody who answers may send money's requests elsewhere.
         let client =
             Client::builder().connect_timeout(connect_within).redirect(Policy::none()).no_proxy().https_only(secure);
-        let client = client.build().map_err(|error| ProviderError::Failed(error.into()))?;
+        let client = client.tls_certs_merge(roots).build().map_err(failed)?;
         Ok(Self { client, url: url.trim_end_matches('/').to_owned() })
     }
 

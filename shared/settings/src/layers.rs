@@ -171,6 +171,7 @@ mod tests {
             (r#"{"services": {"Pay": []}}"#.to_owned(), TOGETHER, "services.Pay"),
             (r#"{"services": {"pay": ["grpc://10.0.0.1:1"]}}"#.to_owned(), TOGETHER, "services.pay"),
             (r#"{"poll_seconds": 0}"#.to_owned(), TOGETHER, "poll_seconds"),
+            (r#"{"ca_bundles": {"pay": "x"}}"#.to_owned(), TOGETHER, "ca_bundles.pay must be of a service"),
             (r#"{"secrets": {"pay": "stack/pay"}}"#.to_owned(), TOGETHER, "secrets.pay must be of a service"),
             (
                 r#"{"services": {"pay": []}, "secrets": {"pay": "arn:aws:x"}}"#.to_owned(),

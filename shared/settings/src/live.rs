@@ -98,8 +98,14 @@ impl<S: Source> Live<S> {
                         state.layers = layers;
                         state.settings = Some(Arc::new(settings));
                     }
-                    Err(bad) if state.settings.is_none() => return Err(bad.into()),
-                    Err(bad) => error!(error = %bad, "settings not taken: the last good ones stay"),
+                    Err(bad) => {
+                        // A metric filter counts these lines, and a deployment of settings is taken back for them: the wording is
+                        // the filter's (template.yaml).
+                        error!(error = %bad, "settings not taken");
+                        if state.settings.is_none() {
+                            return Err(bad.into());
+                        }
+                    }
                 }
             }
             Err(error) => error!(error = %error, "no newer settings: the last good ones stay"),
