@@ -1,7 +1,8 @@
 """Shows and changes what functions go by while they run: `make config`, with SET='field=value; ...' or RESET=1.
 
 What is deployed is a document of AppConfig, which lies over the defaults and the stage's file in infra/config. Every document is
-checked as the functions check it, by the program `settings`, before it is deployed. Needs botocore and cargo.
+checked as AppConfig checks it, by the profile's JSON Schema, and as the functions do, by the program `settings`, before it is
+deployed. Needs botocore, jsonschema (which SAM brings along) and cargo.
 """
 from __future__ import annotations
 
@@ -14,13 +15,15 @@ import time
 from pathlib import Path
 
 import botocore.session
+import jsonschema
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tools import show
+from tools import show, show_now_and_then
 
 ROOT = Path(__file__).resolve().parents[1]
-# How long a deployment may take until all functions are given the new document.
+# How long a deployment may take until all functions are given the new document, and how long it is watched at most (template.yaml).
 PATIENCE = 120
+WATCHED = 6 * 60
 
 
 class Profile:
@@ -52,12 +55,26 @@ class Profile:
         return {}
 
     def check(self, document: dict) -> dict:
-        """Each setting with its value and layer."""
+        """Each setting with its value and layer. What is wrong in the schema's terms is refused here because the emulator takes it."""
+        for validator in self.client.get_configuration_profile(**self.application, **self.profile).get("Validators", []):
+            wrong = jsonschema.exceptions.best_match(jsonschema.Draft4Validator(json.loads(validator["Content"])).iter_errors(document))
+            if wrong:  # without the value, which may be a token that does not belong there
+                sys.exit(f"error: {'.'.join(map(str, wrong.path)) or 'the document'} is not as the schema says: {wrong.validator} {wrong.validator_value}")
         run = subprocess.run(["cargo", "run", "--quiet", "--locked", "--bin", "settings"], cwd=ROOT, text=True, timeout=1800,
                              input=json.dumps(document), stdout=subprocess.PIPE, env=os.environ | self.variables)
         if run.returncode:
             sys.exit(run.returncode)
         return json.loads(run.stdout)
+
+    def wait_for_the_last(self):
+        """While a deployment is watched, AppConfig begins no other."""
+        until = time.monotonic() + WATCHED
+        while any(deployment["State"] in ("DEPLOYING", "BAKING") for deployment in
+                  self.client.list_deployments(**self.application, **self.environment, MaxResults=10)["Items"]):
+            if time.monotonic() > until:
+                sys.exit("error: another deployment does not come to an end")
+            show_now_and_then("The last deployment is still being watched")
+            time.sleep(2)
 
     def deploy(self, document: dict):
         version = self.client.create_hosted_configuration_version(
@@ -77,15 +94,18 @@ class Profile:
 
 
 def changed(document: dict, changes: str) -> dict:
-    """With each `field.of.a.section=value` laid over it; a value is JSON, or else text."""
+    """With each `field.of.a.section=value` laid over it; a value is JSON, or @ and the name of a file whose text it is, or else text."""
     for change in filter(str.strip, changes.split(";")):
         field, found, value = change.strip().partition("=")
         if not found:
             sys.exit(f"error: {change} must be field=value")
-        try:
-            value = json.loads(value)
-        except ValueError:
-            pass
+        if value.startswith("@"):
+            value = Path(value[1:]).read_text()
+        else:
+            try:
+                value = json.loads(value)
+            except ValueError:
+                pass
         *sections, name = field.split(".")
         section = document
         for part in sections:
@@ -97,10 +117,11 @@ def changed(document: dict, changes: str) -> dict:
 
 
 def kept(document: dict) -> dict:
-    """What orders that are under way may need: where the services are that they were placed with, and who their e-mails are from."""
-    services = document.get("services")
+    """What orders that are under way may need: the services that they were placed with, with all that belongs to these, and who their
+    e-mails are from."""
+    sections = {section: document[section] for section in ("services", "secrets", "ca_bundles") if document.get(section)}
     sender = document.get("providers", {}).get("notifications", {}).get("sender")
-    return ({"services": services} if services else {}) | ({"providers": {"notifications": {"sender": sender}}} if sender else {})
+    return sections | ({"providers": {"notifications": {"sender": sender}}} if sender else {})
 
 
 def main() -> int:
@@ -111,6 +132,8 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         profile = Profile(arguments.stack)
+        if arguments.set or arguments.reset:
+            profile.wait_for_the_last()
         document = profile.document()
         if arguments.reset:
             document = kept(document)
@@ -123,8 +146,9 @@ def main() -> int:
         else:
             width = max(len(field) for field in settings)
             for field, setting in sorted(settings.items()):
-                print(f"{field:{width}}  {setting['value']:24}  {setting['layer']}")
-    except (ClientError, BotoCoreError) as error:
+                first, *more = setting["value"].splitlines() or [""]
+                print(f"{field:{width}}  {first + ' ...' if more else first:24}  {setting['layer']}")
+    except (ClientError, BotoCoreError, OSError) as error:
         show(f"error: {error}")
         return 1
     return 0

@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT / "infra"))
 
 import cfnlint.api  # noqa: E402
 import deploy  # noqa: E402
+import jsonschema  # noqa: E402
 import tomlkit  # noqa: E402
 from samcli.yamlhelper import yaml_parse  # noqa: E402
 from samtranslator.translator.transform import transform  # noqa: E402
@@ -219,7 +220,8 @@ def variants() -> list[Stack]:
             stack("dev", Issuer="https://id.example", Audience="orders")]
 
 
-EVERYTHING = {"ProtectData": "true", "MachineClients": "true", "SecondFactor": "ON", "CommandConcurrency": "20"}
+EVERYTHING = {"ProtectData": "true", "MachineClients": "true", "SecondFactor": "ON", "CommandConcurrency": "20",
+              "ProviderSecrets": "order-service-prod/", "ProviderSubnets": "subnet-0123456789abcdef0", "ProviderSecurityGroups": "sg-0123456789abcdef0"}
 
 
 def listed(value) -> list:
@@ -461,6 +463,14 @@ class Functions(unittest.TestCase):
         self.assertTrue(all(ceiling and 2 <= ceiling <= 1000 for ceiling in ceilings), ceilings)
         self.assertLessEqual(sum(ceilings), 5, "half of what a new account may run")
 
+    def test_functions_that_call_providers_can_run_in_a_network_and_no_function_does_unasked(self):
+        network = {"ProviderSubnets": "subnet-1,subnet-2", "ProviderSecurityGroups": "sg-1"}
+        for parameters, expected in [({}, None), (network, {"SubnetIds": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]})]:
+            main = stack("prod", **parameters)
+            for name, function in functions(main).items():
+                calls_providers = "CONFIGURATION" in function["Environment"]["Variables"]
+                self.assertEqual(function.get("VpcConfig"), expected if calls_providers else None, name)
+
     def test_commands_can_have_executions_reserved(self):
         reserved = {name: function.get("ReservedConcurrentExecutions") for name, function in functions(stack("prod")).items()}
         self.assertEqual({name for name, number in reserved.items() if number is not None}, set())
@@ -609,6 +619,11 @@ ALLOWED = {
     ("AWS::Lambda::Function", ".Arn"): {"lambda:InvokeFunction"},
     ("AWS::Cognito::UserPool", ".Arn"): {"cognito-idp:AdminGetUser"},
 }
+# What is read of secrets, and what stands before the beginning of their names.
+SECRETS = {
+    "secretsmanager:GetSecretValue": "arn:aws:secretsmanager:us-east-1:123456789012:secret:",
+    "ssm:GetParameter": "arn:aws:ssm:us-east-1:123456789012:parameter/",
+}
 # Actions that know no resource (Service Authorization Reference).
 WITHOUT_RESOURCE = re.compile(r"logs:(Create|Get|Update|Delete|List)LogDeliver(y|ies)|logs:(PutResourcePolicy|DescribeResourcePolicies|DescribeLogGroups)"
                               r"|servicediscovery:DiscoverInstances")
@@ -626,6 +641,8 @@ class Rights(unittest.TestCase):
                     self.assertTrue(self.may_stand(main, action, resource))
 
     def may_stand(self, main: Stack, action: str, resource: str) -> bool:
+        if action == "cloudwatch:DescribeAlarms":
+            return resource == "*"  # as AppConfig's guide has it for its monitors
         if resource == "*" and action != "ses:SendEmail":
             return WITHOUT_RESOURCE.fullmatch(action) is not None
         if action == "states:DescribeExecution":
@@ -641,6 +658,8 @@ class Rights(unittest.TestCase):
             # An identity is verified by hand, and no resource of the stack. The emulator asks for all of them.
             return resource == ("*" if main.parameters["Stage"] == "local" else
                                 f"arn:aws:ses:us-east-1:123456789012:identity/{main.parameters['SenderIdentity']}")
+        if action in SECRETS:
+            return main.parameters["ProviderSecrets"] != "" and resource == SECRETS[action] + main.parameters["ProviderSecrets"] + "*"
         match = re.fullmatch(r"<(\w+)(\.\w+)?>(/.*)?", resource)
         self.assertIsNotNone(match, "no resource of this stack")
         index = re.sub(r"^/index/[\w-]+$", "/index/*", match[3] or "")
@@ -652,12 +671,19 @@ class Rights(unittest.TestCase):
             may = {(name, resource) for name in functions(main) for action, resource in grants_of(main, name) if action == "ses:SendEmail"}
             self.assertEqual(may, {(name, f"arn:aws:ses:us-east-1:123456789012:identity/{identity}") for name in senders})
 
+    def test_secrets_are_read_where_settings_are_and_only_once_somebody_has_said_which(self):
+        for main in variants():
+            for name in functions(main):
+                granted = {action for action, _ in grants_of(main, name)}
+                expected = set(SECRETS) if main.parameters["ProviderSecrets"] and "appconfig:GetLatestConfiguration" in granted else set()
+                self.assertEqual(granted & set(SECRETS), expected, name)
+
     @in_every_stage
     def test_policies_fit_into_a_role(self, main):
         for name, role in main.of_type("AWS::IAM::Role").items():
             size = len(re.sub(r"<[^>]*>", "x" * 120, json.dumps(role.get("Policies", []), separators=(",", ":"))))
             self.assertLessEqual(size, 10_240, name)
-            self.assertLessEqual(len(role["ManagedPolicyArns"]), 10)
+            self.assertLessEqual(len(role.get("ManagedPolicyArns", [])), 10)
 
     @in_every_stage
     def test_a_function_may_do_something_with_a_table_only_if_it_knows_it(self, main):
@@ -1025,6 +1051,40 @@ METRICS = {
     "AWS/SQS": ("QueueName", "AWS::SQS::Queue", {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"}),
     "AWS/States": ("StateMachineArn", "AWS::StepFunctions::StateMachine", {"ExecutionsFailed", "ExecutionsTimedOut", "ExecutionThrottled"}),
 }
+
+
+class Configuration(unittest.TestCase):
+    @in_every_stage
+    def test_appconfig_deploys_no_document_that_the_functions_would_not_take(self, main):
+        (profile,) = main.of_type("AWS::AppConfig::ConfigurationProfile").values()
+        (validator,) = profile["Validators"]
+        self.assertEqual(validator["Type"], "JSON_SCHEMA")
+        self.assertLessEqual(len(validator["Content"]), 32_768)
+        schema = json.loads(validator["Content"])
+        jsonschema.Draft4Validator.check_schema(schema)
+        self.assertEqual(schema["$schema"], jsonschema.Draft4Validator.META_SCHEMA["id"])
+        taken = jsonschema.Draft4Validator(schema).is_valid
+        documents = json.loads((ROOT / "shared/settings/tests/documents.json").read_text())  # the functions' code is held to them, too
+        (first,) = main.of_type("AWS::AppConfig::HostedConfigurationVersion").values()
+        self.assertTrue(taken(json.loads(first["Content"])))
+        for verdict, expected in [("good", True), ("wrong", False), ("wrong to the code alone", True)]:
+            for document in documents[verdict]:
+                self.assertEqual(taken(document), expected, document)
+
+    @in_every_stage
+    def test_settings_that_functions_refuse_are_taken_back(self, main):
+        (environment,) = main.of_type("AWS::AppConfig::Environment").values()
+        (monitor,) = environment["Monitors"]
+        alarm = main.properties(monitor["AlarmArn"])
+        (metric,) = main.of_type("AWS::Logs::MetricFilter").values()
+        (counted,) = metric["MetricTransformations"]
+        self.assertEqual((alarm["Namespace"], alarm["MetricName"]), (counted["MetricNamespace"], counted["MetricName"]))
+        self.assertEqual((alarm["Threshold"], alarm["TreatMissingData"]), (0, "notBreaching"))
+        message = re.search('"([^"]+)"', metric["FilterPattern"])[1]
+        self.assertIn(f'error!(error = %bad, "{message}")', (ROOT / "shared/settings/src/live.rs").read_text())
+        (strategy,) = main.of_type("AWS::AppConfig::DeploymentStrategy").values()
+        watched = int(strategy["FinalBakeTimeInMinutes"]) * 60
+        self.assertTrue(watched == 0 if main.parameters["Stage"] == "local" else watched >= 30 + 3 * alarm["Period"])
 
 
 class Alarms(unittest.TestCase):

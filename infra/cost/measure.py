@@ -372,7 +372,7 @@ def standing(run: dict) -> dict[str, float]:
 
 
 def alarms_in_template() -> dict[str, int]:
-    found = template("infra/alarms.yaml")["Resources"].values()
+    found = [resource for path in ("template.yaml", "infra/alarms.yaml") for resource in template(path)["Resources"].values()]
     alarms = sum(max(1, len(resource["Properties"].get("Metrics") or [])) for resource in found if resource["Type"] == "AWS::CloudWatch::Alarm")
     made = {metric["MetricName"] for resource in found if resource["Type"] == "AWS::Logs::MetricFilter"
             for metric in resource["Properties"]["MetricTransformations"]}

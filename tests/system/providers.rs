@@ -4,6 +4,7 @@
 use std::{env, process::Stdio, time::Duration, time::Instant};
 
 use aws_sdk_servicediscovery::Client;
+use aws_sdk_ssm::types::ParameterType;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, copy_bidirectional},
@@ -23,7 +24,10 @@ const PORTS: [&str; 4] = ["inventory", "payments", "shipping", "notifications"];
 /// Twice as long as a function relies on the settings that it has.
 pub(crate) const UNTIL_ALL_KNOW: Duration = Duration::from_secs(60);
 
-/// The reference provider. It ends with this.
+/// What a token's name begins with that the stack's functions may read (samconfig.toml).
+const SECRET: &str = "order-service-local/own";
+
+/// The reference provider, which answers whoever shows the secret. It ends with this.
 struct Provider {
     _process: Child,
     grpc: String,
@@ -32,16 +36,30 @@ struct Provider {
 
 impl Provider {
     async fn start() -> Self {
+        let token = fresh_key();
+        keep(&token).await;
         let test = env::current_exe().unwrap();
         let binary = test.parent().and_then(|deps| deps.parent()).unwrap().join("reference-provider");
-        let any_port = [("GRPC_ADDRESS", "127.0.0.1:0"), ("REST_ADDRESS", "127.0.0.1:0")];
+        let environment = [("GRPC_ADDRESS", "127.0.0.1:0"), ("REST_ADDRESS", "127.0.0.1:0"), ("TOKEN", &token)];
         let mut process =
-            Command::new(binary).envs(any_port).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+            Command::new(binary).envs(environment).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let mut url = async || lines.next_line().await.unwrap().expect("it says where it is");
         let (grpc, rest) = (url().await, url().await);
         Self { _process: process, grpc, rest }
     }
+}
+
+/// Keeps the token where functions may read it: in Secrets Manager, and as a parameter.
+async fn keep(token: &str) {
+    let aws = aws_config::defaults(aws_config::BehaviorVersion::v2026_01_12()).load().await;
+    let secrets = aws_sdk_secretsmanager::Client::new(&aws);
+    let known = secrets.put_secret_value().secret_id(SECRET).secret_string(token).send().await;
+    if known.is_err() {
+        secrets.create_secret().name(SECRET).secret_string(token).send().await.unwrap();
+    }
+    let parameter = aws_sdk_ssm::Client::new(&aws).put_parameter().name(format!("/{SECRET}")).value(token);
+    parameter.r#type(ParameterType::SecureString).overwrite(true).send().await.unwrap();
 }
 
 /// As an operator does.
@@ -106,7 +124,11 @@ async fn providers_are_switched_while_orders_are_under_way_and_each_order_keeps_
     set(&[format!(r#"services.own=["{}", "{}"]"#, provider.grpc, provider.rest)]).await;
 
     let mut placed = Vec::new();
-    for of_ports in [["grpc"; 4], ["rest"; 4], ["rest", "grpc", "rest", "sandbox"]] {
+    let parameter = format!("ssm:/{SECRET}");
+    for (of_ports, secret) in
+        [(["grpc"; 4], SECRET), (["rest"; 4], &parameter), (["rest", "grpc", "rest", "sandbox"], SECRET)]
+    {
+        set(&[format!("secrets.own={secret}")]).await;
         let order_id = placed_with(&service, of_ports).await;
         let confirmed = service.await_status("customer-1", &order_id, &["confirmed"]).await;
         assert_eq!(confirmed.body["payment"]["status"], "completed");
@@ -215,7 +237,8 @@ async fn instances_come_and_go_and_the_registry_fails_while_orders_go_on() {
     let (first, second) = (Instance::of(&provider).await, Instance::of(&provider).await);
     own.register(&first).await;
     own.register(&second).await;
-    set(&[format!(r#"services.own={{"cloud_map": "own", "fallback": ["{}"]}}"#, provider.grpc)]).await;
+    let registered = format!(r#"services.own={{"cloud_map": "own", "fallback": ["{}"]}}"#, provider.grpc);
+    set(&[registered, format!("secrets.own={SECRET}")]).await;
     placed_with(&service, ["grpc"; 4]).await;
     an_order_goes_through(&service).await;
 

@@ -7,7 +7,10 @@ use aws_types::SdkConfig;
 use settings::{Layers, Live, Source};
 use tokio::sync::Mutex;
 
-use crate::lambda::{self, chain};
+use crate::{
+    lambda::{self, chain},
+    secrets::AwsSecrets,
+};
 
 /// A configuration profile as it is deployed to an environment.
 pub struct AppConfig {
@@ -19,9 +22,10 @@ pub struct AppConfig {
     token: Mutex<Option<String>>,
 }
 
-/// The settings of this process, which follow AppConfig where `CONFIGURATION` names a profile.
+/// The settings of this process, which follow AppConfig where `CONFIGURATION` names a profile, and the secrets that they name.
 pub fn settings(config: &SdkConfig) -> Result<Arc<Live<AppConfig>>, lambda_runtime::Error> {
-    Ok(Arc::new(Live::new(Layers::of_process(), AppConfig::of_process(config)?)))
+    let live = Live::new(Layers::of_process(), AppConfig::of_process(config)?);
+    Ok(Arc::new(live.with_secrets(AwsSecrets::new(config))))
 }
 
 impl AppConfig {

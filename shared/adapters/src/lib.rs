@@ -9,6 +9,7 @@ pub mod event_bridge;
 pub mod http;
 pub mod lambda;
 pub mod logs;
+pub mod secrets;
 pub mod ses;
 pub mod step_functions;
 pub mod tally;

@@ -28,7 +28,7 @@ use domain::{
     provider::{OrderProviders, Provider},
     text::Text,
 };
-use settings::{Kind, Live, Settings, Source, Transport};
+use settings::{Kind, Live, Secrets, Settings, Source, Transport};
 use uuid::Uuid;
 
 use crate::{
@@ -125,7 +125,8 @@ impl<S: Clone, Src: Source> Choice<S, Src> {
             return Ok(Arc::clone(chosen));
         }
         let before = chosen.as_deref();
-        let new = Arc::new(Chosen::new(self.port, self.built_in.clone(), settings, &self.registry, before));
+        let (built_in, secrets) = (self.built_in.clone(), self.settings.secrets());
+        let new = Arc::new(Chosen::new(self.port, built_in, settings, secrets, &self.registry, before));
         *chosen = Some(Arc::clone(&new));
         Ok(new)
     }
@@ -148,6 +149,7 @@ impl<S> Chosen<S> {
         port: Port,
         built_in: BTreeMap<Provider, S>,
         settings: Arc<Settings>,
+        secrets: &Arc<dyn Secrets>,
         registry: &Registry,
         before: Option<&Self>,
     ) -> Self {
@@ -161,6 +163,7 @@ impl<S> Chosen<S> {
         let built_in = built_in.into_iter().map(|(provider, built_in)| (provider, AnyProvider::BuiltIn(built_in)));
         let mut providers: BTreeMap<Provider, AnyProvider<S>> = built_in.collect();
         for service in settings.services.keys() {
+            let (secret, ca_bundle) = (settings.secrets.get(service), settings.ca_bundles.get(service));
             for transport in [Transport::Grpc, Transport::Rest] {
                 let addresses = settings.addresses(service, transport);
                 let instances = match settings.registered_as(service) {
@@ -174,15 +177,23 @@ impl<S> Chosen<S> {
                     Transport::Rest => Provider::Rest { service },
                 };
                 let same = before.and_then(|before| match before.providers.get(&provider) {
-                    Some(AnyProvider::Remote(remote)) if remote.is_called(&instances, deadline) => Some(remote),
+                    Some(AnyProvider::Remote(remote)) if remote.is_called(&instances, deadline, secret, ca_bundle) => {
+                        Some(remote)
+                    }
                     _ => None,
                 });
-                let remote = match same {
-                    Some(remote) => {
-                        remote.set_breaker(breaker);
-                        Arc::clone(remote)
+                let remote = if let Some(remote) = same {
+                    remote.set_breaker(breaker);
+                    Arc::clone(remote)
+                } else {
+                    let mut remote = Remote::new(port.what(), instances, deadline, breaker);
+                    if let Some(secret) = secret {
+                        remote = remote.with_token(secret.clone(), Arc::clone(secrets));
                     }
-                    None => Arc::new(Remote::new(port.what(), instances, deadline, breaker)),
+                    if let Some(ca_bundle) = ca_bundle {
+                        remote = remote.with_ca_bundle(ca_bundle.clone());
+                    }
+                    Arc::new(remote)
                 };
                 providers.insert(provider, AnyProvider::Remote(remote));
             }

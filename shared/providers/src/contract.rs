@@ -15,7 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 /// A call of the contract, by its request.
-pub trait Call: Message + Serialize + Default + 'static {
+pub trait Call: Message + Serialize + Clone + Default + 'static {
     type Answer: Message + Serialize + DeserializeOwned + Default + 'static;
 
     const GRPC_PATH: &str;

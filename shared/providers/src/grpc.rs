@@ -1,18 +1,21 @@
 //! The contract over gRPC.
 
-use std::time::Duration;
+use std::{error::Error as _, io, iter::successors, time::Duration};
 
 use application::ports::ProviderError;
 use tonic::{
     Code, Request, Status,
     client::Grpc as Client,
-    codegen::http::{HeaderName, uri::PathAndQuery},
-    metadata::{AsciiMetadataKey, AsciiMetadataValue},
-    transport::{Channel, ClientTlsConfig, Endpoint, Error},
+    codegen::http::{HeaderMap, uri::PathAndQuery},
+    metadata::MetadataMap,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Error},
 };
 use tonic_prost::ProstCodec;
 
-use crate::contract::{ANSWER_BYTES_MAX, Call};
+use crate::{
+    contract::{ANSWER_BYTES_MAX, Call},
+    token::Unauthenticated,
+};
 
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(2);
@@ -22,7 +25,12 @@ pub(crate) struct Grpc {
 }
 
 impl Grpc {
-    pub(crate) fn new(url: &str, secure: bool, connect_within: Duration) -> Result<Self, ProviderError> {
+    pub(crate) fn new(
+        url: &str,
+        secure: bool,
+        ca_bundle: Option<&str>,
+        connect_within: Duration,
+    ) -> Result<Self, ProviderError> {
         let failed = |error: Error| ProviderError::Failed(error.into());
         // A connection that has died in silence, while the function was frozen, is noticed before a call's time is over.
         let endpoint = Endpoint::from_shared(url.to_owned()).map_err(failed)?;
@@ -32,7 +40,8 @@ impl Grpc {
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_ANSWER);
         let endpoint = if secure {
-            endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(failed)?
+            let tls = ClientTlsConfig::new().with_native_roots().ca_certificates(ca_bundle.map(Certificate::from_pem));
+            endpoint.tls_config(tls).map_err(failed)?
         } else {
             endpoint
         };
@@ -42,18 +51,12 @@ impl Grpc {
     pub(crate) async fn call<C: Call>(
         &self,
         request: C,
-        headers: Vec<(HeaderName, String)>,
+        headers: HeaderMap,
         deadline: Duration,
     ) -> Result<C::Answer, ProviderError> {
         let mut request = Request::new(request);
+        *request.metadata_mut() = MetadataMap::from_headers(headers);
         request.set_timeout(deadline);
-        for (name, value) in headers {
-            let name = AsciiMetadataKey::from_bytes(name.as_str().as_bytes());
-            if let (Ok(name), Ok(mut value)) = (name, value.parse::<AsciiMetadataValue>()) {
-                value.set_sensitive(name == "authorization");
-                request.metadata_mut().insert(name, value);
-            }
-        }
         let mut client = Client::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
         client.ready().await.map_err(|error| ProviderError::Failed(error.into()))?;
         let path = PathAndQuery::from_static(C::GRPC_PATH);
@@ -63,7 +66,8 @@ impl Grpc {
     }
 }
 
-/// Of what the provider says of its failure only the code is kept: nobody knows what else is in there.
+/// Of what the provider says of its failure only the code is kept: nobody knows what else is in there. A connection that fails,
+/// for want of a certificate that is believed for instance, is no saying of the provider's.
 fn failed(status: &Status) -> ProviderError {
     match status.code() {
         // What cannot be decoded as a message, or is larger than any may be.
@@ -71,6 +75,13 @@ fn failed(status: &Status) -> ProviderError {
             ProviderError::Misbehaved { field: "the answer", problem: "is no message of the contract".to_owned() }
         }
         code @ (Code::InvalidArgument | Code::NotFound) => ProviderError::Rejected(format!("gRPC status {code:?}")),
-        code => ProviderError::Failed(format!("gRPC status {code:?}").into()),
+        Code::Unauthenticated => ProviderError::Failed(Unauthenticated("gRPC status Unauthenticated").into()),
+        code => {
+            let mut causes = successors(status.source(), |&error| error.source());
+            ProviderError::Failed(match causes.find_map(|error| error.downcast_ref::<io::Error>()) {
+                Some(connection) => format!("gRPC status {code:?}: {connection}").into(),
+                None => format!("gRPC status {code:?}").into(),
+            })
+        }
     }
 }

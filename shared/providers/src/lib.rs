@@ -13,6 +13,7 @@ mod discovery;
 mod grpc;
 mod remote;
 mod rest;
+mod token;
 
 pub use chosen::{AnyProvider, Choice, Chosen, Port, of_new_orders};
 pub use discovery::{Instances, Registry};

@@ -16,9 +16,9 @@ use std::{
 };
 
 use application::{event_store::Unavailable, ports::ProviderError};
-use reqwest::header::HeaderName;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
-use settings::Address;
+use settings::{Address, Secrets};
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
@@ -33,6 +33,7 @@ use crate::{
     discovery::Instances,
     grpc::Grpc,
     rest::Rest,
+    token::{Token, Unauthenticated},
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -58,16 +59,30 @@ enum Transport {
     Rest(Rest),
 }
 
+impl Transport {
+    async fn call<C: Call>(
+        &self,
+        request: C,
+        headers: HeaderMap,
+        deadline: Duration,
+    ) -> Result<C::Answer, ProviderError> {
+        match self {
+            Self::Grpc(grpc) => grpc.call(request, headers, deadline).await,
+            Self::Rest(rest) => rest.call(request, headers, deadline).await,
+        }
+    }
+}
+
 impl Instance {
-    fn transport(&self, connect_within: Duration) -> Result<Arc<Transport>, ProviderError> {
+    fn transport(&self, ca_bundle: Option<&str>, connect_within: Duration) -> Result<Arc<Transport>, ProviderError> {
         let mut known = self.transport.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(transport) = &*known {
             return Ok(Arc::clone(transport));
         }
         let Address { transport, url, secure } = &self.address;
         let made = match transport {
-            settings::Transport::Grpc => Transport::Grpc(Grpc::new(url, *secure, connect_within)?),
-            settings::Transport::Rest => Transport::Rest(Rest::new(url, *secure, connect_within)?),
+            settings::Transport::Grpc => Transport::Grpc(Grpc::new(url, *secure, ca_bundle, connect_within)?),
+            settings::Transport::Rest => Transport::Rest(Rest::new(url, *secure, ca_bundle, connect_within)?),
         };
         let made = Arc::new(made);
         *known = Some(Arc::clone(&made));
@@ -92,6 +107,10 @@ pub struct Remote {
     /// The instance that was taken last.
     current: Mutex<Option<Arc<Instance>>>,
     deadline: Duration,
+    /// Of a service that asks for one.
+    token: Option<Token>,
+    /// Roots of its own, as PEM.
+    ca_bundle: Option<String>,
     breaker: Breaker<WallClock>,
     witness: Option<Witness>,
 }
@@ -108,7 +127,20 @@ impl Remote {
             warn!(provider = what, from = ?change.from, to = ?change.to, "circuit breaker changed");
         });
         let (circle, from, current) = (RandomState::new(), AtomicU64::default(), Mutex::default());
-        Self { what, instances: instances.into(), circle, from, current, deadline, breaker, witness: None }
+        let (instances, token, ca_bundle, witness) = (instances.into(), None, None, None);
+        Self { what, instances, circle, from, current, deadline, token, ca_bundle, breaker, witness }
+    }
+
+    /// Shows the service the bearer token that is the secret of this name.
+    #[must_use]
+    pub fn with_token(self, secret: String, secrets: Arc<dyn Secrets>) -> Self {
+        Self { token: Some(Token::new(secret, secrets)), ..self }
+    }
+
+    /// Believes a certificate that leads to one of these, which are PEM, as well as one that leads to a root of the system.
+    #[must_use]
+    pub fn with_ca_bundle(self, pem: String) -> Self {
+        Self { ca_bundle: Some(pem), ..self }
     }
 
     /// For tests of providers. Without one, nothing is written down.
@@ -131,9 +163,18 @@ impl Remote {
         }
     }
 
-    /// Whether it is called there, and given so much time.
-    pub(crate) fn is_called(&self, instances: &Instances, deadline: Duration) -> bool {
-        self.deadline == deadline && self.instances == *instances
+    /// Whether it is called there, given so much time, shown this secret and believed by these roots.
+    pub(crate) fn is_called(
+        &self,
+        instances: &Instances,
+        deadline: Duration,
+        secret: Option<&String>,
+        ca_bundle: Option<&String>,
+    ) -> bool {
+        self.deadline == deadline
+            && self.instances == *instances
+            && self.token.as_ref().map(|token| &token.name) == secret
+            && self.ca_bundle.as_ref() == ca_bundle
     }
 
     pub(crate) fn set_breaker(&self, settings: breaker::Settings) {
@@ -223,30 +264,50 @@ impl Remote {
         request: C,
         deadline: Duration,
     ) -> Result<C::Answer, ProviderError> {
-        let headers = headers(&request);
-        let transport = instance.transport(self.deadline)?;
-        let call = async {
-            match &*transport {
-                Transport::Grpc(grpc) => grpc.call(request, headers, deadline).await,
-                Transport::Rest(rest) => rest.call(request, headers, deadline).await,
-            }
-        };
-        let answer = timeout(deadline, call).await.unwrap_or(Err(ProviderError::TimedOut(self.deadline)));
+        let transport = instance.transport(self.ca_bundle.as_deref(), self.deadline)?;
+        let answer = timeout(deadline, self.send_over(&transport, request, deadline)).await;
+        let answer = answer.unwrap_or(Err(ProviderError::TimedOut(self.deadline)));
         if matches!(answer, Err(ProviderError::Failed(_) | ProviderError::TimedOut(_))) {
             instance.forget(&transport);
         }
         answer
     }
+
+    /// With the service's token, if it asks for one. Where that is refused it may just have been changed, so it is read again, and
+    /// another one is tried, once.
+    async fn send_over<C: Call>(
+        &self,
+        transport: &Transport,
+        request: C,
+        deadline: Duration,
+    ) -> Result<C::Answer, ProviderError> {
+        let mut headers = headers(&request);
+        let Some(token) = &self.token else {
+            return transport.call(request, headers, deadline).await;
+        };
+        let started = Instant::now();
+        let left = || deadline.saturating_sub(started.elapsed());
+        let first = token.current().await?;
+        headers.insert(AUTHORIZATION, first.clone());
+        let answer = transport.call(request.clone(), headers.clone(), left()).await;
+        if Unauthenticated::is_why(&answer)
+            && let Some(other) = token.instead_of(&first).await
+        {
+            headers.insert(AUTHORIZATION, other);
+            return transport.call(request, headers, left()).await;
+        }
+        answer
+    }
 }
 
-fn headers(request: &impl Call) -> Vec<(HeaderName, String)> {
+fn headers(request: &impl Call) -> HeaderMap {
     let context = context::current();
     let values = [
         (IDEMPOTENCY_KEY, request.idempotency_key().map(str::to_owned)),
         (CORRELATION_ID, context.correlation_id),
         (TRACEPARENT, context.traceparent),
     ];
-    values.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    values.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::from_str(&value?).ok()?))).collect()
 }
 
 #[cfg(test)]

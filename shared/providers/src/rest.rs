@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use application::ports::ProviderError;
 use reqwest::{
-    Client, StatusCode,
-    header::{CONTENT_TYPE, HeaderName, HeaderValue},
+    Certificate, Client, StatusCode,
+    header::{CONTENT_TYPE, HeaderMap},
     redirect::Policy,
 };
 
 use crate::{
     checks::misbehaved,
     contract::{ANSWER_BYTES_MAX, Call},
+    token::Unauthenticated,
 };
 
 pub(crate) struct Rest {
@@ -20,27 +21,29 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
-    pub(crate) fn new(url: &str, secure: bool, connect_within: Duration) -> Result<Self, ProviderError> {
+    pub(crate) fn new(
+        url: &str,
+        secure: bool,
+        ca_bundle: Option<&str>,
+        connect_within: Duration,
+    ) -> Result<Self, ProviderError> {
+        let failed = |error: reqwest::Error| ProviderError::Failed(error.into());
+        let roots = Certificate::from_pem_bundle(ca_bundle.unwrap_or_default().as_bytes()).map_err(failed)?;
         // Nobody who answers may send money's requests elsewhere.
         let client =
             Client::builder().connect_timeout(connect_within).redirect(Policy::none()).no_proxy().https_only(secure);
-        let client = client.build().map_err(|error| ProviderError::Failed(error.into()))?;
+        let client = client.tls_certs_merge(roots).build().map_err(failed)?;
         Ok(Self { client, url: url.trim_end_matches('/').to_owned() })
     }
 
     pub(crate) async fn call<C: Call>(
         &self,
         request: C,
-        headers: Vec<(HeaderName, String)>,
+        headers: HeaderMap,
         deadline: Duration,
     ) -> Result<C::Answer, ProviderError> {
-        let mut post = self.client.post(format!("{}{}", self.url, C::REST_PATH)).json(&request).timeout(deadline);
-        for (name, value) in headers {
-            if let Ok(mut value) = HeaderValue::from_str(&value) {
-                value.set_sensitive(name == "authorization");
-                post = post.header(name, value);
-            }
-        }
+        let post = self.client.post(format!("{}{}", self.url, C::REST_PATH)).json(&request);
+        let post = post.headers(headers).timeout(deadline);
         let failed = |error: reqwest::Error| ProviderError::Failed(error.without_url().into());
         let mut answer = post.send().await.map_err(failed)?;
         if answer.status() != StatusCode::OK {
@@ -49,6 +52,7 @@ impl Rest {
                 StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY => {
                     ProviderError::Rejected(status)
                 }
+                StatusCode::UNAUTHORIZED => ProviderError::Failed(Unauthenticated("HTTP status 401").into()),
                 _ => ProviderError::Failed(status.into()),
             });
         }

@@ -13,6 +13,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tonic::{
     Request, Response, Status,
+    metadata::MetadataValue,
+    service::interceptor::InterceptedService,
     transport::{Error, Server, server::TcpIncoming},
 };
 use tonic_health::{ServingStatus, server::health_reporter};
@@ -47,12 +49,21 @@ pub(crate) async fn serve(reference: Arc<Reference>, listener: TcpListener, phas
     };
     // An answer is one small packet, which must not wait for a second one to come.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let door = Arc::clone(&reference);
+    let admit = move |request: Request<()>| {
+        let shown = request.metadata().get("authorization").map(MetadataValue::as_bytes);
+        if door.admits(shown) { Ok(request) } else { Err(Status::unauthenticated("another token is needed")) }
+    };
+    let inventory = inventory_server::InventoryServer::from_arc(Arc::clone(&reference));
+    let payments = payments_server::PaymentsServer::from_arc(Arc::clone(&reference));
+    let shipping = shipping_server::ShippingServer::from_arc(Arc::clone(&reference));
+    let notifications = notifications_server::NotificationsServer::from_arc(reference);
     Server::builder()
         .add_service(health)
-        .add_service(inventory_server::InventoryServer::from_arc(Arc::clone(&reference)))
-        .add_service(payments_server::PaymentsServer::from_arc(Arc::clone(&reference)))
-        .add_service(shipping_server::ShippingServer::from_arc(Arc::clone(&reference)))
-        .add_service(notifications_server::NotificationsServer::from_arc(reference))
+        .add_service(InterceptedService::new(inventory, admit.clone()))
+        .add_service(InterceptedService::new(payments, admit.clone()))
+        .add_service(InterceptedService::new(shipping, admit.clone()))
+        .add_service(InterceptedService::new(notifications, admit))
         .serve_with_incoming_shutdown(incoming, stop)
         .await
 }

@@ -28,6 +28,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// The books.
 #[derive(Default)]
 pub struct Reference {
+    /// The bearer token without which it answers nobody; `None` answers everybody.
+    token: Option<String>,
     pub inventory: MemoryInventory,
     pub payments: MemoryPayments,
     pub shipping: MemoryShipping,
@@ -39,6 +41,17 @@ impl Reference {
     /// A provider that breaks this law.
     pub fn breaking(law: &str) -> Result<Self, UnknownLaw> {
         Ok(Self { broken: Some(breaks::Broken::parse(law)?), ..Self::default() })
+    }
+
+    /// One that answers nobody who does not show this bearer token. Its health it tells everybody.
+    #[must_use]
+    pub fn with_token(self, token: String) -> Self {
+        Self { token: Some(token), ..self }
+    }
+
+    /// Whether it answers whoever shows this in `authorization`.
+    fn admits(&self, authorization: Option<&[u8]>) -> bool {
+        self.token.as_ref().is_none_or(|token| authorization == Some(format!("Bearer {token}").as_bytes()))
     }
 }
 

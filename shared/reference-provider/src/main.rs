@@ -42,6 +42,10 @@ async fn run() -> Result<(), Failure> {
         Some(law) => Reference::breaking(&law)?,
         None => Reference::default(),
     };
+    let reference = match given("TOKEN") {
+        Some(token) => reference.with_token(token),
+        None => reference,
+    };
     let address = |variable, default: &str| given(variable).unwrap_or_else(|| default.to_owned());
     let grpc = TcpListener::bind(address("GRPC_ADDRESS", "127.0.0.1:50051")).await?;
     let rest = TcpListener::bind(address("REST_ADDRESS", "127.0.0.1:50080")).await?;

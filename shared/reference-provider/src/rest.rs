@@ -4,8 +4,9 @@ use std::{io, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, State},
-    http::StatusCode,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderValue, StatusCode, header::AUTHORIZATION},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
     serve::ListenerExt,
@@ -44,10 +45,19 @@ pub(crate) async fn serve(reference: Arc<Reference>, listener: TcpListener, phas
     let routes = route::<wire::SendRequest>(routes)
         .route("/v1/{service}/get-capabilities", post(capabilities))
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
+        .layer(from_fn_with_state(Arc::clone(&reference), admit))
         .with_state(reference)
         .merge(Router::new().route("/health", get(health)).with_state(phases.clone()));
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     axum::serve(listener, routes).with_graceful_shutdown(until(phases, Phase::Closing)).await
+}
+
+async fn admit(State(reference): State<Arc<Reference>>, request: Request, next: Next) -> Response {
+    if reference.admits(request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes)) {
+        next.run(request).await
+    } else {
+        StatusCode::UNAUTHORIZED.into_response()
+    }
 }
 
 fn route<C: Call + DeserializeOwned>(routes: Router<Arc<Reference>>) -> Router<Arc<Reference>>

@@ -70,6 +70,18 @@ async fn a_provider_that_is_stopped_says_so_and_answers_what_is_under_way() {
     assert!(reqwest::get(format!("{rest}/health")).await.is_err());
 }
 
+#[tokio::test]
+async fn health_is_told_to_those_who_show_no_token() {
+    let bind = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (grpc, rest) = (bind().await, bind().await);
+    let urls = [&grpc, &rest].map(|listener| format!("http://{}", listener.local_addr().unwrap()));
+    let reference = Reference::default().with_token("a-token".to_owned());
+    tokio::spawn(serve(Arc::new(reference), grpc, rest, std::future::pending()));
+    let channel = Channel::from_shared(urls[0].clone()).unwrap();
+    assert_eq!(over_grpc(&mut HealthClient::new(channel.connect().await.unwrap())).await, [ServingStatus::Serving; 2]);
+    assert_eq!(over_rest(&urls[1]).await.0, 200);
+}
+
 fn slow_charge() -> ChargeRequest {
     ChargeRequest {
         idempotency_key: Uuid::new_v4(),

@@ -216,6 +216,14 @@ mod tests {
             (r#"{"services": {"pay": {"cloud_map": "pay service"}}}"#.to_owned(), TOGETHER, "services.pay.cloud_map"),
             (r#"{"services": {"pay": {"fallback": ["grpc://10.0.0.1:1"]}}}"#.to_owned(), TOGETHER, "services.pay"),
             (r#"{"poll_seconds": 0}"#.to_owned(), TOGETHER, "poll_seconds"),
+            (r#"{"ca_bundles": {"pay": "x"}}"#.to_owned(), TOGETHER, "ca_bundles.pay must be of a service"),
+            (r#"{"secrets": {"pay": "stack/pay"}}"#.to_owned(), TOGETHER, "secrets.pay must be of a service"),
+            (
+                r#"{"services": {"pay": []}, "secrets": {"pay": "arn:aws:x"}}"#.to_owned(),
+                TOGETHER,
+                "secrets.pay must name",
+            ),
+            (r#"{"services": {"pay": []}, "secrets": {"pay": "ssm:"}}"#.to_owned(), TOGETHER, "secrets.pay must name"),
         ] {
             let bad = layers(&document, &[]).settings().unwrap_err();
             assert_eq!(bad.layer, layer, "{document}");

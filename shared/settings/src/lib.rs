@@ -7,15 +7,18 @@
 mod address;
 mod layers;
 mod live;
+mod secrets;
 mod service;
 
 pub use address::{Address, BadAddress, Transport};
 pub use layers::{BadSettings, Layers};
 pub use live::{Live, NoSettings, Source};
+pub use secrets::Secrets;
 pub use service::{Discovery, Look, Registered, Service};
 
 use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
+use rustls_pki_types::pem::{PemObject, SectionKind};
 use serde::{Deserialize, Serialize};
 
 /// All settings, with their defaults.
@@ -29,11 +32,25 @@ pub struct Settings {
     /// `grpc`, `grpcs`, `http` or `https`; without TLS only on this machine. A service that no new order uses stays here for as long as
     /// orders that were placed with it may need it.
     pub services: BTreeMap<String, Service>,
+    /// For a service that asks for a bearer token the name of the secret that is the token, and nothing else: in Secrets Manager, or
+    /// with `ssm:` before it in SSM's Parameter Store. 1 to 500 letters, digits and / _ + = . @ -; the stack's functions may read those
+    /// that begin as its parameter `ProviderSecrets` says. It belongs to the service and not to the port, so that nobody is shown
+    /// another one's token when new orders go elsewhere.
+    pub secrets: BTreeMap<String, String>,
+    /// For a service whose certificate leads to a root of one's own: that root, and others if need be, as PEM, up to 64 KB. They count
+    /// beside the system's, for this service alone. Certificates are public: nothing else may stand there.
+    pub ca_bundles: BTreeMap<String, String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { poll_seconds: 30, providers: Providers::default(), services: BTreeMap::new() }
+        Self {
+            poll_seconds: 30,
+            providers: Providers::default(),
+            services: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            ca_bundles: BTreeMap::new(),
+        }
     }
 }
 
@@ -70,7 +87,8 @@ pub struct Provider {
     /// The address that `ses` sends from; for notifications only. It stays here for as long as orders may need it that were placed
     /// with `ses`.
     pub sender: String,
-    /// For a whole call: 100 to 5000 milliseconds, which leaves room in every function that calls providers, also one after another.
+    /// For a whole call, with finding an instance and reading the token when these are due: 100 to 5000 milliseconds, which leaves room
+    /// in every function that calls providers, also one after another.
     pub deadline_ms: u32,
     pub breaker: Breaker,
 }
@@ -140,6 +158,10 @@ fn is_mailbox(text: &str) -> bool {
     text.len() <= MAILBOX_MAX && sides.is_some_and(|(local, host)| local.chars().chain(host.chars()).all(allowed))
 }
 
+const SECRET_NAME_MAX: usize = 500;
+
+const CA_BUNDLE_BYTES_MAX: usize = 65_536;
+
 impl Settings {
     /// What is wrong with them besides their shape: the field, and what it must be.
     fn problems(&self) -> Vec<String> {
@@ -197,6 +219,27 @@ impl Settings {
                 problems.push(format!("services.{name}: {problem}"));
             }
         }
+        let of_services = [("secrets", &self.secrets), ("ca_bundles", &self.ca_bundles)];
+        for (section, service) in of_services.iter().flat_map(|(section, of)| of.keys().map(move |of| (section, of))) {
+            if !self.services.contains_key(service) {
+                problems.push(format!("{section}.{service} must be of a service"));
+            }
+        }
+        for (service, bundle) in &self.ca_bundles {
+            if bundle.len() > CA_BUNDLE_BYTES_MAX || !are_certificates(bundle) {
+                problems
+                    .push(format!("ca_bundles.{service} must be certificates as PEM and nothing else, in 65536 bytes"));
+            }
+        }
+        for (service, secret) in &self.secrets {
+            let name = secret.strip_prefix("ssm:").unwrap_or(secret);
+            let allowed = |c: char| c.is_ascii_alphanumeric() || "/_+=.@-".contains(c);
+            if !(1..=SECRET_NAME_MAX).contains(&name.len()) || !name.chars().all(allowed) {
+                problems.push(format!(
+                    "secrets.{service} must name a secret, or with ssm: a parameter: 1 to 500 letters, digits and / _ + = . @ -"
+                ));
+            }
+        }
         problems
     }
 
@@ -214,5 +257,87 @@ impl Settings {
         let urls = self.services.get(service).map(Service::urls).unwrap_or_default().iter();
         let addresses = urls.filter_map(|url| Address::parse(url).ok());
         addresses.filter(|address| address.transport == transport).collect()
+    }
+}
+
+/// A key that somebody has left in the file would be deployed and shown with it.
+fn are_certificates(pem: &str) -> bool {
+    let mut sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(pem.as_bytes()).peekable();
+    pem.starts_with("-----BEGIN CERTIFICATE-----")
+        && sections.peek().is_some()
+        && sections.all(|section| matches!(section, Ok((SectionKind::Certificate, _))))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The one in template.yaml, by which AppConfig refuses to deploy a document.
+    fn schema() -> Value {
+        let template = include_str!("../../../template.yaml");
+        let (_, rest) = template.split_once("- Type: JSON_SCHEMA").unwrap();
+        let (_, rest) = rest.split_once("Content: |\n").unwrap();
+        let text: String = rest.lines().take_while(|line| line.starts_with("            ")).collect();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Every field, and with it that nothing else is let in.
+    fn has_the_fields_of(schema: &Value, node: &Value, value: &Value, at: &str) {
+        let node = match node.get("$ref").and_then(Value::as_str) {
+            Some(name) => schema.pointer(name.trim_start_matches('#')).unwrap(),
+            None => node,
+        };
+        let Value::Object(fields) = value else { return };
+        assert_eq!(node["additionalProperties"], false, "{at}");
+        let Some(known) = node["properties"].as_object() else {
+            assert!(node["patternProperties"].is_object(), "{at}");
+            return;
+        };
+        assert!(known.keys().eq(fields.keys()), "{at}: {:?} in the schema, {:?} here", known.keys(), fields.keys());
+        for (name, value) in fields {
+            has_the_fields_of(schema, &known[name], value, &format!("{at}.{name}"));
+        }
+    }
+
+    #[test]
+    fn the_schema_has_the_fields_of_the_settings_and_no_others() {
+        let (schema, settings) = (schema(), serde_json::to_value(Settings::default()).unwrap());
+        has_the_fields_of(&schema, &schema, &settings, "");
+        let service = &schema["properties"]["services"]["patternProperties"]["^[a-z0-9-]{1,64}$"];
+        has_the_fields_of(&schema, service, &serde_json::to_value(Registered::default()).unwrap(), "services");
+        let kinds = schema["definitions"]["provider"]["properties"]["kind"]["enum"].as_array().unwrap();
+        let known = serde_json::from_value::<Kind>("none".into()).unwrap_err().to_string();
+        let known: Vec<&str> = known.split('`').skip(3).step_by(2).collect();
+        assert_eq!(kinds, &known, "kinds of providers");
+    }
+
+    /// `tests/template_suite.py` holds the schema to the same documents.
+    #[test]
+    fn documents_are_taken_or_refused_as_the_schema_does() {
+        let documents: Value = serde_json::from_str(include_str!("../tests/documents.json")).unwrap();
+        let each = |list: &str| documents[list].as_array().unwrap().clone();
+        let settings =
+            |document: &Value| Layers::new("local".to_owned(), []).with_document(Some(document.to_string())).settings();
+        for good in each("good") {
+            assert!(settings(&good).is_ok(), "{good}: {:?}", settings(&good));
+        }
+        for wrong in each("wrong").into_iter().chain(each("wrong to the code alone")) {
+            assert!(settings(&wrong).is_err(), "{wrong} is taken");
+        }
+    }
+
+    #[test]
+    fn a_ca_bundle_is_made_of_certificates_and_nothing_else() {
+        let section = |kind: &str| format!("-----BEGIN {kind}-----\nTm90IHJlYWxseSBvbmU=\n-----END {kind}-----\n");
+        let certificate = section("CERTIFICATE");
+        assert!(are_certificates(&certificate));
+        assert!(are_certificates(&(certificate.clone() + &certificate)));
+        let key = certificate.clone() + &section("PRIVATE KEY");
+        let cut: String = certificate.chars().take(40).collect();
+        for bad in ["", "ca.pem", &section("PRIVATE KEY"), &key, &cut, &certificate.replace("Tm", "?!")] {
+            assert!(!are_certificates(bad), "{bad}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use tokio::{sync::Mutex, time::timeout};
 use tracing::{error, info};
 
-use crate::{BadSettings, Layers, Settings};
+use crate::{BadSettings, Layers, Secrets, Settings, secrets::Nowhere};
 
 /// How long anybody waits for a newer document. It is on the way of a request.
 const WAIT: Duration = Duration::from_millis(1_500);
@@ -33,6 +33,7 @@ pub enum NoSettings {
 /// newer and wrong, or cannot be had, leaves it with the last that were good.
 pub struct Live<S> {
     source: Option<S>,
+    secrets: Arc<dyn Secrets>,
     state: Mutex<State>,
 }
 
@@ -46,7 +47,18 @@ struct State {
 impl<S: Source> Live<S> {
     /// Without a source, the layers are all there is.
     pub fn new(layers: Layers, source: Option<S>) -> Self {
-        Self { source, state: Mutex::new(State { layers, settings: None, looked_at: None }) }
+        let state = State { layers, settings: None, looked_at: None };
+        Self { source, secrets: Arc::new(Nowhere), state: Mutex::new(state) }
+    }
+
+    /// With the place where the secrets are kept that settings name.
+    #[must_use]
+    pub fn with_secrets(self, secrets: impl Secrets + 'static) -> Self {
+        Self { secrets: Arc::new(secrets), ..self }
+    }
+
+    pub fn secrets(&self) -> &Arc<dyn Secrets> {
+        &self.secrets
     }
 
     /// Has whoever asks next look for a newer document, however young this one is.
@@ -86,8 +98,14 @@ impl<S: Source> Live<S> {
                         state.layers = layers;
                         state.settings = Some(Arc::new(settings));
                     }
-                    Err(bad) if state.settings.is_none() => return Err(bad.into()),
-                    Err(bad) => error!(error = %bad, "settings not taken: the last good ones stay"),
+                    Err(bad) => {
+                        // A metric filter counts these lines, and a deployment of settings is taken back for them: the wording is
+                        // the filter's (template.yaml).
+                        error!(error = %bad, "settings not taken");
+                        if state.settings.is_none() {
+                            return Err(bad.into());
+                        }
+                    }
                 }
             }
             Err(error) => error!(error = %error, "no newer settings: the last good ones stay"),
