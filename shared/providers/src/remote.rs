@@ -239,6 +239,9 @@ impl Remote {
     }
 }
 
+#[cfg(feature = "testing")]
+application::only_providers!(Remote);
+
 fn headers(request: &impl Call) -> Vec<(HeaderName, String)> {
     let context = context::current();
     let values = [
