@@ -300,6 +300,9 @@ impl Remote {
     }
 }
 
+#[cfg(feature = "testing")]
+application::only_providers!(Remote);
+
 fn headers(request: &impl Call) -> HeaderMap {
     let context = context::current();
     let values = [
