@@ -26,7 +26,10 @@ async fn the_books_of_a_cancelled_order_are_compared_once() {
     assert!(done && said.contains(r#""looked_at": 1, "agreed": 0"#), "{said}");
     for agreed in [1, 0] {
         let (done, said) = make(&["compare-books", &format!("ORDER={id}"), "PATIENCE=0"], "").await;
-        assert!(done && said.contains(&format!(r#""looked_at": 1, "agreed": {agreed}, "late": 0, "flagged": 0"#)), "{said}");
+        assert!(
+            done && said.contains(&format!(r#""looked_at": 1, "agreed": {agreed}, "late": 0, "flagged": 0"#)),
+            "{said}"
+        );
     }
     let events = history(&service, &id).await;
     let compared = events.last().unwrap();
