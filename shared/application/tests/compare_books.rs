@@ -8,12 +8,16 @@
 )]
 
 use application::{
-    compare_books::{CompareError, Finding, GIVE_UP, PATIENCE},
+    compare_books::{CompareError, Finding, GIVE_UP, PATIENCE, compare_books},
+    event_store::Unavailable,
     fulfilment::shipment::shipment_key,
     ledger::ledger,
-    memory::Fault,
-    ports::{ChargeRequest, Inventory, Payments, ShipmentRequest, Shipping, StockLine},
-    shop::{FORWARD, Shop, Step, cny, tea},
+    memory::{Fault, MemoryPayments},
+    ports::{
+        CancelChargeError, ChargeCancellation, ChargeError, ChargeRequest, Inventory, LedgerEntry, Payments,
+        RefundError, RefundRequest, ShipmentRequest, Shipping, StockLine,
+    },
+    shop::{FORWARD, Shop, Step, at, cny, tea},
 };
 use chrono::TimeDelta;
 use domain::{
@@ -21,7 +25,7 @@ use domain::{
     books::ShipmentBook,
     ids::{CustomerId, OrderId, PaymentMethod},
     money::Quantity,
-    order::{Attention, LateEffect, OrderEvent, SkippableStep},
+    order::{Attention, LateEffect, OrderEvent, Payment, Refund, SkippableStep},
     text::Text,
 };
 use uuid::Uuid;
@@ -153,6 +157,61 @@ async fn who_dies_between_giving_back_and_saying_so_is_followed_by_one_who_says_
     assert_eq!(case.shop.balance(case.id).await, cny(0));
     assert_eq!(case.compare(LATER).await, Finding::Agreed(vec![LateEffect::Charge]));
     case.assert_right().await;
+}
+
+/// Of whatever is to go back, it gives back this much.
+struct GivesBackTooLittle<'p>(&'p MemoryPayments, u64);
+
+application::only_providers!(GivesBackTooLittle<'_>);
+
+impl Payments for GivesBackTooLittle<'_> {
+    async fn charge(&self, request: &ChargeRequest) -> Result<Payment, ChargeError> {
+        self.0.charge(request).await
+    }
+
+    async fn cancel_charge(
+        &self,
+        cancellation: &ChargeCancellation,
+    ) -> Result<Option<(Payment, Refund)>, CancelChargeError> {
+        let ChargeCancellation { order_id, charge_key, refund_key: idempotency_key } = *cancellation;
+        let request = RefundRequest { idempotency_key, order_id, charge_key, amount: cny(self.1) };
+        let refund = self.0.refund(&request).await.unwrap();
+        let charged = self.0.ledger(order_id).await?.into_iter().find_map(|entry| match entry {
+            LedgerEntry::Charged(transaction_id, amount) => Some((transaction_id, amount)),
+            _ => None,
+        });
+        let payment = |(transaction_id, amount)| Payment { transaction_id, amount, processed_at: refund.processed_at };
+        Ok(charged.map(payment).map(|payment| (payment, refund.clone())))
+    }
+
+    async fn refund(&self, request: &RefundRequest) -> Result<Refund, RefundError> {
+        self.0.refund(request).await
+    }
+
+    async fn refunded(&self, order_id: OrderId, refund_key: Uuid) -> Result<Option<Refund>, Unavailable> {
+        self.0.refunded(order_id, refund_key).await
+    }
+
+    async fn ledger(&self, order_id: OrderId) -> Result<Vec<LedgerEntry>, Unavailable> {
+        self.0.ledger(order_id).await
+    }
+}
+
+#[tokio::test]
+async fn who_gives_back_too_little_still_owes_the_rest_though_both_books_say_so() {
+    let case = Case::cancelled_after(1).await;
+    case.a_charge_comes().await;
+    let Shop { store, payments, inventory, shipping, .. } = &case.shop;
+    let payments = GivesBackTooLittle(payments, 1000);
+    let found = compare_books(store, (&payments, inventory, shipping), case.id, PATIENCE, at() + LATER).await;
+    assert_eq!(found.unwrap(), differ());
+    assert_eq!(case.shop.balance(case.id).await, cny(TOTAL - 1000));
+    // What has gone back is recorded all the same, and the order waits for whoever sees to the rest.
+    let events = case.shop.event_types(case.id).await;
+    assert_eq!(events[events.len() - 3..], ["PaymentCompleted", "PaymentRefunded", "OrderFlagged"]);
+    let again = compare_books(store, (&payments, inventory, shipping), case.id, PATIENCE, at() + LATER * 2).await;
+    assert_eq!(again.unwrap(), Finding::Waiting);
+    assert_eq!(case.shop.balance(case.id).await, cny(TOTAL - 1000));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Do the providers' books say what the order's do, now that nothing can be under way any more?
 
-use super::{Attention, Comparison, LateEffect, Order, OrderEvent, SkippableStep, flag::flag};
+use super::{Attention, Comparison, Course, LateEffect, Order, OrderEvent, SkippableStep, flag::flag};
 use crate::books::Books;
 
 /// Why nothing is recorded of a comparison.
@@ -8,18 +8,22 @@ use crate::books::Books;
 #[error("the order's books are not to be compared")]
 pub struct CompareRejection;
 
-/// `BooksCompared` when what the providers have `found` is what the order has in `books`; otherwise `OrderFlagged`, for a person
-/// to see, or nothing when the order is flagged for it already.
+/// `BooksCompared` when what the providers have `found` is what the order has in `books`, and nobody is owed anything; otherwise
+/// `OrderFlagged`, for a person to see, or nothing when the order is flagged for it already. An order that has ended keeps money
+/// only when staff answer for it.
 pub fn compare(
     order: &Order,
     books: &Books,
     found: &Books,
     late: &[LateEffect],
+    staff_answer_for_money: bool,
 ) -> Result<Vec<OrderEvent>, CompareRejection> {
     if !order.is_to_be_compared() {
         return Err(CompareRejection);
     }
-    if books.agrees_with(found) {
+    let ended = matches!(order.course, Course::Ended(..));
+    let owed = ended && books.charged != books.refunded && !staff_answer_for_money;
+    if books.agrees_with(found) && !owed {
         return Ok(vec![OrderEvent::BooksCompared(Comparison { found: found.clone(), late: late.to_vec() })]);
     }
     flag(order, &not_compared("BooksDiffer")).map_err(|_| CompareRejection)
@@ -66,9 +70,9 @@ mod tests {
     #[test]
     fn an_order_that_was_undone_is_compared_once() {
         let books = books(&undone());
-        given(undone()).when(|order| compare(order, &books, &books, &[])).then([compared()]);
+        given(undone()).when(|order| compare(order, &books, &books, &[], false)).then([compared()]);
         given([undone(), vec![compared()]].concat())
-            .when(|order| compare(order, &books, &books, &[]))
+            .when(|order| compare(order, &books, &books, &[], false))
             .then_rejected(&CompareRejection);
     }
 
@@ -77,7 +81,7 @@ mod tests {
         let (books, late) = (books(&undone()), [LateEffect::Charge]);
         let comparison = Comparison { found: books.clone(), late: late.to_vec() };
         given(undone())
-            .when(|order| compare(order, &books, &books, &late))
+            .when(|order| compare(order, &books, &books, &late, false))
             .then([OrderEvent::BooksCompared(comparison)]);
     }
 
@@ -85,12 +89,14 @@ mod tests {
     fn books_that_differ_ask_for_a_person_once() {
         let books = books(&undone());
         let found = charged_once_more(&books);
-        let differing = |order: &Order| compare(order, &books, &found, &[]);
+        let differing = |order: &Order| compare(order, &books, &found, &[], false);
         given(undone()).when(differing).then([differ()]);
         given([undone(), vec![differ()]].concat()).when(differing).then_nothing();
         given([undone(), vec![differ(), resumed(false)]].concat()).when(differing).then([differ()]);
         // Put right at the provider, they agree.
-        given([undone(), vec![differ()]].concat()).when(|order| compare(order, &books, &books, &[])).then([compared()]);
+        given([undone(), vec![differ()]].concat())
+            .when(|order| compare(order, &books, &books, &[], false))
+            .then([compared()]);
     }
 
     #[test]
@@ -100,7 +106,7 @@ mod tests {
         let order = Order::from_events(&answered_for);
         assert_eq!((order.is_open(), order.attention), (false, None));
         given(answered_for)
-            .when(|order| compare(order, &books, &charged_once_more(&books), &[]))
+            .when(|order| compare(order, &books, &charged_once_more(&books), &[], false))
             .then_rejected(&CompareRejection);
     }
 
@@ -111,10 +117,18 @@ mod tests {
     }
 
     #[test]
+    fn an_order_that_has_ended_owes_what_it_keeps_unless_staff_answer_for_it() {
+        let books = Books { refunded: money(1000), ..books(&undone()) };
+        given(undone()).when(|order| compare(order, &books, &books, &[], false)).then([differ()]);
+        let agreed = OrderEvent::BooksCompared(Comparison { found: books.clone(), late: vec![] });
+        given(undone()).when(|order| compare(order, &books, &books, &[], true)).then([agreed]);
+    }
+
+    #[test]
     fn what_is_under_way_or_went_well_is_not_compared() {
         let happy = [created(), reserved(), paid(), shipped(), confirmed()];
         let of_happy = books(&happy);
-        let compared = |order: &Order| compare(order, &of_happy, &of_happy, &[]);
+        let compared = |order: &Order| compare(order, &of_happy, &of_happy, &[], false);
         given(happy.clone()).when(compared).then_rejected(&CompareRejection);
         given([created(), reserved(), cancel_requested()]).when(compared).then_rejected(&CompareRejection);
         given([happy.as_slice(), &[refund_requested(100), refund_failed(100), refund_requested(50)]].concat())
@@ -129,7 +143,7 @@ mod tests {
             [created(), reserved(), flagged_at("process-payment"), resumed(false), paid(), shipped(), confirmed()];
         let books = books(&unheard);
         let agreed = OrderEvent::BooksCompared(Comparison { found: books.clone(), late: vec![] });
-        given(unheard).when(|order| compare(order, &books, &books, &[])).then([agreed]);
+        given(unheard).when(|order| compare(order, &books, &books, &[], false)).then([agreed]);
         assert_eq!(books.shipment, ShipmentBook::Created);
     }
 }
