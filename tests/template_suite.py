@@ -518,6 +518,17 @@ class Functions(unittest.TestCase):
         for name, function in functions(main).items():
             self.assertEqual(function["TracingConfig"]["Mode"], "Active" if name in traced else "PassThrough", name)
 
+    def test_spans_go_to_x_ray_or_to_a_collector(self):
+        """OpenTelemetry's own names; a variable that is empty would be an endpoint. X-Ray takes spans only from roles that may put them."""
+        for endpoint, told in [("", None), ("http://localhost:4318", "http://localhost:4318")]:
+            main = stack("dev", OtlpEndpoint=endpoint, TracesRecorded="0.5")
+            for name, function in functions(main).items():
+                variables = function["Environment"]["Variables"]
+                self.assertEqual(variables.get("OTEL_EXPORTER_OTLP_ENDPOINT"), told, name)
+                self.assertEqual(str(variables["OTEL_TRACES_SAMPLER_ARG"]), "0.5", name)
+                policies = main.properties(function["Role"])["ManagedPolicyArns"]
+                self.assertTrue(any("AWSXrayWriteOnlyAccess" in json.dumps(policy) for policy in policies), name)
+
     @in_every_stage
     def test_lambda_writes_of_itself_only_about_what_failed(self, main):
         for name, function in functions(main).items():

@@ -276,7 +276,7 @@ def used(lines: list[dict], executions: dict[str, float], count: int) -> dict:
             if source == "http":
                 units["api_requests"] += 1
                 units["access_log_bytes"] += len(ASSUMED["access_line"].encode()) + ASSUMED["line_overhead_bytes"]
-                units["traces"] += ASSUMED["sampled"]
+                units["traces"] += ASSUMED["sampled"] + ASSUMED["recorded"]
             if source == "sqs":
                 units["queue_requests"] += 2  # Lambda's receive, and its delete
             if line["failed"]:

@@ -38,3 +38,4 @@ mod refunds;
 mod replay;
 mod sandbox;
 mod search;
+mod traces;

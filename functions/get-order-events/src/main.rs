@@ -31,7 +31,7 @@ const PAST_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let client = Client::new(&aws::config());
     let counters = DynamoCounters::new(client.clone(), lambda::variable("COUNTERS_TABLE")?, "get-order-events");
     let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);

@@ -32,7 +32,7 @@ const PAUSES_MS: [u64; 4] = [50, 100, 200, 400];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let client = Client::new(&aws::config());
     let counters = DynamoCounters::new(client.clone(), lambda::variable("COUNTERS_TABLE")?, "get-order");
     let tally = Arc::<Tally>::default();

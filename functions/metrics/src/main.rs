@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let client = aws_sdk_dynamodb::Client::new(&config);
     let counters = DynamoCounters::new(client.clone(), lambda::variable("COUNTERS_TABLE")?, "metrics");

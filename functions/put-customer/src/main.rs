@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let store = DynamoEventStore::new(Client::new(&config), lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);

@@ -29,7 +29,7 @@ use serde_json::json;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let client = Client::new(&aws::config());
     let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);

@@ -33,7 +33,7 @@ const _: () = assert!(IDS_MAX * 39 < PAGE_BYTES_MAX, "the answer has room for th
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let client = Client::new(&aws::config());
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);

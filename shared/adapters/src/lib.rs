@@ -8,7 +8,6 @@ pub mod dynamodb;
 pub mod event_bridge;
 pub mod http;
 pub mod lambda;
-pub mod logs;
 pub mod secrets;
 pub mod ses;
 pub mod step_functions;

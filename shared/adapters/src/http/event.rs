@@ -26,6 +26,7 @@ pub(super) struct HttpEvent {
 #[serde(rename_all = "camelCase", default)]
 struct RequestContext {
     http: Http,
+    route_key: Option<String>,
     request_id: Option<String>,
     authorizer: Option<Authorizer>,
 }
@@ -66,6 +67,11 @@ fn headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String
 impl HttpEvent {
     pub(super) fn method(&self) -> &str {
         &self.request_context.http.method
+    }
+
+    /// The method and the path as the API declares them: `GET /api/v1/orders/{order_id}`.
+    pub(super) fn route(&self) -> &str {
+        self.request_context.route_key.as_deref().unwrap_or("request")
     }
 
     /// As API Gateway hands it on: decoded.
