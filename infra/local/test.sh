@@ -72,6 +72,7 @@ templates() {
     .local/tools/sam/bin/cfn-lint template.yaml infra/api.yaml infra/alarms.yaml
     AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .local/tools/sam/bin/sam validate --lint
     .local/tools/sam/bin/python tests/template_suite.py
+    .local/tools/sam/bin/python tests/alarms_suite.py
     .local/tools/sam/bin/python tests/provider_contract_suite.py
     local file
     for file in infra/seed.json infra/cost/*.json events/*.json; do
