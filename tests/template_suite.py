@@ -2,7 +2,7 @@
 
 Every test looks at the templates as CloudFormation would: transformed by SAM's own translator, with the parameters of a
 stage (samconfig.toml) and the conditions decided, nested stacks among them. Limits are those of AWS's documents. It stands
-in for an account: what would fail, be lost or ring for nothing on AWS has a test here.
+in for an account: what would fail or be lost on AWS has a test here, and whether alarms ring has one in alarms_suite.py.
 
 Runs with the libraries of infra/local/sam.txt: .local/tools/sam/bin/python tests/template_suite.py
 """
