@@ -236,7 +236,7 @@ def counted(alarm: dict, lines: list[dict], main: Stack) -> int | None:
 
 def cases() -> dict[str, tuple]:
     """For each alarm, what must make it call, each by itself if there is more than one thing, and what must not."""
-    fine = line("step done", order_id="x")
+    fine = line("step done")
     stuck = line("order needs attention", step="refund-payment", reason="RequestRefused")
     differ = line("order needs attention", step="compare-books", reason="BooksDiffer")
     failed = line("request failed", problem="unavailable")
@@ -246,7 +246,7 @@ def cases() -> dict[str, tuple]:
     hour = [0] * 12
     return {
         "MoneyDoesNotAgree": ([[fine], [differ]], [[fine], [stuck], []]),
-        "OrdersNeedAttention": ([[fine], [stuck]], [[fine], [], [line("step not done", order_id="x")]]),
+        "OrdersNeedAttention": ([[fine], [stuck]], [[fine], [], [line("step not done")]]),
         "OrdersStuck": ({"value": [None, 1]}, {"value": [0, 0, None]}),
         "OrdersTimedOut": ({"value": [None, 1]}, {"value": [0, 0, None]}),
         # Nobody is told; or the function that would do it has never even been called.
