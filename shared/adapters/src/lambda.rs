@@ -435,7 +435,7 @@ mod tests {
         assert_eq!(links[own].len(), 2, "{links:?}");
         for part in (0..3).filter(|part| *part != own) {
             assert!(ONE.contains(&traces[part]) || OTHER.contains(&traces[part]), "{traces:?}");
-            assert_eq!(links[part], [batch.clone()]);
+            assert_eq!(links[part], std::slice::from_ref(&batch));
         }
     }
 

@@ -98,7 +98,7 @@ async fn what_is_added() {
 
     let channel = Endpoint::from_shared(format!("http://{grpc_at}")).unwrap().connect().await.unwrap();
     let tonic = PaymentsClient::new(channel);
-    let reqwest = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let url = format!("http://{rest_at}{}", GetLedgerRequest::REST_PATH);
     let mut rows = Vec::new();
     for (kind, scheme, at) in [("grpc", "grpc", grpc_at), ("rest", "http", rest_at)] {
@@ -115,7 +115,7 @@ async fn what_is_added() {
             }),
             _ => Contest::default().enter("REST: reqwest (baseline)", || {
                 repeat(|| async {
-                    let answer = reqwest.post(&url).json(&request()).send().await.unwrap().error_for_status().unwrap();
+                    let answer = client.post(&url).json(&request()).send().await.unwrap().error_for_status().unwrap();
                     answer.json::<GetLedgerResponse>().await.unwrap();
                 })
             }),
@@ -227,8 +227,8 @@ async fn outage(seconds: u32, breaker: breaker::Settings) -> Worth {
     let provider = Arc::new(Provider::default());
     let listener = listener().await;
     let address = Address::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-    let charges = Arc::clone(&provider);
-    let charge = async move |Json(request): Json<ChargeRequest>| charges.charge(request);
+    let called = Arc::clone(&provider);
+    let charge = async move |Json(request): Json<ChargeRequest>| called.charge(request);
     let routes = Router::new().route(ChargeRequest::REST_PATH, post(charge));
     let server = tokio::spawn(async move { axum::serve(listener, routes).await });
     let shop = Arc::new(Shop::with_stock(u32::try_from(ORDERS * 2).unwrap()).await);
