@@ -806,6 +806,21 @@ class Api(unittest.TestCase):
             self.assertEqual(routes["CreateOrderRoute"].get("AuthorizationScopes"), wanted)
 
     @in_every_stage
+    def test_every_route_has_a_throttle_and_all_together_are_far_below_what_an_account_may_have(self, main):
+        """Each route has a bucket of its own, so what the API lets in is their sum. An account's quota of 10,000 a second, 5,000 at
+        once, is for all APIs of a region; a burst is what runs at once, of the 1,000 functions that an account has in the end."""
+        api = main.child("AWS::ApiGatewayV2::Stage")
+        stage, = api.of_type("AWS::ApiGatewayV2::Stage").values()
+        settings = stage["RouteSettings"]
+        self.assertEqual(set(settings), {route["RouteKey"] for route in api.of_type("AWS::ApiGatewayV2::Route").values()})
+        for route, throttle in settings.items():
+            self.assertEqual(set(throttle), {"ThrottlingRateLimit", "ThrottlingBurstLimit"}, route)
+            self.assertTrue(1 <= throttle["ThrottlingRateLimit"] <= throttle["ThrottlingBurstLimit"], route)
+        self.assertLessEqual(sum(throttle["ThrottlingRateLimit"] for throttle in settings.values()), 1_000)
+        self.assertLessEqual(sum(throttle["ThrottlingBurstLimit"] for throttle in settings.values()), 2_000)
+        self.assertLessEqual(stage["DefaultRouteSettings"]["ThrottlingRateLimit"], 5, "a route that nobody thought of")
+
+    @in_every_stage
     def test_the_access_log_is_one_line_of_json_of_three_kilobytes_at_most(self, main):
         stage = main.child("AWS::ApiGatewayV2::Stage").of_type("AWS::ApiGatewayV2::Stage")["Stage"]
         line = stage["AccessLogSettings"]["Format"]
