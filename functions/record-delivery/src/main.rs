@@ -7,6 +7,7 @@ use adapters::{
     dynamodb::{DynamoEventStore, DynamoShipping},
     http::{self, ApiRequest, Problem},
     lambda,
+    limits::Limiter,
 };
 use application::{
     event_store::{EventStore, fingerprint},
@@ -31,15 +32,17 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init_logs();
     let config = aws::config();
     let client = Client::new(&config);
+    let settings = app_config::settings(&config)?;
+    let limiter = Limiter::of_process(&client, settings.clone(), "record-delivery").await?;
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
     let carriers = Choice::new(
         Port::Shipping,
         DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?),
-        app_config::settings(&config)?,
+        settings,
         Registry::new(cloud_map::of_process(&config)?),
     );
-    http::run(|request| async {
+    http::run(&limiter, |request| async {
         let carriers = carriers.now().await?;
         let context = Context::new(&request.correlation_id, request.traceparent.as_deref());
         within(context, handle(&store, &*carriers, request)).await
@@ -86,7 +89,7 @@ mod tests {
     use adapters::lambda::read_batch;
     use application::{
         fulfilment::{inventory::reserve_inventory, payment::process_payment, shipment::create_shipment},
-        memory::{Fault, MemoryEventStore, MemoryInventory, MemoryPayments, MemoryShipping},
+        memory::{Fault, MemoryEventStore, MemoryInventory, MemoryLimits, MemoryPayments, MemoryShipping},
         ports::{Catalogue, FulfilmentInput},
     };
     use domain::{
@@ -119,7 +122,7 @@ mod tests {
         inventory.put_product(&tea).await.unwrap();
         let now = chrono::Utc::now();
         reserve_inventory(&store, &inventory, &input, now).await.unwrap();
-        process_payment(&store, &MemoryPayments::default(), &input, now).await.unwrap();
+        process_payment(&store, &MemoryPayments::default(), &MemoryLimits::default(), &input, now).await.unwrap();
         create_shipment(&store, &shipping, &input, now).await.unwrap();
         (store, shipping)
     }

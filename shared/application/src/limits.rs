@@ -148,6 +148,7 @@ impl Bucket {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "in a test, an overflow is a failure")]
 mod tests {
     use proptest::{collection::vec, prelude::*};
 

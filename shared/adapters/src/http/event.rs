@@ -27,6 +27,7 @@ pub(super) struct HttpEvent {
 struct RequestContext {
     http: Http,
     request_id: Option<String>,
+    route_key: Option<String>,
     authorizer: Option<Authorizer>,
 }
 
@@ -66,6 +67,11 @@ fn headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String
 impl HttpEvent {
     pub(super) fn method(&self) -> &str {
         &self.request_context.http.method
+    }
+
+    /// As API Gateway names it: its method, and its path with the names of its parameters.
+    pub(super) fn route(&self) -> &str {
+        self.request_context.route_key.as_deref().unwrap_or_default()
     }
 
     /// As API Gateway hands it on: decoded.
