@@ -5,7 +5,7 @@ DEPLOY := $(PYTHON) infra/deploy.py
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status token demo watch logs reconcile compare-books config providers certify rebuild republish reproject test cost bench chaos deploy smoke staff second-factor
+.PHONY: help up down status token demo watch logs trace reconcile compare-books config providers certify rebuild republish reproject test cost bench chaos deploy smoke staff second-factor
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -28,8 +28,11 @@ demo: ## Place an order and follow it to the end
 watch: ## Run the HTTP functions from source and rebuild them on every change
 	@$(STACK) watch
 
-logs: ## Follow the functions' logs (FUNCTION=create-order for one of them, CONTAINING=<correlation id> for one order)
-	@$(STACK) logs $(FUNCTION) --containing="$(CONTAINING)"
+logs: ## Follow the functions' logs (FUNCTION=create-order for one of them, ORDER=<id> for one order, CONTAINING=<any text>)
+	@$(STACK) logs $(FUNCTION) --containing="$(or $(ORDER),$(CONTAINING))"
+
+trace: ## Show what became of an order, hop by hop, with all times: ORDER=<id>
+	@$(STACK) trace $(ORDER)
 
 reconcile: ## Look now for orders that nobody works on (PATIENCE=60 seconds without an event, 360 as the schedule does)
 	@$(STACK) reconcile $(or $(PATIENCE),360)
@@ -65,7 +68,7 @@ cost: ## Print what a million orders of each kind cost, and why (ORDERS=20, KIND
 	@$(STACK) cost --orders=$(or $(ORDERS),20) --kinds=$(KINDS) --budget=$(BUDGET) $(if $(JSON),--json)
 
 # A workspace of its own, with a target folder of its own: what it links must never be what the functions link.
-bench: ## Print how fast the service is beside named baselines (ONLY=coldstart, commands, reads or rebuild; ORDERS=1000,10000)
+bench: ## Print how fast the service is beside named baselines (ONLY=coldstart, commands, providers, reads or rebuild; ORDERS=1000,10000)
 	@cargo run --release --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench -- \
 		$(ONLY) $(if $(ORDERS),--orders=$(ORDERS))
 

@@ -173,6 +173,11 @@ def deploy(arguments):
     described = stage.describe()
     if described and described["StackStatus"].endswith("_IN_PROGRESS") and described["StackStatus"] != "REVIEW_IN_PROGRESS":
         fail(f"somebody is at work on {described['StackName']} ({described['StackStatus']})")
+    if nobody_is_called(stage, described):
+        fail("prod needs an SNS topic, or nobody would hear of orders that are stuck. Make one, and have it call you:\n"
+             "  aws sns create-topic --name order-service-prod --query TopicArn --output text\n"
+             "  aws sns subscribe --topic-arn ARN --protocol email --notification-endpoint you@example.com\n"
+             "Then add AlarmTopicArn=ARN to prod's parameter_overrides in samconfig.toml (docs/deploy.md)")
     template = build(stage)
     check(template, stage.architecture, released=stage.name != "local")
     if described and described["StackStatus"] in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED"):
@@ -188,6 +193,12 @@ def deploy(arguments):
     if arguments.staff:
         make_staff(stage, arguments.staff, arguments.prompt)
     tell(stage, arguments.staff)
+
+
+def nobody_is_called(stage: Stage, described: dict | None) -> bool:
+    """The template refuses that for prod (its Rules), but only after a build of many minutes. A parameter that is not named keeps its value."""
+    kept = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in (described or {}).get("Parameters", [])}
+    return stage.name == "prod" and not stage.overrides.get("AlarmTopicArn", kept.get("AlarmTopicArn"))
 
 
 def remove_what_never_came_up(stage: Stage):

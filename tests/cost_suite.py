@@ -169,10 +169,16 @@ class Sums(unittest.TestCase):
     def test_every_unit_of_the_budget_has_a_price(self):
         self.assertEqual(set(measure.BUDGETED) - set(measure.PRICES["per_order"]), set())
 
-    def test_every_alarm_and_metric_of_the_template_is_counted(self):
+    def test_everything_that_watches_is_counted_as_it_is_paid_for(self):
         text = "".join((ROOT / path).read_text() for path in ("template.yaml", "infra/alarms.yaml"))
-        counted = measure.alarms_in_template()
-        self.assertEqual(counted["alarms"], text.count("Type: AWS::CloudWatch::Alarm"), "metric math would make it more")
+        counted = measure.what_watches()
+        alarms, on_expressions = text.count("Type: AWS::CloudWatch::Alarm"), text.count("      Metrics:\n")
+        self.assertEqual(counted["alarms"], alarms)
+        self.assertEqual(counted["watched"], alarms - on_expressions + text.count("MetricStat:"))
+        self.assertEqual(counted["dashboards"], 1)
+        told = (ROOT / "docs/cost.md").read_text()
+        for row in (f"| {alarms} alarms on {counted['watched']} metrics, ", f"| {counted['metrics']} metrics that filters make of log lines, "):
+            self.assertTrue(row in told, row)
         self.assertGreater(counted["metrics"], 1)
 
 

@@ -2,7 +2,7 @@
 
 Every test looks at the templates as CloudFormation would: transformed by SAM's own translator, with the parameters of a
 stage (samconfig.toml) and the conditions decided, nested stacks among them. Limits are those of AWS's documents. It stands
-in for an account: what would fail, be lost or ring for nothing on AWS has a test here.
+in for an account: what would fail or be lost on AWS has a test here, and whether alarms ring has one in alarms_suite.py.
 
 Runs with the libraries of infra/local/sam.txt: .local/tools/sam/bin/python tests/template_suite.py
 """
@@ -133,6 +133,17 @@ class Stack:
 
     def fn_condition(self, argument):
         return self.conditions[argument]()
+
+    def fn_contains(self, argument):
+        return self.value(argument[1]) in self.value(argument[0])
+
+    def fn_eachmemberequals(self, argument):
+        return all(member == self.value(argument[1]) for member in self.value(argument[0]))
+
+    def broken_rules(self) -> list[str]:
+        """For which CloudFormation would refuse these parameters."""
+        return [name for name, rule in self.template.get("Rules", {}).items() if self.value(rule["RuleCondition"])
+                and not all(self.value(assertion["Assert"]) for assertion in rule["Assertions"])]
 
     def of_type(self, kind: str) -> dict[str, dict]:
         """The properties of the resources of a type, by name."""
@@ -396,6 +407,14 @@ class Artefacts(unittest.TestCase):
         with self.assertRaisesRegex(SystemExit, "CreateOrder: .*not there"):
             deploy.check(ROOT / "template.yaml", "arm64", released=True)
 
+    def test_prod_is_not_built_before_there_is_somebody_to_call(self):
+        for stage, named, kept, nobody in [("dev", None, None, False), ("prod", None, None, True), ("prod", "arn", None, False), ("prod", None, "arn", False),
+                                           ("prod", "", "arn", True), ("prod", None, "", True)]:
+            there = deploy.Stage(stage)
+            there.overrides |= {} if named is None else {"AlarmTopicArn": named}
+            described = None if kept is None else {"Parameters": [{"ParameterKey": "AlarmTopicArn", "ParameterValue": kept}]}
+            self.assertEqual(deploy.nobody_is_called(there, described), nobody, (stage, named, kept))
+
     def test_codes_of_the_second_factor_are_those_of_an_authenticator_app(self):
         """The test vectors of RFC 6238, of which a six-digit code is the end."""
         secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
@@ -518,6 +537,17 @@ class Functions(unittest.TestCase):
         for name, function in functions(main).items():
             self.assertEqual(function["TracingConfig"]["Mode"], "Active" if name in traced else "PassThrough", name)
 
+    def test_spans_go_to_x_ray_or_to_a_collector(self):
+        """OpenTelemetry's own names; a variable that is empty would be an endpoint. X-Ray takes spans only from roles that may put them."""
+        for endpoint, told in [("", None), ("http://localhost:4318", "http://localhost:4318")]:
+            main = stack("dev", OtlpEndpoint=endpoint, TracesRecorded="0.5")
+            for name, function in functions(main).items():
+                variables = function["Environment"]["Variables"]
+                self.assertEqual(variables.get("OTEL_EXPORTER_OTLP_ENDPOINT"), told, name)
+                self.assertEqual(str(variables["OTEL_TRACES_SAMPLER_ARG"]), "0.5", name)
+                policies = main.properties(function["Role"])["ManagedPolicyArns"]
+                self.assertTrue(any("AWSXrayWriteOnlyAccess" in json.dumps(policy) for policy in policies), name)
+
     @in_every_stage
     def test_lambda_writes_of_itself_only_about_what_failed(self, main):
         for name, function in functions(main).items():
@@ -557,11 +587,22 @@ class Functions(unittest.TestCase):
         """A rule is updated in a moment, a function's code is not: in between, the old code would get the new messages."""
         self.assertIn("StartFulfilment", listed(main.resources["FulfilmentRule"].get("DependsOn", [])))
 
-    def test_an_issuer_of_ones_own_does_not_meet_the_scopes_of_cognito(self):
-        rule = source("template.yaml")["Rules"]["IssuerNeedsScopes"]
-        self.assertIn("aws.cognito.signin.user.admin", source("template.yaml")["Parameters"]["AcceptedScopes"]["Default"])
-        self.assertIn({"Fn::Not": [{"Fn::Contains": [{"Ref": "AcceptedScopes"}, "aws.cognito.signin.user.admin"]}]},
-                      [assertion["Assert"] for assertion in rule["Assertions"]])
+    def test_parameters_that_do_not_go_together_are_refused(self):
+        called = {"AlarmTopicArn": "arn:aws:sns:us-east-1:123456789012:operators"}
+        network = {"ProviderSubnets": "subnet-1,subnet-2"}
+        for stage, parameters, broken in [
+            ("dev", {}, []),
+            ("local", {}, []),
+            ("prod", {}, ["ProdNeedsSomebodyToCall"]),
+            ("prod", called, []),
+            ("prod", called | EVERYTHING, []),
+            # The default scopes are those of Cognito.
+            ("dev", {"Issuer": "https://id.example"}, ["IssuerNeedsAudience", "IssuerNeedsScopes"]),
+            ("dev", {"Issuer": "https://id.example", "Audience": "orders", "AcceptedScopes": ""}, []),
+            ("dev", network, ["SubnetsNeedSecurityGroups"]),
+            ("dev", network | {"ProviderSecurityGroups": "sg-1"}, []),
+        ]:
+            self.assertEqual(stack(stage, **parameters).broken_rules(), broken, parameters)
 
     @in_every_stage
     def test_rules_may_reach_their_targets(self, main):
@@ -1076,14 +1117,7 @@ class Storage(unittest.TestCase):
             self.assertLessEqual(len(api["Name"]), 128)
 
 
-# ---------------------------------------------------------------- alarms
-
-# What each of AWS's namespaces has, and which resource a dimension names.
-METRICS = {
-    "AWS/Lambda": ("FunctionName", "AWS::Lambda::Function", {"Invocations", "Errors", "Throttles", "Duration", "IteratorAge", "ConcurrentExecutions"}),
-    "AWS/SQS": ("QueueName", "AWS::SQS::Queue", {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"}),
-    "AWS/States": ("StateMachineArn", "AWS::StepFunctions::StateMachine", {"ExecutionsFailed", "ExecutionsTimedOut", "ExecutionThrottled"}),
-}
+# ---------------------------------------------------------------- settings
 
 
 class Configuration(unittest.TestCase):
@@ -1118,81 +1152,6 @@ class Configuration(unittest.TestCase):
         (strategy,) = main.of_type("AWS::AppConfig::DeploymentStrategy").values()
         watched = int(strategy["FinalBakeTimeInMinutes"]) * 60
         self.assertTrue(watched == 0 if main.parameters["Stage"] == "local" else watched >= 30 + 3 * alarm["Period"])
-
-
-class Alarms(unittest.TestCase):
-    @in_every_stage
-    def test_every_alarm_watches_a_metric_that_there_is(self, main):
-        part = main.child("AWS::CloudWatch::Alarm")
-        ours = {(one["MetricNamespace"], one["MetricName"]) for name, metric in part.of_type("AWS::Logs::MetricFilter").items()
-                for one in metric["MetricTransformations"]}
-        for name, alarm in part.of_type("AWS::CloudWatch::Alarm").items():
-            with self.subTest(name):
-                if alarm["Namespace"] in METRICS:
-                    dimension, kind, metrics = METRICS[alarm["Namespace"]]
-                    self.assertIn(alarm["MetricName"], metrics)
-                    (given,) = alarm["Dimensions"]
-                    self.assertEqual(given["Name"], dimension)
-                    self.assertEqual(main.resources[named_in(given["Value"])]["Type"], kind)
-                else:
-                    self.assertIn((alarm["Namespace"], alarm["MetricName"]), ours)
-                    self.assertNotIn("Dimensions", alarm)
-
-    @in_every_stage
-    def test_every_filter_counts_lines_that_the_service_writes(self, main):
-        part = main.child("AWS::CloudWatch::Alarm")
-        written = "".join(file.read_text() for folder in ("shared", "functions") for file in (ROOT / folder).rglob("*.rs"))
-        for name, metric in part.of_type("AWS::Logs::MetricFilter").items():
-            field, how, text = re.fullmatch(r'\{ \$\.(\w+) (!?=) "([^"]+)" }', metric["FilterPattern"]).groups()
-            if (field, how) == ("message", "="):
-                self.assertIn(f'"{text}"', written, name)
-                self.assertEqual(named_in(metric["LogGroupName"]), "FunctionLogs")
-            else:  # what API Gateway writes: a dash for what there is not
-                self.assertEqual((how, text), ("!=", "-"), name)
-                self.assertEqual(metric["LogGroupName"], "<^Api.Outputs.AccessLogsName>", name)
-                (stage,) = main.child("AWS::ApiGatewayV2::Api").of_type("AWS::ApiGatewayV2::Stage").values()
-                self.assertIn(f'"{field}":"$context.', stage["AccessLogSettings"]["Format"], name)
-
-    @in_every_stage
-    def test_an_http_function_that_fails_rings_as_well_as_one_that_answers_so(self, main):
-        part = main.child("AWS::CloudWatch::Alarm")
-        counted = {metric["FilterPattern"]: one["MetricName"] for metric in part.of_type("AWS::Logs::MetricFilter").values()
-                   for one in metric["MetricTransformations"]}
-        answered, failed = counted['{ $.message = "request failed" }'], counted['{ $.function_error != "-" }']
-        self.assertEqual(answered, failed)
-        alarms = [alarm for alarm in part.of_type("AWS::CloudWatch::Alarm").values() if alarm["MetricName"] == answered]
-        self.assertEqual([(alarm["Threshold"], alarm["Statistic"]) for alarm in alarms], [(0, "Sum")])
-
-    @in_every_stage
-    def test_an_express_execution_that_fails_rings_nobody_because_reconcile_looks_after_it(self, main):
-        """A person is called where the order is flagged, and where reconcile has to start executions again and again."""
-        alarms = main.child("AWS::CloudWatch::Alarm").of_type("AWS::CloudWatch::Alarm")
-        watched = {alarm["Dimensions"][0]["Value"] for alarm in alarms.values() if alarm["Namespace"] == "AWS/States"}
-        self.assertEqual({named_in(machine) for machine in watched}, {"Fulfilment"})
-        missing, needing = alarms["ExecutionsMissing"], alarms["OrdersNeedAttention"]
-        self.assertEqual((missing["Period"], missing["Threshold"], needing["Threshold"]), (3600, 2, 0))
-
-    @in_every_stage
-    def test_no_alarm_rings_because_the_stack_is_new(self, main):
-        """A new metric has no data. Where silence is what is to be noticed, it is the loss of data that calls."""
-        alarms = main.child("AWS::CloudWatch::Alarm").of_type("AWS::CloudWatch::Alarm")
-        self.assertEqual([name for name, alarm in alarms.items() if alarm["TreatMissingData"] == "breaching"], [])
-
-    def test_every_alarm_calls_whoever_is_to_be_called(self):
-        topic = "arn:aws:sns:us-east-1:123456789012:operators"
-        alarms = stack("prod", AlarmTopicArn=topic).child("AWS::CloudWatch::Alarm").of_type("AWS::CloudWatch::Alarm")
-        for name, alarm in alarms.items():
-            self.assertEqual(alarm["AlarmActions"], [topic], name)
-            silent = alarm["TreatMissingData"] == "missing"
-            self.assertEqual(alarm.get("InsufficientDataActions"), [topic] if silent else None, name)
-
-    @in_every_stage
-    def test_periods_are_such_as_cloudwatch_takes(self, main):
-        for name, alarm in main.child("AWS::CloudWatch::Alarm").of_type("AWS::CloudWatch::Alarm").items():
-            period, number = alarm["Period"], alarm["EvaluationPeriods"]
-            self.assertEqual(period % 60, 0, name)
-            self.assertLessEqual(period * number, 86_400 if period < 3600 else 604_800, name)
-            self.assertLessEqual(len(alarm["AlarmDescription"]), 1024, name)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,8 @@ const DOMAIN_MAY_USE: [&str; 9] = [
 ];
 
 /// What functions are made of.
-const SHARED: [&str; 7] =
-    ["domain", "application", "settings", "adapters", "providers", "reference-provider", "certify"];
+const SHARED: [&str; 8] =
+    ["domain", "application", "settings", "telemetry", "adapters", "providers", "reference-provider", "certify"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -98,8 +98,9 @@ fn dependencies_point_one_way() {
         ("domain", &[][..]),
         ("application", &["domain"]),
         ("settings", &[]),
-        ("adapters", &["domain", "application", "settings"]),
-        ("providers", &["domain", "application", "settings"]),
+        ("telemetry", &[]),
+        ("adapters", &["domain", "application", "settings", "telemetry"]),
+        ("providers", &["domain", "application", "settings", "telemetry"]),
         ("reference-provider", &["domain", "application", "providers"]),
         ("certify", &["application", "providers", "settings"]),
     ];

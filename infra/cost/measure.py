@@ -276,7 +276,7 @@ def used(lines: list[dict], executions: dict[str, float], count: int) -> dict:
             if source == "http":
                 units["api_requests"] += 1
                 units["access_log_bytes"] += len(ASSUMED["access_line"].encode()) + ASSUMED["line_overhead_bytes"]
-                units["traces"] += ASSUMED["sampled"]
+                units["traces"] += ASSUMED["sampled"] + ASSUMED["recorded"]
             if source == "sqs":
                 units["queue_requests"] += 2  # Lambda's receive, and its delete
             if line["failed"]:
@@ -356,27 +356,32 @@ def reconcile_run() -> dict:
 
 def standing(run: dict) -> dict[str, float]:
     """Dollars a month while there is no order at all."""
-    month, alarms = PRICES["per_month"], alarms_in_template()
+    month, watching = PRICES["per_month"], what_watches()
     hours = ASSUMED["hours_a_month"]
     queues = sum(":sqs:" in mapping["EventSourceArn"] for mapping in client("lambda").list_event_source_mappings()["EventSourceMappings"])
     polls = queues * ASSUMED["pollers"] * hours * 3600 / ASSUMED["poll_seconds"]
     runs = hours * 12 + hours / 4  # every five minutes, and the reminder every four hours
     price = PRICES["per_order"]["queue_requests"]
     return {
-        f"{alarms['alarms']} alarms": round(alarms["alarms"] * month["alarm"]["usd"], 2),
-        f"{alarms['metrics']} metrics made of log lines": round(alarms["metrics"] * month["custom_metric"]["usd"], 2),
+        f"{watching['alarms']} alarms on {watching['watched']} metrics": round(watching["watched"] * month["alarm"]["usd"], 2),
+        f"{watching['metrics']} metrics made of log lines": round(watching["metrics"] * month["custom_metric"]["usd"], 2),
+        f"{watching['dashboards']} dashboard": round(watching["dashboards"] * month["dashboard"]["usd"], 2),
         f"polling of {queues} queues, {polls:,.0f} requests": round(polls * price["usd"] / price["per"], 2),
         f"reconcile, {runs:,.0f} runs": round(sum(priced(run["units"]).values()) * runs / MILLION, 2),
         "polling of the event table's stream": 0.0,
     }
 
 
-def alarms_in_template() -> dict[str, int]:
+def what_watches() -> dict[str, int]:
     found = [resource for path in ("template.yaml", "infra/alarms.yaml") for resource in template(path)["Resources"].values()]
-    alarms = sum(max(1, len(resource["Properties"].get("Metrics") or [])) for resource in found if resource["Type"] == "AWS::CloudWatch::Alarm")
+    alarms = [resource["Properties"] for resource in found if resource["Type"] == "AWS::CloudWatch::Alarm"]
     made = {metric["MetricName"] for resource in found if resource["Type"] == "AWS::Logs::MetricFilter"
             for metric in resource["Properties"]["MetricTransformations"]}
-    return {"alarms": alarms, "metrics": len(made)}
+    return {"alarms": len(alarms),
+            # An expression is paid for by the metrics in it, and is none itself.
+            "watched": sum(sum("MetricStat" in one for one in alarm.get("Metrics", [])) or 1 for alarm in alarms),
+            "metrics": len(made),
+            "dashboards": sum(resource["Type"] == "AWS::CloudWatch::Dashboard" for resource in found)}
 
 
 def kept(measured: dict) -> dict:

@@ -59,6 +59,7 @@ def write_environment(outputs: dict[str, str], ids: dict[str, str]):
               ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
     values |= {shout(name): value for name, value in outputs.items()}
     values |= {shout(f"{who}-id"): sub for who, sub in ids.items()}
+    values["SPANS"] = str(STATE / "spans.jsonl")
     # The emulator also answers under a host name of the API's own, but not every client can resolve that.
     values["API_URL"] = f"{values['AWS_ENDPOINT_URL']}/_aws/execute-api/{values['API_ID']}"
     text = "".join(f'{name}="{value}"\n' if " " in value else f"{name}={value}\n" for name, value in sorted(values.items()))

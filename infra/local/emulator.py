@@ -1,12 +1,13 @@
 """Starts the AWS emulator in this process, with what it has no setting for. stack.py runs it among the emulator's libraries.
 
-The argument is the folder of the stack's state. It tells one stack's emulator from another's, and is where meter.py writes.
+The argument is the folder of the stack's state. It tells one stack's emulator from another's, and is where meter.py and spans.py write.
 """
 import socketserver
 import sys
 from pathlib import Path
 
 import meter
+import spans
 from ministack.app import main
 
 # The emulator hands an event to a function in two small packets, the head and the body. With Nagle's algorithm the second
@@ -15,5 +16,6 @@ socketserver.StreamRequestHandler.disable_nagle_algorithm = True
 
 if __name__ == "__main__":
     meter.install(Path(sys.argv[1]) / "meter.jsonl")
+    spans.receive(Path(sys.argv[1]) / "spans.jsonl")
     del sys.argv[1:]
     main()

@@ -26,6 +26,8 @@ import sys
 import time
 from pathlib import Path
 
+import spans
+
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "infra" / "local"
 LOCAL = ROOT / ".local"
@@ -40,6 +42,7 @@ EMULATOR_LOG = STATE / "ministack.log"
 DEPLOYED = STATE / "deployed"  # digest of what was deployed last
 PROVIDERS = STATE / "providers.json"  # process id and URLs of the reference provider
 METER = STATE / "meter.jsonl"  # what the emulator counts while this is there (meter.py)
+SPANS = STATE / "spans.jsonl"  # the newest spans of the functions (spans.py)
 LAUNCHER = [str(HERE / "emulator.py"), str(STATE)]  # the end of its command line
 
 PROVIDER = "reference-provider"
@@ -285,7 +288,7 @@ def stop_emulator():
 
 def forget():
     """The emulator keeps its state in memory, so what we remember of it ends with it."""
-    for file in (PROCESS, DEPLOYED, STACK_ENV, METER):
+    for file in (PROCESS, DEPLOYED, STACK_ENV, METER, SPANS, spans.aside(SPANS)):
         file.unlink(missing_ok=True)
     shutil.rmtree(STATE / "tmp", ignore_errors=True)
 
@@ -456,6 +459,15 @@ def ask_stack(*arguments: str, timeout: int | None = 5 * MINUTE) -> int:
     return run_visibly([python, HERE / "aws.py", *arguments], env=client_environment(process["port"]), timeout=timeout)
 
 
+def trace(arguments):
+    if not arguments.order:
+        fail("whose trace? make trace ORDER=<order id>")
+    told = spans.show(SPANS, arguments.order)
+    if not told:
+        fail("no function has told of this order. They tell as they end, so ask again in a second")
+    print(told)
+
+
 def token(arguments):
     sys.exit(ask_stack("token", arguments.who))
 
@@ -584,6 +596,9 @@ def main():
     command.add_argument("--once", action="store_true", help="do not wait for new lines")
     command.add_argument("--containing", default="")
     command.set_defaults(run=logs)
+    command = commands.add_parser("trace")
+    command.add_argument("order", nargs="?", default="")
+    command.set_defaults(run=trace)
     command = commands.add_parser("cost")
     for option in ("orders", "kinds", "budget"):
         command.add_argument(f"--{option}", default="")

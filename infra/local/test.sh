@@ -72,9 +72,11 @@ templates() {
     .local/tools/sam/bin/cfn-lint template.yaml infra/api.yaml infra/alarms.yaml
     AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .local/tools/sam/bin/sam validate --lint
     .local/tools/sam/bin/python tests/template_suite.py
+    .local/tools/sam/bin/python tests/alarms_suite.py
+    .local/tools/sam/bin/python tests/prometheus_suite.py
     .local/tools/sam/bin/python tests/provider_contract_suite.py
     local file
-    for file in infra/seed.json infra/cost/*.json events/*.json; do
+    for file in infra/seed.json infra/cost/*.json infra/prometheus/grafana/dashboards/*.json events/*.json; do
         "${PYTHON:-python3}" -m json.tool "$file" >/dev/null || { echo "not valid JSON: $file"; return 1; }
     done
 }
@@ -102,6 +104,15 @@ system_tests() (
     set -a
     . $state/stack.env
     RUST_TEST_THREADS=4 cargo test --workspace --locked --test system -- "$@"
+)
+
+# What the service tells once it has done something, instead of what its source says that it tells.
+figures() (
+    export METRICS_FILE="$PWD/$state/metrics.txt"
+    . $state/stack.env
+    "${PYTHON:-python3}" -c 'import sys, urllib.request as url; request = url.Request(sys.argv[1] + "/metrics", headers={"authorization": f"Bearer {sys.argv[2]}"})
+print(url.urlopen(request, timeout=30).read().decode(), end="")' "$API_URL" "$(stack token staff-1)" >"$METRICS_FILE"
+    .local/tools/sam/bin/python tests/prometheus_suite.py
 )
 
 # Eight orders of each kind, one after the other, with nothing else at work on the stack.
@@ -135,6 +146,7 @@ beside "rebuild under load" system_tests rebuild
 step "system tests" system_tests --skip rebuild
 join "rebuild under load"
 step "cost" cost
+step "figures" figures
 # Each by itself: they change what all orders and all callers go by.
 step "providers of one's own" system_tests --ignored providers
 step "e-mails" system_tests --ignored mail

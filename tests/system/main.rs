@@ -39,3 +39,4 @@ mod refunds;
 mod replay;
 mod sandbox;
 mod search;
+mod traces;

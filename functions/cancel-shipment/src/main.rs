@@ -9,11 +9,11 @@ use adapters::{
 };
 use application::fulfilment::shipment::cancel_shipment;
 use aws_sdk_dynamodb::Client;
-use providers::{Choice, Port, Registry, context::within};
+use providers::{Choice, Port, Registry};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let client = Client::new(&config);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
@@ -24,9 +24,9 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         app_config::settings(&config)?,
         Registry::new(cloud_map::of_process(&config)?),
     );
-    lambda::run_step(async |input, now| {
+    lambda::run_undo(async |input, now| {
         let shipping = shipping.now().await?;
-        within(&input, cancel_shipment(&store, &*shipping, &input, now)).await
+        cancel_shipment(&store, &*shipping, &input, now).await
     })
     .await
 }

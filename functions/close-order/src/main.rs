@@ -11,11 +11,11 @@ use adapters::{
 use application::fulfilment::closing::close_order;
 use aws_sdk_dynamodb::Client;
 use domain::provider::Provider;
-use providers::{Choice, Port, Registry, context::within};
+use providers::{Choice, Port, Registry};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let client = Client::new(&config);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
@@ -26,9 +26,9 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let ses = SesNotifications::new(&config, store.clone(), sandbox.clone(), settings.clone());
     let notifications = Choice::new(Port::Notifications, BuiltInNotifications::Sandbox(sandbox), settings, registry)
         .with(Provider::Ses, BuiltInNotifications::Ses(ses));
-    lambda::run_step(async |input, now| {
+    lambda::run_undo(async |input, now| {
         let notifications = notifications.now().await?;
-        within(&input, close_order(&store, &*notifications, &input, now)).await
+        close_order(&store, &*notifications, &input, now).await
     })
     .await
 }

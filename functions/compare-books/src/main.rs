@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use adapters::{
     app_config, aws, cloud_map,
     dynamodb::{DynamoEventStore, DynamoInventory, DynamoPayments, DynamoReadModel, DynamoShipping},
-    lambda,
+    lambda::{self, Invocation, Kind},
 };
 use application::{
     compare_books::{CompareError, Finding, PATIENCE, compare_books},
@@ -21,12 +21,9 @@ use chrono::{TimeDelta, Utc};
 use domain::ids::OrderId;
 use futures_util::{StreamExt, stream};
 use lambda_runtime::{Context, LambdaEvent, service_fn};
-use providers::{
-    Choice, Port, Registry,
-    context::{self, within},
-};
+use providers::{Choice, Port, Registry};
 use serde::{Deserialize, Serialize};
-use tracing::{Instrument, info, warn};
+use tracing::{info, warn};
 
 /// How many orders are looked at between two looks at the clock.
 const PAGE: usize = 16;
@@ -40,7 +37,7 @@ const MARGIN: Duration = Duration::from_mins(7);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let settings = app_config::settings(&config)?;
     let registry = Registry::new(cloud_map::of_process(&config)?);
@@ -69,9 +66,9 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let compare = async |id, patience| {
         let (payments, inventories, carriers) =
             (payments.now().await?, inventories.now().await?, carriers.now().await?);
-        let context = context::Context::new(&format!("compare-books {id}"), None);
         let providers = (&*payments, &*inventories, &*carriers);
-        let finding = within(context, compare_books(&store, providers, id, patience, Utc::now())).await?;
+        let compared = compare_books(&store, providers, id, patience, Utc::now());
+        let finding = lambda::correlating(format!("compare-books {id}"), compared).await?;
         // Its view is behind, or it would not have been among those to be compared.
         if finding == Finding::NotToBeCompared {
             for generation in model.written().await? {
@@ -81,13 +78,12 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         Ok::<_, LookError>(finding)
     };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<CompareBooks>| {
-        let span = lambda::invocation_span(&event.context);
-        async {
+        let LambdaEvent { payload, context } = event;
+        let work = async {
             let live = model.live().await?;
-            Box::pin(handle(&live.views, compare, event.payload, &event.context)).await
-        }
-        .instrument(span)
-        .await
+            Box::pin(handle(&live.views, compare, payload, &context)).await
+        };
+        Invocation::new(&context, Kind::Consumer, None).run(work).await
     }))
     .await
 }

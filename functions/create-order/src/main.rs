@@ -28,18 +28,14 @@ use domain::{
     text::{Invalid, Text, is_blank},
 };
 use lambda_http::{Body, Response};
-use providers::{
-    Choice, Port, Registry,
-    context::{Context, within},
-    of_new_orders,
-};
+use providers::{Choice, Port, Registry, of_new_orders};
 use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let client = Client::new(&config);
     let settings = app_config::settings(&config)?;
@@ -54,8 +50,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     http::run(&limiter, |request| async {
         let inventory = inventory.now().await?;
         let providers = of_new_orders(inventory.settings());
-        let context = Context::new(&request.correlation_id, request.traceparent.as_deref());
-        within(context, handle(&store, inventory.of_new_orders()?, providers, request)).await
+        handle(&store, inventory.of_new_orders()?, providers, request).await
     })
     .await
 }
@@ -71,6 +66,7 @@ async fn handle(
         Some(key) => OrderId::derive(caller.id.as_str(), key),
         None => OrderId::new(Uuid::now_v7()),
     };
+    request.is_about(order_id);
     let body: CreateOrderBody = request.json()?;
     if !caller.may_act_for(&body.customer_id) {
         return Err(Problem::forbidden("customer_id must be your own"));

@@ -9,11 +9,11 @@ use adapters::{
 };
 use application::fulfilment::shipment::create_shipment;
 use aws_sdk_dynamodb::Client;
-use providers::{Choice, Port, Registry, context::within};
+use providers::{Choice, Port, Registry};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let client = Client::new(&config);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
@@ -26,7 +26,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     );
     lambda::run_step(async |input, now| {
         let shipping = shipping.now().await?;
-        within(&input, create_shipment(&store, &*shipping, &input, now)).await
+        create_shipment(&store, &*shipping, &input, now).await
     })
     .await
 }

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let client = Client::new(&aws::config());
     let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
-    lambda::run_step(async |Stuck { input, failed }, now| {
+    lambda::run_undo(async |Stuck { input, failed }, now| {
         let flagged = flag_order(&store, &input, &failed, now).await?;
         if flagged {
             lambda::order_needs_attention(input.order_id, &failed);
@@ -36,6 +36,12 @@ struct Stuck {
     #[serde(flatten)]
     input: FulfilmentInput,
     failed: Attention,
+}
+
+impl AsMut<FulfilmentInput> for Stuck {
+    fn as_mut(&mut self) -> &mut FulfilmentInput {
+        &mut self.input
+    }
 }
 
 impl AsRef<FulfilmentInput> for Stuck {

@@ -17,15 +17,12 @@ use application::{
 use aws_sdk_dynamodb::Client;
 use domain::{books::Books, ids::OrderId};
 use lambda_http::{Body, Response};
-use providers::{
-    Choice, Port, Registry,
-    context::{Context, within},
-};
+use providers::{Choice, Port, Registry};
 use serde_json::{Value, json};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let settings = app_config::settings(&config)?;
     let registry = Registry::new(cloud_map::of_process(&config)?);
@@ -53,8 +50,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     http::run(&limiter, |request| async {
         let (payments, inventories, carriers) =
             (payments.now().await?, inventories.now().await?, carriers.now().await?);
-        let context = Context::new(&request.correlation_id, request.traceparent.as_deref());
-        within(context, handle(&store, &*payments, &*inventories, &*carriers, request)).await
+        handle(&store, &*payments, &*inventories, &*carriers, request).await
     })
     .await
 }

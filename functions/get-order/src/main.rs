@@ -33,7 +33,7 @@ const PAUSES_MS: [u64; 4] = [50, 100, 200, 400];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let client = Client::new(&config);
     let limiter = Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "get-order").await?;

@@ -13,14 +13,11 @@ use application::ports::Catalogue;
 use aws_sdk_dynamodb::Client;
 use domain::ids::ProductId;
 use lambda_http::{Body, Response};
-use providers::{
-    Choice, Port, Registry,
-    context::{Context, within},
-};
+use providers::{Choice, Port, Registry};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let client = Client::new(&config);
     let settings = app_config::settings(&config)?;
@@ -33,8 +30,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     );
     http::run(&limiter, |request| async {
         let inventory = inventory.now().await?;
-        let context = Context::new(&request.correlation_id, request.traceparent.as_deref());
-        within(context, handle(inventory.of_new_orders()?, request)).await
+        handle(inventory.of_new_orders()?, request).await
     })
     .await
 }

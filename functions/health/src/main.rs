@@ -37,7 +37,7 @@ const TABLES: [(&str, &str); 10] = [
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let components = Components {
         dynamodb: aws_sdk_dynamodb::Client::new(&config),

@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let client = aws_sdk_dynamodb::Client::new(&config);
     let limiter = Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "metrics").await?;

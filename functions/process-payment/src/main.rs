@@ -10,11 +10,11 @@ use adapters::{
 };
 use application::fulfilment::payment::process_payment;
 use aws_sdk_dynamodb::Client;
-use providers::{Choice, Port, Registry, context::within};
+use providers::{Choice, Port, Registry};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let client = Client::new(&config);
     let settings = app_config::settings(&config)?;
@@ -31,7 +31,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         // Boxed, as in `lambda::run_step`.
         let step = Box::pin(async {
             let payments = payments.now().await?;
-            within(&input, process_payment(&store, &*payments, &limiter, &input, now)).await
+            process_payment(&store, &*payments, &limiter, &input, now).await
         });
         limiter.beside(step).await
     })

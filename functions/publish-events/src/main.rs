@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let bus = EventBridgeBus::new(Client::new(&aws::config()), lambda::variable("EVENT_BUS")?);
     lambda::run_stream(async |commits| handle(&bus, commits).await).await
 }
@@ -34,8 +34,9 @@ async fn handle(bus: &impl EventBus, commits: Vec<Commit>) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use adapters::{event_bridge::Detail, lambda::read_batch, logs::logged};
+    use adapters::{event_bridge::Detail, lambda::read_batch};
     use application::memory::MemoryEventBus;
+    use telemetry::logs::logged;
 
     use super::*;
 

@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let client = Client::new(&config);
     let limiter = Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "put-customer").await?;

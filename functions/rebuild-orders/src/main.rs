@@ -38,7 +38,7 @@ const SEGMENTS_MAX: u32 = 16;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let client = Client::new(&aws::config());
     let events_table = lambda::variable("EVENTS_TABLE")?;
     let store = DynamoEventStore::new(client.clone(), events_table.clone());

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use adapters::{
     aws,
     dynamodb::{DynamoEventStore, DynamoReadModel},
-    lambda,
+    lambda::{self, Invocation, Kind},
     step_functions::StandardStateMachine,
 };
 use application::{
@@ -24,7 +24,7 @@ use domain::ids::OrderId;
 use futures_util::{StreamExt, stream};
 use lambda_runtime::{Context, LambdaEvent, service_fn};
 use serde::{Deserialize, Serialize};
-use tracing::{Instrument, error, info, warn};
+use tracing::{error, info, warn};
 
 /// How many orders are looked at between two looks at the clock.
 const PAGE: usize = 100;
@@ -37,7 +37,7 @@ const MARGIN: Duration = Duration::from_mins(1);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let settings = aws::config();
     let client = Client::new(&settings);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
@@ -56,13 +56,12 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         Ok::<_, LookError>(finding)
     };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Reconcile>| {
-        let span = lambda::invocation_span(&event.context);
-        async {
+        let LambdaEvent { payload, context } = event;
+        let work = async {
             let live = model.live().await?;
-            Box::pin(handle(&live.views, look_after, event.payload, &event.context)).await
-        }
-        .instrument(span)
-        .await
+            Box::pin(handle(&live.views, look_after, payload, &context)).await
+        };
+        Invocation::new(&context, Kind::Consumer, None).run(work).await
     }))
     .await
 }

@@ -21,15 +21,12 @@ use domain::{
     order::{OrderStatus, record_delivery::DeliveryRejection},
 };
 use lambda_http::{Body, Response};
-use providers::{
-    Choice, Port, Registry,
-    context::{Context, within},
-};
+use providers::{Choice, Port, Registry};
 use serde_json::json;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let client = Client::new(&config);
     let settings = app_config::settings(&config)?;
@@ -44,8 +41,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     );
     http::run(&limiter, |request| async {
         let carriers = carriers.now().await?;
-        let context = Context::new(&request.correlation_id, request.traceparent.as_deref());
-        within(context, handle(&store, &*carriers, request)).await
+        handle(&store, &*carriers, request).await
     })
     .await
 }

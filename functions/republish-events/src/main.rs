@@ -14,7 +14,7 @@ use tracing::info;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let settings = aws::config();
     let store = DynamoEventStore::new(aws_sdk_dynamodb::Client::new(&settings), lambda::variable("EVENTS_TABLE")?);
     let bus = EventBridgeBus::new(aws_sdk_eventbridge::Client::new(&settings), lambda::variable("EVENT_BUS")?);

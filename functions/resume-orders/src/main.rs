@@ -34,7 +34,7 @@ const _: () = assert!(IDS_MAX * 39 < PAGE_BYTES_MAX, "the answer has room for th
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let client = Client::new(&config);
     let limiter = Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "resume-orders").await?;

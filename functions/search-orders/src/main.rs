@@ -24,7 +24,7 @@ use serde::Serialize;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let client = Client::new(&config);
     let limiter = Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "search-orders").await?;

@@ -11,11 +11,11 @@ use adapters::{
 use application::fulfilment::confirmation::send_confirmation;
 use aws_sdk_dynamodb::Client;
 use domain::provider::Provider;
-use providers::{Choice, Port, Registry, context::within};
+use providers::{Choice, Port, Registry};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let client = Client::new(&config);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
@@ -28,7 +28,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         .with(Provider::Ses, BuiltInNotifications::Ses(ses));
     lambda::run_step(async |input, now| {
         let notifications = notifications.now().await?;
-        within(&input, send_confirmation(&store, &*notifications, &input, now)).await
+        send_confirmation(&store, &*notifications, &input, now).await
     })
     .await
 }

@@ -24,7 +24,7 @@ use tracing::{info, warn};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let store = DynamoEventStore::new(aws_sdk_dynamodb::Client::new(&config), lambda::variable("EVENTS_TABLE")?);
     let fulfilment =

@@ -6,7 +6,7 @@ use adapters::{
     aws,
     dynamodb::{DynamoEventStore, DynamoSnapshots},
     event_bridge::{BusEvent, DetailMetadata},
-    lambda,
+    lambda::{self, Invocation, Kind},
 };
 use application::{
     event_store::EventStore,
@@ -20,20 +20,20 @@ use domain::{
     order::Order,
 };
 use lambda_runtime::{LambdaEvent, service_fn};
-use tracing::{Instrument, info, warn};
+use tracing::{info, warn};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    lambda::init_logs();
+    lambda::init(env!("CARGO_PKG_NAME"));
     let client = Client::new(&aws::config());
     let table = lambda::variable("SNAPSHOTS_TABLE")?;
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?).with_snapshots(table.clone());
     let snapshots = DynamoSnapshots::new(client, table);
     lambda_runtime::run(service_fn(async |event: LambdaEvent<BusEvent>| {
-        let span = lambda::invocation_span(&event.context);
         let metadata = event.payload.detail.metadata;
-        span.record("correlation_id", &metadata.correlation_id);
-        Box::pin(handle(&store, &snapshots, metadata)).instrument(span).await.map_err(lambda_runtime::Error::from)
+        let invocation = Invocation::new(&event.context, Kind::Consumer, metadata.traceparent.as_deref());
+        let invocation = invocation.correlated(&metadata.correlation_id);
+        invocation.run(handle(&store, &snapshots, metadata)).await.map_err(lambda_runtime::Error::from)
     }))
     .await
 }

@@ -35,7 +35,7 @@ use lambda_http::{
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::timeout;
-use tracing::{Instrument, error, info};
+use tracing::{Span, error, info};
 use uuid::Uuid;
 
 pub use body::{FieldErrors, MoneyBody};
@@ -44,7 +44,9 @@ pub use problem::{FieldError, Problem};
 pub use query::{PageLinks, Query, customer_path, link};
 
 use self::event::HttpEvent;
-use crate::{lambda::invocation_span, limits::Admission};
+use telemetry::{Hop, Kind, Trace};
+
+use crate::{lambda::Invocation, limits::Admission};
 
 /// The largest body that is read. An order of 100 lines is about 12 KB.
 const BODY_BYTES_MAX: usize = 128 * 1024;
@@ -66,6 +68,8 @@ pub struct ApiRequest {
     pub traceparent: Option<String>,
     pub now: DateTime<Utc>,
     event: HttpEvent,
+    /// What all lines about this request have in common.
+    lines: Span,
 }
 
 /// Who is asking, as the authorizer has verified it.
@@ -103,8 +107,8 @@ impl ApiRequest {
         let request_id = event.request_id().map_or_else(|| Uuid::new_v4().to_string(), str::to_owned);
         let correlation_id =
             event.header("x-correlation-id").filter(|id| is_safe_id(id)).unwrap_or(&request_id).to_owned();
-        let traceparent = event.header("traceparent").filter(|value| is_traceparent(value)).map(str::to_owned);
-        Self { correlation_id, request_id, traceparent, now, event }
+        let traceparent = event.header("traceparent").filter(|told| Trace::parse(told).is_some()).map(str::to_owned);
+        Self { correlation_id, request_id, traceparent, now, event, lines: Span::none() }
     }
 
     /// A request as API Gateway sends it; for tests, which feed the samples of `events/` to handlers.
@@ -175,7 +179,15 @@ impl ApiRequest {
 
     /// The order that the path names. What is no order's id names none.
     pub fn order_id(&self) -> Result<OrderId, Problem> {
-        OrderId::parse(&self.path_parameter("order_id")).ok_or_else(|| Problem::not_found("order"))
+        let order_id = OrderId::parse(&self.path_parameter("order_id")).ok_or_else(|| Problem::not_found("order"))?;
+        self.is_about(order_id);
+        Ok(order_id)
+    }
+
+    /// Has its lines and its span name the order.
+    pub fn is_about(&self, order_id: OrderId) {
+        self.lines.record("order_id", tracing::field::display(order_id));
+        telemetry::has_order(&order_id);
     }
 
     /// The customer whom the path names ([`customer_path`]), if the caller may act for them. Somebody else is as unknown as
@@ -271,24 +283,6 @@ impl From<Unavailable> for Problem {
 /// Fit to be logged and stored as it is.
 fn is_safe_id(id: &str) -> bool {
     (1..=128).contains(&id.len()) && id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':'))
-}
-
-/// `version-trace_id-parent_id-flags` in lower-case hexadecimal (W3C Trace Context, section 3.2).
-fn is_traceparent(value: &str) -> bool {
-    let hex = |part: &str, length| part.len() == length && part.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'));
-    let set = |part: &str| part.chars().any(|c| c != '0');
-    match value.split('-').collect::<Vec<_>>().as_slice() {
-        [version, trace_id, parent_id, flags] => {
-            hex(version, 2)
-                && *version != "ff"
-                && hex(trace_id, 32)
-                && hex(parent_id, 16)
-                && hex(flags, 2)
-                && set(trace_id)
-                && set(parent_id)
-        }
-        _ => false,
-    }
 }
 
 /// API Gateway hands a list claim on as text without quotes: `[staff admin]`.
@@ -413,18 +407,24 @@ where
     F: Fn(ApiRequest) -> A + Sync,
     A: Future<Output = Result<Response<Body>, Problem>> + Send,
 {
-    let span = invocation_span(context);
     let started = Instant::now();
     let (event, checked) = match serde_json::from_value::<HttpEvent>(event) {
         Ok(event) => (event, Ok(())),
         Err(_) => (HttpEvent::default(), Err(Problem::malformed("this is no request of an HTTP API"))),
     };
     let (method, path) = (event.method().to_owned(), event.path().to_owned());
-    let request = ApiRequest::new(event, Utc::now());
+    let route = event.route().to_owned();
+    let mut request = ApiRequest::new(event, Utc::now());
     let checked = checked.and_then(|()| request.check());
-    span.record("correlation_id", &request.correlation_id);
     let correlation_id = request.correlation_id.clone();
+    let hop = Hop::new(&route, Kind::Server, request.traceparent.as_deref().and_then(Trace::of_stranger))
+        .with("http.request.method", method.clone())
+        .with("http.route", route.split_once(' ').map_or("", |(_, path)| path).to_owned());
+    let invocation = Invocation::of(context, hop).correlated(&correlation_id);
+    request.lines = invocation.lines();
     let work = async {
+        // What the request causes goes on from here, and not from where the client is.
+        request.traceparent = telemetry::traceparent().or(request.traceparent.take());
         let admission = match &checked {
             // Boxed, as the handler below, because the SDK's futures nest deeper than the compiler lays out in one piece.
             Ok(()) => gate.admit(&request).boxed().await,
@@ -448,7 +448,9 @@ where
         if let Some((problem, cause)) = failed {
             // An alarm counts these lines (`infra/alarms.yaml`), which no log level silences.
             error!(cause, problem, "request failed");
+            telemetry::failed(problem);
         }
+        telemetry::set("http.response.status_code", i64::from(answer.status().as_u16()));
         info!(
             method,
             status = answer.status().as_u16(),
@@ -461,7 +463,7 @@ where
         };
         into_event(with_header(answer, "x-correlation-id", &correlation_id))
     };
-    gate.beside(work.boxed()).boxed().instrument(span).await
+    invocation.run(gate.beside(work.boxed()).boxed()).await
 }
 
 /// What a handler answers; a problem when it panics or has no time left. API Gateway would make both a 5xx of its own, which
@@ -510,7 +512,7 @@ mod tests {
     use serde_json::json;
 
     use super::{json, *};
-    use crate::logs::logged;
+    use telemetry::logs::logged;
 
     /// A request of whoever has a token with these claims.
     fn request_with(claims: Value) -> ApiRequest {
@@ -743,19 +745,6 @@ mod tests {
         assert_eq!(ask_with(r#"{"a": 1, "\u0061": 2}"#).await.0, 400);
         for bad in ["{", "{} {}", "{\"a\": 1,}", &"[".repeat(200)] {
             assert_eq!(ask_with(bad).await, (400, vec![]), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_traceparent_is_taken_on_only_when_it_is_one() {
-        assert!(is_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
-        for bad in [
-            "",
-            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-x-y-01",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-        ] {
-            assert!(!is_traceparent(bad), "{bad}");
         }
     }
 

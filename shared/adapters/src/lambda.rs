@@ -1,8 +1,8 @@
 //! Where Lambda calls in: environment, logs, and the frame around a handler that is not HTTP (for HTTP see [`crate::http`]).
 
 use std::{
+    collections::BTreeMap,
     error::Error as StdError,
-    io::Write,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -12,20 +12,19 @@ use aws_lambda_events::event::{
     sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent},
 };
 use chrono::{DateTime, Utc};
-use domain::{ids::OrderId, order::Attention};
+use domain::{
+    ids::OrderId,
+    order::{Attention, OrderEvent},
+};
 use lambda_runtime::{Context, Diagnostic, Error, LambdaEvent, service_fn};
 use serde::{Serialize, de::DeserializeOwned};
+use telemetry::{Hop, Trace};
+pub use telemetry::{Kind, correlating, init};
 use tracing::{Instrument, Span, error, info, warn};
-use tracing_subscriber::{
-    filter::{LevelFilter, Targets},
-    layer::SubscriberExt,
-    util::SubscriberInitExt,
-};
 
 use crate::{
     dynamodb::commit_from_image,
     event_bridge::{BusEvent, Detail},
-    logs::Lines,
 };
 
 /// A setting that the template should have made is not there.
@@ -43,38 +42,74 @@ pub fn sandbox() -> Result<Sandbox, MissingVariable> {
     Ok(if variable("SANDBOX_TRIGGERS")? == "true" { Sandbox::Misbehaving } else { Sandbox::Strict })
 }
 
-/// What is kept quiet at every level. The SDK and its HTTP stack trace whole requests, and with them addresses; the
-/// runtime's own span would repeat the request's ids on every line under other names.
-const QUIET: &str = "lambda_runtime=warn,aws_runtime=info,aws_sigv4=info,aws_smithy_http_client=info,\
-    aws_smithy_runtime=info,aws_smithy_runtime_api=info,h2=info,hyper=info,hyper_util=info,rustls=info";
-
-/// JSON lines on standard output, one per event, with the fields of the surrounding spans at the top level.
-/// `LOG_LEVEL` is a level, or levels by target (`info,application=debug`); `info` without it.
-pub fn init_logs() {
-    let wanted = std::env::var("LOG_LEVEL").unwrap_or_else(|_| "info".to_owned());
-    let levels = format!("{wanted},{QUIET}").parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
-    let write = |line: &[u8]| {
-        // A function that cannot say anything still does its work.
-        let _ = std::io::stdout().lock().write_all(line);
-    };
-    tracing_subscriber::registry().with(levels).with(Lines(write)).init();
+/// One call of a function: what its lines and its spans have in common.
+pub struct Invocation {
+    lines: Span,
+    hop: Hop,
+    correlation_id: Option<String>,
 }
 
-/// The span of one invocation, with the keys that users of Powertools for AWS know.
-/// `correlation_id` is filled in when it is known, `cold_start` is there only when it is true.
-pub fn invocation_span(context: &Context) -> Span {
-    static WARM: AtomicBool = AtomicBool::new(false);
-    tracing::info_span!(
-        "invocation",
-        service = std::env::var("SERVICE_NAME").unwrap_or_else(|_| "order-service".to_owned()),
-        function_name = context.env_config.function_name,
-        function_arn = context.invoked_function_arn,
-        function_memory_size = context.env_config.memory,
-        function_request_id = context.request_id,
-        xray_trace_id = context.xray_trace_id.as_deref().unwrap_or_default(),
-        cold_start = (!WARM.swap(true, Ordering::Relaxed)).then_some(true),
-        correlation_id = tracing::field::Empty,
-    )
+impl Invocation {
+    /// As part of the trace that this `traceparent` tells; without one it begins a trace.
+    pub fn new(context: &Context, kind: Kind, traceparent: Option<&str>) -> Self {
+        Self::of(context, Hop::of_function(kind, traceparent.and_then(Trace::parse)))
+    }
+
+    /// With the keys on its lines that users of Powertools for AWS know. `correlation_id` and `order_id` are filled in when
+    /// they are known, `cold_start` is there only when it is true.
+    pub(crate) fn of(context: &Context, hop: Hop) -> Self {
+        static WARM: AtomicBool = AtomicBool::new(false);
+        let cold_start = !WARM.swap(true, Ordering::Relaxed);
+        let lines = tracing::info_span!(
+            "invocation",
+            service = std::env::var("SERVICE_NAME").unwrap_or_else(|_| "order-service".to_owned()),
+            function_name = context.env_config.function_name,
+            function_arn = context.invoked_function_arn,
+            function_memory_size = context.env_config.memory,
+            function_request_id = context.request_id,
+            xray_trace_id = context.xray_trace_id.as_deref().unwrap_or_default(),
+            trace_id = hop.trace_id(),
+            cold_start = cold_start.then_some(true),
+            correlation_id = tracing::field::Empty,
+            order_id = tracing::field::Empty,
+        );
+        let hop = hop.with("faas.invocation_id", context.request_id.clone()).with("faas.coldstart", cold_start);
+        // What Lambda itself records of this invocation lies in a trace of its own.
+        if let Some(of_lambda) = context.xray_trace_id.as_deref().and_then(Trace::of_lambda) {
+            hop.link(&of_lambda);
+        }
+        Self { lines, hop, correlation_id: None }
+    }
+
+    #[must_use]
+    pub fn correlated(mut self, id: &str) -> Self {
+        self.lines.record("correlation_id", id);
+        self.correlation_id = Some(id.to_owned());
+        self
+    }
+
+    /// Is about this order, and says so on its lines and on its span.
+    #[must_use]
+    pub(crate) fn about(self, order_id: OrderId) -> Self {
+        self.lines.record("order_id", tracing::field::display(order_id));
+        Self { hop: self.hop.with("order.id", order_id.to_string()), ..self }
+    }
+
+    /// What is to be filled in as soon as it is known.
+    pub(crate) fn lines(&self) -> Span {
+        self.lines.clone()
+    }
+
+    /// Does the work as this invocation's, and hands on what was recorded of it: afterwards Lambda freezes the process.
+    pub async fn run<T>(self, work: impl Future<Output = T>) -> T {
+        let Self { lines, hop, correlation_id } = self;
+        // In a box, as below, because the SDK's futures nest deeper than the compiler lays out in one piece.
+        let work = Box::pin(work).instrument(hop.span());
+        let answer = correlating(correlation_id, work).instrument(lines).await;
+        drop(hop);
+        telemetry::hand_on().await;
+        answer
+    }
 }
 
 /// An error with everything that caused it, on one line. An SDK error's own text is only "service error".
@@ -98,36 +133,58 @@ pub fn chain(error: &dyn StdError) -> String {
 pub fn order_needs_attention(order_id: OrderId, attention: &Attention) {
     let Attention { step, reason } = attention;
     error!(%order_id, step, reason, "order needs attention");
+    telemetry::failed("order_needs_attention");
 }
 
 /// Runs a step of the fulfilment: ids in, nothing out, and on failure the stable error type that the state machine knows.
 pub async fn run_step<I, O, F>(step: F) -> Result<(), Error>
 where
-    I: AsRef<FulfilmentInput> + DeserializeOwned,
+    I: AsRef<FulfilmentInput> + AsMut<FulfilmentInput> + DeserializeOwned,
     O: Serialize,
     F: AsyncFn(I, DateTime<Utc>) -> Result<O, StepError>,
 {
     lambda_runtime::run(service_fn(async |event: LambdaEvent<I>| {
-        let span = invocation_span(&event.context);
-        let input = event.payload;
-        span.record("correlation_id", &input.as_ref().correlation_id);
-        let order_id = input.as_ref().order_id;
-        async {
-            // Boxed, because the SDK's futures nest deeper than the compiler lays out in one piece.
-            match Box::pin(step(input, Utc::now())).await {
-                Ok(answer) => {
-                    info!(%order_id, "step done");
-                    Ok(answer)
+        let FulfilmentInput { order_id, correlation_id, traceparent, .. } = event.payload.as_ref();
+        let invocation = Invocation::new(&event.context, Kind::Server, traceparent.as_deref());
+        let invocation = invocation.correlated(correlation_id).about(*order_id);
+        let mut input = event.payload;
+        invocation
+            .run(async {
+                // What the step records, and whom it calls, goes on from here.
+                if let Some(here) = telemetry::traceparent() {
+                    input.as_mut().traceparent = Some(here);
                 }
-                Err(error) => {
-                    warn!(%order_id, error_type = error.error_type(), error = chain(&error), "step not done");
-                    Err(Diagnostic { error_type: error.error_type().to_owned(), error_message: error.to_string() })
+                match Box::pin(step(input, Utc::now())).await {
+                    Ok(answer) => {
+                        info!("step done");
+                        Ok(answer)
+                    }
+                    Err(error) => {
+                        warn!(error_type = error.error_type(), error = chain(&error), "step not done");
+                        telemetry::failed(error.error_type());
+                        Err(Diagnostic { error_type: error.error_type().to_owned(), error_message: error.to_string() })
+                    }
                 }
-            }
-        }
-        .instrument(span)
-        .await
+            })
+            .await
     }))
+    .await
+}
+
+/// Runs a step that undoes another one, or closes or flags the order. Unless the customer asked for it, something has gone wrong
+/// before, so it is recorded whether or not the order's trace is.
+pub async fn run_undo<I, O, F>(step: F) -> Result<(), Error>
+where
+    I: AsRef<FulfilmentInput> + AsMut<FulfilmentInput> + DeserializeOwned,
+    O: Serialize,
+    F: AsyncFn(I, DateTime<Utc>) -> Result<O, StepError>,
+{
+    run_step(async |input: I, now| {
+        if !input.as_ref().undo {
+            telemetry::keep();
+        }
+        Box::pin(step(input, now)).await
+    })
     .await
 }
 
@@ -140,12 +197,15 @@ where
     F: AsyncFn(I) -> Result<O, E>,
 {
     lambda_runtime::run(service_fn(async |event: LambdaEvent<I>| {
-        let span = invocation_span(&event.context);
-        Box::pin(work(event.payload)).instrument(span.clone()).await.map_err(|error| {
-            let error_type = error_type(&error);
-            span.in_scope(|| warn!(error_type, error = chain(&error), "not done"));
-            Diagnostic { error_type: error_type.to_owned(), error_message: error.to_string() }
-        })
+        let work = async {
+            Box::pin(work(event.payload)).await.map_err(|error| {
+                let error_type = error_type(&error);
+                warn!(error_type, error = chain(&error), "not done");
+                telemetry::failed(error_type);
+                Diagnostic { error_type: error_type.to_owned(), error_message: error.to_string() }
+            })
+        };
+        Invocation::new(&event.context, Kind::Server, None).run(work).await
     }))
     .await
 }
@@ -167,21 +227,24 @@ where
     F: AsyncFn(Vec<Commit>) -> usize,
 {
     lambda_runtime::run(service_fn(async |event: LambdaEvent<DynamoDbEvent>| {
-        let span = invocation_span(&event.context);
-        async {
-            let total = event.payload.records.len();
-            let (commits, unreadable) = read_batch(event.payload);
+        let total = event.payload.records.len();
+        let (commits, unreadable) = read_batch(event.payload);
+        let (hop, parts) = hops(commits.iter().map(|commit| commit.metadata.traceparent.as_deref()));
+        let work = async {
+            let _parts = parts;
+            for commit in &commits {
+                keep_trouble(commit);
+            }
             let failed = Box::pin(consume(commits)).await.saturating_add(unreadable);
             if failed == 0 {
                 return Ok(());
             }
             let error = BatchNotDone { failed, total };
             warn!(total, failed, "batch not consumed");
-            Err(error)
-        }
-        .instrument(span)
-        .await
-        .map_err(|error| Diagnostic { error_type: "BatchNotDone".to_owned(), error_message: error.to_string() })
+            telemetry::failed("BatchNotDone");
+            Err(Diagnostic { error_type: "BatchNotDone".to_owned(), error_message: error.to_string() })
+        };
+        Invocation::of(&event.context, hop).run(work).await
     }))
     .await
 }
@@ -198,8 +261,14 @@ where
     E: StdError + 'static,
 {
     lambda_runtime::run(service_fn(async |event: LambdaEvent<SqsEvent>| {
-        let span = invocation_span(&event.context);
-        Ok::<_, Error>(Box::pin(consume_messages(event.payload, &consume)).instrument(span).await)
+        let messages = read_messages(event.payload);
+        let traceparents = messages.iter().map(|message| message.detail.as_ref().ok()?.metadata.traceparent.as_deref());
+        let (hop, parts) = hops(traceparents);
+        let work = async {
+            let _parts = parts;
+            consume_each(messages, &consume).await
+        };
+        Ok::<_, Error>(Invocation::of(&event.context, hop).run(work).await)
     }))
     .await
 }
@@ -209,21 +278,84 @@ pub async fn consume_messages<E: StdError + 'static>(
     batch: SqsEvent,
     consume: impl AsyncFn(Detail) -> Result<(), E>,
 ) -> SqsBatchResponse {
+    consume_each(read_messages(batch), consume).await
+}
+
+struct Message {
+    id: String,
+    detail: Result<Detail, UnreadableMessage>,
+}
+
+fn read_messages(batch: SqsEvent) -> Vec<Message> {
+    let read = |body: Option<String>| serde_json::from_str(body.as_deref().unwrap_or_default());
+    let messages = batch.records.into_iter().map(|message| Message {
+        id: message.message_id.unwrap_or_default(),
+        detail: read(message.body).map(|BusEvent { detail }| detail).map_err(UnreadableMessage),
+    });
+    messages.collect()
+}
+
+async fn consume_each<E: StdError + 'static>(
+    messages: Vec<Message>,
+    consume: impl AsyncFn(Detail) -> Result<(), E>,
+) -> SqsBatchResponse {
     let mut response = SqsBatchResponse::default();
-    for message in batch.records {
-        let read = serde_json::from_str(message.body.as_deref().unwrap_or_default()).map_err(UnreadableMessage);
-        let failure = match read {
-            Ok(BusEvent { detail }) => consume(detail).await.err().map(|error| chain(&error)),
+    for Message { id, detail } in messages {
+        let failure = match detail {
+            Ok(detail) => Box::pin(consume(detail)).await.err().map(|error| chain(&error)),
             Err(error) => Some(chain(&error)),
         };
         if let Some(error) = failure {
-            warn!(message_id = message.message_id, error, "message not consumed");
+            warn!(message_id = id, error, "message not consumed");
+            telemetry::failed("MessageNotConsumed");
             let mut failure = BatchItemFailure::default();
-            failure.item_identifier = message.message_id.unwrap_or_default();
+            failure.item_identifier = id;
             response.batch_item_failures.push(failure);
         }
     }
     response
+}
+
+/// The most traces that one batch names as its parts; a batch has 100 records at most.
+const LINKS_MAX: usize = 100;
+
+/// The span of a batch. What belongs to one trace goes on with it, from the first and with links to the others. What belongs to several is a trace of its own, which names them
+/// all, and in each of these there is a part that names the batch, so that none of them breaks off here.
+fn hops<'t>(traceparents: impl Iterator<Item = Option<&'t str>>) -> (Hop, Vec<Hop>) {
+    let mut traces = BTreeMap::<String, Vec<Trace>>::new();
+    for trace in traceparents.flatten().filter_map(Trace::parse).take(LINKS_MAX) {
+        let places = traces.entry(trace.id()).or_default();
+        if !places.contains(&trace) {
+            places.push(trace);
+        }
+    }
+    if traces.len() <= 1 {
+        let mut places = traces.into_values().flatten();
+        let batch = Hop::of_function(Kind::Consumer, places.next());
+        places.for_each(|other| batch.link(&other));
+        return (batch, Vec::new());
+    }
+    let batch = Hop::of_function(Kind::Consumer, None);
+    let parts = traces.into_values().filter_map(|places| places.into_iter().next()).map(|trace| {
+        batch.link(&trace);
+        let part = Hop::of_function(Kind::Consumer, Some(trace));
+        batch.trace().iter().for_each(|batch| part.link(batch));
+        part
+    });
+    let parts = parts.collect();
+    (batch, parts)
+}
+
+/// Has what follows from a commit recorded, if it says that something has gone wrong, or if its trace is recorded anyhow.
+fn keep_trouble(commit: &Commit) {
+    let Some(trace) = commit.metadata.traceparent.as_deref().and_then(Trace::parse) else { return };
+    let is_trouble = commit.events.iter().any(|event| OrderEvent::is_trouble(&event.event_type));
+    if is_trouble {
+        trace.keep();
+    }
+    if is_trouble || trace.is_recorded() {
+        telemetry::keep();
+    }
 }
 
 /// The commits of a batch, and how many records could not be read as one.
@@ -266,6 +398,44 @@ mod tests {
         for sample in samples {
             let input: FulfilmentInput = serde_json::from_str(sample).unwrap();
             assert_eq!(input.causation_id, format!("{}/1", input.order_id));
+        }
+    }
+
+    const ONE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const ONE_LATER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b8-01";
+    const OTHER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    #[tokio::test]
+    async fn a_batch_of_one_trace_is_part_of_it() {
+        let batch = async {
+            let (batch, parts) = hops([None, Some(ONE), Some(ONE_LATER), Some(ONE)].into_iter());
+            assert!(parts.is_empty());
+            batch.trace_id()
+        };
+        let (trace_id, spans) = telemetry::recorded(1.0, batch).await;
+        assert_eq!(trace_id.as_deref(), ONE.split('-').nth(1));
+        assert_eq!(spans[0].parent_span_id.to_string(), "00f067aa0ba902b7");
+        let links: Vec<String> = spans[0].links.iter().map(|link| link.span_context.span_id().to_string()).collect();
+        assert_eq!(links, ["00f067aa0ba902b8"]);
+    }
+
+    #[tokio::test]
+    async fn a_batch_of_several_traces_is_one_of_its_own_and_a_part_of_each() {
+        let (batch, spans) = telemetry::recorded(1.0, async {
+            let (batch, _parts) = hops([ONE, OTHER, ONE_LATER].map(Some).into_iter());
+            batch.trace_id().unwrap()
+        })
+        .await;
+        let traces: Vec<String> = spans.iter().map(|span| span.span_context.trace_id().to_string()).collect();
+        let links: Vec<Vec<String>> = spans
+            .iter()
+            .map(|span| span.links.iter().map(|link| link.span_context.trace_id().to_string()).collect())
+            .collect();
+        let own = traces.iter().position(|trace| *trace == batch).unwrap();
+        assert_eq!(links[own].len(), 2, "{links:?}");
+        for part in (0..3).filter(|part| *part != own) {
+            assert!(ONE.contains(&traces[part]) || OTHER.contains(&traces[part]), "{traces:?}");
+            assert_eq!(links[part], [batch.clone()]);
         }
     }
 

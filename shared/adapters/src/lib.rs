@@ -9,7 +9,6 @@ pub mod event_bridge;
 pub mod http;
 pub mod lambda;
 pub mod limits;
-pub mod logs;
 pub mod secrets;
 pub mod ses;
 pub mod step_functions;

@@ -227,7 +227,7 @@ mod tests {
     use settings::Layers;
 
     use super::*;
-    use crate::logs::logged;
+    use telemetry::logs::logged;
 
     /// No document: what a process goes by that has none yet.
     struct Nothing;

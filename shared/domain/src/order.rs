@@ -96,6 +96,22 @@ pub enum OrderEvent {
     BooksCompared(Comparison),
 }
 
+impl OrderEvent {
+    /// Whether an event of this type says that something has not gone as it should.
+    pub fn is_trouble(event_type: &str) -> bool {
+        let trouble = [
+            "ValidationFailed",
+            "ReservationFailed",
+            "PaymentFailed",
+            "ShipmentFailed",
+            "OrderRejected",
+            "OrderFlagged",
+            "RefundFailed",
+        ];
+        trouble.contains(&event_type)
+    }
+}
+
 /// An order as it was placed. It never changes afterwards. One whose total is 0 is a gift, a sample, or discounted in full.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderCreated {

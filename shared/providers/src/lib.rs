@@ -7,7 +7,6 @@
 pub mod breaker;
 mod checks;
 mod chosen;
-pub mod context;
 pub mod contract;
 mod discovery;
 mod grpc;

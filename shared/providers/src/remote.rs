@@ -19,14 +19,14 @@ use application::{event_store::Unavailable, ports::ProviderError};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use settings::{Address, Secrets};
+use telemetry::{Hop, Kind};
 use tokio::time::{Instant, timeout};
-use tracing::warn;
+use tracing::{Instrument, warn};
 
 use crate::{
     breaker::{self, Breaker, WallClock},
     checks::{at_most, word},
     chosen::Port,
-    context,
     contract::{
         Call, InventoryCapabilities, NotificationsCapabilities, PaymentsCapabilities, ShippingCapabilities, wire,
     },
@@ -196,11 +196,14 @@ impl Remote {
             Err(open) => return Err(unavailable(ProviderError::ShutOff { for_another: open.for_another })),
         };
         let deadline = self.deadline.saturating_sub(began.elapsed());
-        let answer = match &self.witness {
-            None => self.send(&instance, request, deadline).await,
-            Some(witness) => self.send_before(witness, &instance, request, deadline).await,
+        let sent = async {
+            let answer = match &self.witness {
+                None => self.send(&instance, request, deadline).await,
+                Some(witness) => self.send_before(witness, &instance, request, deadline).await,
+            };
+            answer.and_then(read).inspect_err(|error| telemetry::failed(error.name()))
         };
-        let answer = answer.and_then(read);
+        let answer = sent.instrument(hop::<C>(&instance.address).span()).await;
         if matches!(answer, Ok(_) | Err(ProviderError::Rejected(_))) {
             permit.succeeded();
         } else {
@@ -303,12 +306,24 @@ impl Remote {
 #[cfg(feature = "testing")]
 application::only_providers!(Remote);
 
+/// The call as a part of a trace, by the names of OpenTelemetry's semantic conventions for RPC.
+fn hop<C: Call>(address: &Address) -> Hop {
+    let method = C::GRPC_PATH.trim_start_matches('/');
+    let system = match address.transport {
+        settings::Transport::Grpc => "grpc",
+        settings::Transport::Rest => "rest",
+    };
+    Hop::within(method, Kind::Client)
+        .with("rpc.system.name", system)
+        .with("rpc.method", method)
+        .with("server.address", address.url.split_once("://").map_or("", |(_, host)| host).to_owned())
+}
+
 fn headers(request: &impl Call) -> HeaderMap {
-    let context = context::current();
     let values = [
         (IDEMPOTENCY_KEY, request.idempotency_key().map(str::to_owned)),
-        (CORRELATION_ID, context.correlation_id),
-        (TRACEPARENT, context.traceparent),
+        (CORRELATION_ID, telemetry::correlation_id()),
+        (TRACEPARENT, telemetry::traceparent()),
     ];
     values.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::from_str(&value?).ok()?))).collect()
 }

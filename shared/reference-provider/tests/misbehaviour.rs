@@ -23,12 +23,11 @@ use domain::{
     ids::{CustomerId, OrderId, PaymentMethod},
     money::{Currency, Money},
 };
-use providers::{
-    Remote, breaker,
-    context::{Context, within},
-};
+use providers::{Remote, breaker};
 use settings::Address;
+use telemetry::{Hop, Kind, Trace};
 use tokio::net::TcpListener;
+use tracing::Instrument;
 use uuid::Uuid;
 
 const JSON: &str = "application/json";
@@ -186,10 +185,19 @@ async fn key_correlation_and_trace_go_along() {
     let declined = r#"{"declined": {"reason": "card_declined"}}"#;
     let (address, calls) = server(200, JSON, declined.to_owned(), Duration::ZERO).await;
     let (remote, request) = (remote(&format!("http://{address}")), request());
-    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    within(Context::new("correlation", Some(trace)), remote.charge(&request)).await.unwrap_err();
+    let trace = Trace::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    let step = async {
+        let step = Hop::new("process-payment", Kind::Server, trace);
+        let charge = remote.charge(&request).instrument(step.span());
+        Box::pin(telemetry::correlating("correlation".to_owned(), charge)).await.unwrap_err();
+    };
+    let ((), spans) = telemetry::recorded(1.0, step).await;
     let calls = calls.lock().unwrap();
     let header = |name: &str| calls[0].get(name).unwrap().to_str().unwrap();
     assert_eq!(header("idempotency-key"), request.idempotency_key.to_string());
-    assert_eq!((header("x-correlation-id"), header("traceparent")), ("correlation", trace));
+    assert_eq!(header("x-correlation-id"), "correlation");
+    let call = spans.iter().find(|span| span.name == "orders.providers.v1.Payments/Charge").unwrap();
+    let (trace, span) = (call.span_context.trace_id(), call.span_context.span_id());
+    assert_eq!(header("traceparent"), format!("00-{trace}-{span}-01"), "whoever is called goes on from the call");
+    assert_eq!(trace.to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
 }

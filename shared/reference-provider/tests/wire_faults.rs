@@ -27,6 +27,7 @@ use std::{
 };
 
 use application::{
+    compare_books::Finding,
     ledger::ledger,
     memory::MemoryEventStore,
     ports::{LedgerEntry, Payments},
@@ -42,10 +43,11 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
+use chrono::TimeDelta;
 use domain::{
     books::ShipmentBook,
     ids::OrderId,
-    order::{Course, OrderEvent},
+    order::{Course, LateEffect, OrderEvent},
 };
 use providers::{
     Remote, breaker,
@@ -488,6 +490,33 @@ async fn every_call_under_every_fault_of_the_wire_comes_to_its_right_end() {
         there = &section;
     }
     assert!(there == section, "docs/failure-matrix.md says otherwise (UPDATE=1 rewrites it):\n{section}");
+}
+
+/// No provider bars a key for ever, and no wire says how long it may hold what was asked over it.
+#[tokio::test]
+async fn a_charge_that_comes_after_its_cancellation_was_answered_goes_back_a_day_later() {
+    for over in TRANSPORTS {
+        let mut lines = Lines::open(over, Fault::Late).await;
+        let (id, pay) = (OrderId::new(Uuid::new_v4()), CALLS[1]);
+        lines.well.set_stock(STOCK).await;
+        lines.well.place(id, "pm_card_visa").await.unwrap();
+        lines.well.run(Step::Reserve, id).await.unwrap();
+        assert_eq!(lines.meet(pay, id, 1).await, "`Unavailable`");
+        lines.well.cancel(id).await.unwrap();
+        for step in UNDO {
+            lines.well.run(step, id).await.unwrap();
+        }
+        lines.reference.payments.forget_what_is_barred();
+        lines.wire.let_go().await;
+        let entries = lines.well.payments.ledger(id).await.unwrap();
+        assert!(matches!(entries.as_slice(), [.., LedgerEntry::Charged(..)]), "{over:?}: {entries:?}");
+
+        let finding = lines.well.compare_books(id, TimeDelta::hours(25)).await.unwrap();
+        assert!(matches!(&finding, Finding::Agreed(late) if late[..] == [LateEffect::Charge]), "{finding:?}");
+        lines.assert_right(id, true, 1, &format!("a late charge over {over:?}")).await;
+        let finding = lines.well.compare_books(id, TimeDelta::hours(50)).await.unwrap();
+        assert!(matches!(finding, Finding::NotToBeCompared), "{finding:?}");
+    }
 }
 
 #[tokio::test]

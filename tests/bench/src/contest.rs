@@ -19,6 +19,8 @@ pub(crate) struct Outcome {
     pub(crate) time: Duration,
     /// How many times as long as the baseline's run of the same round: the median over the rounds, and the quartiles.
     pub(crate) ratio: [f64; 3],
+    /// How many seconds longer than the baseline's run of the same round: the median over the rounds, and the quartiles.
+    pub(crate) longer: [f64; 3],
 }
 
 impl<'a> Contest<'a> {
@@ -47,25 +49,29 @@ impl<'a> Contest<'a> {
         }
         let names = self.entrants.iter().map(|(name, _)| *name);
         let outcome = |(name, own): (_, &Vec<f64>)| {
-            let ratios = sorted(own.iter().zip(&times[0]).map(|(own, baseline)| own / baseline));
+            let beside = |how: fn(f64, f64) -> f64| {
+                let values = sorted(own.iter().zip(&times[0]).map(|(own, baseline)| how(*own, *baseline)));
+                [2, 1, 3].map(|quarters| quantile(&values, quarters))
+            };
             Outcome {
                 name,
                 time: Duration::from_secs_f64(quantile(&sorted(own.iter().copied()), 2)),
-                ratio: [quantile(&ratios, 2), quantile(&ratios, 1), quantile(&ratios, 3)],
+                ratio: beside(|own, baseline| own / baseline),
+                longer: beside(|own, baseline| own - baseline),
             }
         };
         names.zip(&times).map(outcome).collect()
     }
 }
 
-fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+pub(crate) fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values
 }
 
 /// The value that this many quarters of the values do not exceed.
-fn quantile(sorted: &[f64], quarters: usize) -> f64 {
+pub(crate) fn quantile(sorted: &[f64], quarters: usize) -> f64 {
     sorted[(sorted.len() - 1) * quarters / 4]
 }
 

@@ -7,12 +7,13 @@ mod commands;
 mod contest;
 mod database;
 mod orders;
+mod providers;
 mod reads;
 mod rebuild;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: bench [coldstart|commands|reads|rebuild]... [--orders=1000,10000,100000]";
+const USAGE: &str = "usage: bench [coldstart|commands|providers|reads|rebuild]... [--orders=1000,10000,100000]";
 
 /// What the command line asks for.
 struct Asked {
@@ -25,17 +26,19 @@ struct Asked {
 enum Section {
     ColdStart,
     Commands,
+    Providers,
     Reads,
     Rebuild,
 }
 
 impl Section {
-    const ALL: [Self; 4] = [Self::ColdStart, Self::Commands, Self::Reads, Self::Rebuild];
+    const ALL: [Self; 5] = [Self::ColdStart, Self::Commands, Self::Providers, Self::Reads, Self::Rebuild];
 
     fn name(self) -> &'static str {
         match self {
             Self::ColdStart => "coldstart",
             Self::Commands => "commands",
+            Self::Providers => "providers",
             Self::Reads => "reads",
             Self::Rebuild => "rebuild",
         }
@@ -71,6 +74,7 @@ async fn main() -> ExitCode {
         match section {
             Section::ColdStart => coldstart::run().await,
             Section::Commands => commands::run().await,
+            Section::Providers => providers::run().await,
             Section::Reads => reads::run(&asked.orders).await,
             Section::Rebuild => rebuild::run(asked.orders[0]).await,
         }

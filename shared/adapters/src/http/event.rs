@@ -26,8 +26,8 @@ pub(super) struct HttpEvent {
 #[serde(rename_all = "camelCase", default)]
 struct RequestContext {
     http: Http,
-    request_id: Option<String>,
     route_key: Option<String>,
+    request_id: Option<String>,
     authorizer: Option<Authorizer>,
 }
 
@@ -69,9 +69,9 @@ impl HttpEvent {
         &self.request_context.http.method
     }
 
-    /// As API Gateway names it: its method, and its path with the names of its parameters.
+    /// The method and the path as the API declares them: `GET /api/v1/orders/{order_id}`.
     pub(super) fn route(&self) -> &str {
-        self.request_context.route_key.as_deref().unwrap_or_default()
+        self.request_context.route_key.as_deref().unwrap_or("request")
     }
 
     /// As API Gateway hands it on: decoded.

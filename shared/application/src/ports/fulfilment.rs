@@ -39,6 +39,12 @@ impl AsRef<Self> for FulfilmentInput {
     }
 }
 
+impl AsMut<Self> for FulfilmentInput {
+    fn as_mut(&mut self) -> &mut Self {
+        self
+    }
+}
+
 impl FulfilmentInput {
     /// Whether an event of this type says in its data what it starts.
     pub fn depends_on_data_of(event_type: &str) -> bool {

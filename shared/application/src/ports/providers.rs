@@ -27,6 +27,20 @@ pub enum ProviderError {
     ShutOff { for_another: Duration },
 }
 
+impl ProviderError {
+    /// In one word, for figures and traces.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Failed(_) => "failed",
+            Self::Rejected(_) => "rejected",
+            Self::TimedOut(_) => "timed_out",
+            Self::Misbehaved { .. } => "misbehaved",
+            Self::NoInstance { .. } => "no_instance",
+            Self::ShutOff { .. } => "shut_off",
+        }
+    }
+}
+
 /// The providers behind one port. Who has an order's money, stock or parcel is asked for it, whatever new orders use by now.
 pub trait Providers: Send + Sync {
     type Provider: Send + Sync;

@@ -17,7 +17,7 @@ use tracing_subscriber::{
 
 /// What every line has of the invocation around it, where it is known: who says so, and about whose request. A line that
 /// warns has all the rest as well, and its place in the source.
-const ALWAYS: [&str; 3] = ["function_name", "correlation_id", "cold_start"];
+const ALWAYS: [&str; 5] = ["function_name", "correlation_id", "trace_id", "order_id", "cold_start"];
 
 /// Writes each event as one line, with the fields of the spans around it at the top level.
 ///
