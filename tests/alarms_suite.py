@@ -334,7 +334,7 @@ class Ringing(unittest.TestCase):
         self.assertEqual(re.search(r"/ (\d+) \* (\d+)$", expression).groups(), ("1000000", str(3600 // watched(alarm)[0]["Period"])))
         happy = json.loads(read("infra/cost/budget.json"))["happy"]
         (stage,) = main.child("AWS::ApiGatewayV2::Stage").of_type("AWS::ApiGatewayV2::Stage").values()
-        orders = stage["DefaultRouteSettings"]["ThrottlingRateLimit"] * 3600
+        orders = stage["RouteSettings"]["POST /api/v1/orders"]["ThrottlingRateLimit"] * 3600
         an_order = sum(happy[f"dynamodb_{kind}_units"] * price for kind, price in unit.items()) / 1_000_000
         self.assertTrue(orders * an_order < float(alarm["Threshold"]) < 2 * orders * an_order)
 

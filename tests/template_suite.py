@@ -487,7 +487,7 @@ class Functions(unittest.TestCase):
         for parameters, expected in [({}, None), (network, {"SubnetIds": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]})]:
             main = stack("prod", **parameters)
             for name, function in functions(main).items():
-                calls_providers = "CONFIGURATION" in function["Environment"]["Variables"]
+                calls_providers = "DISCOVERY_NAMESPACE" in function["Environment"]["Variables"]
                 self.assertEqual(function.get("VpcConfig"), expected if calls_providers else None, name)
 
     def test_commands_can_have_executions_reserved(self):
@@ -712,11 +712,11 @@ class Rights(unittest.TestCase):
             may = {(name, resource) for name in functions(main) for action, resource in grants_of(main, name) if action == "ses:SendEmail"}
             self.assertEqual(may, {(name, f"arn:aws:ses:us-east-1:123456789012:identity/{identity}") for name in senders})
 
-    def test_secrets_are_read_where_settings_are_and_only_once_somebody_has_said_which(self):
+    def test_secrets_are_read_where_providers_are_called_and_only_once_somebody_has_said_which(self):
         for main in variants():
             for name in functions(main):
                 granted = {action for action, _ in grants_of(main, name)}
-                expected = set(SECRETS) if main.parameters["ProviderSecrets"] and "appconfig:GetLatestConfiguration" in granted else set()
+                expected = set(SECRETS) if main.parameters["ProviderSecrets"] and "servicediscovery:DiscoverInstances" in granted else set()
                 self.assertEqual(granted & set(SECRETS), expected, name)
 
     @in_every_stage
@@ -757,7 +757,7 @@ class Discovery(unittest.TestCase):
         for name, function in functions(main).items():
             with self.subTest(name):
                 variables = function["Environment"]["Variables"]
-                calls_providers = "CONFIGURATION" in variables
+                calls_providers = "DISCOVERY_NAMESPACE" in variables
                 self.assertEqual(variables.get("DISCOVERY_NAMESPACE"), namespace["Name"] if calls_providers else None)
                 policies = main.properties(function["Role"]).get("Policies", [])
                 conditions = [statement.get("Condition", {}) for policy in policies for statement in policy["PolicyDocument"]["Statement"]
@@ -845,6 +845,33 @@ class Api(unittest.TestCase):
             main = stack("dev", Issuer="https://id.example", Audience="orders", AcceptedScopes=scopes)
             routes = main.child("AWS::ApiGatewayV2::Api").of_type("AWS::ApiGatewayV2::Route")
             self.assertEqual(routes["CreateOrderRoute"].get("AuthorizationScopes"), wanted)
+
+    @in_every_stage
+    def test_every_route_has_a_throttle_and_all_together_are_far_below_what_an_account_may_have(self, main):
+        """Each route has a bucket of its own, so what the API lets in is their sum. An account's quota of 10,000 a second, 5,000 at
+        once, is for all APIs of a region; a burst is what runs at once, of the 1,000 functions that an account has in the end."""
+        api = main.child("AWS::ApiGatewayV2::Stage")
+        stage, = api.of_type("AWS::ApiGatewayV2::Stage").values()
+        settings = stage["RouteSettings"]
+        self.assertEqual(set(settings), {route["RouteKey"] for route in api.of_type("AWS::ApiGatewayV2::Route").values()})
+        for route, throttle in settings.items():
+            self.assertEqual(set(throttle), {"ThrottlingRateLimit", "ThrottlingBurstLimit"}, route)
+            self.assertTrue(1 <= throttle["ThrottlingRateLimit"] <= throttle["ThrottlingBurstLimit"], route)
+        self.assertLessEqual(sum(throttle["ThrottlingRateLimit"] for throttle in settings.values()), 1_000)
+        self.assertLessEqual(sum(throttle["ThrottlingBurstLimit"] for throttle in settings.values()), 2_000)
+        self.assertLessEqual(stage["DefaultRouteSettings"]["ThrottlingRateLimit"], 5, "a route that nobody thought of")
+
+    @in_every_stage
+    def test_every_route_that_asks_for_a_token_counts_towards_a_limit_of_its_callers(self, main):
+        """The table in the code, and in who may ask for it: a function that limits nobody is one that needs no token."""
+        rows = re.findall(r'^    \("([A-Z]+ /[^"]*)", (?:Command|Read|Own\(Class::\w+\))\),', (ROOT / "shared/adapters/src/http/limits.rs").read_text(), re.M)
+        routes = main.child("AWS::ApiGatewayV2::Route").of_type("AWS::ApiGatewayV2::Route")
+        self.assertEqual(sorted(rows), sorted(route["RouteKey"] for route in routes.values() if route.get("AuthorizationType") == "JWT"))
+        limited = {name for name in functions(main) if ("dynamodb:UpdateItem", "<LimitsTable.Arn>") in grants_of(main, name)}
+        answering = {name.removesuffix("Route") for name, route in routes.items() if route.get("AuthorizationType") == "JWT"}
+        self.assertEqual(limited, answering | {"ProcessPayment"}, "ProcessPayment counts declined orders")
+        for name in limited:
+            self.assertIn(("appconfig:GetLatestConfiguration"), {action for action, _ in grants_of(main, name)}, name)
 
     @in_every_stage
     def test_the_access_log_is_one_line_of_json_of_three_kilobytes_at_most(self, main):
@@ -1063,6 +1090,12 @@ class Storage(unittest.TestCase):
             for index in table.get("GlobalSecondaryIndexes", []):
                 # It is bounded apart; but not on the emulator, which would give the numbers back as texts.
                 self.assertEqual(index.get("OnDemandThroughput"), None if main.parameters["Stage"] == "local" else units, name)
+
+    @in_every_stage
+    def test_what_goes_by_itself_has_the_attribute_that_says_when(self, main):
+        aging = {name: table["TimeToLiveSpecification"] for name, table in main.of_type("AWS::DynamoDB::Table").items() if "TimeToLiveSpecification" in table}
+        self.assertEqual(aging, {"LimitsTable": {"AttributeName": "expires_at", "Enabled": True}})
+        self.assertIn("SET full_at = :full_at, expires_at = :expires_at", (ROOT / "shared/adapters/src/dynamodb/limits.rs").read_text())
 
     @in_every_stage
     def test_logs_are_kept_for_a_time_that_there_is(self, main):

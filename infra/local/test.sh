@@ -147,9 +147,10 @@ step "system tests" system_tests --skip rebuild
 join "rebuild under load"
 step "cost" cost
 step "figures" figures
-# Each by itself: they change who all orders are placed with.
+# Each by itself: they change what all orders and all callers go by.
 step "providers of one's own" system_tests --ignored providers
 step "e-mails" system_tests --ignored mail
+step "rate limits" system_tests --ignored limits
 step "deployment" .local/tools/sam/bin/python tests/deploy_suite.py
 step "failure matrix" stack faults cargo test --workspace --locked --test system -- --ignored failure_matrix
 join "unit and conformance tests"

@@ -25,6 +25,7 @@ mod fulfilment;
 mod history;
 mod hostile;
 mod idempotency;
+mod limits;
 mod lists;
 mod load;
 mod mail;

@@ -69,6 +69,7 @@ async fn health_tells_of_every_component() {
         "fulfilment_queue",
         "index",
         "inventory",
+        "limits",
         "notifications",
         "order_view",
         "payments",

@@ -9,6 +9,7 @@ use adapters::{
     dynamodb::DynamoInventory,
     http::{self, ApiRequest, FieldErrors, Problem},
     lambda,
+    limits::Limiter,
 };
 use application::ports::{AdjustError, Adjusted, Catalogue, StockAdjustment};
 use aws_sdk_dynamodb::Client;
@@ -28,13 +29,15 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let client = Client::new(&config);
+    let settings = app_config::settings(&config)?;
+    let limiter = Limiter::of_process(&client, settings.clone(), "adjust-stock").await?;
     let inventory = Choice::new(
         Port::Inventory,
         DynamoInventory::new(client, lambda::variable("INVENTORY_TABLE")?),
-        app_config::settings(&config)?,
+        settings,
         Registry::new(cloud_map::of_process(&config)?),
     );
-    http::run(|request| async {
+    http::run(&limiter, |request| async {
         let inventory = inventory.now().await?;
         handle(inventory.of_new_orders()?, request).await
     })

@@ -4,10 +4,11 @@
 //! order cannot be cancelled any more: it is rejected, or delivered, and then only staff can give money back.
 
 use adapters::{
-    aws,
+    app_config, aws,
     dynamodb::DynamoEventStore,
     http::{self, ApiRequest, FieldErrors, Problem},
     lambda,
+    limits::Limiter,
 };
 use application::{
     event_store::{EventStore, fingerprint},
@@ -29,10 +30,12 @@ use serde_json::json;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init(env!("CARGO_PKG_NAME"));
-    let client = Client::new(&aws::config());
+    let config = aws::config();
+    let client = Client::new(&config);
+    let limiter = Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "cancel-order").await?;
     let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
-    http::run(|request| handle(&store, request)).await
+    http::run(&limiter, |request| handle(&store, request)).await
 }
 
 async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response<Body>, Problem> {

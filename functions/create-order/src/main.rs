@@ -10,6 +10,7 @@ use adapters::{
     dynamodb::{DynamoEventStore, DynamoInventory},
     http::{self, ApiRequest, FieldError, FieldErrors, MoneyBody, Problem},
     lambda,
+    limits::Limiter,
 };
 use application::{
     create_order::{CreateOrderError, OrderPlaced, command_id, create_order},
@@ -37,14 +38,16 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let client = Client::new(&config);
+    let settings = app_config::settings(&config)?;
+    let limiter = Limiter::of_process(&client, settings.clone(), "create-order").await?;
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
     let inventory = Choice::new(
         Port::Inventory,
         DynamoInventory::new(client, lambda::variable("INVENTORY_TABLE")?),
-        app_config::settings(&config)?,
+        settings,
         Registry::new(cloud_map::of_process(&config)?),
     );
-    http::run(|request| async {
+    http::run(&limiter, |request| async {
         let inventory = inventory.now().await?;
         let providers = of_new_orders(inventory.settings());
         handle(&store, inventory.of_new_orders()?, providers, request).await

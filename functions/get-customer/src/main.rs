@@ -4,10 +4,11 @@
 //! that was answered before.
 
 use adapters::{
-    aws,
+    app_config, aws,
     dynamodb::DynamoEventStore,
     http::{self, ApiRequest, Problem, ProfileBody},
     lambda,
+    limits::Limiter,
 };
 use application::{event_store::EventStore, event_stream::CustomerStream};
 use aws_sdk_dynamodb::Client;
@@ -16,10 +17,12 @@ use lambda_http::{Body, Response};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init(env!("CARGO_PKG_NAME"));
-    let client = Client::new(&aws::config());
+    let config = aws::config();
+    let client = Client::new(&config);
+    let limiter = Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "get-customer").await?;
     let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
-    http::run(|request| handle(&store, request)).await
+    http::run(&limiter, |request| handle(&store, request)).await
 }
 
 async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response<Body>, Problem> {

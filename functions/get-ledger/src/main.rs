@@ -7,6 +7,7 @@ use adapters::{
     dynamodb::{DynamoEventStore, DynamoInventory, DynamoPayments, DynamoShipping},
     http::{self, ApiRequest, Problem},
     lambda,
+    limits::Limiter,
 };
 use application::{
     event_store::EventStore,
@@ -26,6 +27,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let settings = app_config::settings(&config)?;
     let registry = Registry::new(cloud_map::of_process(&config)?);
     let client = Client::new(&config);
+    let limiter = Limiter::of_process(&client, settings.clone(), "get-ledger").await?;
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
     let payments = Choice::new(
         Port::Payments,
@@ -45,7 +47,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         settings,
         registry,
     );
-    http::run(|request| async {
+    http::run(&limiter, |request| async {
         let (payments, inventories, carriers) =
             (payments.now().await?, inventories.now().await?, carriers.now().await?);
         handle(&store, &*payments, &*inventories, &*carriers, request).await

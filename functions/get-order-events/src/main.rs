@@ -8,10 +8,11 @@
 //! The events that it has read it keeps for the next time: they do not change.
 
 use adapters::{
-    aws,
-    dynamodb::{DynamoCounters, DynamoEventStore},
+    app_config, aws,
+    dynamodb::DynamoEventStore,
     http::{self, ApiRequest, Problem, link},
     lambda,
+    limits::Limiter,
     tally::Tally,
 };
 use application::{
@@ -32,11 +33,13 @@ const PAST_BYTES_MAX: usize = 8 * 1024 * 1024;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init(env!("CARGO_PKG_NAME"));
-    let client = Client::new(&aws::config());
-    let counters = DynamoCounters::new(client.clone(), lambda::variable("COUNTERS_TABLE")?, "get-order-events");
+    let config = aws::config();
+    let client = Client::new(&config);
+    let limiter =
+        Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "get-order-events").await?;
     let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);
-    let (past, tally) = (PastCommits::new(PAST_BYTES_MAX), Tally::default());
-    http::run(|request| tally.beside(&counters, handle(&store, &past, &tally, request))).await
+    let past = PastCommits::new(PAST_BYTES_MAX);
+    http::run(&limiter, |request| handle(&store, &past, limiter.tally(), request)).await
 }
 
 async fn handle(

@@ -3,13 +3,14 @@
 //! 200 with an `ETag`, 304 for `If-None-Match`, 404 also for somebody else's order. `?min_version=N` waits a little for
 //! the view to have event N, when the order has it, then answers 503 with `Retry-After`.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use adapters::{
-    aws,
-    dynamodb::{DynamoCounters, DynamoEventStore, DynamoReadModel},
+    app_config, aws,
+    dynamodb::{DynamoEventStore, DynamoReadModel},
     http::{self, ApiRequest, Problem},
     lambda,
+    limits::Limiter,
     tally::Tally,
 };
 use application::{
@@ -33,19 +34,19 @@ const PAUSES_MS: [u64; 4] = [50, 100, 200, 400];
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init(env!("CARGO_PKG_NAME"));
-    let client = Client::new(&aws::config());
-    let counters = DynamoCounters::new(client.clone(), lambda::variable("COUNTERS_TABLE")?, "get-order");
-    let tally = Arc::<Tally>::default();
+    let config = aws::config();
+    let client = Client::new(&config);
+    let limiter = Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "get-order").await?;
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?)
-        .with_tally(tally.clone());
-    http::run(async |request| {
+        .with_tally(limiter.tally().clone());
+    http::run(&limiter, async |request| {
         // Boxed, as in `http::run`.
-        let answer = Box::pin(async {
+        Box::pin(async {
             let live = model.live().await.map_err(|error| Problem::unavailable(&error))?;
-            handle(&live.views, &store, live.generation, &tally, request).await
-        });
-        tally.beside(&counters, answer).await
+            handle(&live.views, &store, live.generation, limiter.tally(), request).await
+        })
+        .await
     })
     .await
 }

@@ -7,6 +7,7 @@ use adapters::{
     dynamodb::DynamoInventory,
     http::{self, ApiRequest, Problem},
     lambda,
+    limits::Limiter,
 };
 use application::ports::Catalogue;
 use aws_sdk_dynamodb::Client;
@@ -19,13 +20,15 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let client = Client::new(&config);
+    let settings = app_config::settings(&config)?;
+    let limiter = Limiter::of_process(&client, settings.clone(), "get-product").await?;
     let inventory = Choice::new(
         Port::Inventory,
         DynamoInventory::new(client, lambda::variable("INVENTORY_TABLE")?),
-        app_config::settings(&config)?,
+        settings,
         Registry::new(cloud_map::of_process(&config)?),
     );
-    http::run(|request| async {
+    http::run(&limiter, |request| async {
         let inventory = inventory.now().await?;
         handle(inventory.of_new_orders()?, request).await
     })

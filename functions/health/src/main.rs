@@ -9,7 +9,7 @@ use std::{
 
 use adapters::{
     aws,
-    http::{self, ApiRequest, Problem},
+    http::{self, ApiRequest, Open, Problem},
     lambda,
 };
 use aws_sdk_sqs::types::QueueAttributeName;
@@ -22,12 +22,13 @@ use tracing::{Instrument, warn};
 /// A component that takes longer counts as down.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-const TABLES: [(&str, &str); 9] = [
+const TABLES: [(&str, &str); 10] = [
     ("event_store", "EVENTS_TABLE"),
     ("snapshots", "SNAPSHOTS_TABLE"),
     ("order_view", "ORDERS_TABLE"),
     ("index", "INDEX_TABLE"),
     ("counters", "COUNTERS_TABLE"),
+    ("limits", "LIMITS_TABLE"),
     ("inventory", "INVENTORY_TABLE"),
     ("payments", "PAYMENTS_TABLE"),
     ("shipping", "SHIPMENTS_TABLE"),
@@ -54,7 +55,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             ("fulfilment_express", lambda::variable("FULFILMENT_EXPRESS_ARN")?),
         ],
     };
-    http::run(|request| handle(&components, request)).await
+    http::run(&Open, |request| handle(&components, request)).await
 }
 
 struct Components {

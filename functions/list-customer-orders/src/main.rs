@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 
 use adapters::{
-    aws,
+    app_config, aws,
     dynamodb::DynamoReadModel,
     http::{self, ApiRequest, OrderRow, PageLinks, Problem, customer_path},
     lambda,
+    limits::Limiter,
 };
 use application::{
     event_store::Unavailable,
@@ -28,9 +29,12 @@ use serde::Serialize;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init(env!("CARGO_PKG_NAME"));
-    let client = Client::new(&aws::config());
+    let config = aws::config();
+    let client = Client::new(&config);
+    let limiter =
+        Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "list-customer-orders").await?;
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
-    http::run(async |request| {
+    http::run(&limiter, async |request| {
         let live = model.live().await.map_err(|error| Problem::unavailable(&error))?;
         handle(&live.views, request).await
     })

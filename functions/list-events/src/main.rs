@@ -3,10 +3,11 @@
 //! `?type=`, `?from=` and `?to=`, the last with the whole of the unit that it is given in, `?page_size=`; `next` leads on by `?after=`. 200, 400, 403 for customers.
 
 use adapters::{
-    aws,
+    app_config, aws,
     dynamodb::{DynamoEventStore, DynamoReadModel},
     http::{self, ApiRequest, Problem, link},
     lambda,
+    limits::Limiter,
 };
 use application::{
     event_store::EventStore,
@@ -24,10 +25,12 @@ use serde_json::json;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init(env!("CARGO_PKG_NAME"));
-    let client = Client::new(&aws::config());
+    let config = aws::config();
+    let client = Client::new(&config);
+    let limiter = Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "list-events").await?;
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
-    http::run(async |request| {
+    http::run(&limiter, async |request| {
         let live = model.live().await.map_err(|error| Problem::unavailable(&error))?;
         handle(&live.index, &store, request).await
     })

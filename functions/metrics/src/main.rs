@@ -8,13 +8,15 @@ mod exposition;
 use std::{collections::BTreeMap, time::Duration};
 
 use adapters::{
-    aws,
+    app_config, aws,
     dynamodb::{DynamoCounters, DynamoReadModel},
     http::{self, ApiRequest, Problem},
     lambda,
+    limits::Limiter,
 };
 use application::{
     event_store::Unavailable,
+    limits::Class,
     ports::{Cache, Counter, Counters, OrderViews},
 };
 use aws_sdk_sqs::types::QueueAttributeName::ApproximateNumberOfMessages;
@@ -32,11 +34,12 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let client = aws_sdk_dynamodb::Client::new(&config);
+    let limiter = Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "metrics").await?;
     let counters = DynamoCounters::new(client.clone(), lambda::variable("COUNTERS_TABLE")?, "metrics");
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
     let sqs = aws_sdk_sqs::Client::new(&config);
     let queues = queues(&lambda::variable("DEAD_LETTER_QUEUES")?)?;
-    http::run(async |request| {
+    http::run(&limiter, async |request| {
         let orders = async { model.live().await?.views.count().await };
         // Boxed, as in `http::run`.
         Box::pin(handle(request, orders, counters.read(), dead_letters(&sqs, &queues))).await
@@ -117,6 +120,12 @@ fn respond(
                 text.sample("cache_requests_total", &[("cache", cache.name()), ("result", result)], count(counter));
             }
         }
+        text.family("rate_limited_requests_total", "counter", "Requests over a limit of their caller's, by the limit.");
+        for class in Class::ALL {
+            text.sample("rate_limited_requests_total", &[("class", class.name())], count(Counter::RateLimited(class)));
+        }
+        text.family("rate_limit_failures_total", "counter", "Requests let through because a limit could not be asked.");
+        text.sample("rate_limit_failures_total", &[], count(Counter::RateLimitFailures));
         text.family("projection_lag_seconds", "summary", "Time from an event to the views that show it.");
         let lag = Duration::from_millis(count(Counter::ProjectionLag));
         text.sample("projection_lag_seconds_sum", &[], lag.as_secs_f64());
@@ -169,6 +178,8 @@ mod tests {
             (Counter::Misses(Cache::Events), 2),
             (Counter::CommitsProjected, 3),
             (Counter::ProjectionLag, 1_250),
+            (Counter::RateLimited(Class::Searches), 5),
+            (Counter::RateLimitFailures, 6),
         ];
         counters.add(&counted.map(|(counter, amount)| (counter.name(), amount))).await.unwrap();
         let queues = ready(Ok(vec![("fulfilment", 4)]));
@@ -190,6 +201,17 @@ mod tests {
             r#"order_service_cache_requests_total{cache="generations",result="miss"} 0"#,
             r#"order_service_cache_requests_total{cache="etag",result="hit"} 7"#,
             r#"order_service_cache_requests_total{cache="etag",result="miss"} 0"#,
+            r#"order_service_rate_limited_requests_total{class="customer_commands"} 0"#,
+            r#"order_service_rate_limited_requests_total{class="customer_reads"} 0"#,
+            r#"order_service_rate_limited_requests_total{class="staff_commands"} 0"#,
+            r#"order_service_rate_limited_requests_total{class="staff_reads"} 0"#,
+            r#"order_service_rate_limited_requests_total{class="carrier_commands"} 0"#,
+            r#"order_service_rate_limited_requests_total{class="scrapes"} 0"#,
+            r#"order_service_rate_limited_requests_total{class="profile_changes"} 0"#,
+            r#"order_service_rate_limited_requests_total{class="searches"} 5"#,
+            r#"order_service_rate_limited_requests_total{class="event_lists"} 0"#,
+            r#"order_service_rate_limited_requests_total{class="waiting_reads"} 0"#,
+            "order_service_rate_limit_failures_total 6",
             "order_service_projection_lag_seconds_sum 1.25",
             "order_service_projection_lag_seconds_count 3",
             r#"order_service_dead_letters{queue="fulfilment"} 4"#,

@@ -5,11 +5,12 @@
 use std::convert::Infallible;
 
 use adapters::{
-    aws,
+    app_config, aws,
     cognito::UserPool,
     dynamodb::DynamoEventStore,
     http::{self, ApiRequest, FieldErrors, Problem},
     lambda,
+    limits::Limiter,
 };
 use application::{
     event_store::{EventStore, fingerprint},
@@ -29,11 +30,13 @@ use uuid::Uuid;
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
-    let store = DynamoEventStore::new(Client::new(&config), lambda::variable("EVENTS_TABLE")?)
+    let client = Client::new(&config);
+    let limiter = Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "put-customer").await?;
+    let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
     let pool = Some(lambda::variable("USER_POOL_ID")?).filter(|id| !id.is_empty());
     let users = pool.map(|id| UserPool::new(aws_sdk_cognitoidentityprovider::Client::new(&config), id));
-    http::run(|request| handle(&store, users.as_ref(), request)).await
+    http::run(&limiter, |request| handle(&store, users.as_ref(), request)).await
 }
 
 async fn handle(

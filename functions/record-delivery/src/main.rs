@@ -7,6 +7,7 @@ use adapters::{
     dynamodb::{DynamoEventStore, DynamoShipping},
     http::{self, ApiRequest, Problem},
     lambda,
+    limits::Limiter,
 };
 use application::{
     event_store::{EventStore, fingerprint},
@@ -28,15 +29,17 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let client = Client::new(&config);
+    let settings = app_config::settings(&config)?;
+    let limiter = Limiter::of_process(&client, settings.clone(), "record-delivery").await?;
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
     let carriers = Choice::new(
         Port::Shipping,
         DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?),
-        app_config::settings(&config)?,
+        settings,
         Registry::new(cloud_map::of_process(&config)?),
     );
-    http::run(|request| async {
+    http::run(&limiter, |request| async {
         let carriers = carriers.now().await?;
         handle(&store, &*carriers, request).await
     })
@@ -82,7 +85,7 @@ mod tests {
     use adapters::lambda::read_batch;
     use application::{
         fulfilment::{inventory::reserve_inventory, payment::process_payment, shipment::create_shipment},
-        memory::{Fault, MemoryEventStore, MemoryInventory, MemoryPayments, MemoryShipping},
+        memory::{Fault, MemoryEventStore, MemoryInventory, MemoryLimits, MemoryPayments, MemoryShipping},
         ports::{Catalogue, FulfilmentInput},
     };
     use domain::{
@@ -115,7 +118,7 @@ mod tests {
         inventory.put_product(&tea).await.unwrap();
         let now = chrono::Utc::now();
         reserve_inventory(&store, &inventory, &input, now).await.unwrap();
-        process_payment(&store, &MemoryPayments::default(), &input, now).await.unwrap();
+        process_payment(&store, &MemoryPayments::default(), &MemoryLimits::default(), &input, now).await.unwrap();
         create_shipment(&store, &shipping, &input, now).await.unwrap();
         (store, shipping)
     }

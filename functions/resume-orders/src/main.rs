@@ -4,10 +4,11 @@
 //! 202 with how many go on, or 200 with how many would for a dry run; 400 for invalid input, 403 for customers.
 
 use adapters::{
-    aws,
+    app_config, aws,
     dynamodb::{DynamoEventStore, DynamoReadModel},
     http::{self, ApiRequest, FieldErrors, Problem},
     lambda,
+    limits::Limiter,
 };
 use application::{
     event_store::{EventStore, Unavailable, fingerprint},
@@ -34,11 +35,13 @@ const _: () = assert!(IDS_MAX * 39 < PAGE_BYTES_MAX, "the answer has room for th
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init(env!("CARGO_PKG_NAME"));
-    let client = Client::new(&aws::config());
+    let config = aws::config();
+    let client = Client::new(&config);
+    let limiter = Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "resume-orders").await?;
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
-    http::run(async |request| {
+    http::run(&limiter, async |request| {
         let live = model.live().await.map_err(|error| Problem::unavailable(&error))?;
         handle(&store, &live.views, request).await
     })

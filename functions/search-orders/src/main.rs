@@ -3,10 +3,11 @@
 //! `?q=`, and `?page=` and `?page_size=` as in every list. 200, also for a page past the end; 400; 403 for customers.
 
 use adapters::{
-    aws,
+    app_config, aws,
     dynamodb::DynamoReadModel,
     http::{self, ApiRequest, OrderRow, PageLinks, Problem},
     lambda,
+    limits::Limiter,
 };
 use application::{
     event_store::Unavailable,
@@ -24,9 +25,11 @@ use serde::Serialize;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init(env!("CARGO_PKG_NAME"));
-    let client = Client::new(&aws::config());
+    let config = aws::config();
+    let client = Client::new(&config);
+    let limiter = Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "search-orders").await?;
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
-    http::run(async |request| {
+    http::run(&limiter, async |request| {
         let ReadModel { views, index, .. } = model.live().await.map_err(|error| Problem::unavailable(&error))?;
         handle(&index, &views, request).await
     })

@@ -10,6 +10,7 @@ use adapters::{
     dynamodb::{DynamoEventStore, DynamoInventory, DynamoPayments, DynamoShipping},
     http::{self, ApiRequest, FieldErrors, Problem},
     lambda,
+    limits::Limiter,
 };
 use application::{
     event_store::{EventStore, fingerprint},
@@ -37,6 +38,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let settings = app_config::settings(&config)?;
     let registry = Registry::new(cloud_map::of_process(&config)?);
     let client = Client::new(&config);
+    let limiter = Limiter::of_process(&client, settings.clone(), "skip-step").await?;
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
     let payments = Choice::new(
@@ -57,7 +59,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         settings,
         registry,
     );
-    http::run(|request| async {
+    http::run(&limiter, |request| async {
         let (payments, inventories, carriers) =
             (payments.now().await?, inventories.now().await?, carriers.now().await?);
         handle(&store, (&*payments, &*inventories, &*carriers), request).await

@@ -24,8 +24,16 @@ pub struct AppConfig {
 
 /// The settings of this process, which follow AppConfig where `CONFIGURATION` names a profile, and the secrets that they name.
 pub fn settings(config: &SdkConfig) -> Result<Arc<Live<AppConfig>>, lambda_runtime::Error> {
-    let live = Live::new(Layers::of_process(), AppConfig::of_process(config)?);
-    Ok(Arc::new(live.with_secrets(AwsSecrets::new(config))))
+    Ok(Arc::new(live(config)?.with_secrets(AwsSecrets::new(config))))
+}
+
+/// The same for a function that calls nobody who asks for a secret: it has no client that could read one.
+pub fn settings_without_secrets(config: &SdkConfig) -> Result<Arc<Live<AppConfig>>, lambda_runtime::Error> {
+    Ok(Arc::new(live(config)?))
+}
+
+fn live(config: &SdkConfig) -> Result<Live<AppConfig>, lambda_runtime::Error> {
+    Ok(Live::new(Layers::of_process(), AppConfig::of_process(config)?))
 }
 
 impl AppConfig {

@@ -4,6 +4,7 @@ mod body;
 mod event;
 #[cfg(any(test, feature = "testing"))]
 pub mod hostile;
+mod limits;
 mod problem;
 mod query;
 
@@ -38,13 +39,14 @@ use tracing::{Span, error, info};
 use uuid::Uuid;
 
 pub use body::{FieldErrors, MoneyBody};
+pub use limits::{Gate, Open};
 pub use problem::{FieldError, Problem};
 pub use query::{PageLinks, Query, customer_path, link};
 
 use self::event::HttpEvent;
 use telemetry::{Hop, Kind, Trace};
 
-use crate::lambda::Invocation;
+use crate::{lambda::Invocation, limits::Admission};
 
 /// The largest body that is read. An order of 100 lines is about 12 KB.
 const BODY_BYTES_MAX: usize = 128 * 1024;
@@ -382,23 +384,26 @@ pub fn with_header(mut response: Response<Body>, name: &'static str, value: &str
     response
 }
 
-/// Runs an HTTP function: each request gets its span, its one log line, and its correlation id back.
+/// Runs an HTTP function: each request gets its span, its one log line, and its correlation id back. The gate says which
+/// go on to the handler.
 ///
 /// What API Gateway sends is not read by `lambda_http`, which panics where a client's text makes no URL (ADR 27).
-pub async fn run<F, A>(handle: F) -> Result<(), Error>
+pub async fn run<G, F, A>(gate: &G, handle: F) -> Result<(), Error>
 where
+    G: Gate,
     F: Fn(ApiRequest) -> A + Sync,
     A: Future<Output = Result<Response<Body>, Problem>> + Send,
 {
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
-        Ok::<_, Error>(answer(event.payload, &event.context, &handle).await)
+        Ok::<_, Error>(answer(event.payload, &event.context, gate, &handle).await)
     }))
     .await
 }
 
 /// The answer to whatever API Gateway, or anybody in its place, sends. There always is one.
-async fn answer<F, A>(event: Value, context: &Context, handle: &F) -> ApiGatewayV2httpResponse
+async fn answer<G, F, A>(event: Value, context: &Context, gate: &G, handle: &F) -> ApiGatewayV2httpResponse
 where
+    G: Gate,
     F: Fn(ApiRequest) -> A + Sync,
     A: Future<Output = Result<Response<Body>, Problem>> + Send,
 {
@@ -420,10 +425,15 @@ where
     let work = async {
         // What the request causes goes on from here, and not from where the client is.
         request.traceparent = telemetry::traceparent().or(request.traceparent.take());
-        let outcome = match checked {
-            // Boxed, because the SDK's futures nest deeper than the compiler lays out in one piece.
-            Ok(()) => in_time(context, handle(request).boxed()).await,
-            Err(problem) => Err(problem),
+        let admission = match &checked {
+            // Boxed, as the handler below, because the SDK's futures nest deeper than the compiler lays out in one piece.
+            Ok(()) => gate.admit(&request).boxed().await,
+            Err(_) => Admission::Free,
+        };
+        let outcome = match (checked, &admission) {
+            (Err(problem), _) => Err(problem),
+            (Ok(()), Admission::Refused(quota)) => Err(quota.exceeded()),
+            (Ok(()), _) => in_time(context, handle(request).boxed()).await,
         };
         let (answer, failed) = match outcome {
             Ok(answer) => {
@@ -447,9 +457,13 @@ where
             duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             "request answered"
         );
+        let answer = match admission.quota() {
+            Some(quota) => quota.tell(answer),
+            None => answer,
+        };
         into_event(with_header(answer, "x-correlation-id", &correlation_id))
     };
-    invocation.run(work).await
+    invocation.run(gate.beside(work.boxed()).boxed()).await
 }
 
 /// What a handler answers; a problem when it panics or has no time left. API Gateway would make both a 5xx of its own, which
@@ -566,7 +580,7 @@ mod tests {
             request.json::<AnyBody>()?;
             json(200, &request.query(&["q"]).finish(Some(()))?)
         };
-        answer(event, &Context::default(), &handle).await
+        answer(event, &Context::default(), &Open, &handle).await
     }
 
     #[derive(deserr::Deserr)]
@@ -648,7 +662,8 @@ mod tests {
         context.deadline = u64::try_from(Utc::now().timestamp_millis()).unwrap() + 10_000;
         let panics = async |_: ApiRequest| -> Result<Response<Body>, Problem> { panic!("a defect") };
         let hangs = async |_: ApiRequest| std::future::pending().await;
-        let (panicked, hung) = (answer(event.clone(), &context, &panics).await, answer(event, &context, &hangs).await);
+        let panicked = answer(event.clone(), &context, &Open, &panics).await;
+        let hung = answer(event, &context, &Open, &hangs).await;
         assert_eq!((panicked.status_code, hung.status_code), (500, 503));
         assert!(!String::from_utf8_lossy(panicked.body.as_deref().unwrap()).contains("defect"));
         assert_eq!(hung.headers["retry-after"], "1");
@@ -660,11 +675,11 @@ mod tests {
         let mut context = Context::default();
         let name = "order-service-prod-create-order".to_owned();
         context.env_config = lambda_runtime::Config { function_name: name, ..Default::default() }.into();
-        let (_, lines) = logged(answer(event.clone(), &context, &async |_| super::json(200, &()))).await;
+        let (_, lines) = logged(answer(event.clone(), &context, &Open, &async |_| super::json(200, &()))).await;
         let [line] = lines.as_slice() else { panic!("{lines:?}") };
         assert!(line.contains("order-service-prod-create-order") && line.len() <= 250, "{line}");
         let fails = async |_: ApiRequest| Err(Problem::internal(&Stopped::Panicked));
-        let (_, lines) = logged(answer(event, &context, &fails)).await;
+        let (_, lines) = logged(answer(event, &context, &Open, &fails)).await;
         for part in
             ["request failed", "the handler panicked", "function_request_id", "xray_trace_id", "code.line.number"]
         {
@@ -677,13 +692,13 @@ mod tests {
         let event: Value = serde_json::from_str(ORDER).unwrap();
         assert_eq!(ask(event.clone()).await.headers["cache-control"], "no-store");
         let handle = async |_: ApiRequest| Ok(super::with_header(json(200, &())?, "cache-control", "no-cache"));
-        assert_eq!(answer(event, &Context::default(), &handle).await.headers["cache-control"], "no-cache");
+        assert_eq!(answer(event, &Context::default(), &Open, &handle).await.headers["cache-control"], "no-cache");
     }
 
     #[tokio::test]
     async fn an_answer_without_a_body_has_none() {
         let handle = async |_: ApiRequest| Ok(Response::builder().status(304).body(Body::Empty).unwrap());
-        let answer = answer(serde_json::from_str(ORDER).unwrap(), &Context::default(), &handle).await;
+        let answer = answer(serde_json::from_str(ORDER).unwrap(), &Context::default(), &Open, &handle).await;
         assert_eq!(serde_json::to_value(&answer).unwrap().get("body"), None);
     }
 

@@ -8,6 +8,7 @@ pub mod dynamodb;
 pub mod event_bridge;
 pub mod http;
 pub mod lambda;
+pub mod limits;
 pub mod secrets;
 pub mod ses;
 pub mod step_functions;

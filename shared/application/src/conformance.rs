@@ -18,6 +18,7 @@ pub mod counters;
 pub mod event_store;
 pub mod index;
 pub mod inventory;
+pub mod limits;
 pub mod notifications;
 pub mod order_views;
 pub mod payments;

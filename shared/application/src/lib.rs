@@ -8,6 +8,7 @@ pub mod event_store;
 pub mod event_stream;
 pub mod fulfilment;
 pub mod ledger;
+pub mod limits;
 pub mod list_events;
 pub mod mail;
 pub mod order_history;

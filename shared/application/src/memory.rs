@@ -34,13 +34,14 @@ use crate::{
     event_store::{
         AppendError, Appended, Beginning, Commit, EventLog, EventStore, LogPage, Segment, StreamId, Unavailable,
     },
+    limits::Micros,
     ports::{
         AdjustError, Adjusted, CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest, Counters,
-        CustomerOrders, DeliveryError, DurableFulfilment, EventBus, EventPlace, ExecutionState, Fulfilment,
-        FulfilmentInput, IdentityProvider, Index, Inventory, LedgerEntry, Notification, Notifications, OpenOrders,
-        OrderViews, Payments, PlacedOrder, Position, Posting, PublishError, PublishedEvent, RefundError, RefundRequest,
-        ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping, Snapshots, Standing, StockAdjustment,
-        StockLine, TakeBackError,
+        CustomerOrders, Declines, DeliveryError, Draw, Drawn, DurableFulfilment, EventBus, EventPlace, ExecutionState,
+        Fulfilment, FulfilmentInput, IdentityProvider, Index, Inventory, LedgerEntry, Limits, Notification,
+        Notifications, OpenOrders, OrderViews, Payments, PlacedOrder, Position, Posting, PublishError, PublishedEvent,
+        RefundError, RefundRequest, ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping, Snapshots,
+        Standing, StockAdjustment, StockLine, TakeBackError,
     },
     sandbox::{self, Sandbox},
 };
@@ -908,6 +909,58 @@ impl Counters for MemoryCounters {
     async fn read(&self) -> Result<BTreeMap<String, u64>, Unavailable> {
         yield_now().await;
         Ok(self.counts.lock().unwrap().clone())
+    }
+}
+
+/// Also an order service without limits: whoever is told of declined orders only notes them.
+#[derive(Default)]
+pub struct MemoryLimits {
+    buckets: Mutex<BTreeMap<String, Micros>>,
+    draws: AtomicU32,
+    declined: Mutex<Vec<CustomerId>>,
+    pub faults: Faults,
+}
+
+impl MemoryLimits {
+    /// How often a bucket was drawn from.
+    pub fn draws(&self) -> u32 {
+        self.draws.load(Ordering::Relaxed)
+    }
+
+    /// Whose orders were declined.
+    pub fn declined(&self) -> Vec<CustomerId> {
+        self.declined.lock().unwrap().clone()
+    }
+}
+
+impl Limits for MemoryLimits {
+    async fn draw(&self, draw: &Draw<'_>) -> Result<Drawn, Unavailable> {
+        self.draws.fetch_add(1, Ordering::Relaxed);
+        let take = || {
+            let mut buckets = self.buckets.lock().unwrap();
+            let full_at = buckets.entry(draw.name.to_owned()).or_default();
+            match draw.bucket.draw(*full_at, draw.tokens, draw.now) {
+                Ok(after) => {
+                    *full_at = after;
+                    Drawn::Taken { full_at: after }
+                }
+                Err(_) => Drawn::Refused { full_at: *full_at },
+            }
+        };
+        self.faults.around("the limits", take).await
+    }
+}
+
+/// Several processes share them.
+impl Limits for &MemoryLimits {
+    async fn draw(&self, draw: &Draw<'_>) -> Result<Drawn, Unavailable> {
+        MemoryLimits::draw(self, draw).await
+    }
+}
+
+impl Declines for MemoryLimits {
+    async fn declined(&self, customer: &CustomerId, _: DateTime<Utc>) {
+        self.declined.lock().unwrap().push(customer.clone());
     }
 }
 

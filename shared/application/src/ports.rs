@@ -12,6 +12,7 @@ mod fulfilment;
 mod identity_provider;
 mod index;
 mod inventory;
+mod limits;
 mod notifications;
 mod order_views;
 mod payments;
@@ -25,6 +26,7 @@ pub use fulfilment::{Cause, DurableFulfilment, ExecutionState, Fulfilment, Fulfi
 pub use identity_provider::IdentityProvider;
 pub use index::{EventPlace, Index, Position, Posting};
 pub use inventory::{AdjustError, Adjusted, Catalogue, Inventory, ReserveError, StockAdjustment, StockLine};
+pub use limits::{Declines, Draw, Drawn, Limits};
 pub use notifications::{Notification, Notifications};
 pub use order_views::{CustomerOrders, OpenOrders, OrderViews, PlacedOrder, ReadModel, SaveError, Standing, VIEWS_MAX};
 pub use payments::{

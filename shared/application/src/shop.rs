@@ -46,7 +46,10 @@ use crate::{
         validate::validate_order,
     },
     ledger::LedgerError,
-    memory::{Faults, MemoryEventStore, MemoryInventory, MemoryNotifications, MemoryPayments, MemoryShipping, balance},
+    memory::{
+        Faults, MemoryEventStore, MemoryInventory, MemoryLimits, MemoryNotifications, MemoryPayments, MemoryShipping,
+        balance,
+    },
     ports::{Catalogue, DurableFulfilment, FulfilmentInput, Inventory, Notifications, Payments, Providers, Shipping},
     reconcile::{Finding, PATIENCE, ReconcileError, reconcile},
     record_delivery::deliver,
@@ -279,7 +282,7 @@ impl<O: Outside> Shop<O> {
         match step {
             Step::Validate => validate_order(&self.store, input, at()).await,
             Step::Reserve => reserve_inventory(&self.store, &self.inventory, input, at()).await,
-            Step::Pay => process_payment(&self.store, &self.payments, input, at()).await,
+            Step::Pay => process_payment(&self.store, &self.payments, &MemoryLimits::default(), input, at()).await,
             Step::Ship => create_shipment(&self.store, &self.shipping, input, at()).await,
             Step::Confirm => send_confirmation(&self.store, &self.notifications, input, at()).await,
             Step::CancelShipment => cancel_shipment(&self.store, &self.shipping, input, at()).await,

@@ -22,11 +22,11 @@ use application::{
     fulfilment::{
         StepError,
         attention::flag_order,
-        payment::refund_payment,
+        payment::{process_payment, refund_payment},
         staff_refunds::{issue_open_refunds, issue_refund},
     },
     ledger::ledger,
-    memory::{Fault, MemoryPayments},
+    memory::{Fault, MemoryLimits, MemoryPayments},
     ports::{
         CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest, FulfilmentInput, LedgerEntry,
         Payments, RefundError, RefundRequest,
@@ -105,6 +105,20 @@ async fn what_a_declined_order_held_is_released_as_soon_as_the_payment_has_faile
         shop.run(step, id).await.unwrap();
         assert_eq!(shop.event_types(id).await, types);
         assert_eq!(shop.stock().await, stock);
+    }
+}
+
+#[tokio::test]
+async fn a_declined_order_counts_against_its_customer_once_and_a_paid_one_not_at_all() {
+    for (payment_method, declined) in [("pm_card_declined", &["customer-1"][..]), ("pm_card_visa", &[])] {
+        let (shop, id, limits) = (Shop::with_stock(10).await, order_id(), MemoryLimits::default());
+        shop.place(id, payment_method).await.unwrap();
+        shop.run(Step::Reserve, id).await.unwrap();
+        for _ in 0..3 {
+            let paid = process_payment(&shop.store, &shop.payments, &limits, &input(id), at()).await;
+            assert_eq!(paid.is_err(), !declined.is_empty());
+        }
+        assert_eq!(limits.declined().iter().map(CustomerId::as_str).collect::<Vec<_>>(), declined);
     }
 }
 

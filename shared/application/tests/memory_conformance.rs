@@ -3,8 +3,8 @@
 use std::future::ready;
 
 use application::memory::{
-    MemoryCounters, MemoryEventStore, MemoryIndex, MemoryInventory, MemoryNotifications, MemoryOrderViews,
-    MemoryPayments, MemoryShipping, MemorySnapshots,
+    MemoryCounters, MemoryEventStore, MemoryIndex, MemoryInventory, MemoryLimits, MemoryNotifications,
+    MemoryOrderViews, MemoryPayments, MemoryShipping, MemorySnapshots,
 };
 
 mod event_store {
@@ -43,6 +43,10 @@ mod counters {
     application::counters_conformance!(super::ready(super::MemoryCounters::default()));
 }
 
+mod limits {
+    application::limits_conformance!(super::ready(super::MemoryLimits::default()));
+}
+
 #[test]
 fn every_law_has_its_test() {
     let suites = [
@@ -55,6 +59,7 @@ fn every_law_has_its_test() {
         include_str!("../src/conformance/snapshots.rs"),
         include_str!("../src/conformance/index.rs"),
         include_str!("../src/conformance/counters.rs"),
+        include_str!("../src/conformance/limits.rs"),
     ];
     for suite in suites {
         let laws: Vec<&str> = suite

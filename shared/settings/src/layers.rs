@@ -12,6 +12,8 @@ const FILES: [(&str, &str); 3] = [
     ("prod", include_str!("../../../infra/config/prod.toml")),
 ];
 
+const DEFAULTS: &str = "defaults";
+
 const TOGETHER: &str = "all layers together";
 
 /// Why there are no settings: in which layer, and what is wrong there.
@@ -53,7 +55,8 @@ impl Layers {
     }
 
     pub fn settings(&self) -> Result<Settings, BadSettings> {
-        let mut together = Config::builder();
+        // Beneath all of them, so that a layer may say one number of a limit and leave the other as it is.
+        let mut together = Config::builder().add_source(defaults()?);
         for (name, layer) in self.each()? {
             let _: Settings = layer.clone().try_deserialize().map_err(|error| bad(&name, &error))?;
             together = together.add_source(layer);
@@ -68,9 +71,8 @@ impl Layers {
 
     /// The value of each field, and the layer that it comes from.
     pub fn origins(&self) -> Result<BTreeMap<String, (String, String)>, BadSettings> {
-        let defaults = Config::try_from(&Settings::default()).map_err(|error| bad("defaults", &error))?;
         let mut origins = BTreeMap::new();
-        for (name, layer) in [("defaults".to_owned(), defaults)].into_iter().chain(self.each()?) {
+        for (name, layer) in [(DEFAULTS.to_owned(), defaults()?)].into_iter().chain(self.each()?) {
             collect(String::new(), layer.cache, &name, &mut origins);
         }
         Ok(origins)
@@ -100,6 +102,10 @@ impl Layers {
     }
 }
 
+fn defaults() -> Result<Config, BadSettings> {
+    Config::try_from(&Settings::default()).map_err(|error| bad(DEFAULTS, &error))
+}
+
 fn bad(layer: &str, error: &ConfigError) -> BadSettings {
     BadSettings { layer: layer.to_owned(), problem: error.to_string() }
 }
@@ -124,7 +130,7 @@ fn collect(field: String, value: Value, layer: &str, origins: &mut BTreeMap<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Address, Kind, Transport};
+    use crate::{Address, Kind, Limits, Transport};
 
     fn layers(document: &str, environment: &[(&str, &str)]) -> Layers {
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -133,10 +139,16 @@ mod tests {
 
     #[test]
     fn every_stages_file_is_good_and_the_defaults_are_the_sandbox() {
-        for (stage, _) in FILES {
+        for stage in ["dev", "prod", "another"] {
             assert_eq!(Layers::new(stage.to_owned(), []).settings(), Ok(Settings::default()), "{stage}");
         }
-        assert_eq!(Layers::new("another".to_owned(), []).settings(), Ok(Settings::default()));
+        // Tests send as one customer what many do elsewhere.
+        let local = Layers::new("local".to_owned(), []).settings().unwrap();
+        let Settings { limits, .. } = Settings::default();
+        for ((class, here), (_, there)) in local.limits.each().into_iter().zip(limits.each()) {
+            assert!(here.per_minute > there.per_minute && here.burst > there.burst, "{class}");
+        }
+        assert_eq!(Settings { limits, ..local }, Settings::default());
     }
 
     #[test]
@@ -156,6 +168,25 @@ mod tests {
         ] {
             assert_eq!(origins[field], (value.to_owned(), layer.to_owned()), "{field}");
         }
+    }
+
+    #[test]
+    fn a_limit_has_the_number_that_nobody_says_from_the_layer_below() {
+        let layers =
+            layers(r#"{"limits": {"searches": {"per_minute": 7}}}"#, &[("APP__LIMITS__CUSTOMER_READS__BURST", "9")]);
+        let Limits { searches, customer_reads, staff_reads, .. } = layers.settings().unwrap().limits;
+        let local = Layers::new("local".to_owned(), []).settings().unwrap().limits;
+        assert_eq!((searches.per_minute.get(), searches.burst), (7, local.searches.burst));
+        assert_eq!((customer_reads.per_minute, customer_reads.burst.get()), (local.customer_reads.per_minute, 9));
+        assert_eq!(staff_reads, local.staff_reads);
+        let origins = layers.origins().unwrap();
+        assert_eq!(origins["limits.searches.per_minute"], ("7".to_owned(), "AppConfig".to_owned()));
+        assert_eq!(origins["limits.searches.burst"].1, "infra/config/local.toml");
+        assert_eq!(origins["limits.decline_costs"].1, "defaults");
+        let prod = Layers::new("prod".to_owned(), [])
+            .with_document(Some(r#"{"limits": {"scrapes": {"burst": 3}}}"#.to_owned()));
+        let Limits { scrapes, .. } = prod.settings().unwrap().limits;
+        assert_eq!((scrapes.per_minute, scrapes.burst.get()), (Limits::default().scrapes.per_minute, 3));
     }
 
     #[test]
@@ -216,6 +247,10 @@ mod tests {
             (r#"{"services": {"pay": {"cloud_map": "pay service"}}}"#.to_owned(), TOGETHER, "services.pay.cloud_map"),
             (r#"{"services": {"pay": {"fallback": ["grpc://10.0.0.1:1"]}}}"#.to_owned(), TOGETHER, "services.pay"),
             (r#"{"poll_seconds": 0}"#.to_owned(), TOGETHER, "poll_seconds"),
+            (r#"{"limits": {"reads": {"burst": 1}}}"#.to_owned(), "AppConfig", "reads"),
+            (r#"{"limits": {"searches": {"burst": 0}}}"#.to_owned(), "AppConfig", "searches.burst"),
+            (r#"{"limits": {"searches": {"burst": 100001}}}"#.to_owned(), TOGETHER, "limits.searches.burst"),
+            (r#"{"limits": {"decline_costs": 100001}}"#.to_owned(), TOGETHER, "limits.decline_costs"),
             (r#"{"ca_bundles": {"pay": "x"}}"#.to_owned(), TOGETHER, "ca_bundles.pay must be of a service"),
             (r#"{"secrets": {"pay": "stack/pay"}}"#.to_owned(), TOGETHER, "secrets.pay must be of a service"),
             (

@@ -40,6 +40,9 @@ pub struct Settings {
     /// For a service whose certificate leads to a root of one's own: that root, and others if need be, as PEM, up to 64 KB. They count
     /// beside the system's, for this service alone. Certificates are public: nothing else may stand there.
     pub ca_bundles: BTreeMap<String, String>,
+    /// How much each caller may ask for. Those of a running function that calls no provider are the ones of its stage until it has
+    /// read a document.
+    pub limits: Limits,
 }
 
 impl Default for Settings {
@@ -50,9 +53,99 @@ impl Default for Settings {
             services: BTreeMap::new(),
             secrets: BTreeMap::new(),
             ca_bundles: BTreeMap::new(),
+            limits: Limits::default(),
         }
     }
 }
+
+/// Each caller's by themselves. Which route belongs to which is in `shared/adapters/src/http/limits.rs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// What customers send that changes something: orders and cancellations.
+    pub customer_commands: Rate,
+    pub customer_reads: Rate,
+    pub staff_commands: Rate,
+    pub staff_reads: Rate,
+    /// Parcels that have arrived, which a carrier may tell of by the hundred.
+    pub carrier_commands: Rate,
+    /// Of `/metrics`, each of which is some forty calls.
+    pub scrapes: Rate,
+    /// Each of which changes up to 900 entries of the search index.
+    pub profile_changes: Rate,
+    /// Each of which looks at up to a million ids.
+    pub searches: Rate,
+    /// Events of one order and over all orders, up to 2 MB a page.
+    pub event_lists: Rate,
+    /// Reads with `min_version`, each of which may hold a function for 750 ms.
+    pub waiting_reads: Rate,
+    /// So many of a customer's commands an order costs besides that is declined: it has held stock that others could not buy. 0 up
+    /// to the burst of `customer_commands`.
+    pub decline_costs: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            customer_commands: Rate::new(30, 20),
+            customer_reads: Rate::new(300, 100),
+            staff_commands: Rate::new(300, 100),
+            staff_reads: Rate::new(600, 200),
+            carrier_commands: Rate::new(1_200, 600),
+            scrapes: Rate::new(30, 10),
+            profile_changes: Rate::new(10, 10),
+            searches: Rate::new(60, 30),
+            event_lists: Rate::new(60, 30),
+            waiting_reads: Rate::new(60, 30),
+            decline_costs: 5,
+        }
+    }
+}
+
+impl Limits {
+    fn each(&self) -> [(&'static str, &Rate); 10] {
+        [
+            ("customer_commands", &self.customer_commands),
+            ("customer_reads", &self.customer_reads),
+            ("staff_commands", &self.staff_commands),
+            ("staff_reads", &self.staff_reads),
+            ("carrier_commands", &self.carrier_commands),
+            ("scrapes", &self.scrapes),
+            ("profile_changes", &self.profile_changes),
+            ("searches", &self.searches),
+            ("event_lists", &self.event_lists),
+            ("waiting_reads", &self.waiting_reads),
+        ]
+    }
+}
+
+/// How fast, in the long run and at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rate {
+    /// 1 to 600000.
+    pub per_minute: NonZeroU32,
+    /// 1 to 100000, after a pause in which they have come back.
+    pub burst: NonZeroU32,
+}
+
+/// For a layer that is read for itself and says only one of the two. What counts in the end has those of [`Limits`] beneath it.
+impl Default for Rate {
+    fn default() -> Self {
+        Self::new(1, 1)
+    }
+}
+
+impl Rate {
+    fn new(per_minute: u32, burst: u32) -> Self {
+        let at_least_one = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+        Self { per_minute: at_least_one(per_minute), burst: at_least_one(burst) }
+    }
+}
+
+const PER_MINUTE_MAX: u32 = 600_000;
+
+const BURST_MAX: u32 = 100_000;
 
 /// Who new orders are placed with, and how providers are called.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -230,6 +323,17 @@ impl Settings {
                 problems
                     .push(format!("ca_bundles.{service} must be certificates as PEM and nothing else, in 65536 bytes"));
             }
+        }
+        for (class, Rate { per_minute, burst }) in self.limits.each() {
+            if per_minute.get() > PER_MINUTE_MAX {
+                problems.push(format!("limits.{class}.per_minute must be from 1 to {PER_MINUTE_MAX}"));
+            }
+            if burst.get() > BURST_MAX {
+                problems.push(format!("limits.{class}.burst must be from 1 to {BURST_MAX}"));
+            }
+        }
+        if self.limits.decline_costs > self.limits.customer_commands.burst.get() {
+            problems.push("limits.decline_costs must be at most the burst of customer_commands".to_owned());
         }
         for (service, secret) in &self.secrets {
             let name = secret.strip_prefix("ssm:").unwrap_or(secret);

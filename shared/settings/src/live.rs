@@ -39,7 +39,10 @@ pub struct Live<S> {
 
 struct State {
     layers: Layers,
+    /// By the newest good document.
     settings: Option<Arc<Settings>>,
+    /// Without one; nothing while nobody has asked for them.
+    packaged: Option<Arc<Settings>>,
     /// By the clock on the wall: the other one stands still while a function is frozen.
     looked_at: Option<SystemTime>,
 }
@@ -47,7 +50,7 @@ struct State {
 impl<S: Source> Live<S> {
     /// Without a source, the layers are all there is.
     pub fn new(layers: Layers, source: Option<S>) -> Self {
-        let state = State { layers, settings: None, looked_at: None };
+        let state = State { layers, settings: None, packaged: None, looked_at: None };
         Self { source, secrets: Arc::new(Nowhere), state: Mutex::new(state) }
     }
 
@@ -70,14 +73,45 @@ impl<S: Source> Live<S> {
     /// that nobody has chosen.
     pub async fn current(&self) -> Result<Arc<Settings>, NoSettings> {
         let mut state = self.state.lock().await;
-        let now = SystemTime::now();
-        if let (Some(settings), Some(looked_at)) = (&state.settings, state.looked_at) {
-            let poll = Duration::from_secs(settings.poll_seconds.into());
-            if self.source.is_none() || now.duration_since(looked_at).is_ok_and(|since| since < poll) {
-                return Ok(Arc::clone(settings));
-            }
+        if state.settings.is_none() || self.is_due(&state) {
+            self.look(&mut state).await?;
         }
-        state.looked_at = Some(now);
+        state.settings.as_ref().map(Arc::clone).ok_or(NoSettings::NotReached)
+    }
+
+    /// What is known without asking anybody: the newest settings that were read, or those of the other layers. For whoever may
+    /// go by either and must not wait.
+    pub async fn known(&self) -> Result<Arc<Settings>, BadSettings> {
+        let mut state = self.state.lock().await;
+        if let Some(known) = state.settings.as_ref().or(state.packaged.as_ref()) {
+            return Ok(Arc::clone(known));
+        }
+        let packaged = Arc::new(state.layers.settings()?);
+        state.packaged = Some(Arc::clone(&packaged));
+        Ok(packaged)
+    }
+
+    /// Looks for a newer document if that is due, for whoever goes by what is [known](Self::known) and has this done beside their
+    /// work. Not the first time: a process that has just begun has enough to do.
+    pub async fn keep_up(&self) {
+        let mut state = self.state.lock().await;
+        if state.looked_at.is_none() {
+            state.looked_at = Some(SystemTime::UNIX_EPOCH);
+        } else if self.is_due(&state) {
+            // What is wrong has been said in the log.
+            let _ = self.look(&mut state).await;
+        }
+    }
+
+    fn is_due(&self, state: &State) -> bool {
+        let known = state.settings.as_ref().or(state.packaged.as_ref());
+        let poll = known.map_or(0, |settings| settings.poll_seconds);
+        let is_young = |at: SystemTime| at.elapsed().is_ok_and(|since| since < Duration::from_secs(poll.into()));
+        self.source.is_some() && !state.looked_at.is_some_and(is_young)
+    }
+
+    async fn look(&self, state: &mut State) -> Result<(), BadSettings> {
+        state.looked_at = Some(SystemTime::now());
         let newer = match &self.source {
             None => Ok(Some(None)),
             Some(source) => match timeout(WAIT, source.newer()).await {
@@ -103,14 +137,14 @@ impl<S: Source> Live<S> {
                         // the filter's (template.yaml).
                         error!(error = %bad, "settings not taken");
                         if state.settings.is_none() {
-                            return Err(bad.into());
+                            return Err(bad);
                         }
                     }
                 }
             }
             Err(error) => error!(error = %error, "no newer settings: the last good ones stay"),
         }
-        state.settings.as_ref().map(Arc::clone).ok_or(NoSettings::NotReached)
+        Ok(())
     }
 }
 
@@ -191,12 +225,47 @@ mod tests {
         comes(&script, Ok("{"));
         assert!(matches!(live.current().await, Err(NoSettings::Bad(_))));
         comes(&script, Ok("{}"));
-        assert_eq!(*live.current().await.unwrap(), Settings::default());
+        assert_eq!(live.current().await.unwrap().providers, Settings::default().providers);
     }
 
     #[tokio::test]
     async fn without_a_source_the_layers_are_all_there_is() {
-        let live: Live<Arc<Script>> = Live::new(Layers::new("local".to_owned(), []), None);
-        assert_eq!(*live.current().await.unwrap(), Settings::default());
+        let live: Live<Arc<Script>> = Live::new(Layers::new("prod".to_owned(), []), None);
+        for _ in 0..2 {
+            assert_eq!(*live.current().await.unwrap(), Settings::default());
+            assert_eq!(*live.known().await.unwrap(), Settings::default());
+            live.keep_up().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn who_must_not_wait_goes_by_what_is_known_and_looks_beside_their_work_but_at_the_first_time() {
+        let (live, script) = live();
+        comes(&script, Ok(r#"{"poll_seconds": 100}"#));
+        for known in [30, 30, 100, 100] {
+            assert_eq!(live.known().await.unwrap().poll_seconds, known);
+            if known == 100 {
+                comes(&script, Ok(r#"{"poll_seconds": 200}"#));
+            }
+            live.keep_up().await;
+        }
+        passes(&live, 100).await;
+        live.keep_up().await;
+        assert_eq!(live.known().await.unwrap().poll_seconds, 200);
+        assert_eq!(live.current().await.unwrap().poll_seconds, 200);
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_or_cannot_be_had_leaves_what_is_known_to_who_must_not_wait() {
+        let (live, script) = live();
+        live.keep_up().await;
+        for answer in [Ok(r#"{"poll_seconds": 0}"#), Err("nobody is there")] {
+            comes(&script, answer);
+            live.keep_up().await;
+            assert_eq!(live.known().await.unwrap().poll_seconds, 30, "{answer:?}");
+            passes(&live, 30).await;
+        }
+        // Whoever places orders by them still has none.
+        assert!(matches!(live.current().await, Err(NoSettings::NotReached)));
     }
 }

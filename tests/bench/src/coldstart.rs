@@ -26,7 +26,7 @@ const FUNCTIONS: [&str; 6] =
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What Lambda and the template would say; nobody is called.
-const ENVIRONMENT: [(&str, &str); 21] = [
+const ENVIRONMENT: [(&str, &str); 22] = [
     ("CONFIGURATION", "application/environment/profile"),
     ("DISCOVERY_NAMESPACE", "order-service"),
     ("STAGE", "prod"),
@@ -44,6 +44,7 @@ const ENVIRONMENT: [(&str, &str); 21] = [
     ("EVENTS_TABLE", "events"),
     ("INDEX_TABLE", "index"),
     ("INVENTORY_TABLE", "inventory"),
+    ("LIMITS_TABLE", "limits"),
     ("ORDERS_TABLE", "orders"),
     ("PAYMENTS_TABLE", "payments"),
     ("SNAPSHOTS_TABLE", "snapshots"),

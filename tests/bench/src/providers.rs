@@ -23,6 +23,7 @@ use ::providers::{
 use adapters::dynamodb::DynamoPayments;
 use application::{
     fulfilment::payment::process_payment,
+    memory::MemoryLimits,
     ports::Payments,
     shop::{Shop, Step, at, input},
 };
@@ -211,7 +212,7 @@ impl Functions {
         let payments = idle.unwrap_or_else(|| {
             Remote::new("the payment provider", vec![self.address.clone()], Duration::from_secs(5), self.breaker)
         });
-        let charged = process_payment(&shop.store, &payments, &input(id), at()).await.is_ok();
+        let charged = process_payment(&shop.store, &payments, &MemoryLimits::default(), &input(id), at()).await.is_ok();
         self.idle.lock().unwrap().push(payments);
         charged
     }

@@ -18,7 +18,7 @@ use proptest::{
 };
 use serde_json::{Value, json};
 
-use super::{ApiRequest, Problem, answer};
+use super::{ApiRequest, Open, Problem, answer};
 
 /// Each function gets so many, or as many as `HOSTILE` says: close to 200,000 in all.
 const EVENTS: usize = 10_000;
@@ -250,7 +250,7 @@ where
                 change.make(&mut event);
             }
         }
-        let answer = answer(event, &Context::default(), &handle).await;
+        let answer = answer(event, &Context::default(), &Open, &handle).await;
         assert!((200..500).contains(&answer.status_code), "{} for {said}", answer.status_code);
         for header in ["x-correlation-id", "cache-control"] {
             assert!(answer.headers.contains_key(header), "no {header} for {said}");

@@ -125,6 +125,17 @@ impl Problem {
         }
     }
 
+    /// 429: the caller has sent more than so many at once, and as many again in each window.
+    pub(super) fn rate_limited(limit: &str, burst: u32, window_seconds: u32, retry_after_seconds: u32) -> Self {
+        let detail = format!(
+            "the limit is {burst} requests at once and as many again in {window_seconds} s; \
+             send the same request again after the seconds in Retry-After, under the same Idempotency-Key"
+        );
+        let mut problem = Self::new(429, "rate-limited", "Too many requests", detail).with("limit", json!(limit));
+        problem.retry_after_seconds = Some(retry_after_seconds);
+        problem
+    }
+
     /// 503: try again, the same request does no harm.
     pub fn unavailable(error: &Unavailable) -> Self {
         let mut problem = Self::retry_later(

@@ -1,7 +1,7 @@
 //! The `DynamoDB` adapters obey the laws of their ports.
 
 use adapters::dynamodb::{
-    DynamoCounters, DynamoEventStore, DynamoIndex, DynamoInventory, DynamoOrderViews, DynamoSnapshots,
+    DynamoCounters, DynamoEventStore, DynamoIndex, DynamoInventory, DynamoLimits, DynamoOrderViews, DynamoSnapshots,
 };
 use aws_sdk_dynamodb::Client;
 
@@ -66,4 +66,9 @@ mod counters {
         |client, table| DynamoCounters::new(client, table, "get-order"),
         COUNTERS
     ));
+}
+
+mod limits {
+    use super::{DynamoLimits, adapter, support::LIMITS};
+    application::limits_conformance!(adapter(DynamoLimits::new, LIMITS));
 }

@@ -13,6 +13,7 @@ mod contention;
 mod faults;
 mod histories;
 mod items;
+mod limits;
 mod read_model;
 mod remote_calls;
 mod sandbox;

@@ -12,8 +12,8 @@ use crate::{
     event_store::{EventStore, Unavailable},
     event_stream::OrderStream,
     ports::{
-        CancelChargeError, ChargeCancellation, ChargeError, ChargeRequest, FulfilmentInput, Payments, ProviderError,
-        Providers,
+        CancelChargeError, ChargeCancellation, ChargeError, ChargeRequest, Declines, FulfilmentInput, Payments,
+        ProviderError, Providers,
     },
 };
 
@@ -22,6 +22,7 @@ const UNDO: &str = "refund-payment";
 pub async fn process_payment(
     store: &impl EventStore,
     payments: &impl Providers<Provider: Payments>,
+    declines: &impl Declines,
     input: &FulfilmentInput,
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
@@ -45,7 +46,12 @@ pub async fn process_payment(
                     stream.commit(&metadata("paid"), |order| record_payment(order, &payment)).await?;
                 }
                 Err(ChargeError::Declined(code)) => {
-                    stream.commit(&metadata("declined"), |order| record_payment_failure(order, &code)).await?;
+                    let metadata = metadata("declined");
+                    let recorded = stream.commit(&metadata, |order| record_payment_failure(order, &code)).await?;
+                    // Once for an order, however often the step runs.
+                    if !recorded.replayed {
+                        declines.declined(&request.customer_id, now).await;
+                    }
                 }
                 // Only the undoing cancels a charge; loading the order again says why it is undone.
                 Err(ChargeError::Cancelled) => stream = OrderStream::open(store, input.order_id).await?,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::event_store::Unavailable;
+use crate::{event_store::Unavailable, limits::Class};
 
 /// What keeps something so that it need not be read, or sent, once more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +37,10 @@ pub enum Counter {
     /// The time between the moment in which each of these commits occurred and the one in which it was in the views, in
     /// milliseconds, added up.
     ProjectionLag,
+    /// Requests that were refused, because their caller was over the limit of this class.
+    RateLimited(Class),
+    /// Requests that were let through, because their bucket could not be asked.
+    RateLimitFailures,
 }
 
 impl Counter {
@@ -47,6 +51,8 @@ impl Counter {
             Self::Misses(cache) => format!("cache_misses_{}", cache.name()),
             Self::CommitsProjected => "commits_projected".to_owned(),
             Self::ProjectionLag => "projection_lag_ms".to_owned(),
+            Self::RateLimited(class) => format!("rate_limited_{}", class.name()),
+            Self::RateLimitFailures => "rate_limit_failures".to_owned(),
         }
     }
 }
