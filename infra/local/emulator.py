@@ -16,6 +16,6 @@ socketserver.StreamRequestHandler.disable_nagle_algorithm = True
 
 if __name__ == "__main__":
     meter.install(Path(sys.argv[1]) / "meter.jsonl")
-    spans.receive(Path(sys.argv[1]) / "spans.jsonl")
+    receiver = spans.receive(Path(sys.argv[1]) / "spans.jsonl")
     del sys.argv[1:]
     main()

@@ -1,12 +1,14 @@
 """Receives the spans of the local stack's functions, and shows an order's as a waterfall.
 
-The emulator's process listens for them, as a collector does (OTLP over HTTP, protobuf), and keeps the newest in a file:
-one line of JSON for each span.
+A process beside the emulator's, which has enough to do, listens for them as a collector does (OTLP over HTTP, protobuf), and keeps
+the newest in a file: one line of JSON for each span.
 """
 from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,13 +24,21 @@ SERVER, CLIENT, CONSUMER = 2, 3, 5  # kinds of spans, as OTLP numbers them
 # ---------------------------------------------------------------- the receiver
 
 
-def receive(file: Path):
-    """Listens from now on, and tells the functions where: they inherit this process's environment."""
+def receive(file: Path) -> subprocess.Popen:
+    """Has a process listen for as long as this one lives and keeps what is answered, and tells the functions where: they inherit
+    this process's environment."""
+    receiver = subprocess.Popen([sys.executable, __file__, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{receiver.stdout.readline().strip()}"
+    return receiver
+
+
+def main():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
     server.daemon_threads = True
-    server.file, server.writing = file, threading.Lock()
+    server.file, server.writing = Path(sys.argv[1]), threading.Lock()
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{server.server_port}"
+    print(server.server_port, flush=True)
+    sys.stdin.read()  # until whoever has started this is no more
 
 
 class Receiver(BaseHTTPRequestHandler):
@@ -155,3 +165,7 @@ def notes(span: dict, parent: dict | None, tries: Counter, step_ended: dict[str,
     if span["failed"]:
         said.append(f"FAILED: {attributes.get('error.type', '')}")
     return f"   ({', '.join(said)})" if said else ""
+
+
+if __name__ == "__main__":
+    main()
