@@ -4,7 +4,7 @@
 use std::{
     collections::HashSet,
     mem,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -20,36 +20,36 @@ use opentelemetry_sdk::{
 /// The most spans that are kept until they are handed on. An invocation makes some dozens; what is beyond is lost.
 const SPANS_MAX: usize = 1_000;
 
-/// The spans that have ended, and the traces that are recorded whatever was decided where they began.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Kept(Arc<Mutex<State>>);
+/// The traces of this invocation that are recorded whatever was decided where they began.
+static WANTED: LazyLock<Mutex<HashSet<TraceId>>> = LazyLock::new(Mutex::default);
 
-#[derive(Debug, Default)]
-struct State {
-    ended: Vec<SpanData>,
-    traces: HashSet<TraceId>,
+fn wanted() -> MutexGuard<'static, HashSet<TraceId>> {
+    WANTED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+pub(crate) fn want(trace_id: TraceId) {
+    let mut wanted = wanted();
+    if wanted.len() < SPANS_MAX {
+        wanted.insert(trace_id);
+    }
+}
+
+pub(crate) fn is_wanted(trace_id: TraceId) -> bool {
+    wanted().contains(&trace_id)
+}
+
+/// The spans that have ended.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Kept(Arc<Mutex<Vec<SpanData>>>);
+
 impl Kept {
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    pub(crate) fn keep(&self, trace_id: TraceId) {
-        self.change(|state| {
-            if state.traces.len() < SPANS_MAX {
-                state.traces.insert(trace_id);
-            }
-        });
-    }
-
-    pub(crate) fn keeps(&self, trace_id: TraceId) -> bool {
-        self.change(|state| state.traces.contains(&trace_id))
+    fn ended(&self) -> MutexGuard<'_, Vec<SpanData>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is to be recorded of what has ended since the last time.
     pub(crate) fn take(&self) -> Vec<SpanData> {
-        let State { ended, traces } = self.change(mem::take);
+        let (ended, traces) = (mem::take(&mut *self.ended()), mem::take(&mut *wanted()));
         let recorded = |mut span: SpanData| {
             let at = &span.span_context;
             if at.is_sampled() {
@@ -86,11 +86,10 @@ impl SpanProcessor for Kept {
             span.span_kind = SpanKind::Client;
             span.attributes.retain(|attribute| attribute.key.as_str() != "sdk_invocation_id");
         }
-        self.change(|state| {
-            if state.ended.len() < SPANS_MAX {
-                state.ended.push(span);
-            }
-        });
+        let mut ended = self.ended();
+        if ended.len() < SPANS_MAX {
+            ended.push(span);
+        }
     }
 
     fn force_flush(&self) -> OTelSdkResult {

@@ -56,7 +56,7 @@ pub fn init(function: &'static str) {
         let _ = std::io::stdout().lock().write_all(line);
     };
     let wanted = variable("LOG_LEVEL").unwrap_or_else(|| "info".to_owned());
-    tracing_subscriber::registry().with(lines(&wanted, write)).with(spans(function, share)).init();
+    tracing_subscriber::registry().with(lines(&wanted, write)).with(spans(function, share, &KEPT)).init();
     trace::begin(function, share);
     if let Some(exporter) = Exporter::of_environment(&resource()) {
         let _ = EXPORTER.set(exporter);
@@ -95,11 +95,11 @@ where
 }
 
 /// The layer that makes spans, of which this share of traces is recorded.
-fn spans<S>(function: &'static str, share: Share) -> impl Layer<S>
+fn spans<S>(function: &'static str, share: Share, kept: &Kept) -> impl Layer<S> + use<S>
 where
     S: tracing::Subscriber + for<'s> tracing_subscriber::registry::LookupSpan<'s>,
 {
-    let provider = SdkTracerProvider::builder().with_span_processor(KEPT.clone()).with_sampler(share).build();
+    let provider = SdkTracerProvider::builder().with_span_processor(kept.clone()).with_sampler(share).build();
     tracing_opentelemetry::layer()
         .with_tracer(provider.tracer(function))
         .with_location(false)
@@ -116,8 +116,10 @@ pub async fn recorded<T>(share: f64, work: impl Future<Output = T>) -> (T, Vec<o
 
     static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     let _alone = ALONE.lock().await;
-    let answer = work.with_subscriber(tracing_subscriber::registry().with(spans("test", Share::new(share)))).await;
-    (answer, KEPT.take())
+    let kept = Kept::default();
+    let subscriber = tracing_subscriber::registry().with(spans("test", Share::new(share), &kept));
+    let answer = work.with_subscriber(subscriber).await;
+    (answer, kept.take())
 }
 
 /// Ours, and one for each call of the AWS SDK, which names its service and its operation as OpenTelemetry does.

@@ -119,14 +119,14 @@ pub async fn logged<T>(work: impl Future<Output = T>) -> (T, Vec<String>) {
     use std::sync::{Arc, Mutex, PoisonError};
 
     use tracing::instrument::WithSubscriber;
-    use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt};
+    use tracing_subscriber::layer::SubscriberExt;
 
     let lines = Arc::<Mutex<Vec<String>>>::default();
     let written = lines.clone();
     let write = move |line: &[u8]| {
         written.lock().unwrap_or_else(PoisonError::into_inner).push(String::from_utf8_lossy(line).into_owned());
     };
-    let subscriber = tracing_subscriber::registry().with(LevelFilter::INFO).with(Lines(write));
+    let subscriber = tracing_subscriber::registry().with(crate::lines("info", write));
     let answer = work.with_subscriber(subscriber).await;
     let lines = lines.lock().unwrap_or_else(PoisonError::into_inner).clone();
     (answer, lines)

@@ -12,7 +12,10 @@ use opentelemetry::{
 use tracing::{Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::{EXPORTER, KEPT, keep::Share};
+use crate::{
+    EXPORTER,
+    keep::{Share, is_wanted, want},
+};
 
 /// By this target the layers know the spans that are made here.
 pub(crate) const TARGET: &str = "telemetry::trace";
@@ -88,7 +91,7 @@ impl Trace {
     /// Has the rest of it recorded, whatever was decided where it began.
     pub fn keep(&self) {
         if self.0.is_valid() && !self.0.is_sampled() {
-            KEPT.keep(self.0.trace_id());
+            want(self.0.trace_id());
         }
     }
 
@@ -179,7 +182,7 @@ pub fn traceparent() -> Option<String> {
     let span = context.span();
     let at = span.span_context();
     at.is_valid().then(|| {
-        let is_recorded = at.is_sampled() || KEPT.keeps(at.trace_id());
+        let is_recorded = at.is_sampled() || is_wanted(at.trace_id());
         format!("00-{}-{}-{:02x}", at.trace_id(), at.span_id(), u8::from(is_recorded))
     })
 }
