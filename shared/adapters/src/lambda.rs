@@ -319,8 +319,9 @@ async fn consume_each<E: StdError + 'static>(
 /// The most traces that one batch names as its parts; a batch has 100 records at most.
 const LINKS_MAX: usize = 100;
 
-/// The span of a batch. What belongs to one trace goes on with it, from the first and with links to the others. What belongs to several is a trace of its own, which names them
-/// all, and in each of these there is a part that names the batch, so that none of them breaks off here.
+/// The span of a batch. What belongs to one trace goes on with it, from the first and with links to the others. What belongs
+/// to several is a trace of its own, which names them all, and in each of these there is a part that names the batch, so
+/// that none of them breaks off here.
 fn hops<'t>(traceparents: impl Iterator<Item = Option<&'t str>>) -> (Hop, Vec<Hop>) {
     let mut traces = BTreeMap::<String, Vec<Trace>>::new();
     for trace in traceparents.flatten().filter_map(Trace::parse).take(LINKS_MAX) {
