@@ -524,6 +524,18 @@ class Functions(unittest.TestCase):
             logging = function["LoggingConfig"]
             self.assertEqual((logging["LogFormat"], logging["SystemLogLevel"]), ("JSON", "WARN"), name)
 
+    def test_figures_are_not_lost_when_logs_are_quieter(self):
+        """To Lambda, a line of the embedded metric format is of the level INFO. Our code goes by LOG_LEVEL itself."""
+        for level in ("ERROR", "INFO", "DEBUG"):
+            for name, function in functions(stack("dev", LogLevel=level)).items():
+                self.assertEqual(function["LoggingConfig"]["ApplicationLogLevel"], "TRACE", name)
+                self.assertEqual(function["Environment"]["Variables"]["LOG_LEVEL"], level, name)
+
+    @in_every_stage
+    def test_figures_lie_where_alarms_look_for_them(self, main):
+        for name, function in functions(main).items():
+            self.assertEqual(function["Environment"]["Variables"]["METRIC_NAMESPACE"], main.name, name)
+
     @in_every_stage
     def test_a_stream_has_two_readers_at_most(self, main):
         streams = [mapping["EventSourceArn"] for mapping in main.of_type("AWS::Lambda::EventSourceMapping").values() if is_stream(mapping)]
@@ -1087,12 +1099,20 @@ class Configuration(unittest.TestCase):
         self.assertTrue(watched == 0 if main.parameters["Stage"] == "local" else watched >= 30 + 3 * alarm["Period"])
 
 
+def figures() -> set[str]:
+    """What functions tell CloudWatch in its embedded metric format, as far as it has no dimensions."""
+    files = [file for folder in ("shared", "functions") for file in (ROOT / folder).glob("*/src/**/*.rs")]
+    told = "".join(file.read_text().split("#[cfg(test)]\nmod tests")[0] for file in files)
+    return set(re.findall(r'Metric::(?:bytes|count|plain|time)\("(\w+)", [^"]*?\)(?!\.of)', told))
+
+
 class Alarms(unittest.TestCase):
     @in_every_stage
     def test_every_alarm_watches_a_metric_that_there_is(self, main):
         part = main.child("AWS::CloudWatch::Alarm")
         ours = {(one["MetricNamespace"], one["MetricName"]) for name, metric in part.of_type("AWS::Logs::MetricFilter").items()
                 for one in metric["MetricTransformations"]}
+        ours |= {(main.name, metric) for metric in figures()}
         for name, alarm in part.of_type("AWS::CloudWatch::Alarm").items():
             with self.subTest(name):
                 if alarm["Namespace"] in METRICS:

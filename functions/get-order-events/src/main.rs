@@ -7,6 +7,8 @@
 //!
 //! The events that it has read it keeps for the next time: they do not change.
 
+use std::sync::Arc;
+
 use adapters::{
     aws,
     dynamodb::{DynamoCounters, DynamoEventStore},
@@ -35,8 +37,9 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let client = Client::new(&aws::config());
     let counters = DynamoCounters::new(client.clone(), lambda::variable("COUNTERS_TABLE")?, "get-order-events");
     let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);
-    let (past, tally) = (PastCommits::new(PAST_BYTES_MAX), Tally::default());
-    http::run(|request| tally.beside(&counters, handle(&store, &past, &tally, request))).await
+    let (past, counters, tally) = (PastCommits::new(PAST_BYTES_MAX), Arc::new(counters), Arc::<Tally>::default());
+    tally.hand_on_at_the_end(&counters).await;
+    http::run(|request| tally.beside(&*counters, handle(&store, &past, &tally, request))).await
 }
 
 async fn handle(

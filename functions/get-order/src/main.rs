@@ -35,7 +35,8 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init(env!("CARGO_PKG_NAME"));
     let client = Client::new(&aws::config());
     let counters = DynamoCounters::new(client.clone(), lambda::variable("COUNTERS_TABLE")?, "get-order");
-    let tally = Arc::<Tally>::default();
+    let (counters, tally) = (Arc::new(counters), Arc::<Tally>::default());
+    tally.hand_on_at_the_end(&counters).await;
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?)
         .with_tally(tally.clone());
@@ -45,7 +46,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             let live = model.live().await.map_err(|error| Problem::unavailable(&error))?;
             handle(&live.views, &store, live.generation, &tally, request).await
         });
-        tally.beside(&counters, answer).await
+        tally.beside(&*counters, answer).await
     })
     .await
 }

@@ -1,11 +1,14 @@
-//! What a function tells about itself: lines, and the spans of traces.
+//! What a function tells about itself: lines, figures, and the spans of traces.
 //!
-//! Both are made of `tracing`'s spans and events, and each sees its own: lines have the events and the fields of the spans
+//! Lines and spans are made of `tracing`'s spans and events, and each sees its own: lines have the events and the fields of the spans
 //! around them, traces the spans that this crate makes and those of the AWS SDK.
 
+mod end;
 mod export;
+pub mod figures;
 mod keep;
 pub mod logs;
+pub mod process;
 mod trace;
 
 use std::{
@@ -16,14 +19,14 @@ use std::{
 
 use opentelemetry::{KeyValue, trace::TracerProvider};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
-use tracing::{Level, Metadata};
+use tracing::{Level, Metadata, subscriber::set_global_default};
 use tracing_subscriber::{
     Layer,
     filter::{LevelFilter, Targets, filter_fn},
     layer::SubscriberExt,
-    util::SubscriberInitExt,
 };
 
+pub use end::at_the_end;
 pub use trace::{Hop, Kind, Trace, correlating, correlation_id, failed, has_order, keep, set, traceparent};
 
 use crate::{
@@ -50,13 +53,17 @@ static EXPORTER: OnceLock<Exporter> = OnceLock::new();
 /// which share of traces is recorded, from 0 to 1; all without it. Spans go to `OTEL_EXPORTER_OTLP_ENDPOINT`, or else to
 /// the X-Ray daemon that Lambda runs beside a function, or nowhere.
 pub fn init(function: &'static str) {
+    LazyLock::force(&process::BEGAN);
     let share = variable("OTEL_TRACES_SAMPLER_ARG").and_then(|share| share.parse().ok()).map_or(Share::ALL, Share::new);
     let write = |line: &[u8]| {
         // A function that cannot say anything still does its work.
         let _ = std::io::stdout().lock().write_all(line);
     };
     let wanted = variable("LOG_LEVEL").unwrap_or_else(|| "info".to_owned());
-    tracing_subscriber::registry().with(lines(&wanted, write)).with(spans(function, share)).init();
+    let layers = tracing_subscriber::registry().with(lines(&wanted, write)).with(spans(function, share));
+    // Not by `init` of tracing-subscriber: with the features that metrique asks for, that takes in what dependencies tell the crate `log`,
+    // and with it addresses. It fails only where it is called twice.
+    let _ = set_global_default(layers);
     trace::begin(function, share);
     if let Some(exporter) = Exporter::of_environment(&resource()) {
         let _ = EXPORTER.set(exporter);
