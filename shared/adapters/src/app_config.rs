@@ -30,7 +30,7 @@ pub fn settings(config: &SdkConfig) -> Result<Arc<Live<AppConfig>>, lambda_runti
 
 impl AppConfig {
     /// The one that `CONFIGURATION` names, as `application/environment/profile`, by their ids; none where it is empty.
-    fn of_process(config: &SdkConfig) -> Result<Option<Self>, lambda_runtime::Error> {
+    pub fn of_process(config: &SdkConfig) -> Result<Option<Self>, lambda_runtime::Error> {
         let ids = lambda::variable("CONFIGURATION")?;
         if ids.is_empty() {
             return Ok(None);
