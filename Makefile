@@ -68,7 +68,7 @@ cost: ## Print what a million orders of each kind cost, and why (ORDERS=20, KIND
 	@$(STACK) cost --orders=$(or $(ORDERS),20) --kinds=$(KINDS) --budget=$(BUDGET) $(if $(JSON),--json)
 
 # A workspace of its own, with a target folder of its own: what it links must never be what the functions link.
-bench: ## Print how fast the service is beside named baselines (ONLY=coldstart, commands, providers, reads or rebuild; ORDERS=1000,10000)
+bench: ## Print how fast the service is beside named baselines (ONLY=coldstart, commands, providers, reads, rebuild or tracing; ORDERS=1000,10000)
 	@cargo run --release --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench -- \
 		$(ONLY) $(if $(ORDERS),--orders=$(ORDERS))
 

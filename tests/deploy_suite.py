@@ -4,9 +4,11 @@ Runs with the libraries of infra/local/sam.txt: .local/tools/sam/bin/python test
 """
 from __future__ import annotations
 
+import datetime
 import json
 import subprocess
 import sys
+import time
 import unittest
 import urllib.request
 import uuid
@@ -106,6 +108,46 @@ class Deployment(unittest.TestCase):
 
     def test_prod_gets_no_products_that_nobody_sells(self):
         self.assertIn("nobody sells", run("deploy", "prod", "--seed").stderr)
+
+
+class Quiet(unittest.TestCase):
+    """`LogLevel=ERROR`, as a deployment with it gives it to the function that counts orders."""
+
+    def setUp(self):
+        self.functions, self.name = STAGE.client("lambda"), f"{STAGE.settings['stack_name']}-project-orders"
+        self.variables = self.functions.get_function_configuration(FunctionName=self.name)["Environment"]["Variables"]
+        self.addCleanup(self.go_by, self.variables["LOG_LEVEL"])
+
+    def go_by(self, level: str):
+        self.functions.update_function_configuration(FunctionName=self.name, Environment={"Variables": self.variables | {"LOG_LEVEL": level}})
+        self.functions.get_waiter("function_updated_v2").wait(FunctionName=self.name, WaiterConfig={"Delay": 0.2, "MaxAttempts": 300})
+
+    def told(self, since: float) -> list[dict]:
+        """What the function has written since then, lines and figures."""
+        logs = subprocess.run([sys.executable, ROOT / "infra/local/stack.py", "logs", "--once"], capture_output=True, text=True, timeout=60)
+        found = [json.loads(line) for line in logs.stdout.splitlines() if line.startswith("{")]
+        return [line for line in found if line.get("_aws", {}).get("Timestamp", 0) >= since * 1000
+                or line.get("function_name") == self.name and line["timestamp"] >= datetime.datetime.fromtimestamp(since, datetime.timezone.utc).isoformat()]
+
+    def test_an_order_that_is_stuck_is_counted_and_nothing_else_is_said(self):
+        self.go_by("ERROR")
+        since = time.time()
+        with deploy.temporary_user(STAGE, "staff") as (_, tokens), deploy.temporary_user(STAGE) as (customer, tokens_of_customer):
+            staff, buyer = Service(STAGE.url(), tokens["AccessToken"]), Service(STAGE.url(), tokens_of_customer["AccessToken"])
+            with deploy.temporary_product(STAGE, staff) as product:
+                order = buyer.place(customer, [product], "pm_refund_fails")
+                path = f"/api/v1/orders/{order}"
+                deploy.follow(buyer, path, "confirmed")
+                buyer.expect([202], "POST", f"{path}/cancel", {"reason": "to be stuck"})
+                deploy.follow(buyer, path, "needs_attention")
+                staff.expect([202], "POST", f"{path}/fulfilment/skip", {"step": "refund-payment", "reason": "it is a test"})
+                deploy.follow(buyer, path, "cancelled")
+        told = self.told(since)
+        stuck = [line for line in told if "OrdersFlagged" in line]
+        self.assertEqual([(line["OrdersFlagged"], line["Step"]) for line in stuck], [(1, "refund-payment")])
+        for figure in ("OrdersPlaced", "OrdersConfirmed", "OrdersCancelled"):
+            self.assertEqual(sum(line.get(figure, 0) for line in told), 1, figure)
+        self.assertEqual([line for line in told if line.get("function_name") == self.name], [])
 
 
 class Smoke(unittest.TestCase):

@@ -487,7 +487,8 @@ class Functions(unittest.TestCase):
         for parameters, expected in [({}, None), (network, {"SubnetIds": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]})]:
             main = stack("prod", **parameters)
             for name, function in functions(main).items():
-                calls_providers = "DISCOVERY_NAMESPACE" in function["Environment"]["Variables"]
+                # `health` only tells which there are.
+                calls_providers = "DISCOVERY_NAMESPACE" in function["Environment"]["Variables"] and name != "Health"
                 self.assertEqual(function.get("VpcConfig"), expected if calls_providers else None, name)
 
     def test_commands_can_have_executions_reserved(self):
@@ -553,6 +554,18 @@ class Functions(unittest.TestCase):
         for name, function in functions(main).items():
             logging = function["LoggingConfig"]
             self.assertEqual((logging["LogFormat"], logging["SystemLogLevel"]), ("JSON", "WARN"), name)
+
+    def test_figures_are_not_lost_when_logs_are_quieter(self):
+        """To Lambda, a line of the embedded metric format is of the level INFO. Our code goes by LOG_LEVEL itself."""
+        for level in ("ERROR", "INFO", "DEBUG"):
+            for name, function in functions(stack("dev", LogLevel=level)).items():
+                self.assertEqual(function["LoggingConfig"]["ApplicationLogLevel"], "TRACE", name)
+                self.assertEqual(function["Environment"]["Variables"]["LOG_LEVEL"], level, name)
+
+    @in_every_stage
+    def test_figures_lie_where_alarms_look_for_them(self, main):
+        for name, function in functions(main).items():
+            self.assertEqual(function["Environment"]["Variables"]["METRIC_NAMESPACE"], main.name, name)
 
     @in_every_stage
     def test_a_stream_has_two_readers_at_most(self, main):
@@ -716,7 +729,8 @@ class Rights(unittest.TestCase):
         for main in variants():
             for name in functions(main):
                 granted = {action for action, _ in grants_of(main, name)}
-                expected = set(SECRETS) if main.parameters["ProviderSecrets"] and "servicediscovery:DiscoverInstances" in granted else set()
+                calls_providers = "servicediscovery:DiscoverInstances" in granted and name != "Health"
+                expected = set(SECRETS) if main.parameters["ProviderSecrets"] and calls_providers else set()
                 self.assertEqual(granted & set(SECRETS), expected, name)
 
     @in_every_stage

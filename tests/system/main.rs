@@ -14,6 +14,7 @@ mod service;
 mod access;
 mod attention;
 mod bad_input;
+mod canary;
 mod cancel;
 mod chaos;
 mod compare_books;

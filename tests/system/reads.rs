@@ -78,4 +78,9 @@ async fn health_tells_of_every_component() {
     ];
     assert_eq!(names, expected);
     assert!(components.iter().all(|component| component["status"] == "up" && component["response_time_ms"].is_u64()));
+    let providers = health.body["providers"].as_array().unwrap();
+    let ports: Vec<_> = providers.iter().map(|provider| provider["port"].as_str().unwrap()).collect();
+    assert_eq!(ports, ["inventory", "payments", "shipping", "notifications"]);
+    assert!(providers.iter().all(|provider| provider["kind"].is_string() && provider["status"] == "up"));
+    assert_eq!(health.body["configuration"]["digest"].as_str().unwrap().len(), 16);
 }

@@ -37,6 +37,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let client = Client::new(&config);
     let limiter =
         Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "get-order-events").await?;
+    limiter.hand_on_at_the_end().await;
     let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);
     let past = PastCommits::new(PAST_BYTES_MAX);
     http::run(&limiter, |request| handle(&store, &past, limiter.tally(), request)).await

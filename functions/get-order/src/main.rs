@@ -37,6 +37,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let config = aws::config();
     let client = Client::new(&config);
     let limiter = Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "get-order").await?;
+    limiter.hand_on_at_the_end().await;
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?)
         .with_tally(limiter.tally().clone());

@@ -1,14 +1,16 @@
-//! `GET /health`: whether each component that the service depends on answers, and how fast.
+//! `GET /health`: whether each component that the service depends on answers, and how fast; and which providers new orders get.
 //!
-//! 200 when all do, 503 when one does not. No token needed, nothing internal told.
+//! 200 when all components do, 503 when one does not. What is only degraded is 200: orders are taken, and wait for a provider.
+//! No token needed, nothing internal told.
 
 use std::{
     error::Error as StdError,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use adapters::{
-    aws,
+    app_config, aws, cloud_map,
     http::{self, ApiRequest, Open, Problem},
     lambda,
 };
@@ -16,11 +18,16 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use chrono::{DateTime, Utc};
 use lambda_http::{Body, Response};
 use serde::Serialize;
+use settings::{Discovery, Kind, Live, NoSettings, Settings, Source, Transport};
+use sha2::{Digest, Sha256};
 use tokio::{task::JoinSet, time::timeout};
 use tracing::{Instrument, warn};
 
 /// A component that takes longer counts as down.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long one look for instances may take. Up to four follow one another.
+const DISCOVERY_PATIENCE: Duration = Duration::from_millis(1_500);
 
 const TABLES: [(&str, &str); 10] = [
     ("event_store", "EVENTS_TABLE"),
@@ -55,7 +62,8 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             ("fulfilment_express", lambda::variable("FULFILMENT_EXPRESS_ARN")?),
         ],
     };
-    http::run(&Open, |request| handle(&components, request)).await
+    let (live, discovery) = (app_config::settings_without_secrets(&config)?, cloud_map::of_process(&config)?);
+    http::run(&Open, |request| handle(&components, &live, &discovery, request)).await
 }
 
 struct Components {
@@ -73,6 +81,8 @@ struct Components {
 struct Health {
     status: Status,
     components: Vec<ComponentHealth>,
+    providers: Vec<ProviderHealth>,
+    configuration: Configuration,
     timestamp: DateTime<Utc>,
 }
 
@@ -83,22 +93,109 @@ struct ComponentHealth {
     response_time_ms: u64,
 }
 
+/// The provider that new orders get. One of one's own is up if it is known where it is: nobody is called for this.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct ProviderHealth {
+    port: &'static str,
+    kind: Kind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<String>,
+    status: Status,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Configuration {
+    status: Status,
+    /// The same wherever the same settings are in force; none while there are none.
+    digest: Option<String>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Status {
     Up,
+    /// Something is missing that orders can wait for.
+    Degraded,
     Down,
 }
 
-async fn handle(components: &Components, request: ApiRequest) -> Result<Response<Body>, Problem> {
-    respond(ask_all(components).await, request.now)
+async fn handle(
+    components: &Components,
+    live: &Live<impl Source>,
+    discovery: &impl Discovery,
+    request: ApiRequest,
+) -> Result<Response<Body>, Problem> {
+    let ((providers, configuration), components) = tokio::join!(ask_providers(live, discovery), ask_all(components));
+    respond(components, providers, configuration, request.now)
 }
 
-fn respond(components: Vec<ComponentHealth>, timestamp: DateTime<Utc>) -> Result<Response<Body>, Problem> {
-    let all_up = components.iter().all(|component| component.status == Status::Up);
-    let status = if all_up { Status::Up } else { Status::Down };
-    let answer = http::json(if all_up { 200 } else { 503 }, &Health { status, components, timestamp })?;
+fn respond(
+    components: Vec<ComponentHealth>,
+    providers: Vec<ProviderHealth>,
+    configuration: Configuration,
+    timestamp: DateTime<Utc>,
+) -> Result<Response<Body>, Problem> {
+    let is_up = |status: Status| status == Status::Up;
+    let status = if !components.iter().all(|component| is_up(component.status)) {
+        Status::Down
+    } else if is_up(configuration.status) && providers.iter().all(|provider| is_up(provider.status)) {
+        Status::Up
+    } else {
+        Status::Degraded
+    };
+    let health = Health { status, components, providers, configuration, timestamp };
+    let answer = http::json(if status == Status::Down { 503 } else { 200 }, &health)?;
     Ok(http::with_header(answer, "cache-control", "no-store"))
+}
+
+async fn ask_providers(live: &Live<impl Source>, discovery: &impl Discovery) -> (Vec<ProviderHealth>, Configuration) {
+    let settings: Result<Arc<Settings>, NoSettings> = live.current().await;
+    let settings = match settings {
+        Ok(settings) => settings,
+        Err(error) => {
+            warn!(error = lambda::chain(&error), "the configuration cannot be had");
+            return (Vec::new(), Configuration { status: Status::Down, digest: None });
+        }
+    };
+    let mut providers = Vec::with_capacity(4);
+    for (port, settings::Provider { kind, service, .. }) in settings.providers.each() {
+        let (transport, service) = match kind {
+            Kind::Sandbox | Kind::Ses => (None, None),
+            Kind::Grpc => (Some(Transport::Grpc), Some(service)),
+            Kind::Rest => (Some(Transport::Rest), Some(service)),
+        };
+        let is_known = match transport.zip(service) {
+            Some((transport, service)) => is_known(&settings, discovery, service, transport).await,
+            None => true,
+        };
+        let status = if is_known { Status::Up } else { Status::Down };
+        providers.push(ProviderHealth { port, kind: *kind, service: service.cloned(), status });
+    }
+    (providers, Configuration { status: Status::Up, digest: digest(&settings) })
+}
+
+/// Whether there is an instance of a service that is spoken to like that.
+async fn is_known(settings: &Settings, discovery: &impl Discovery, service: &str, transport: Transport) -> bool {
+    if !settings.addresses(service, transport).is_empty() {
+        return true;
+    }
+    let Some(name) = settings.registered_as(service) else { return false };
+    match timeout(DISCOVERY_PATIENCE, discovery.instances(name)).await {
+        Ok(Ok(instances)) => instances.iter().any(|instance| instance.transport == transport),
+        Ok(Err(error)) => {
+            warn!(service, %error, "instances cannot be had");
+            false
+        }
+        Err(_) => {
+            warn!(service, "instances did not come in time");
+            false
+        }
+    }
+}
+
+fn digest(settings: &Settings) -> Option<String> {
+    let digest = Sha256::digest(serde_json::to_vec(settings).ok()?);
+    Some(format!("{:016x}", u64::from_be_bytes(*digest.first_chunk()?)))
 }
 
 /// Asks every component at once, so that the slowest alone sets the time.
@@ -138,20 +235,89 @@ async fn ask<T, E: StdError>(name: &'static str, question: impl Future<Output = 
 
 #[cfg(test)]
 mod tests {
+    use settings::{Address, Layers, Look};
+
     use super::*;
 
     fn component(status: Status) -> ComponentHealth {
         ComponentHealth { name: "event_store", status, response_time_ms: 3 }
     }
 
+    fn provider(status: Status) -> ProviderHealth {
+        ProviderHealth { port: "payments", kind: Kind::Sandbox, service: None, status }
+    }
+
+    fn answer(component_is: Status, provider_is: Status, configuration_is: Status) -> (u16, serde_json::Value) {
+        let configuration = Configuration { status: configuration_is, digest: None };
+        let answer = respond(vec![component(component_is)], vec![provider(provider_is)], configuration, Utc::now());
+        let answer = answer.unwrap();
+        (answer.status().as_u16(), serde_json::from_slice(answer.body()).unwrap())
+    }
+
     #[test]
-    fn one_component_that_is_down_makes_a_503() {
-        let up = respond(vec![component(Status::Up)], Utc::now()).unwrap();
-        assert_eq!(up.status(), 200);
-        let down = respond(vec![component(Status::Up), component(Status::Down)], Utc::now()).unwrap();
-        assert_eq!(down.status(), 503);
-        let body: serde_json::Value = serde_json::from_slice(down.body()).unwrap();
-        assert_eq!((&body["status"], &body["components"][1]["status"]), (&"down".into(), &"down".into()));
+    fn one_component_that_is_down_makes_a_503_and_a_provider_only_degrades() {
+        let (up, degraded, down) = (Status::Up, "degraded", Status::Down);
+        for (of, status, told) in [
+            ((up, up, up), 200, "up"),
+            ((down, up, up), 503, "down"),
+            ((up, down, up), 200, degraded),
+            ((up, up, down), 200, degraded),
+            ((down, down, down), 503, "down"),
+        ] {
+            let (answered, body) = answer(of.0, of.1, of.2);
+            assert_eq!((answered, &body["status"]), (status, &told.into()), "{of:?}");
+        }
+    }
+
+    /// A document of settings, and a registry that knows one service.
+    struct Known(&'static str);
+
+    impl Source for Known {
+        async fn newer(&self) -> Result<Option<String>, Box<dyn StdError + Send + Sync>> {
+            if self.0.is_empty() { Err("unreachable".into()) } else { Ok(Some(self.0.to_owned())) }
+        }
+    }
+
+    impl Discovery for Known {
+        fn instances<'a>(&'a self, service: &'a str) -> Look<'a> {
+            let address = Address::parse("grpc://127.0.0.1:50051");
+            Box::pin(async move { if service == "pay" { Ok(vec![address?]) } else { Err("unknown".into()) } })
+        }
+    }
+
+    async fn told(document: &'static str) -> (Vec<ProviderHealth>, Configuration) {
+        let live = Live::new(Layers::new("prod".to_owned(), []), Some(Known(document)));
+        ask_providers(&live, &Known(document)).await
+    }
+
+    #[tokio::test]
+    async fn a_provider_of_ones_own_is_up_if_it_is_known_where_it_is() {
+        let document = r#"{"providers": {"payments": {"kind": "grpc", "service": "p"}, "shipping": {"kind": "rest", "service": "p"},
+            "notifications": {"kind": "rest", "service": "n"}},
+            "services": {"p": {"cloud_map": "pay"}, "n": ["http://127.0.0.1:1"]}}"#;
+        let (providers, configuration) = told(document).await;
+        let of = |port, kind, service: Option<&str>, status| ProviderHealth {
+            port,
+            kind,
+            service: service.map(str::to_owned),
+            status,
+        };
+        let expected = [
+            of("inventory", Kind::Sandbox, None, Status::Up),
+            of("payments", Kind::Grpc, Some("p"), Status::Up),
+            // The instance that is found speaks gRPC.
+            of("shipping", Kind::Rest, Some("p"), Status::Down),
+            of("notifications", Kind::Rest, Some("n"), Status::Up),
+        ];
+        assert_eq!(providers, expected);
+        let digest = configuration.digest.unwrap();
+        assert_eq!((configuration.status, digest.len()), (Status::Up, 16));
+        assert_ne!(Some(digest), told("{}").await.1.digest);
+    }
+
+    #[tokio::test]
+    async fn without_settings_nothing_is_known_of_providers() {
+        assert_eq!(told("").await, (vec![], Configuration { status: Status::Down, digest: None }));
     }
 
     #[test]

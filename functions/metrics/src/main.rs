@@ -16,11 +16,12 @@ use adapters::{
 };
 use application::{
     event_store::Unavailable,
+    figures::STEPS,
     limits::Class,
-    ports::{Cache, Counter, Counters, OrderViews},
+    ports::{Cache, Counter, Counters, Histogram, OrderViews},
 };
 use aws_sdk_sqs::types::QueueAttributeName::ApproximateNumberOfMessages;
-use domain::order::OrderStatus;
+use domain::order::{OrderStatus, RejectionReason};
 use exposition::{CONTENT_TYPE, Exposition};
 use lambda_http::{Body, Response};
 use tokio::time::timeout;
@@ -126,10 +127,39 @@ fn respond(
         }
         text.family("rate_limit_failures_total", "counter", "Requests let through because a limit could not be asked.");
         text.sample("rate_limit_failures_total", &[], count(Counter::RateLimitFailures));
-        text.family("projection_lag_seconds", "summary", "Time from an event to the views that show it.");
-        let lag = Duration::from_millis(count(Counter::ProjectionLag));
-        text.sample("projection_lag_seconds_sum", &[], lag.as_secs_f64());
-        text.sample("projection_lag_seconds_count", &[], count(Counter::CommitsProjected));
+        text.family("orders_placed_total", "counter", "Orders that were placed.");
+        text.sample("orders_placed_total", &[], count(Counter::OrdersPlaced));
+        text.family("orders_confirmed_total", "counter", "Orders that were confirmed.");
+        text.sample("orders_confirmed_total", &[], count(Counter::Count(Histogram::OrderConfirmation)));
+        text.family("orders_rejected_total", "counter", "Orders that were rejected, by the code of the reason.");
+        for reason in RejectionReason::CODES {
+            text.sample("orders_rejected_total", &[("reason", reason)], count(Counter::OrdersRejected(reason)));
+        }
+        text.family("orders_cancelled_total", "counter", "Orders that were cancelled and undone.");
+        text.sample("orders_cancelled_total", &[], count(Counter::OrdersCancelled));
+        text.family("orders_flagged_total", "counter", "Calls for a person, by the step that was given up.");
+        for step in STEPS {
+            text.sample("orders_flagged_total", &[("step", step)], count(Counter::OrdersFlagged(step)));
+        }
+        let currencies = Counter::currencies(counters);
+        text.family("refunds_total", "counter", "Times that money went back to a customer.");
+        for currency in &currencies {
+            text.sample("refunds_total", &[("currency", currency.code())], count(Counter::Refunds(*currency)));
+        }
+        text.family("refunded_minor_units_total", "counter", "Money that went back, in minor units.");
+        for currency in &currencies {
+            let amount = count(Counter::RefundedMinorUnits(*currency));
+            text.sample("refunded_minor_units_total", &[("currency", currency.code())], amount);
+        }
+        let times = |text: &mut Exposition, name: &str, times: Histogram| {
+            let parts = times.bounds().iter().map(|bound| (*bound, count(Counter::Within(times, *bound))));
+            let sum = Duration::from_millis(count(Counter::Sum(times)));
+            text.histogram(name, parts, count(Counter::Count(times)), sum);
+        };
+        text.family("order_confirmation_seconds", "histogram", "Time from an order's placing to its confirmation.");
+        times(&mut text, "order_confirmation_seconds", Histogram::OrderConfirmation);
+        text.family("projection_lag_seconds", "histogram", "Time from an event to the views that show it.");
+        times(&mut text, "projection_lag_seconds", Histogram::ProjectionLag);
     }
     if let Some(dead_letters) = dead_letters {
         text.family("dead_letters", "gauge", "Messages that were given up, by the queue where they lie.");
@@ -151,7 +181,11 @@ fn respond(
 mod tests {
     use std::future::{pending, ready};
 
-    use application::memory::{MemoryCounters, MemoryOrderViews};
+    use application::{
+        figures::Figure,
+        memory::{MemoryCounters, MemoryOrderViews},
+    };
+    use domain::money::{Currency, Money};
 
     use super::*;
 
@@ -173,15 +207,26 @@ mod tests {
     #[tokio::test]
     async fn the_sample_tells_every_family_also_of_what_there_is_none() {
         let (views, counters) = (MemoryOrderViews::default(), MemoryCounters::default());
+        let yen = Money::new(1_999, Currency::parse("JPY").unwrap()).unwrap();
+        let figures = [
+            Figure::OrderPlaced,
+            Figure::OrderConfirmed(Duration::from_millis(1_500)),
+            Figure::OrderConfirmed(Duration::from_hours(1)),
+            Figure::OrderRejected("out_of_stock"),
+            Figure::OrderFlagged("process-payment"),
+            Figure::Refunded(yen),
+            Figure::CommitProjected(Duration::from_millis(250)),
+            Figure::CommitProjected(Duration::from_secs(1)),
+        ];
         let counted = [
             (Counter::Hits(Cache::Etag), 7),
             (Counter::Misses(Cache::Events), 2),
-            (Counter::CommitsProjected, 3),
-            (Counter::ProjectionLag, 1_250),
             (Counter::RateLimited(Class::Searches), 5),
             (Counter::RateLimitFailures, 6),
         ];
-        counters.add(&counted.map(|(counter, amount)| (counter.name(), amount))).await.unwrap();
+        for (counter, amount) in figures.into_iter().flat_map(Figure::counts).chain(counted) {
+            counters.add(&[(counter.name(), amount)]).await.unwrap();
+        }
         let queues = ready(Ok(vec![("fulfilment", 4)]));
         let told = text(handle(request(SAMPLE), views.count(), counters.read(), queues).await.unwrap());
         let samples: Vec<&str> = told.lines().filter(|line| !line.starts_with('#')).collect();
@@ -212,8 +257,52 @@ mod tests {
             r#"order_service_rate_limited_requests_total{class="event_lists"} 0"#,
             r#"order_service_rate_limited_requests_total{class="waiting_reads"} 0"#,
             "order_service_rate_limit_failures_total 6",
+            "order_service_orders_placed_total 1",
+            "order_service_orders_confirmed_total 2",
+            r#"order_service_orders_rejected_total{reason="expired"} 0"#,
+            r#"order_service_orders_rejected_total{reason="out_of_stock"} 1"#,
+            r#"order_service_orders_rejected_total{reason="payment_declined"} 0"#,
+            r#"order_service_orders_rejected_total{reason="shipment_refused"} 0"#,
+            "order_service_orders_cancelled_total 0",
+            r#"order_service_orders_flagged_total{step="validate-order"} 0"#,
+            r#"order_service_orders_flagged_total{step="reserve-inventory"} 0"#,
+            r#"order_service_orders_flagged_total{step="process-payment"} 1"#,
+            r#"order_service_orders_flagged_total{step="create-shipment"} 0"#,
+            r#"order_service_orders_flagged_total{step="send-confirmation"} 0"#,
+            r#"order_service_orders_flagged_total{step="cancel-shipment"} 0"#,
+            r#"order_service_orders_flagged_total{step="refund-payment"} 0"#,
+            r#"order_service_orders_flagged_total{step="release-inventory"} 0"#,
+            r#"order_service_orders_flagged_total{step="close-order"} 0"#,
+            r#"order_service_orders_flagged_total{step="issue-refund"} 0"#,
+            r#"order_service_orders_flagged_total{step="compare-books"} 0"#,
+            r#"order_service_orders_flagged_total{step="fulfilment"} 0"#,
+            r#"order_service_orders_flagged_total{step="other"} 0"#,
+            r#"order_service_refunds_total{currency="JPY"} 1"#,
+            r#"order_service_refunded_minor_units_total{currency="JPY"} 1999"#,
+            r#"order_service_order_confirmation_seconds_bucket{le="1"} 0"#,
+            r#"order_service_order_confirmation_seconds_bucket{le="2"} 1"#,
+            r#"order_service_order_confirmation_seconds_bucket{le="5"} 1"#,
+            r#"order_service_order_confirmation_seconds_bucket{le="10"} 1"#,
+            r#"order_service_order_confirmation_seconds_bucket{le="30"} 1"#,
+            r#"order_service_order_confirmation_seconds_bucket{le="60"} 1"#,
+            r#"order_service_order_confirmation_seconds_bucket{le="120"} 1"#,
+            r#"order_service_order_confirmation_seconds_bucket{le="300"} 1"#,
+            r#"order_service_order_confirmation_seconds_bucket{le="600"} 1"#,
+            r#"order_service_order_confirmation_seconds_bucket{le="+Inf"} 2"#,
+            "order_service_order_confirmation_seconds_sum 3601.5",
+            "order_service_order_confirmation_seconds_count 2",
+            r#"order_service_projection_lag_seconds_bucket{le="0.1"} 0"#,
+            r#"order_service_projection_lag_seconds_bucket{le="0.25"} 1"#,
+            r#"order_service_projection_lag_seconds_bucket{le="0.5"} 1"#,
+            r#"order_service_projection_lag_seconds_bucket{le="1"} 2"#,
+            r#"order_service_projection_lag_seconds_bucket{le="2"} 2"#,
+            r#"order_service_projection_lag_seconds_bucket{le="5"} 2"#,
+            r#"order_service_projection_lag_seconds_bucket{le="10"} 2"#,
+            r#"order_service_projection_lag_seconds_bucket{le="30"} 2"#,
+            r#"order_service_projection_lag_seconds_bucket{le="60"} 2"#,
+            r#"order_service_projection_lag_seconds_bucket{le="+Inf"} 2"#,
             "order_service_projection_lag_seconds_sum 1.25",
-            "order_service_projection_lag_seconds_count 3",
+            "order_service_projection_lag_seconds_count 2",
             r#"order_service_dead_letters{queue="fulfilment"} 4"#,
             r#"order_service_scrape_errors{source="orders"} 0"#,
             r#"order_service_scrape_errors{source="counters"} 0"#,

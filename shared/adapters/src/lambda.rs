@@ -18,8 +18,11 @@ use domain::{
 };
 use lambda_runtime::{Context, Diagnostic, Error, LambdaEvent, service_fn};
 use serde::{Serialize, de::DeserializeOwned};
-use telemetry::{Hop, Trace};
-pub use telemetry::{Kind, correlating, init};
+use telemetry::{
+    Hop, Trace,
+    figures::{self, Metric},
+};
+pub use telemetry::{Kind, at_the_end, correlating, init};
 use tracing::{Instrument, Span, error, info, warn};
 
 use crate::{
@@ -60,6 +63,10 @@ impl Invocation {
     pub(crate) fn of(context: &Context, hop: Hop) -> Self {
         static WARM: AtomicBool = AtomicBool::new(false);
         let cold_start = !WARM.swap(true, Ordering::Relaxed);
+        if cold_start {
+            let function = context.env_config.function_name.clone();
+            figures::write([Metric::count("ColdStarts", 1).of("FunctionName", function)]);
+        }
         let lines = tracing::info_span!(
             "invocation",
             service = std::env::var("SERVICE_NAME").unwrap_or_else(|_| "order-service".to_owned()),

@@ -73,7 +73,7 @@ struct Remembered {
 pub struct Limiter<L, S, C> {
     limits: L,
     settings: Arc<Live<S>>,
-    counters: C,
+    counters: Arc<C>,
     tally: Arc<Tally>,
     remembered: Mutex<LruCache<String, Remembered>>,
 }
@@ -96,7 +96,15 @@ impl Limiter<DynamoLimits, AppConfig, DynamoCounters> {
 impl<L: Limits, S: Source, C: Counters> Limiter<L, S, C> {
     pub fn new(limits: L, settings: Arc<Live<S>>, counters: C) -> Self {
         let remembered = Mutex::new(LruCache::new(REMEMBERED));
-        Self { limits, settings, counters, tally: Arc::default(), remembered }
+        Self { limits, settings, counters: Arc::new(counters), tally: Arc::default(), remembered }
+    }
+
+    /// Hands on what was counted also when the process is told to end: to be awaited in `main`, before the first invocation.
+    pub async fn hand_on_at_the_end(&self)
+    where
+        C: 'static,
+    {
+        self.tally.hand_on_at_the_end(&self.counters).await;
     }
 
     /// What this process counts, for whatever else it has to count.
@@ -110,7 +118,7 @@ impl<L: Limits, S: Source, C: Counters> Limiter<L, S, C> {
             // Nothing waits for them: what is known stays.
             let _ = timeout(PATIENCE_FOR_SETTINGS, self.settings.keep_up()).await;
         };
-        let (answer, ()) = tokio::join!(self.tally.beside(&self.counters, work), keep_up);
+        let (answer, ()) = tokio::join!(self.tally.beside(&*self.counters, work), keep_up);
         answer
     }
 
@@ -259,7 +267,7 @@ mod tests {
 
     async fn count(process: &Process<impl Limits>, counter: Counter) -> u64 {
         tokio::time::advance(Duration::from_secs(10)).await;
-        process.tally.hand_on(&process.counters).await;
+        process.tally.hand_on(&*process.counters).await;
         process.counters.read().await.unwrap().get(&counter.name()).copied().unwrap_or_default()
     }
 

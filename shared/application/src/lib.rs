@@ -6,6 +6,7 @@ pub mod compare_books;
 pub mod create_order;
 pub mod event_store;
 pub mod event_stream;
+pub mod figures;
 pub mod fulfilment;
 pub mod ledger;
 pub mod limits;

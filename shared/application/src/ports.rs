@@ -20,7 +20,7 @@ mod providers;
 mod shipping;
 mod snapshots;
 
-pub use counters::{Cache, Counter, Counters};
+pub use counters::{Cache, Counter, Counters, Histogram};
 pub use event_bus::{EventBus, PublishError, PublishedEvent};
 pub use fulfilment::{Cause, DurableFulfilment, ExecutionState, Fulfilment, FulfilmentInput};
 pub use identity_provider::IdentityProvider;

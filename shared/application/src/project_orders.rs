@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, Utc};
 use domain::{
     customer::Customer,
     ids::{CustomerId, OrderId},
@@ -14,6 +15,7 @@ use futures_util::{StreamExt, stream};
 use crate::{
     event_store::{Commit, EventStore, StreamId, Unavailable},
     event_stream::{Aggregate, LoadError},
+    figures::Figure,
     ports::{Index, OrderViews, Posting, ReadModel, SaveError, VIEWS_MAX},
 };
 
@@ -61,6 +63,29 @@ pub struct NotProjected<'c> {
     pub error: ProjectError,
 }
 
+/// What became of commits that were to be brought into a read model.
+#[derive(Debug, Default)]
+pub struct Projected<'c> {
+    pub failed: Vec<NotProjected<'c>>,
+    pub taken_in: TakenIn,
+}
+
+/// What has come into a read model that was not in it. A view is saved only in place of the one that it was made of, so however
+/// often a commit of an order comes, and with whichever others, it is here once; unless the answer to the saving is lost.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct TakenIn {
+    pub figures: Vec<Figure>,
+    /// When each commit occurred. Those of a customer are here whenever they come.
+    pub occurred: Vec<DateTime<Utc>>,
+}
+
+impl TakenIn {
+    fn add(&mut self, other: Self) {
+        self.figures.extend(other.figures);
+        self.occurred.extend(other.occurred);
+    }
+}
+
 /// Brings a read model up to these commits at least, which may be of many streams: of each stream they stand beside one
 /// another, the oldest first. Goes on after what fails, and answers it.
 ///
@@ -70,21 +95,23 @@ pub async fn project<'c>(
     store: &impl EventStore,
     model: &ReadModel<impl OrderViews, impl Index>,
     commits: &'c [Commit],
-) -> Vec<NotProjected<'c>> {
+) -> Projected<'c> {
     if let Err(error) = model.index.list(commits).await {
-        return vec![NotProjected { commits, error: error.into() }];
+        let failed = vec![NotProjected { commits, error: error.into() }];
+        return Projected { failed, ..Projected::default() };
     }
     let streams: Vec<&[Commit]> = commits.chunk_by(|one, next| one.stream == next.stream).collect();
-    let mut failed = Vec::new();
+    let mut all = Projected::default();
     for streams in streams.chunks(VIEWS_MAX) {
         let ahead = Ahead::of(&model.views, streams).await.unwrap_or_default();
         let projected: Vec<_> = streams.iter().map(|commits| project_stream(store, model, commits, &ahead)).collect();
         let mut projected = stream::iter(projected).buffer_unordered(AT_ONCE);
-        while let Some(projected) = projected.next().await {
-            failed.extend(projected.err());
+        while let Some((taken_in, projected)) = projected.next().await {
+            all.taken_in.add(taken_in);
+            all.failed.extend(projected.err());
         }
     }
-    failed
+    all
 }
 
 /// What is done for the orders of many streams together, in few calls, before each of them is projected. Where it cannot be done,
@@ -95,7 +122,7 @@ struct Ahead {
     stored: BTreeMap<OrderId, OrderView>,
     /// The views of new orders, which stand among their customers' already: two orders of one customer would be in each other's
     /// way there.
-    listed: BTreeMap<OrderId, OrderView>,
+    listed: BTreeMap<OrderId, Folded>,
     /// New orders of which that is not known: what was written for them may come through later.
     unsure: BTreeSet<OrderId>,
 }
@@ -112,10 +139,10 @@ impl Ahead {
         let mut ahead = Self { stored: stored.collect(), ..Self::default() };
         let new = orders.iter().filter(|(id, commits)| !ahead.stored.contains_key(id) && are_all_so_far(commits));
         // An event that cannot be read is its own order's trouble.
-        let folded = new.filter_map(|(id, commits)| fold(*id, None, commits).ok()?);
-        let new: Vec<OrderView> = folded.map(|folded| folded.view).collect();
+        let folded: Vec<Folded> = new.filter_map(|(id, commits)| fold(*id, None, commits).ok()?).collect();
+        let new: Vec<OrderView> = folded.iter().map(|folded| folded.view.clone()).collect();
         if views.list_many(&new).await.is_ok() {
-            ahead.listed.extend(new.into_iter().map(|view| (view.id, view)));
+            ahead.listed.extend(folded.into_iter().map(|folded| (folded.view.id, folded)));
         } else {
             ahead.unsure.extend(new.iter().map(|view| view.id));
         }
@@ -128,24 +155,32 @@ async fn project_stream<'c>(
     model: &ReadModel<impl OrderViews, impl Index>,
     commits: &'c [Commit],
     ahead: &Ahead,
-) -> Result<(), NotProjected<'c>> {
-    let Some(first) = commits.first() else { return Ok(()) };
+) -> (TakenIn, Result<(), NotProjected<'c>>) {
+    let mut taken_in = TakenIn::default();
+    let Some(first) = commits.first() else { return (taken_in, Ok(())) };
     let projected = if let Some(id) = first.stream.order_id() {
         match ahead
             .listed
             .get(&id)
-            .filter(|view| commits.last().is_some_and(|last| last.last_version() <= view.version))
+            .filter(|folded| commits.last().is_some_and(|last| last.last_version() <= folded.view.version))
         {
-            Some(view) => save_listed(store, &model.views, view, commits).await,
-            None if ahead.unsure.contains(&id) => project_unsure(store, &model.views, id, commits).await,
-            None => project_order(store, &model.views, id, commits, ahead.stored.get(&id).cloned()).await,
+            Some(folded) => save_listed(store, &model.views, folded, commits, &mut taken_in).await,
+            None if ahead.unsure.contains(&id) => project_unsure(store, &model.views, id, commits, &mut taken_in).await,
+            None => {
+                let known = ahead.stored.get(&id).cloned();
+                project_order(store, &model.views, id, commits, known, &mut taken_in).await
+            }
         }
     } else if let Some(id) = first.stream.customer_id() {
-        project_customer(store, model, &id, first.version).await
+        let projected = project_customer(store, model, &id, first.version).await;
+        if projected.is_ok() {
+            taken_in.occurred.extend(commits.iter().map(|commit| commit.metadata.occurred_at));
+        }
+        projected
     } else {
         Ok(())
     };
-    projected.map_err(|error| NotProjected { commits, error })
+    (taken_in, projected.map_err(|error| NotProjected { commits, error }))
 }
 
 /// Projects what an order's view has missed, and says whether that was anything: two reads when it was not.
@@ -162,7 +197,7 @@ pub async fn catch_up(
         return Ok(false);
     }
     model.index.list(&missed).await?;
-    project_order(store, &model.views, id, &missed, None).await?;
+    project_order(store, &model.views, id, &missed, None, &mut TakenIn::default()).await?;
     Ok(true)
 }
 
@@ -204,14 +239,18 @@ pub async fn reproject_customer(
 async fn save_listed(
     store: &impl EventStore,
     views: &impl OrderViews,
-    view: &OrderView,
+    Folded { view, taken_in: new, .. }: &Folded,
     commits: &[Commit],
+    taken_in: &mut TakenIn,
 ) -> Result<(), ProjectError> {
     match views.save(view, None).await {
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            taken_in.add(new.clone());
+            Ok(())
+        }
         Err(SaveError::Unavailable(error)) => Err(error.into()),
         Err(SaveError::Superseded) => {
-            project_order(store, views, view.id, commits, None).await?;
+            project_order(store, views, view.id, commits, None, taken_in).await?;
             let Some(now) = views.load(view.id).await? else { return Ok(()) };
             settle(views, now).await
         }
@@ -226,13 +265,14 @@ async fn project_unsure(
     views: &impl OrderViews,
     id: OrderId,
     commits: &[Commit],
+    taken_in: &mut TakenIn,
 ) -> Result<(), ProjectError> {
     if views.load(id).await?.is_some() {
         return Err(
             Unavailable { what: "the customers' orders", source: "a write may still be on its way".into() }.into()
         );
     }
-    project_order(store, views, id, commits, None).await
+    project_order(store, views, id, commits, None, taken_in).await
 }
 
 /// With the view that was there a moment ago, if that is known.
@@ -242,6 +282,7 @@ async fn project_order(
     id: OrderId,
     commits: &[Commit],
     mut known: Option<OrderView>,
+    taken_in: &mut TakenIn,
 ) -> Result<(), ProjectError> {
     let (Some(first), Some(last)) = (commits.first(), commits.last()) else { return Ok(()) };
     let mut listed_in_vain = false;
@@ -264,8 +305,10 @@ async fn project_order(
         };
         let Some(folded) = folded else { return Ok(()) };
         match save(views, &folded, stored.as_ref()).await? {
-            Saved::Here { settled: true } if !listed_in_vain => return Ok(()),
-            Saved::Here { .. } => return settle(views, folded.view).await,
+            Saved::Here { settled } => {
+                taken_in.add(folded.taken_in);
+                return if settled && !listed_in_vain { Ok(()) } else { settle(views, folded.view).await };
+            }
             Saved::Superseded => listed_in_vain = true,
         }
     }
@@ -287,20 +330,28 @@ struct Folded {
     /// Whether the order has come to rest on the way, or has left it, whatever it does at the end: with any of these events another
     /// projection may have listed it.
     rests_anew: bool,
+    taken_in: TakenIn,
 }
 
 fn fold(id: OrderId, view: Option<OrderView>, commits: &[Commit]) -> Result<Option<Folded>, UnreadableEvent> {
-    let (mut view, mut rests_anew) = (view, false);
+    let (mut view, mut rests_anew, mut taken_in) = (view, false, TakenIn::default());
     for commit in commits {
+        let occurred_at = commit.metadata.occurred_at;
+        if view.as_ref().map_or(0, |view| view.version) < commit.last_version() {
+            taken_in.occurred.push(occurred_at);
+        }
         for (version, event) in commit.numbered() {
             if view.as_ref().map_or(0, |view| view.version) < version {
                 let before = view.as_ref().and_then(OrderView::status_at_rest);
-                view = OrderView::evolve(view, id, &event.read()?, version, commit.metadata.occurred_at);
+                let event = event.read()?;
+                view = OrderView::evolve(view, id, &event, version, occurred_at);
                 rests_anew |= view.as_ref().and_then(OrderView::status_at_rest) != before;
+                let figure = view.as_ref().and_then(|view| Figure::of(&event, occurred_at, view.created_at));
+                taken_in.figures.extend(figure);
             }
         }
     }
-    Ok(view.map(|view| Folded { view, rests_anew }))
+    Ok(view.map(|view| Folded { view, rests_anew, taken_in }))
 }
 
 /// What became of a view that was to be saved.
@@ -317,7 +368,7 @@ enum Saved {
 /// changes nothing. The list comes first: so whatever has a view is listed, and an order that is not listed as it rests is
 /// still among the open ones, where it is looked after. Whoever is cut short in between comes again.
 async fn save(views: &impl OrderViews, folded: &Folded, replaces: Option<&OrderView>) -> Result<Saved, ProjectError> {
-    let Folded { view, rests_anew } = folded;
+    let Folded { view, rests_anew, .. } = folded;
     let rests_anew = replaces.is_some() && *rests_anew;
     if replaces.is_none() || rests_anew {
         views.list(view).await?;

@@ -17,9 +17,10 @@ use std::{
 use application::{
     event_store::{Commit, EventStore, Metadata, RecordedEvent, Segment, StreamId},
     event_stream::Aggregate,
+    figures::Figure,
     memory::{Fault, MemoryEventStore, MemoryIndex, MemoryOrderViews},
     ports::{EventPlace, Index as _, OrderViews, PlacedOrder, Posting, ReadModel},
-    project_orders::{catch_up, postings_of, project, reproject_customer, reproject_order},
+    project_orders::{Projected, TakenIn, catch_up, postings_of, project, reproject_customer, reproject_order},
     rebuild_orders::{Progress, rebuild_page},
     shop::{Shop, at},
     shown_orders::load_shown,
@@ -119,6 +120,8 @@ struct Plumbing {
     building: Cell<bool>,
     committed: RefCell<Vec<Commit>>,
     taken_in: RefCell<BTreeSet<(StreamId, u64)>>,
+    /// What has counted, as far as it has come into the generation that is read.
+    figures: RefCell<Vec<Figure>>,
     progress: RefCell<[Progress; SEGMENTS as usize]>,
 }
 
@@ -136,12 +139,15 @@ impl Plumbing {
     /// As `project-orders` does: all generations that it knows of when it begins, the one that is read last.
     async fn deliver(&self, mut batch: Vec<Commit>) {
         batch.sort_by(|one, other| (&one.stream, one.version).cmp(&(&other.stream, other.version)));
-        let mut failed = BTreeSet::new();
+        let (mut failed, mut read) = (BTreeSet::new(), TakenIn::default());
         for model in [&self.next, &self.live].into_iter().skip(usize::from(!self.building.get())) {
-            for not_projected in project(&self.store, model, &batch).await {
+            let projected = project(&self.store, model, &batch).await;
+            read = projected.taken_in;
+            for not_projected in projected.failed {
                 failed.extend(not_projected.commits.iter().map(|commit| commit.stream.clone()));
             }
         }
+        self.figures.borrow_mut().extend(read.figures);
         let done = batch.iter().filter(|commit| !failed.contains(&commit.stream));
         self.taken_in.borrow_mut().extend(done.map(|commit| (commit.stream.clone(), commit.version)));
     }
@@ -251,6 +257,12 @@ async fn run(streams: &[Vec<Commit>], moments: &[Moment], rebuild_from: usize) {
     plumbing.rebuild(50).await;
     assert!(plumbing.progress.borrow().iter().all(|segment| segment.done));
     plumbing.settle().await;
+    let figures = plumbing.figures.borrow();
+    let counted = |kind: fn(&Figure) -> bool| figures.iter().filter(|figure| kind(figure)).count();
+    let orders = streams.iter().filter(|commits| commits[0].stream.order_id().is_some()).count();
+    assert!(counted(|figure| *figure == Figure::OrderPlaced) <= orders, "an order was placed twice: {figures:?}");
+    let ended = |figure: &Figure| matches!(figure, Figure::OrderConfirmed(_) | Figure::OrderRejected(_));
+    assert!(counted(ended) <= orders, "an order has ended twice: {figures:?}");
     let profiles = profiles_in(&plumbing.store, &customer).await;
     for (which, model) in [("live", &plumbing.live), ("next", &plumbing.next)] {
         assert_eq!(
@@ -295,7 +307,7 @@ async fn a_view_that_is_behind_is_brought_up_wherever_it_stands() {
     let id = commits[0].stream.order_id().unwrap();
     for have in 0..commits.len() {
         let (store, model) = lost(&commits).await;
-        assert!(project(&store, &model, &commits[..have]).await.is_empty());
+        assert!(project(&store, &model, &commits[..have]).await.failed.is_empty());
         model.views.faults.push(Fault::BeforeEffect);
         catch_up(&store, &model, id).await.unwrap_err();
         assert!(catch_up(&store, &model, id).await.unwrap(), "it has {have} of {}", commits.len());
@@ -316,7 +328,7 @@ async fn what_is_lost_old_or_wrong_in_the_views_becomes_what_the_events_say() {
     let expected = fold(id, &commits).unwrap();
     let (store, lost) = lost(&commits).await;
     let (old, wrong): (Model, Model) = Default::default();
-    assert!(project(&store, &old, &commits[..2]).await.is_empty());
+    assert!(project(&store, &old, &commits[..2]).await.failed.is_empty());
     let mut damaged = expected.clone();
     (damaged.status, damaged.items) = (OrderStatus::Rejected, vec![]);
     wrong.views.list(&damaged).await.unwrap();
@@ -346,7 +358,7 @@ async fn an_order_that_leaves_its_rest_and_comes_back_in_one_batch_is_listed_as_
     shop.place(id, PAYMENT_METHODS[0]).await.unwrap();
     shop.fulfil(id, 1).await.unwrap();
     let (rested, model) = (shop.store.all().len(), Model::default());
-    assert!(project(&shop.store, &model, &shop.store.all()).await.is_empty());
+    assert!(project(&shop.store, &model, &shop.store.all()).await.failed.is_empty());
     shop.cancel(id).await.unwrap();
     let cancelling = fold(id, &shop.store.all()).unwrap();
     shop.deliver(id).await.unwrap();
@@ -355,7 +367,7 @@ async fn an_order_that_leaves_its_rest_and_comes_back_in_one_batch_is_listed_as_
     assert!(cancelling.is_open() && !delivered.is_open());
     model.views.list(&cancelling).await.unwrap();
 
-    assert!(project(&shop.store, &model, &commits[rested..]).await.is_empty());
+    assert!(project(&shop.store, &model, &commits[rested..]).await.failed.is_empty());
     assert_eq!(model.views.load(id).await.unwrap(), Some(delivered.clone()));
     assert_eq!(model.views.count().await.unwrap(), BTreeMap::from([(delivered.status, 1)]));
 }
@@ -365,7 +377,7 @@ async fn a_profile_that_was_lost_on_its_way_is_shown_and_found() {
     let commits = history(PAYMENT_METHODS[0], &[false; 5]).await;
     let id = commits[0].stream.order_id().unwrap();
     let (store, model) = lost(&commits).await;
-    assert!(project(&store, &model, &commits).await.is_empty());
+    assert!(project(&store, &model, &commits).await.failed.is_empty());
     let customer = fold(id, &commits).unwrap().customer.id;
     for profile in profiles(&customer, &commits[0].metadata) {
         store.append(&profile).await.unwrap();
@@ -385,8 +397,38 @@ async fn the_commits_of_an_order_that_come_together_are_one_save_of_its_view() {
     let (store, model) = lost(&commits).await;
     // Whatever is written besides the list of the customer's orders and the view would meet this.
     model.views.faults.push_after(2, Fault::BeforeEffect);
-    assert!(project(&store, &model, &commits).await.is_empty());
+    assert!(project(&store, &model, &commits).await.failed.is_empty());
     assert_eq!(model.views.load(commits[0].stream.order_id().unwrap()).await.unwrap().unwrap().version, 5);
+}
+
+/// Also what was read because it was missing, and nothing for coming again.
+#[tokio::test]
+async fn what_has_come_into_a_view_counts_once_in_whichever_order_it_comes() {
+    let commits = history(PAYMENT_METHODS[0], &[false; 5]).await;
+    let (store, model) = lost(&commits).await;
+    let mut told = Vec::new();
+    for batch in [&commits[..1], &commits[3..4], &commits[1..3], &commits[..], &commits[4..]] {
+        let Projected { failed, taken_in } = project(&store, &model, batch).await;
+        assert!(failed.is_empty());
+        told.push((taken_in.figures, taken_in.occurred.len()));
+    }
+    let (placed_at, confirmed_at) = (commits[0].metadata.occurred_at, commits[4].metadata.occurred_at);
+    let took = confirmed_at.signed_duration_since(placed_at).to_std().unwrap();
+    let (placed, confirmed) = (vec![Figure::OrderPlaced], vec![Figure::OrderConfirmed(took)]);
+    assert_eq!(told, [(placed, 1), (confirmed, 4), (vec![], 0), (vec![], 0), (vec![], 0)]);
+}
+
+/// A view that is saved counts, though something after it fails, and the batch comes again.
+#[tokio::test]
+async fn what_is_saved_counts_whatever_fails_afterwards() {
+    let commits = history(PAYMENT_METHODS[0], &[false; 5]).await;
+    let (store, model) = lost(&commits).await;
+    let mut figures = Vec::new();
+    for calls in 0..6 {
+        model.views.faults.push_after(calls, Fault::BeforeEffect);
+        figures.extend(project(&store, &model, &commits).await.taken_in.figures);
+    }
+    assert!(matches!(figures.as_slice(), [Figure::OrderPlaced, Figure::OrderConfirmed(_)]), "{figures:?}");
 }
 
 /// Of the commits between these, nothing is in the batch: they are read.
@@ -395,7 +437,7 @@ async fn a_batch_with_a_gap_skips_nothing() {
     let commits = history(PAYMENT_METHODS[0], &[false; 5]).await;
     let id = commits[0].stream.order_id().unwrap();
     let (store, model) = lost(&commits).await;
-    assert!(project(&store, &model, &[commits[0].clone(), commits[3].clone()]).await.is_empty());
+    assert!(project(&store, &model, &[commits[0].clone(), commits[3].clone()]).await.failed.is_empty());
     assert_eq!(model.views.load(id).await.unwrap(), fold(id, &commits));
 }
 
@@ -410,11 +452,11 @@ async fn a_name_that_comes_back_while_another_is_projected_is_found_again() {
     for second_waits in [0, 1, 2, 3, 5, 8, 13, 21, 34, 55] {
         for (slow, fault) in (0..12).flat_map(|slow| faults.map(|fault| (slow, fault))) {
             let (store, model) = lost(&profiles[..1]).await;
-            assert!(project(&store, &model, &profiles[..1]).await.is_empty());
+            assert!(project(&store, &model, &profiles[..1]).await.failed.is_empty());
             store.append(&profiles[1]).await.unwrap();
             model.index.faults.push_after(slow, fault);
             let bring_in = async |change: &[Commit]| {
-                while !project(&store, &model, change).await.is_empty() {}
+                while !project(&store, &model, change).await.failed.is_empty() {}
             };
             let back = async {
                 for _ in 0..second_waits {

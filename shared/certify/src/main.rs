@@ -116,5 +116,5 @@ fn remote(port: Port, address: &Address, exchanges: &Arc<Exchanges>) -> Remote {
     let breaker = breaker::Settings { failures: std::num::NonZeroU32::MAX, ..breaker::Settings::default() };
     let exchanges = Arc::clone(exchanges);
     let witness = Box::new(move |call, asked, answer| exchanges.push(call, &asked, answer));
-    Remote::new(port.what(), vec![address.clone()], deadline, breaker).witnessed_by(witness)
+    Remote::new(port, vec![address.clone()], deadline, breaker).witnessed_by(witness)
 }

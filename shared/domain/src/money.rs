@@ -10,7 +10,7 @@ use crate::text::Invalid;
 ///
 /// Deserialising asks for no more than that. What was stored once must stay readable when the currency is withdrawn, and the
 /// list of those that there are has forgotten it.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Currency([u8; 3]);
 

@@ -275,7 +275,7 @@ impl SkippableStep {
     ];
 
     /// The name of the step's function.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::SendConfirmation => "send-confirmation",
             Self::CancelShipment => "cancel-shipment",
@@ -343,6 +343,9 @@ pub enum RejectionReason {
 }
 
 impl RejectionReason {
+    /// All that [`Self::code`] may be.
+    pub const CODES: [&'static str; 4] = ["expired", "out_of_stock", "payment_declined", "shipment_refused"];
+
     /// The stable word that clients match on.
     pub fn code(&self) -> &'static str {
         match self {

@@ -47,6 +47,16 @@ pub enum Port {
 }
 
 impl Port {
+    /// In one word, for figures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Inventory => "inventory",
+            Self::Payments => "payments",
+            Self::Shipping => "shipping",
+            Self::Notifications => "notifications",
+        }
+    }
+
     /// In words, for errors.
     pub fn what(self) -> &'static str {
         match self {
@@ -186,7 +196,7 @@ impl<S> Chosen<S> {
                     remote.set_breaker(breaker);
                     Arc::clone(remote)
                 } else {
-                    let mut remote = Remote::new(port.what(), instances, deadline, breaker);
+                    let mut remote = Remote::new(port, instances, deadline, breaker);
                     if let Some(secret) = secret {
                         remote = remote.with_token(secret.clone(), Arc::clone(secrets));
                     }

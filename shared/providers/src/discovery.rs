@@ -8,9 +8,9 @@ use std::{
 
 use settings::{Address, Discovery, INSTANCES_MAX, Transport};
 use tokio::time::timeout;
-use tracing::{Instrument, warn};
+use tracing::{Instrument, error, info, warn};
 
-use crate::breaker::{self, Breaker, Clock, WallClock};
+use crate::breaker::{self, Breaker, Clock, State, WallClock};
 
 /// How long what a registry has said is gone by without looking again.
 const FRESH: Duration = Duration::from_secs(30);
@@ -62,7 +62,11 @@ impl<C: Clock + Clone + Send + Sync + 'static> Registered<C> {
     fn new(name: &str, discovery: Arc<dyn Discovery>, clock: C) -> Self {
         let service = name.to_owned();
         let breaker = Breaker::with_clock(breaker::Settings::default(), clock.clone()).on_change(move |change| {
-            warn!(service, from = ?change.from, to = ?change.to, "circuit breaker of the discovery changed");
+            if change.to == State::Open {
+                error!(service, from = ?change.from, to = ?change.to, "circuit breaker of the discovery changed");
+            } else {
+                info!(service, from = ?change.from, to = ?change.to, "circuit breaker of the discovery changed");
+            }
         });
         let (known, looking) = (Mutex::new(None), Arc::default());
         Self { name: name.to_owned(), discovery, breaker, clock, known, looking }

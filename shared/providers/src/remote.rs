@@ -19,12 +19,15 @@ use application::{event_store::Unavailable, ports::ProviderError};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use settings::{Address, Secrets};
-use telemetry::{Hop, Kind};
+use telemetry::{
+    Hop, Kind,
+    figures::{self, Metric},
+};
 use tokio::time::{Instant, timeout};
-use tracing::{Instrument, warn};
+use tracing::{Instrument, error, info};
 
 use crate::{
-    breaker::{self, Breaker, WallClock},
+    breaker::{self, Breaker, Change, Open, State, WallClock},
     checks::{at_most, word},
     chosen::Port,
     contract::{
@@ -97,8 +100,7 @@ impl Instance {
 
 /// A provider of one's own.
 pub struct Remote {
-    /// In words, for errors.
-    what: &'static str,
+    port: Port,
     instances: Instances,
     /// Gives each address a place in a circle, which is another one in each process.
     circle: RandomState,
@@ -117,18 +119,11 @@ pub struct Remote {
 
 impl Remote {
     /// Of these instances one is called, whichever that is; another one, when it did not answer. None is a failure of each call.
-    pub fn new(
-        what: &'static str,
-        instances: impl Into<Instances>,
-        deadline: Duration,
-        breaker: breaker::Settings,
-    ) -> Self {
-        let breaker = Breaker::with_clock(breaker, WallClock).on_change(move |change| {
-            warn!(provider = what, from = ?change.from, to = ?change.to, "circuit breaker changed");
-        });
+    pub fn new(port: Port, instances: impl Into<Instances>, deadline: Duration, breaker: breaker::Settings) -> Self {
+        let breaker = Breaker::with_clock(breaker, WallClock).on_change(move |change| tell(port, change));
         let (circle, from, current) = (RandomState::new(), AtomicU64::default(), Mutex::default());
         let (instances, token, ca_bundle, witness) = (instances.into(), None, None, None);
-        Self { what, instances, circle, from, current, deadline, token, ca_bundle, breaker, witness }
+        Self { port, instances, circle, from, current, deadline, token, ca_bundle, breaker, witness }
     }
 
     /// Shows the service the bearer token that is the secret of this name.
@@ -181,20 +176,30 @@ impl Remote {
         self.breaker.set(settings);
     }
 
-    /// One call, and what is `read` of its answer. A business answer is a success to the breaker; an answer that cannot be read
-    /// is a failure like none at all.
+    /// One call, and what is `read` of its answer.
     async fn call<C: Call, T>(
         &self,
         request: C,
         read: impl FnOnce(C::Answer) -> Result<T, ProviderError>,
     ) -> Result<T, Unavailable> {
-        let unavailable = |error: ProviderError| Unavailable { what: self.what, source: error.into() };
         let began = Instant::now();
-        let instance = self.instance().await.map_err(unavailable)?;
-        let permit = match self.breaker.permit() {
-            Ok(permit) => permit,
-            Err(open) => return Err(unavailable(ProviderError::ShutOff { for_another: open.for_another })),
-        };
+        let answer = self.try_call(request, read, began).await;
+        let outcome = answer.as_ref().err().map_or("answered", ProviderError::name);
+        let call = Metric::time("ProviderCallTime", began.elapsed());
+        figures::write([call.of("Port", self.port.name()).of("Outcome", outcome)]);
+        answer.map_err(|error| Unavailable { what: self.port.what(), source: error.into() })
+    }
+
+    /// A business answer is a success to the breaker; an answer that cannot be read is a failure like none at all.
+    async fn try_call<C: Call, T>(
+        &self,
+        request: C,
+        read: impl FnOnce(C::Answer) -> Result<T, ProviderError>,
+        began: Instant,
+    ) -> Result<T, ProviderError> {
+        let instance = self.instance().await?;
+        let shut_off = |open: Open| ProviderError::ShutOff { for_another: open.for_another };
+        let permit = self.breaker.permit().map_err(shut_off)?;
         let deadline = self.deadline.saturating_sub(began.elapsed());
         let sent = async {
             let answer = match &self.witness {
@@ -210,7 +215,7 @@ impl Remote {
             permit.failed();
             self.pass_by(&instance);
         }
-        answer.map_err(unavailable)
+        answer
     }
 
     /// The one whose turn it is: always the same, until it fails or is there no more.
@@ -306,6 +311,17 @@ impl Remote {
 #[cfg(feature = "testing")]
 application::only_providers!(Remote);
 
+/// An open breaker wakes somebody (`ProviderLeftAlone`), so its line is one that no level leaves out.
+fn tell(port: Port, change: Change) {
+    let (provider, open) = (port.what(), Metric::plain("BreakerOpen", u64::from(change.to != State::Closed)));
+    if change.to == State::Open {
+        error!(provider, from = ?change.from, to = ?change.to, "circuit breaker changed");
+    } else {
+        info!(provider, from = ?change.from, to = ?change.to, "circuit breaker changed");
+    }
+    figures::write([open.of("Port", port.name())]);
+}
+
 /// The call as a part of a trace, by the names of OpenTelemetry's semantic conventions for RPC.
 fn hop<C: Call>(address: &Address) -> Hop {
     let method = C::GRPC_PATH.trim_start_matches('/');
@@ -349,7 +365,7 @@ mod tests {
     }
 
     fn remote(instances: impl Into<Instances>) -> Remote {
-        Remote::new("the payment provider", instances, Duration::from_secs(5), breaker::Settings::default())
+        Remote::new(Port::Payments, instances, Duration::from_secs(5), breaker::Settings::default())
     }
 
     #[tokio::test]
@@ -376,8 +392,33 @@ mod tests {
         let service = Registry::new(Nothing).service("own");
         let remote = remote(Instances::registered(service, settings::Transport::Grpc, Vec::new()));
         for _ in 0..10 {
-            let error = remote.ledger(OrderId::new(Uuid::new_v4())).await.unwrap_err();
-            assert_eq!(error.source.to_string(), "no instance of the service own is known");
+            let call = remote.ledger(OrderId::new(Uuid::new_v4()));
+            let (answer, told) = figures::written(call).await;
+            assert_eq!(answer.unwrap_err().source.to_string(), "no instance of the service own is known");
+            let [call] = told.as_slice() else { panic!("{told:?}") };
+            let expected = Metric::time("ProviderCallTime", Duration::from_millis(call.value));
+            assert_eq!(*call, expected.of("Port", "payments").of("Outcome", "no_instance"));
         }
+    }
+
+    #[tokio::test]
+    async fn a_breaker_that_opens_is_told_once_and_calls_that_it_shuts_off_are_counted() {
+        let nobody = vec![Address::parse("grpc://127.0.0.1:1").unwrap()];
+        let remote = remote(nobody);
+        let calls = async {
+            for _ in 0..6 {
+                remote.ledger(OrderId::new(Uuid::new_v4())).await.unwrap_err();
+            }
+        };
+        let (((), lines), told) = Box::pin(figures::written(telemetry::logs::logged(calls))).await;
+        let opened: Vec<&String> = lines.iter().filter(|line| line.contains("circuit breaker changed")).collect();
+        assert!(opened.len() == 1 && opened[0].contains(r#""level":"ERROR""#), "{lines:?}");
+        let open: Vec<_> = told.iter().filter(|metric| metric.name == "BreakerOpen").collect();
+        assert_eq!(open, [&Metric::plain("BreakerOpen", 1).of("Port", "payments")]);
+        let outcome = |outcome: &'static str| {
+            let expected = |ms| Metric::time("ProviderCallTime", Duration::from_millis(ms)).of("Port", "payments");
+            told.iter().filter(|metric| **metric == expected(metric.value).of("Outcome", outcome)).count()
+        };
+        assert_eq!((outcome("failed"), outcome("shut_off")), (5, 1));
     }
 }

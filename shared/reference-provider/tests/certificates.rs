@@ -6,7 +6,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 
 use application::ports::Payments;
 use domain::ids::OrderId;
-use providers::{Remote, breaker};
+use providers::{Port, Remote, breaker};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use reference_provider::{Reference, serve};
 use settings::Address;
@@ -59,8 +59,7 @@ async fn provider(scheme: &str, authority: &CertifiedIssuer<'static, KeyPair>, n
 
 /// What became of a call to this address, by these roots beside the system's: all that an error says.
 async fn call(address: Address, ca_bundle: Option<String>) -> Result<(), String> {
-    let remote =
-        Remote::new("the payment provider", vec![address], Duration::from_secs(5), breaker::Settings::default());
+    let remote = Remote::new(Port::Payments, vec![address], Duration::from_secs(5), breaker::Settings::default());
     let remote = match ca_bundle {
         Some(pem) => remote.with_ca_bundle(pem),
         None => remote,

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use providers::{Remote, breaker};
+use providers::{Port, Remote, breaker};
 use reference_provider::{Reference, serve};
 use settings::Address;
 use tokio::net::TcpListener;
@@ -17,7 +17,7 @@ async fn remote(scheme: &str) -> Remote {
     tokio::spawn(serve(Arc::new(Reference::default()), grpc, rest, std::future::pending()));
     let breaker = breaker::Settings { failures: u32::MAX.try_into().unwrap(), ..breaker::Settings::default() };
     let address = Address::parse(&format!("{scheme}://{at}")).unwrap();
-    Remote::new("the provider", vec![address], Duration::from_secs(30), breaker)
+    Remote::new(Port::Payments, vec![address], Duration::from_secs(30), breaker)
 }
 
 mod grpc {

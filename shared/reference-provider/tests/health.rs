@@ -9,7 +9,7 @@ use domain::{
     ids::{CustomerId, OrderId, PaymentMethod},
     money::{Currency, Money},
 };
-use providers::{Remote, breaker};
+use providers::{Port, Remote, breaker};
 use reference_provider::{Reference, serve};
 use settings::Address;
 use tokio::{net::TcpListener, sync::oneshot, time::timeout};
@@ -50,7 +50,7 @@ async fn a_provider_that_is_stopped_says_so_and_answers_what_is_under_way() {
         tokio::spawn(async move {
             let address = Address::parse(&url).unwrap();
             let deadline = Duration::from_secs(30);
-            let remote = Remote::new("the provider", vec![address], deadline, breaker::Settings::default());
+            let remote = Remote::new(Port::Payments, vec![address], deadline, breaker::Settings::default());
             remote.charge(&slow_charge()).await
         })
     });

@@ -23,7 +23,7 @@ use domain::{
     ids::{CustomerId, OrderId, PaymentMethod},
     money::{Currency, Money},
 };
-use providers::{Remote, breaker};
+use providers::{Port, Remote, breaker};
 use settings::Address;
 use telemetry::{Hop, Kind, Trace};
 use tokio::net::TcpListener;
@@ -52,7 +52,7 @@ async fn server(status: u16, media_type: &'static str, body: String, after: Dura
 }
 
 fn remote(url: &str) -> Remote {
-    Remote::new("the payment provider", vec![Address::parse(url).unwrap()], DEADLINE, breaker::Settings::default())
+    Remote::new(Port::Payments, vec![Address::parse(url).unwrap()], DEADLINE, breaker::Settings::default())
 }
 
 fn request() -> ChargeRequest {
@@ -170,7 +170,7 @@ async fn of_two_instances_the_other_one_is_called_after_a_failure() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
     for _ in 0..8 {
         let addresses = [&good, &gone].map(|at| Address::parse(&format!("http://{at}")).unwrap());
-        let remote = Remote::new("the payment provider", addresses.to_vec(), DEADLINE, breaker::Settings::default());
+        let remote = Remote::new(Port::Payments, addresses.to_vec(), DEADLINE, breaker::Settings::default());
         let mut answers = Vec::new();
         for _ in 0..2 {
             answers.push(remote.charge(&request()).await);

@@ -13,7 +13,7 @@ use std::{
 use application::ports::{Payments, ProviderError};
 use domain::ids::OrderId;
 use futures_util::future::BoxFuture;
-use providers::{Remote, breaker};
+use providers::{Port, Remote, breaker};
 use reference_provider::{Reference, serve};
 use secrecy::SecretString;
 use settings::{Address, Secrets};
@@ -57,7 +57,7 @@ async fn without_token(scheme: &str) -> Remote {
     let reference = Reference::default().with_token(NEW.to_owned());
     tokio::spawn(serve(Arc::new(reference), grpc, rest, std::future::pending()));
     let address = Address::parse(&format!("{scheme}://{at}")).unwrap();
-    Remote::new("the payment provider", vec![address], Duration::from_secs(5), breaker::Settings::default())
+    Remote::new(Port::Payments, vec![address], Duration::from_secs(5), breaker::Settings::default())
 }
 
 /// With the secrets that the token is taken from.

@@ -50,7 +50,7 @@ use domain::{
     order::{Course, LateEffect, OrderEvent},
 };
 use providers::{
-    Remote, breaker,
+    Port, Remote, breaker,
     contract::{Call, wire},
 };
 use reference_provider::{Reference, serve};
@@ -162,7 +162,7 @@ impl Outside for Wired {
 /// No breaker is to come between.
 fn shop(address: &Address, deadline: Duration) -> Shop<Wired> {
     let breaker = breaker::Settings { failures: u32::MAX.try_into().unwrap(), ..breaker::Settings::default() };
-    let remote = || Remote::new("the provider", vec![address.clone()], deadline, breaker);
+    let remote = || Remote::new(Port::Payments, vec![address.clone()], deadline, breaker);
     Shop {
         store: MemoryEventStore::default(),
         inventory: remote(),

@@ -1,11 +1,14 @@
-//! What a function tells about itself: lines, and the spans of traces.
+//! What a function tells about itself: lines, figures, and the spans of traces.
 //!
-//! Both are made of `tracing`'s spans and events, and each sees its own: lines have the events and the fields of the spans
+//! Lines and spans are made of `tracing`'s spans and events, and each sees its own: lines have the events and the fields of the spans
 //! around them, traces the spans that this crate makes and those of the AWS SDK.
 
+mod end;
 mod export;
+pub mod figures;
 mod keep;
 pub mod logs;
+pub mod process;
 mod trace;
 
 use std::{
@@ -24,6 +27,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+pub use end::at_the_end;
 pub use trace::{Hop, Kind, Trace, correlating, correlation_id, failed, has_order, keep, set, traceparent};
 
 use crate::{
@@ -48,17 +52,20 @@ static EXPORTER: OnceLock<Exporter> = OnceLock::new();
 ///
 /// `LOG_LEVEL` is a level, or levels by target (`info,application=debug`); `info` without it. `OTEL_TRACES_SAMPLER_ARG` says
 /// which share of traces is recorded, from 0 to 1; all without it. Spans go to `OTEL_EXPORTER_OTLP_ENDPOINT`, or else to
-/// the X-Ray daemon that Lambda runs beside a function, or nowhere.
+/// the X-Ray daemon that Lambda runs beside a function, or nowhere. `OTEL_SDK_DISABLED=true` has no spans made at all, and no trace handed on.
 pub fn init(function: &'static str) {
+    LazyLock::force(&process::BEGAN);
     let share = variable("OTEL_TRACES_SAMPLER_ARG").and_then(|share| share.parse().ok()).map_or(Share::ALL, Share::new);
     let write = |line: &[u8]| {
         // A function that cannot say anything still does its work.
         let _ = std::io::stdout().lock().write_all(line);
     };
     let wanted = variable("LOG_LEVEL").unwrap_or_else(|| "info".to_owned());
-    tracing_subscriber::registry().with(lines(&wanted, write)).with(spans(function, share, &KEPT)).init();
+    let makes_spans = variable("OTEL_SDK_DISABLED").is_none_or(|disabled| disabled != "true");
+    let spans = makes_spans.then(|| spans(function, share, &KEPT));
+    tracing_subscriber::registry().with(lines(&wanted, write)).with(spans).init();
     trace::begin(function, share);
-    if let Some(exporter) = Exporter::of_environment(&resource()) {
+    if makes_spans && let Some(exporter) = Exporter::of_environment(&resource()) {
         let _ = EXPORTER.set(exporter);
     }
 }

@@ -18,15 +18,16 @@ use crate::contest::{Contest, Outcome, print, ratio};
 
 const ROUNDS: usize = 20;
 
+const BARE: &str = "bare";
+
 /// The runtime alone first, as the baseline; then a command, reads, a step, and a reader of the stream.
-const FUNCTIONS: [&str; 6] =
-    ["bare", "create-order", "get-order", "search-orders", "process-payment", "project-orders"];
+const FUNCTIONS: [&str; 6] = [BARE, "create-order", "get-order", "search-orders", "process-payment", "project-orders"];
 
 /// How long a start may take before it has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What Lambda and the template would say; nobody is called.
-const ENVIRONMENT: [(&str, &str); 22] = [
+pub(crate) const ENVIRONMENT: [(&str, &str); 22] = [
     ("CONFIGURATION", "application/environment/profile"),
     ("DISCOVERY_NAMESPACE", "order-service"),
     ("STAGE", "prod"),
@@ -52,7 +53,7 @@ const ENVIRONMENT: [(&str, &str); 22] = [
 ];
 
 pub(crate) async fn run() {
-    let binaries = build();
+    let binaries = build(FUNCTIONS);
     let runtime_api = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let peaks: [RefCell<Vec<u64>>; FUNCTIONS.len()] = Default::default();
     let mut contest = Contest::default();
@@ -69,7 +70,7 @@ pub(crate) async fn run() {
         let mut peaks = peaks.borrow_mut();
         peaks.sort_unstable();
         [
-            if outcome.name == FUNCTIONS[0] { "the runtime alone (baseline)" } else { outcome.name }.to_owned(),
+            if outcome.name == BARE { "the runtime alone (baseline)" } else { outcome.name }.to_owned(),
             format!("{:.1}", outcome.time.as_secs_f64() * 1e3),
             ratio(outcome.ratio),
             megabytes(peaks[peaks.len() / 2]),
@@ -82,21 +83,22 @@ pub(crate) async fn run() {
     print(&title, ["", "ms", "times the baseline", "MB of memory", "MB of binary"], &rows);
 }
 
-/// Builds the functions as they are built for AWS, but for this machine, and the baseline with the same settings.
-fn build() -> [PathBuf; FUNCTIONS.len()] {
+/// Builds functions as they are built for AWS, but for this machine, and the baseline, if it is among them, with the same settings.
+pub(crate) fn build<const N: usize>(names: [&'static str; N]) -> [PathBuf; N] {
     let bench = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root = bench.ancestors().nth(2).unwrap();
     let cargo = |folder: &Path, arguments: &[&str]| {
         let status = Command::new("cargo").args(["build", "--locked"]).args(arguments).current_dir(folder).status();
         assert!(status.unwrap().success(), "the build failed, see above");
     };
-    cargo(bench, &["--package=bare", "--profile=function", "--target-dir=../../target/bench"]);
-    let bins = FUNCTIONS[1..].iter().map(|name| format!("--bin={name}"));
+    if names.contains(&BARE) {
+        cargo(bench, &["--package=bare", "--profile=function", "--target-dir=../../target/bench"]);
+    }
+    let bins = names.iter().filter(|name| **name != BARE).map(|name| format!("--bin={name}"));
     let arguments: Vec<String> =
         ["--release", "--target-dir=target"].map(str::to_owned).into_iter().chain(bins).collect();
     cargo(root, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
-    FUNCTIONS
-        .map(|name| root.join(if name == FUNCTIONS[0] { "target/bench/function" } else { "target/release" }).join(name))
+    names.map(|name| root.join(if name == BARE { "target/bench/function" } else { "target/release" }).join(name))
 }
 
 /// Starts a function, and answers how long it took until it asked for work and how much memory it had at most.

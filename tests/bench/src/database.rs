@@ -55,6 +55,10 @@ impl LocalDynamo {
         Self { database, endpoint, server }
     }
 
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     fn config(&self) -> Builder {
         Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())

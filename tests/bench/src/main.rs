@@ -10,10 +10,11 @@ mod orders;
 mod providers;
 mod reads;
 mod rebuild;
+mod tracing;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: bench [coldstart|commands|providers|reads|rebuild]... [--orders=1000,10000,100000]";
+const USAGE: &str = "usage: bench [coldstart|commands|providers|reads|rebuild|tracing]... [--orders=1000,10000,100000]";
 
 /// What the command line asks for.
 struct Asked {
@@ -29,10 +30,12 @@ enum Section {
     Providers,
     Reads,
     Rebuild,
+    Tracing,
 }
 
 impl Section {
-    const ALL: [Self; 5] = [Self::ColdStart, Self::Commands, Self::Providers, Self::Reads, Self::Rebuild];
+    const ALL: [Self; 6] =
+        [Self::ColdStart, Self::Commands, Self::Providers, Self::Reads, Self::Rebuild, Self::Tracing];
 
     fn name(self) -> &'static str {
         match self {
@@ -41,6 +44,7 @@ impl Section {
             Self::Providers => "providers",
             Self::Reads => "reads",
             Self::Rebuild => "rebuild",
+            Self::Tracing => "tracing",
         }
     }
 }
@@ -77,6 +81,7 @@ async fn main() -> ExitCode {
             Section::Providers => providers::run().await,
             Section::Reads => reads::run(&asked.orders).await,
             Section::Rebuild => rebuild::run(asked.orders[0]).await,
+            Section::Tracing => tracing::run().await,
         }
     }
     ExitCode::SUCCESS

@@ -200,7 +200,7 @@ pub(crate) async fn load(dynamo: &LocalDynamo, orders: usize, what: Load) -> usi
                 count += commits.len();
                 database.import_items(EVENTS, commits.iter().map(item).collect(), ImportOptions::default()).unwrap();
                 if what == Load::EventsAndReadModel {
-                    let failed = project(&*profiles, &model, &commits).await;
+                    let failed = project(&*profiles, &model, &commits).await.failed;
                     assert!(failed.is_empty(), "{failed:?}");
                     collected.import(&database, INDEX);
                 }

@@ -526,7 +526,7 @@ async fn what_a_commit_writes_into_the_read_model_is_a_write_unit_each() {
         wire.calls();
         let mut calls = Vec::new();
         for commit in &commits {
-            assert!(project(&shop.store, &model, std::slice::from_ref(commit)).await.is_empty());
+            assert!(project(&shop.store, &model, std::slice::from_ref(commit)).await.failed.is_empty());
             let writes = |call: &String| matches!(call.as_str(), "PutItem" | "BatchWriteItem" | "TransactWriteItems");
             calls.push(wire.calls().into_iter().filter(writes).collect::<Vec<_>>());
         }
