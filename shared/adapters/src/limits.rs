@@ -20,7 +20,7 @@ use aws_sdk_dynamodb::Client;
 use chrono::{DateTime, Utc};
 use domain::ids::CustomerId;
 use lru::LruCache;
-use settings::{Live, Settings, Source};
+use settings::{Live, Rate, Settings, Source};
 use tokio::time::timeout;
 use tracing::warn;
 
@@ -125,7 +125,7 @@ impl<L: Limits, S: Source, C: Counters> Limiter<L, S, C> {
     /// Takes one of the caller's tokens for a request of this class.
     pub async fn ask(&self, class: Class, caller: &CustomerId, now: DateTime<Utc>) -> Admission {
         let Some(settings) = self.settings().await else { return Admission::Free };
-        let (bucket, name, now) = (bucket(&settings, class), name(class, caller), micros(now));
+        let ((bucket, name), now) = (bucket(&settings, class, caller), micros(now));
         let quota = |full_at| Quota { class, bucket, left: bucket.left(full_at, now), next: bucket.next(full_at, now) };
         let Remembered { shared, refused, own } = self.remembered(&name);
         if class.is_read()
@@ -192,21 +192,19 @@ impl<L: Limits, S: Source, C: Counters> Declines for Limiter<L, S, C> {
         if tokens == 0 {
             return;
         }
-        let (bucket, name) = (bucket(&settings, class).with_debts(), name(class, customer));
+        let (bucket, name) = bucket(&settings, class, customer);
         let Remembered { shared: seen, own, .. } = self.remembered(&name);
-        let drawn = self.draw(Draw { name: &name, bucket, tokens, now: micros(now), seen }).await;
+        let draw = Draw { name: &name, bucket: bucket.with_debts(), tokens, now: micros(now), seen };
+        let drawn = self.draw(draw).await;
         if let Some(Drawn::Taken { full_at } | Drawn::Refused { full_at }) = drawn {
             self.remember(name, Remembered { shared: full_at, refused: false, own });
         }
     }
 }
 
-/// What a bucket is called where all share it.
-fn name(class: Class, caller: &CustomerId) -> String {
-    format!("{}#{caller}", class.name())
-}
-
-fn bucket(Settings { limits, .. }: &Settings, class: Class) -> Bucket {
+/// A caller's bucket, and what it is called where all share it. Its limit is part of its name: by another limit, the time at which it is
+/// full may be far away, and while a limit is changed some processes go by the new one and some by the old one.
+fn bucket(Settings { limits, .. }: &Settings, class: Class, caller: &CustomerId) -> (Bucket, String) {
     let rate = match class {
         Class::CustomerCommands => limits.customer_commands,
         Class::CustomerReads => limits.customer_reads,
@@ -219,7 +217,8 @@ fn bucket(Settings { limits, .. }: &Settings, class: Class) -> Bucket {
         Class::EventLists => limits.event_lists,
         Class::WaitingReads => limits.waiting_reads,
     };
-    Bucket::new(rate.burst, rate.per_minute)
+    let Rate { per_minute, burst } = rate;
+    (Bucket::new(burst, per_minute), format!("{}#{caller}#{per_minute}/{burst}", class.name()))
 }
 
 #[cfg(test)]
@@ -312,6 +311,22 @@ mod tests {
         // Now it knows.
         assert!(matches!(other.ask(Class::CustomerCommands, &anna, at(999)).await, Admission::Refused(_)));
         assert_eq!(limits.draws(), 4);
+    }
+
+    #[tokio::test]
+    async fn who_used_up_a_lower_limit_has_all_of_a_higher_one_as_soon_as_that_is_known() {
+        let limits = MemoryLimits::default();
+        let lower = process(&limits, &[("CUSTOMER_COMMANDS__PER_MINUTE", 1), ("CUSTOMER_COMMANDS__BURST", 20)]);
+        let higher = process(&limits, &[("CUSTOMER_COMMANDS__PER_MINUTE", 6_000), ("CUSTOMER_COMMANDS__BURST", 100)]);
+        let anna = caller("anna");
+        for _ in 0..20 {
+            assert!(matches!(lower.ask(Class::CustomerCommands, &anna, at(0)).await, Admission::Granted(_)));
+        }
+        assert!(matches!(lower.ask(Class::CustomerCommands, &anna, at(0)).await, Admission::Refused(_)));
+        let Admission::Granted(quota) = higher.ask(Class::CustomerCommands, &anna, at(0)).await else {
+            panic!("the time at which the lower one is full counts for the higher one")
+        };
+        assert_eq!(quota.left, 99);
     }
 
     #[tokio::test]

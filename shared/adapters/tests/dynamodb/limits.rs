@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::support::{Fault, LIMITS, watched};
 
-const NAME: &str = "customer_commands#anna";
+const NAME: &str = "customer_commands#anna#60/3";
 
 fn now() -> DateTime<Utc> {
     "2026-01-01T00:00:00.123456Z".parse().unwrap()
