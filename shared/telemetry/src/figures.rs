@@ -59,9 +59,12 @@ pub fn write(figures: impl IntoIterator<Item = Metric>) {
     #[cfg(any(test, feature = "testing"))]
     let Some(figures) = tests_see(figures) else { return };
     let Some(namespace) = variable("METRIC_NAMESPACE") else { return };
-    let lines: String = lines(&namespace, Utc::now(), figures).iter().map(|line| format!("{line}\n")).collect();
+    let lines: Vec<String> = lines(&namespace, Utc::now(), figures).iter().map(Value::to_string).collect();
+    if lines.is_empty() {
+        return;
+    }
     // As for lines: a function that cannot say anything still does its work.
-    let _ = std::io::stdout().lock().write_all(lines.as_bytes());
+    let _ = std::io::stdout().lock().write_all((lines.join("\n") + "\n").as_bytes());
 }
 
 /// As few as can be: each has figures of the same dimensions, and none of them twice. (Several values of a figure in one line are
