@@ -204,9 +204,8 @@ mod tests {
         text
     }
 
-    #[tokio::test]
-    async fn the_sample_tells_every_family_also_of_what_there_is_none() {
-        let (views, counters) = (MemoryOrderViews::default(), MemoryCounters::default());
+    /// Has something of everything counted.
+    async fn count(counters: &MemoryCounters) {
         let yen = Money::new(1_999, Currency::parse("JPY").unwrap()).unwrap();
         let figures = [
             Figure::OrderPlaced,
@@ -227,6 +226,12 @@ mod tests {
         for (counter, amount) in figures.into_iter().flat_map(Figure::counts).chain(counted) {
             counters.add(&[(counter.name(), amount)]).await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn the_sample_tells_every_family_also_of_what_there_is_none() {
+        let (views, counters) = (MemoryOrderViews::default(), MemoryCounters::default());
+        count(&counters).await;
         let queues = ready(Ok(vec![("fulfilment", 4)]));
         let told = text(handle(request(SAMPLE), views.count(), counters.read(), queues).await.unwrap());
         let samples: Vec<&str> = told.lines().filter(|line| !line.starts_with('#')).collect();

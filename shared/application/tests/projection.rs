@@ -257,7 +257,7 @@ async fn run(streams: &[Vec<Commit>], moments: &[Moment], rebuild_from: usize) {
     plumbing.rebuild(50).await;
     assert!(plumbing.progress.borrow().iter().all(|segment| segment.done));
     plumbing.settle().await;
-    let figures = plumbing.figures.borrow();
+    let figures = plumbing.figures.borrow().clone();
     let counted = |kind: fn(&Figure) -> bool| figures.iter().filter(|figure| kind(figure)).count();
     let orders = streams.iter().filter(|commits| commits[0].stream.order_id().is_some()).count();
     assert!(counted(|figure| *figure == Figure::OrderPlaced) <= orders, "an order was placed twice: {figures:?}");

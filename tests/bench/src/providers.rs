@@ -105,7 +105,7 @@ async fn what_is_added() {
     for (kind, scheme, at) in [("grpc", "grpc", grpc_at), ("rest", "http", rest_at)] {
         let address = Address::parse(&format!("{scheme}://{at}")).unwrap();
         let breaker = breaker::Settings::default();
-        let listed = Remote::new("the provider", vec![address.clone()], Duration::from_secs(5), breaker);
+        let listed = Remote::new(Port::Payments, vec![address.clone()], Duration::from_secs(5), breaker);
         let counted = Counted::new(kind, address);
         let choice = counted.choice(built_in.clone());
         let contest = match kind {
@@ -210,7 +210,7 @@ impl Functions {
     async fn process_payment(&self, shop: &Shop, id: OrderId) -> bool {
         let idle = self.idle.lock().unwrap().pop();
         let payments = idle.unwrap_or_else(|| {
-            Remote::new("the payment provider", vec![self.address.clone()], Duration::from_secs(5), self.breaker)
+            Remote::new(Port::Payments, vec![self.address.clone()], Duration::from_secs(5), self.breaker)
         });
         let charged = process_payment(&shop.store, &payments, &MemoryLimits::default(), &input(id), at()).await.is_ok();
         self.idle.lock().unwrap().push(payments);
