@@ -19,7 +19,7 @@ down: ## Stop it (WIPE=1 also removes the installed tools)
 status: ## Say whether it runs
 	@$(STACK) status
 
-token: ## Print an access token: WHO=customer-1, customer-2, staff-1 or carrier-1; with STAGE=dev, of a user there
+token: ## Print an access token: WHO=customer-1, customer-2, staff-1 (a supervisor), staff-2 or carrier-1; with STAGE=dev, of a user there
 	@$(if $(filter-out local,$(STAGE)),$(DEPLOY) token $(STAGE) "$(WHO)",$(STACK) token $(WHO))
 
 demo: ## Place an order and follow it to the end
@@ -84,6 +84,9 @@ smoke: ## Place an order on what is deployed, follow it to the end and undo it (
 
 staff: ## Make somebody staff: STAGE=dev STAFF_EMAIL=you@example.com (PROMPT=1 asks for a password instead of sending one)
 	@$(DEPLOY) staff $(STAGE) "$(STAFF_EMAIL)" $(if $(PROMPT),--prompt)
+
+supervisor: ## Give somebody of staff the rights of a supervisor: STAGE=dev STAFF_EMAIL=you@example.com
+	@$(DEPLOY) supervisor $(STAGE) "$(STAFF_EMAIL)"
 
 second-factor: ## Give a user a second factor: STAGE=dev WHO=you@example.com
 	@$(DEPLOY) second-factor $(STAGE) "$(WHO)"

@@ -291,6 +291,19 @@ def staff(arguments):
     make_staff(Stage(arguments.stage), arguments.email, arguments.prompt)
 
 
+def supervisor(arguments):
+    stage = Stage(arguments.stage)
+    cognito, user = stage.client("cognito-idp"), {"UserPoolId": stage.outputs()["UserPoolId"], "Username": arguments.email}
+    try:
+        groups = cognito.admin_list_groups_for_user(**user)["Groups"]
+    except cognito.exceptions.UserNotFoundException:
+        groups = []
+    if "staff" not in [group["GroupName"] for group in groups]:
+        fail(f"nobody of staff is called {arguments.email}; `make staff` makes somebody staff")
+    cognito.admin_add_user_to_group(**user, GroupName="supervisor")
+    print(f"{arguments.email} is a supervisor")
+
+
 def make_staff(stage: Stage, email: str, prompt: bool):
     """Cognito sends a password for one day by e-mail, or it is set here. It is shown and logged nowhere."""
     cognito, pool = stage.client("cognito-idp"), stage.outputs()["UserPoolId"]
@@ -427,6 +440,7 @@ def main():
     added.add_argument("--staff", metavar="EMAIL")
     added.add_argument("--prompt", action="store_true", help="ask for the password of staff here")
     added.add_argument("--seed", action="store_true", help="put the products of seed.json")
+    command(supervisor, "stage", "email")
     command(staff, "stage", "email").add_argument("--prompt", action="store_true", help="ask for the password here")
     command(token, "stage", "who")
     command(second_factor, "stage", "who")

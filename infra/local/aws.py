@@ -31,7 +31,7 @@ from service import Service, products  # noqa: E402
 STATE = ROOT / ".local" / os.environ.get("LOCAL_STACK", "")  # as in stack.py
 STACK_ENV = STATE / "stack.env"
 PROVIDER = "reference-provider"
-USERS = {"customer-1": [], "customer-2": [], "staff-1": ["staff"], "carrier-1": ["carrier"]}  # with their groups
+USERS = {"customer-1": [], "customer-2": [], "staff-1": ["staff", "supervisor"], "staff-2": ["staff"], "carrier-1": ["carrier"]}  # with their groups
 
 
 def client(service: str):
@@ -83,10 +83,10 @@ def create_users(pool: str) -> dict[str, str]:
         try:
             cognito.admin_create_user(UserPoolId=pool, Username=who, MessageAction="SUPPRESS")
             cognito.admin_set_user_password(UserPoolId=pool, Username=who, Password=password(), Permanent=True)
-            for group in groups:
-                cognito.admin_add_user_to_group(UserPoolId=pool, Username=who, GroupName=group)
         except cognito.exceptions.UsernameExistsException:
             pass
+        for group in groups:
+            cognito.admin_add_user_to_group(UserPoolId=pool, Username=who, GroupName=group)
         attributes = cognito.admin_get_user(UserPoolId=pool, Username=who)["UserAttributes"]
         ids[who] = next(attribute["Value"] for attribute in attributes if attribute["Name"] == "sub")
     return ids
@@ -120,7 +120,7 @@ The order service runs at {stack_environment()["API_URL"]}
 
   make demo                    places an order and shows each of its events
   make logs                    what the functions say
-  make token WHO=customer-1    a token for calls of your own (also customer-2, staff-1, carrier-1)
+  make token WHO=customer-1    a token for calls of your own (also customer-2, staff-1, staff-2, carrier-1)
   make down                    stops everything
 
   . {STACK_ENV.relative_to(ROOT)}

@@ -564,7 +564,7 @@ def main():
     command.add_argument("--break", dest="breaking", default="", metavar="LAW")
     command.set_defaults(run=providers)
     command = commands.add_parser("token")
-    command.add_argument("who", choices=["customer-1", "customer-2", "staff-1", "carrier-1"])
+    command.add_argument("who", choices=["customer-1", "customer-2", "staff-1", "staff-2", "carrier-1"])
     command.set_defaults(run=token)
     command = commands.add_parser("reconcile")
     command.add_argument("patience", type=int, help="how many seconds an order is left to whoever works on it")

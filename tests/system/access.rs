@@ -10,7 +10,9 @@ async fn every_route_but_health_needs_a_token() {
     let service = Service::connect().await;
     let routes = [
         (Method::POST, "/api/v1/orders"),
+        (Method::GET, "/api/v1/orders"),
         (Method::GET, "/api/v1/orders/x"),
+        (Method::GET, "/api/v1/orders/x/timeline"),
         (Method::GET, "/api/v1/orders/customer/customer-1"),
         (Method::GET, "/api/v1/orders/search"),
         (Method::POST, "/api/v1/orders/x/cancel"),
@@ -104,4 +106,21 @@ async fn staff_routes_refuse_customers() {
     service.post("customer-1", &format!("{path}/stock-adjustments"), &more).await.expect(403);
     let untouched = service.get("staff-1", &path).await.expect(200).body;
     assert_eq!((&untouched["price"]["amount"], &untouched["stock"]), (&json!(1999), &json!(10)));
+}
+
+#[tokio::test]
+async fn what_costs_money_that_nobody_has_agreed_to_is_for_supervisors() {
+    let service = Service::connect().await;
+    let id = fresh_key();
+    let skip =
+        (format!("/api/v1/orders/{id}/fulfilment/skip"), json!({"step": "refund-payment", "reason": "paid back"}));
+    let amount = json!({"amount": 10_000_000, "currency": "CNY"});
+    let refund = (format!("/api/v1/orders/{id}/refunds"), json!({"amount": amount, "reason": "a gesture"}));
+    for (path, body) in [skip, refund] {
+        for (who, status) in [("customer-1", 403), ("carrier-1", 403), ("staff-2", 403), ("staff-1", 404)] {
+            assert_eq!(service.post(who, &path, &body).await.status, status, "{path} by {who}");
+        }
+    }
+    let little = json!({"amount": {"amount": 1, "currency": "CNY"}, "reason": "a gesture"});
+    service.post("staff-2", &format!("/api/v1/orders/{id}/refunds"), &little).await.expect(404);
 }

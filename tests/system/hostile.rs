@@ -58,6 +58,8 @@ const ROUTES: [(&str, &str); 20] = [
     ("GET", "/api/v1/orders/{}/ledger"),
     ("GET", "/api/v1/orders/{}/events"),
     ("GET", "/api/v1/events"),
+    ("GET", "/api/v1/orders"),
+    ("GET", "/api/v1/orders/{}/timeline"),
     ("PUT", "/api/v1/customers/{}"),
     ("GET", "/api/v1/customers/{}"),
     ("PUT", "/api/v1/products/{}"),

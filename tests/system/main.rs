@@ -40,4 +40,5 @@ mod refunds;
 mod replay;
 mod sandbox;
 mod search;
+mod staff_lists;
 mod traces;

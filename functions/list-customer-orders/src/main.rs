@@ -21,7 +21,6 @@ use domain::{
     ids::{CustomerId, OrderId},
     order::OrderStatus,
     order_view::OrderView,
-    text::Invalid,
 };
 use lambda_http::{Body, Response};
 use serde::Serialize;
@@ -58,12 +57,7 @@ async fn handle(views: &impl OrderViews, request: ApiRequest) -> Result<Response
 fn wanted(request: &ApiRequest) -> Result<Wanted, Problem> {
     let mut query = request.query(&["page", "page_size", "status"]);
     let page = query.page(usize::MAX);
-    let status = query.optional("status", |name| {
-        OrderStatus::parse(name).ok_or_else(|| {
-            let known = OrderStatus::ALL.map(OrderStatus::name).join(", ");
-            Invalid::new(format!("must be one of {known}"))
-        })
-    });
+    let status = query.status();
     let (status, (page, page_size)) = query.finish(status.zip(page))?;
     Ok(Wanted { status, page, page_size })
 }

@@ -5,7 +5,7 @@
 use adapters::{
     app_config, aws,
     dynamodb::{DynamoEventStore, DynamoReadModel},
-    http::{self, ApiRequest, Problem, link},
+    http::{self, ApiRequest, Problem, cursor, link},
     lambda,
     limits::Limiter,
 };
@@ -16,7 +16,6 @@ use application::{
     ports::{Index, Position},
 };
 use aws_sdk_dynamodb::Client;
-use chrono::DateTime;
 use domain::{customer::CustomerEvent, ids::OrderId, moment::Moment, order::OrderEvent, text::Invalid};
 use lambda_http::{Body, Response};
 use serde::Serialize;
@@ -57,7 +56,7 @@ fn asked(request: &ApiRequest) -> Result<Asked, Problem> {
     let event_type = query.required("type", event_type);
     let window = query.required("from", Moment::parse).zip(query.required("to", Moment::parse));
     let page_size = query.page_size();
-    let after = query.optional("after", cursor);
+    let after = query.after();
     if let Some((from, to)) = window {
         let length = to.first().signed_duration_since(from.first());
         if from.first() >= to.after() {
@@ -80,7 +79,7 @@ impl Asked {
     /// The link to the page that begins after this position.
     fn next(&self, end: &Position) -> String {
         let (from, to, page_size) = (self.from.to_string(), self.to.to_string(), self.page_size.to_string());
-        let after = format!("{}/{}", end.millis(), end.id());
+        let after = cursor(end);
         let parameters = [
             ("type", self.event_type.as_str()),
             ("from", &from),
@@ -99,18 +98,6 @@ fn event_type(text: &str) -> Result<String, Invalid> {
     }
     let known: Vec<&str> = OrderEvent::TYPES.into_iter().chain(CustomerEvent::TYPES).collect();
     Err(Invalid::new(format!("must be one of {}", known.join(", "))))
-}
-
-/// The longest id of a commit: a customer's, of up to 255 characters, with its number and what stands around them.
-const ID_MAX: usize = 300;
-
-/// A position as links carry it, for no client to read or make.
-fn cursor(text: &str) -> Result<Position, Invalid> {
-    let position = text.split_once('/').filter(|(_, id)| (1..=ID_MAX).contains(&id.len())).and_then(|(millis, id)| {
-        let at = DateTime::from_timestamp_millis(millis.parse().ok()?)?;
-        Some(Position::new(at, id))
-    });
-    position.ok_or_else(|| Invalid::new("must be as it came in the link to this page"))
 }
 
 fn respond(asked: &Asked, page: Result<EventPage, LoadError>) -> Result<Response<Body>, Problem> {
@@ -143,7 +130,7 @@ mod tests {
         event_store::StreamId,
         memory::{MemoryEventStore, MemoryIndex},
     };
-    use chrono::{TimeDelta, Utc};
+    use chrono::{DateTime, TimeDelta, Utc};
     use domain::ids::OrderId;
 
     use serde_json::Value;
@@ -306,7 +293,7 @@ mod tests {
         for (from, to) in [("2026-01-02", "2026-01-01"), ("2026-01-01", "2026-02-02")] {
             assert_eq!(pointers(&window(from, to)).await, ["?to"], "{from} {to}");
         }
-        for after in ["/", "1/", "x/y", "99999999999999999999/y", &format!("1/{}", "y".repeat(ID_MAX + 1))] {
+        for after in ["/", "1/", "x/y", "99999999999999999999/y", &format!("1/{}", "y".repeat(301))] {
             let query = format!("{}&after={after}", window("2026-01-01", "2026-01-02"));
             assert_eq!(pointers(&query).await, ["?after"], "{after}");
         }

@@ -1,6 +1,7 @@
 //! `POST /api/v1/orders/{order_id}/refunds` → `RefundRequested`: staff give back a payment, whole or in part.
 //!
-//! 202, or the same again for a repeated `Idempotency-Key`; 400 for invalid input, 403 for customers, 404, 409 when nothing
+//! 202, or the same again for a repeated `Idempotency-Key`; 400 for invalid input, 403 for customers, and for staff from an
+//! amount on that is for supervisors, 404, 409 when nothing
 //! is paid or everything goes back anyway, 422 with the figures when the amount cannot be given back.
 
 use adapters::{
@@ -33,18 +34,26 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
     let client = Client::new(&config);
-    let limiter =
-        Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "request-refund").await?;
+    let settings = app_config::settings_without_secrets(&config)?;
+    let limiter = Limiter::of_process(&client, settings.clone(), "request-refund").await?;
     let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
-    http::run(&limiter, |request| handle(&store, request)).await
+    http::run(&limiter, async |request| {
+        let settings = settings.known().await.map_err(|error| Problem::internal(&error))?;
+        handle(&store, settings.limits.staff_refund, request).await
+    })
+    .await
 }
 
-async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response<Body>, Problem> {
+async fn handle(store: &impl EventStore, staff_refund: u64, request: ApiRequest) -> Result<Response<Body>, Problem> {
     let caller = request.staff()?;
     let RequestRefundBody { amount: AmountBody { amount, currency }, reason, note } = request.json()?;
     let amount = Money::new(amount, currency)
         .map_err(|_| Problem::invalid_field("/amount/amount", format!("must be at most {}", Money::MAX_AMOUNT)))?;
+    if amount.amount() > staff_refund && !caller.supervisor {
+        let detail = format!("more than {staff_refund} minor units in one refund are for supervisors");
+        return Err(Problem::forbidden(detail));
+    }
     let id = request.order_id()?;
     // A request without a note has the fingerprint that it had when there were none.
     let fingerprint = match &note {
@@ -117,6 +126,9 @@ mod tests {
 
     const SAMPLE: &str = include_str!("../../../events/request-refund.json");
 
+    /// More is for supervisors.
+    const STAFF_REFUND: u64 = 3_500;
+
     /// A store with the order that the sample event of `project-orders` creates.
     async fn placed() -> MemoryEventStore {
         let (commits, _) =
@@ -150,7 +162,7 @@ mod tests {
     }
 
     async fn send(store: &MemoryEventStore, event: &str) -> Result<Response<Body>, Problem> {
-        handle(store, ApiRequest::from_event(event, chrono::Utc::now()).unwrap()).await
+        handle(store, STAFF_REFUND, ApiRequest::from_event(event, chrono::Utc::now()).unwrap()).await
     }
 
     fn of(amount: &str, key: &str) -> String {
@@ -199,6 +211,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn more_than_the_bound_is_for_supervisors() {
+        let (store, much) = (paid().await, of("3501", "sample-key"));
+        let refused = send(&store, &much).await.unwrap_err();
+        assert_eq!((refused.status, refused.kind, store.all().len()), (403, "forbidden", 2));
+        assert!(refused.body("/", "c")["detail"].as_str().unwrap().contains("more than 3500 minor units"));
+        assert_eq!(send(&store, &of("3500", "second")).await.unwrap().status(), 202);
+        for groups in ["[supervisor]", "[staff supervisor]"] {
+            let store = paid().await;
+            assert_eq!(send(&store, &much.replace("[staff]", groups)).await.unwrap().status(), 202);
+        }
+    }
+
+    #[tokio::test]
     async fn what_was_paid_in_a_currency_that_is_withdrawn_since_goes_back_in_it() {
         let store = paid_in("HRK").await;
         let refused = send(&store, SAMPLE).await.unwrap_err();
@@ -218,6 +243,6 @@ mod tests {
     #[tokio::test]
     async fn hostile_events_are_answered() {
         let store = paid().await;
-        http::hostile::is_answered(SAMPLE, |request| handle(&store, request), || store.count()).await;
+        http::hostile::is_answered(SAMPLE, |request| handle(&store, STAFF_REFUND, request), || store.count()).await;
     }
 }

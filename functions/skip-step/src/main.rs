@@ -1,8 +1,8 @@
-//! `POST /api/v1/orders/{order_id}/fulfilment/skip` → `StepSkipped`: staff let a stuck order go on without a step, and
-//! answer for it.
+//! `POST /api/v1/orders/{order_id}/fulfilment/skip` → `StepSkipped`: a supervisor lets a stuck order go on without a step, and
+//! answers for it.
 //!
 //! 202, or the same again for a repeated `Idempotency-Key`; 400 for invalid input, also for a step that cannot be skipped,
-//! 403 for customers, 404, 409 when the order is not stuck at that step, or the provider has done it, 503 while the
+//! 403 for all others, 404, 409 when the order is not stuck at that step, or the provider has done it, 503 while the
 //! providers' books cannot be had.
 
 use adapters::{
@@ -76,7 +76,7 @@ async fn handle(
     ),
     request: ApiRequest,
 ) -> Result<Response<Body>, Problem> {
-    let caller = request.staff()?;
+    let caller = request.supervisor()?;
     let body: SkipStepBody = request.json()?;
     let id = request.order_id()?;
     let fingerprint = fingerprint(&body).map_err(|error| Problem::internal(&error))?;
@@ -199,7 +199,10 @@ mod tests {
         assert_eq!((elsewhere.status, elsewhere.kind), (409, "not-stuck"));
         let forward = send(&store, &SAMPLE.replace("refund-payment", "process-payment")).await.unwrap_err();
         assert_eq!(forward.status, 400);
-        assert_eq!(send(&store, &SAMPLE.replace("[staff]", "[]")).await.unwrap_err().status, 403);
+        for others in ["[]", "[staff]", "[carrier]"] {
+            let event = SAMPLE.replace("[staff supervisor]", others);
+            assert_eq!(send(&store, &event).await.unwrap_err().status, 403, "{others}");
+        }
         assert_eq!(store.all().len(), 3);
     }
 

@@ -41,7 +41,7 @@ use uuid::Uuid;
 pub use body::{FieldErrors, MoneyBody};
 pub use limits::{Gate, Open};
 pub use problem::{FieldError, Problem};
-pub use query::{PageLinks, Query, customer_path, link};
+pub use query::{PageLinks, Query, cursor, customer_path, link};
 
 use self::event::HttpEvent;
 use telemetry::{Hop, Kind, Trace};
@@ -77,8 +77,10 @@ pub struct ApiRequest {
 pub struct Caller {
     /// The token's `sub`, which is the customer's id.
     pub id: CustomerId,
-    /// In the group `staff`.
+    /// In the group `staff`, or in that of supervisors.
     pub staff: bool,
+    /// In the group `supervisor`: may also do what costs money that nobody has agreed to.
+    pub supervisor: bool,
     /// In the group `carrier`, or a machine with its scope: may say that a parcel has arrived.
     pub carrier: bool,
     /// A machine that may read the service's figures.
@@ -130,7 +132,8 @@ impl ApiRequest {
                 let is_machine = claim("client_id") == id.as_str();
                 let has = |scope| is_machine && claim("scope").split(' ').any(|one| one == scope);
                 Ok(Caller {
-                    staff: is_in("staff"),
+                    staff: is_in("staff") || is_in("supervisor"),
+                    supervisor: is_in("supervisor"),
                     carrier: is_in("carrier") || has(CARRIER_SCOPE),
                     metrics: has(METRICS_SCOPE),
                     id,
@@ -155,6 +158,12 @@ impl ApiRequest {
     pub fn staff(&self) -> Result<Caller, Problem> {
         let caller = self.caller()?;
         if caller.staff { Ok(caller) } else { Err(Problem::forbidden("this route is for staff only")) }
+    }
+
+    /// The caller, if it is a supervisor.
+    pub fn supervisor(&self) -> Result<Caller, Problem> {
+        let caller = self.caller()?;
+        if caller.supervisor { Ok(caller) } else { Err(Problem::forbidden("this route is for supervisors only")) }
     }
 
     /// The caller, if it is somebody of staff or the carrier.
@@ -549,6 +558,18 @@ mod tests {
         assert_eq!(request_with(person).staff_or_carrier().unwrap_err().status, 403);
         let nobody = json!({"sub": "c-1", "token_use": "access", "scope": "orders/carrier"});
         assert_eq!(request_with(nobody).staff_or_carrier().unwrap_err().status, 403);
+    }
+
+    #[test]
+    fn a_supervisor_is_somebody_of_staff_and_not_the_other_way_round() {
+        let of = |groups: &str| request_with(json!({"sub": "p-1", "token_use": "access", "cognito:groups": groups}));
+        for groups in ["[supervisor]", "[staff supervisor]"] {
+            let caller = of(groups).supervisor().unwrap();
+            assert!(caller.staff && caller.actor() == "staff:p-1", "{groups}");
+        }
+        for groups in ["[staff]", "[carrier]", "[]", "[supervisors]"] {
+            assert_eq!(of(groups).supervisor().unwrap_err().status, 403, "{groups}");
+        }
     }
 
     #[test]

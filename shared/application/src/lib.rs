@@ -11,6 +11,7 @@ pub mod fulfilment;
 pub mod ledger;
 pub mod limits;
 pub mod list_events;
+pub mod list_orders;
 pub mod mail;
 pub mod order_history;
 pub mod page;
@@ -27,6 +28,7 @@ pub mod search_orders;
 pub mod shown_orders;
 pub mod skip_step;
 pub mod take_snapshot;
+pub mod timeline;
 
 #[cfg(feature = "testing")]
 pub mod conformance;

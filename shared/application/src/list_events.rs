@@ -97,7 +97,11 @@ async fn events_at(
 }
 
 /// The newest `count` places of what is wanted.
-async fn places(index: &impl Index, wanted: &EventsWanted, count: usize) -> Result<Vec<EventPlace>, Unavailable> {
+pub(crate) async fn places(
+    index: &impl Index,
+    wanted: &EventsWanted,
+    count: usize,
+) -> Result<Vec<EventPlace>, Unavailable> {
     let EventsWanted { event_type, from, to, after } = wanted;
     let end = Position::start_of(*to);
     // Whatever is wanted stands before this.

@@ -793,6 +793,24 @@ impl OrderViews for MemoryOrderViews {
         Ok(OpenOrders { ids: open.into_iter().take(limit).map(|(_, id)| id).collect(), next })
     }
 
+    async fn newest_open(
+        &self,
+        standing: Standing,
+        not_before: DateTime<Utc>,
+        before: &Position,
+        limit: usize,
+    ) -> Result<Vec<PlacedOrder>, Unavailable> {
+        let views = self.views.lock().unwrap();
+        let standing = views.values().filter(|view| Standing::of(view) == Some(standing));
+        let since = standing.map(|view| PlacedOrder { millis: Standing::since(view).timestamp_millis(), id: view.id });
+        let in_window =
+            |order: &PlacedOrder| order.millis >= not_before.timestamp_millis() && order.position() < *before;
+        let mut open: Vec<PlacedOrder> = since.filter(in_window).collect();
+        open.sort_by(|one, other| other.cmp(one));
+        open.truncate(limit);
+        Ok(open)
+    }
+
     async fn place_kept(&self) -> Result<Option<String>, Unavailable> {
         Ok(self.place.lock().unwrap().clone())
     }

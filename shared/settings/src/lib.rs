@@ -82,6 +82,8 @@ pub struct Limits {
     /// So many of a customer's commands an order costs besides that is declined: it has held stock that others could not buy. 0 up
     /// to the burst of `customer_commands`.
     pub decline_costs: u32,
+    /// The most of a payment that staff give back with one refund, in minor units of whatever currency; more is for supervisors.
+    pub staff_refund: u64,
 }
 
 impl Default for Limits {
@@ -98,6 +100,7 @@ impl Default for Limits {
             event_lists: Rate::new(60, 30),
             waiting_reads: Rate::new(60, 30),
             decline_costs: 5,
+            staff_refund: 100_000,
         }
     }
 }

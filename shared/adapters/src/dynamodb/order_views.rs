@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use application::{
     event_store::Unavailable,
-    ports::{CustomerOrders, OpenOrders, OrderViews, PlacedOrder, SaveError, Standing, VIEWS_MAX},
+    ports::{CustomerOrders, OpenOrders, OrderViews, PlacedOrder, Position, SaveError, Standing, VIEWS_MAX},
 };
 use aws_sdk_dynamodb::{
     Client,
@@ -29,6 +29,9 @@ use super::{
 /// The index of the orders that are open or in doubt, by the time since which they are so. It is written when an order is placed and when
 /// it comes to rest: nothing that changes in between is in it.
 const OPEN_ORDERS: &str = "open-orders";
+
+/// How many orders of one part of the index there may be in one millisecond: far more than are ever placed.
+const SAME_MILLISECOND_MAX: usize = 10;
 
 /// The most views that are read to count the orders under way by their status.
 const LOOKED_AT_MAX: usize = 1_000;
@@ -236,6 +239,41 @@ impl OrderViews for DynamoOrderViews {
             }
         }
         self.page(ids, None)
+    }
+
+    /// The newest of each part of the index, all parts at once.
+    async fn newest_open(
+        &self,
+        standing: Standing,
+        not_before: DateTime<Utc>,
+        before: &Position,
+        limit: usize,
+    ) -> Result<Vec<PlacedOrder>, Unavailable> {
+        if before.millis() < not_before.timestamp_millis() {
+            return Ok(Vec::new());
+        }
+        let of_part = async |shard: &&str| {
+            let query = self.table.client.query().table_name(&self.table.name).index_name(OPEN_ORDERS);
+            let query = query
+                .key_condition_expression("#open = :part AND placed_at BETWEEN :from AND :to")
+                .expression_attribute_names("#open", "open")
+                .expression_attribute_values(":part", text(self.part_of(shard, standing)))
+                .expression_attribute_values(":from", AttributeValue::N(not_before.timestamp_millis().to_string()))
+                // Of this time, there may be some.
+                .expression_attribute_values(":to", AttributeValue::N(before.millis().to_string()))
+                .scan_index_forward(false)
+                .limit(i32::try_from(limit.saturating_add(SAME_MILLISECOND_MAX)).unwrap_or(i32::MAX));
+            let page = query.send().await.map_err(|error| self.table.unavailable(error))?;
+            let rows = page.items.unwrap_or_default().into_iter().map(|item| self.table.row::<IndexRow>(item));
+            rows.collect::<Result<Vec<IndexRow>, Unavailable>>()
+        };
+        let parts = stream::iter(SHARDS.iter().map(of_part)).buffer_unordered(AT_ONCE);
+        let parts: Vec<Vec<IndexRow>> = parts.try_collect().await?;
+        let orders = parts.iter().flatten().filter_map(IndexRow::order);
+        let mut orders: Vec<PlacedOrder> = orders.filter(|order| order.position() < *before).collect();
+        orders.sort_by(|one, other| other.cmp(one));
+        orders.truncate(limit);
+        Ok(orders)
     }
 
     async fn place_kept(&self) -> Result<Option<String>, Unavailable> {
@@ -662,6 +700,7 @@ struct CustomerRow {
 #[derive(Debug, Deserialize)]
 struct IndexRow {
     key: String,
+    placed_at: i64,
 }
 
 /// How much there is to be added to the counts.
@@ -683,6 +722,10 @@ impl Counted {
 impl IndexRow {
     fn order_id(&self) -> Option<OrderId> {
         self.key.rsplit('/').next().and_then(OrderId::parse)
+    }
+
+    fn order(&self) -> Option<PlacedOrder> {
+        self.order_id().map(|id| PlacedOrder { millis: self.placed_at, id })
     }
 }
 

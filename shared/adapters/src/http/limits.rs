@@ -25,7 +25,7 @@ enum Counts {
 }
 
 /// Every route that asks for a token; `GET /health` asks for none, and is limited by the gateway alone.
-const ROUTES: [(&str, Counts); 19] = [
+const ROUTES: [(&str, Counts); 21] = [
     ("POST /api/v1/orders", Command),
     ("POST /api/v1/orders/{order_id}/cancel", Command),
     ("POST /api/v1/orders/{order_id}/delivery", Command),
@@ -36,6 +36,8 @@ const ROUTES: [(&str, Counts); 19] = [
     ("PUT /api/v1/products/{product_id}", Command),
     ("POST /api/v1/products/{product_id}/stock-adjustments", Command),
     ("PUT /api/v1/customers/{customer_id}", Own(Class::ProfileChanges)),
+    ("GET /api/v1/orders", Read),
+    ("GET /api/v1/orders/{order_id}/timeline", Read),
     ("GET /api/v1/orders/{order_id}", Read), // with `min_version`: Own(Class::WaitingReads)
     ("GET /api/v1/orders/customer/{customer_id}", Read),
     ("GET /api/v1/customers/{customer_id}", Read),

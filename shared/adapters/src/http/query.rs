@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
+use application::ports::Position;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use domain::{ids::CustomerId, text::Invalid};
+use chrono::DateTime;
+use domain::{ids::CustomerId, order::OrderStatus, text::Invalid};
 use serde::Serialize;
 
 use super::{Caller, FieldError, Problem};
@@ -70,6 +72,28 @@ impl Query {
         size.map(|size| size.unwrap_or(PAGE_SIZE))
     }
 
+    /// `status`, of an order.
+    pub fn status(&mut self) -> Option<Option<OrderStatus>> {
+        self.optional("status", |name| {
+            OrderStatus::parse(name).ok_or_else(|| {
+                let known = OrderStatus::ALL.map(OrderStatus::name).join(", ");
+                Invalid::new(format!("must be one of {known}"))
+            })
+        })
+    }
+
+    /// `after`, where another page has ended: as [`cursor`] makes it.
+    pub fn after(&mut self) -> Option<Option<Position>> {
+        self.optional("after", |text| {
+            let parts = text.split_once('/').filter(|(_, id)| (1..=CURSOR_ID_MAX).contains(&id.len()));
+            let position = parts.and_then(|(millis, id)| {
+                let at = DateTime::from_timestamp_millis(millis.parse().ok()?)?;
+                Some(Position::new(at, id))
+            });
+            position.ok_or_else(|| Invalid::new("must be as it came in the link to this page"))
+        })
+    }
+
     /// `page`, from 1, and `page_size`. Pages reach to row number `rows_max`.
     pub fn page(&mut self, rows_max: usize) -> Option<(usize, usize)> {
         let page = self.optional("page", |text| match text.parse::<usize>() {
@@ -91,6 +115,14 @@ impl Query {
             _ => Err(Problem::invalid(self.errors)),
         }
     }
+}
+
+/// The longest name that a position has: a customer's event, of an id of up to 255 characters, with its number and what stands around them.
+const CURSOR_ID_MAX: usize = 300;
+
+/// A position as links carry it, for no client to read or make.
+pub fn cursor(position: &Position) -> String {
+    format!("{}/{}", position.millis(), position.id())
 }
 
 /// The links to the page before and the page after one of a list, which these parameters have chosen.

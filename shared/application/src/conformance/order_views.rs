@@ -13,7 +13,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{at_once, moment, money, order_id};
-use crate::ports::{CustomerOrders, OrderViews, PlacedOrder, SaveError, Standing, VIEWS_MAX};
+use crate::ports::{CustomerOrders, OrderViews, PlacedOrder, Position, SaveError, Standing, VIEWS_MAX};
 
 /// One test per law; `make` is a future of the read model.
 #[macro_export]
@@ -28,6 +28,7 @@ macro_rules! order_views_conformance {
             views_of_two_orders_do_not_mix
             an_order_is_among_the_open_ones_until_it_has_come_to_rest
             a_walk_over_the_open_orders_meets_each_of_them_once
+            open_orders_are_listed_the_newest_first
             the_place_of_a_walk_is_kept
             a_customers_orders_come_the_newest_first_whenever_they_are_listed
             a_customers_orders_are_listed_also_all_at_once
@@ -216,6 +217,42 @@ pub async fn a_walk_over_the_open_orders_meets_each_of_them_once(views: &impl Or
         assert_eq!(met, expected, "{standing:?}");
         assert_eq!(walk(views, standing, moment()).await, [], "they did not stand like that before that time");
     }
+}
+
+pub async fn open_orders_are_listed_the_newest_first(views: &impl OrderViews) {
+    let start = moment();
+    let at = |second: i64| start + chrono::TimeDelta::seconds(second);
+    let mut waiting = Vec::new();
+    for second in 0..40 {
+        let mut open = view(order_id(), 1);
+        // Two in each moment, of which one is still under way every now and then.
+        open.created_at = at(second / 2);
+        if second % 5 > 0 {
+            let (step, reason) = ("process-payment".to_owned(), "Unavailable".to_owned());
+            open.attention = Some(AttentionView { step, reason, interrupted: open.status });
+            open.status = OrderStatus::NeedsAttention;
+            waiting.push(PlacedOrder::of(&open));
+        }
+        place(views, &open).await;
+    }
+    waiting.sort_by(|one, other| other.cmp(one));
+    let list =
+        async |from, before: &Position, limit| views.newest_open(Standing::Waiting, from, before, limit).await.unwrap();
+    let (mut listed, mut end) = (Vec::new(), Position::start_of(at(1_000)));
+    loop {
+        let page = list(start, &end, 7).await;
+        let Some(last) = page.last() else { break };
+        assert!(page.len() <= 7 && listed.len() < waiting.len(), "it does not end");
+        end = last.position();
+        listed.extend(page);
+    }
+    assert_eq!(listed, waiting);
+    let in_window: Vec<PlacedOrder> = waiting
+        .into_iter()
+        .filter(|order| (at(5).timestamp_millis()..at(9).timestamp_millis()).contains(&order.millis))
+        .collect();
+    assert_eq!(list(at(5), &Position::start_of(at(9)), 100).await, in_window);
+    assert_eq!(list(at(9), &Position::start_of(at(5)), 100).await, [], "a window that ends before it begins");
 }
 
 pub async fn the_place_of_a_walk_is_kept(views: &impl OrderViews) {

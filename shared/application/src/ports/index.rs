@@ -5,8 +5,8 @@ use domain::ids::CustomerId;
 
 use crate::event_store::{Commit, StreamId, Unavailable};
 
-/// Where an event stands among those of its type: by time, in milliseconds, then by the text that names it. The newest is the
-/// greatest.
+/// Where something stands in a list by time, such as an event among those of its type: by the time, in milliseconds, then by the
+/// text that names it. The newest is the greatest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     millis: i64,
@@ -15,7 +15,11 @@ pub struct Position {
 
 impl Position {
     pub fn new(at: DateTime<Utc>, id: impl Into<String>) -> Self {
-        Self { millis: at.timestamp_millis(), id: id.into() }
+        Self::at_millis(at.timestamp_millis(), id)
+    }
+
+    pub fn at_millis(millis: i64, id: impl Into<String>) -> Self {
+        Self { millis, id: id.into() }
     }
 
     /// Before everything that happened at this time, and after whatever happened earlier: no event has an empty name.
@@ -56,7 +60,7 @@ impl EventPlace {
 
     /// The number with leading zeros, so that the events of one commit are listed in their order.
     pub fn position(&self) -> Position {
-        Position { millis: self.millis, id: format!("{}/{:010}", self.stream.as_str(), self.version) }
+        Position::at_millis(self.millis, format!("{}/{:010}", self.stream.as_str(), self.version))
     }
 }
 

@@ -10,6 +10,7 @@ use domain::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::Position;
 use crate::event_store::Unavailable;
 
 /// Why a view was not saved.
@@ -84,6 +85,17 @@ pub trait OrderViews: Send + Sync {
         limit: usize,
     ) -> impl Future<Output = Result<OpenOrders, Unavailable>> + Send;
 
+    /// Of the orders that stand like that, the newest `limit` that have [since](Standing::since) not before the one time and earlier than a
+    /// [position](PlacedOrder::position), the newest first. May leave out, or still have, what has only just changed. MUST NOT cost more the
+    /// more orders there are besides.
+    fn newest_open(
+        &self,
+        standing: Standing,
+        not_before: DateTime<Utc>,
+        before: &Position,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<PlacedOrder>, Unavailable>> + Send;
+
     /// What was [kept](Self::keep_place) last.
     fn place_kept(&self) -> impl Future<Output = Result<Option<String>, Unavailable>> + Send;
 
@@ -113,6 +125,10 @@ pub struct PlacedOrder {
 impl PlacedOrder {
     pub fn of(view: &OrderView) -> Self {
         Self { millis: view.created_at.timestamp_millis(), id: view.id }
+    }
+
+    pub fn position(self) -> Position {
+        Position::at_millis(self.millis, self.id.to_string())
     }
 }
 

@@ -1,0 +1,135 @@
+//! `GET /api/v1/orders/{order_id}/timeline`: what has happened to an order and what comes next, in words that can be read out.
+//!
+//! 200, the customer's own in other words than for staff; 404 also for somebody else's order.
+
+use adapters::{
+    app_config, aws,
+    dynamodb::DynamoEventStore,
+    http::{self, ApiRequest, Problem},
+    lambda,
+    limits::Limiter,
+};
+use application::{
+    event_store::EventStore,
+    order_history::{OrderHistory, Until, order_history},
+    past_commits::PastCommits,
+    timeline::{Reader, Timeline, timeline},
+};
+use aws_sdk_dynamodb::Client;
+use domain::{ids::OrderId, order::OrderStatus};
+use lambda_http::{Body, Response};
+use serde::Serialize;
+
+/// How much is kept of orders that were asked for, so that of one that is followed only what is new is read.
+const PAST_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    lambda::init(env!("CARGO_PKG_NAME"));
+    let config = aws::config();
+    let client = Client::new(&config);
+    let limiter = Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "get-timeline").await?;
+    let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);
+    let past = PastCommits::new(PAST_BYTES_MAX);
+    http::run(&limiter, |request| handle(&store, &past, request)).await
+}
+
+async fn handle(store: &impl EventStore, past: &PastCommits, request: ApiRequest) -> Result<Response<Body>, Problem> {
+    let caller = request.caller()?;
+    request.query(&[]).finish(Some(()))?;
+    let id = request.order_id()?;
+    let (history, _) = order_history(past, store, id, Until::Now).await.map_err(|error| Problem::not_loaded(&error))?;
+    let history = history
+        .filter(|history| caller.may_act_for(&history.order.customer.id))
+        .ok_or_else(|| Problem::not_found("order"))?;
+    let reader = if caller.staff { Reader::Staff } else { Reader::Customer };
+    respond(id, &history, timeline(&history, reader))
+}
+
+fn respond(order_id: OrderId, history: &OrderHistory, timeline: Timeline) -> Result<Response<Body>, Problem> {
+    let (status, version) = (history.order.status, history.order.version);
+    http::json(200, &TimelineBody { order_id, status, version, timeline })
+}
+
+#[derive(Serialize)]
+struct TimelineBody {
+    order_id: OrderId,
+    status: OrderStatus,
+    version: u64,
+    #[serde(flatten)]
+    timeline: Timeline,
+}
+
+#[cfg(test)]
+mod tests {
+    use adapters::lambda::read_batch;
+    use application::memory::MemoryEventStore;
+    use chrono::Utc;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../../events/get-timeline.json");
+
+    /// A store with the order that the sample event of `project-orders` creates, which is stuck.
+    async fn store() -> MemoryEventStore {
+        let (commits, _) =
+            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
+        let store = MemoryEventStore::default();
+        store.append(&commits[0]).await.unwrap();
+        let mut flagged = commits[0].clone();
+        flagged.version = 2;
+        flagged.events[0].event_type = "OrderFlagged".to_owned();
+        flagged.events[0].data = json!({"step": "process-payment", "reason": "Unavailable"});
+        flagged.metadata.actor = "service:flag-order".to_owned();
+        store.append(&flagged).await.unwrap();
+        store
+    }
+
+    async fn ask(event: &str) -> Result<Value, Problem> {
+        let (store, past) = (store().await, PastCommits::new(PAST_BYTES_MAX));
+        let answer = handle(&store, &past, ApiRequest::from_event(event, Utc::now()).unwrap()).await?;
+        assert_eq!(answer.status(), 200);
+        Ok(serde_json::from_slice(answer.body()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn the_customer_of_the_sample_is_told_that_somebody_looks_after_the_order() {
+        let body = ask(SAMPLE).await.unwrap();
+        assert_eq!((&body["status"], &body["version"]), (&json!("needs_attention"), &json!(2)));
+        let entries = body["entries"].as_array().unwrap();
+        assert_eq!((entries.len(), &entries[0]["who"]), (2, &json!("customer")));
+        let next = json!({"what": "Somebody of ours is looking after the order.", "waits_for": "person", "by": null});
+        assert_eq!(body["next"], next);
+        assert!(!body.to_string().contains("process-payment"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn staff_are_told_which_step_was_given_up() {
+        let body = ask(&staff()).await.unwrap();
+        assert!(body["next"]["what"].as_str().unwrap().contains("process-payment"), "{body}");
+    }
+
+    fn staff() -> String {
+        SAMPLE.replace(r#""username": "customer-1""#, r#""username": "staff-1", "cognito:groups": "[staff]""#)
+    }
+
+    #[tokio::test]
+    async fn somebody_elses_order_is_not_there() {
+        for stranger in
+            [SAMPLE.replace(r#""sub": "customer-1""#, r#""sub": "customer-2""#), SAMPLE.replace("5c44", "5c45")]
+        {
+            assert_eq!(ask(&stranger).await.unwrap_err().status, 404);
+        }
+        assert_eq!(
+            ask(&SAMPLE.replace(r#""rawQueryString": """#, r#""rawQueryString": "at=1""#)).await.unwrap_err().status,
+            400
+        );
+    }
+
+    #[tokio::test]
+    async fn hostile_events_are_answered() {
+        let (store, past) = (store().await, PastCommits::new(PAST_BYTES_MAX));
+        http::hostile::is_answered(SAMPLE, |request| handle(&store, &past, request), || store.count()).await;
+    }
+}

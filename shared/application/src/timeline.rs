@@ -1,0 +1,310 @@
+//! What has happened to an order and what comes next, in words that can be read out. Customers are told nothing of the house: no
+//! steps, no errors, nobody's name, no books.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    order::{Attention, OrderEvent, OrderStatus, RefundState, RequestedRefund},
+    order_view::{OrderView, ShipmentStatus},
+};
+use serde::Serialize;
+
+use crate::{
+    order_history::{EventOfAny, OrderHistory, PastEvent},
+    reconcile::LIMIT,
+};
+
+/// How many entries are told, of orders to which more has happened the newest.
+pub const ENTRIES_MAX: usize = 500;
+
+/// Who is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    Customer,
+    Staff,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Timeline {
+    pub entries: Vec<Entry>,
+    pub next: Next,
+}
+
+/// Something that has happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// The number of its event.
+    pub version: u64,
+    pub at: DateTime<Utc>,
+    pub who: Who,
+    pub what: String,
+    /// In the words of whoever did it, or of whoever refused.
+    pub why: Option<String>,
+}
+
+/// Who did it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Who {
+    Customer,
+    Staff,
+    Carrier,
+    Service,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Next {
+    pub what: String,
+    pub waits_for: WaitsFor,
+    /// When it is done, or a person is called, at the latest; nothing where nobody can say.
+    pub by: Option<DateTime<Utc>>,
+}
+
+/// Who has to do it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitsFor {
+    Service,
+    /// Somebody of staff.
+    Person,
+    Carrier,
+    Nobody,
+}
+
+pub fn timeline(history: &OrderHistory, reader: Reader) -> Timeline {
+    let entries = history.events.iter().filter_map(|past| entry(past, reader));
+    let mut entries: Vec<Entry> = entries.collect();
+    entries.drain(..entries.len().saturating_sub(ENTRIES_MAX));
+    Timeline { entries, next: next(&history.order, reader) }
+}
+
+fn entry(past: &PastEvent, reader: Reader) -> Option<Entry> {
+    let PastEvent { version, event: EventOfAny::Order(event), metadata } = past else { return None };
+    let who = match metadata.actor.split(':').next() {
+        Some("customer") => Who::Customer,
+        Some("staff") => Who::Staff,
+        Some("carrier") => Who::Carrier,
+        _ => Who::Service,
+    };
+    let (what, why) = told(event, reader)?;
+    Some(Entry { version: *version, at: metadata.occurred_at, who, what, why })
+}
+
+/// What an event is called, and why it happened; `None` of what is not for this reader.
+fn told(event: &OrderEvent, reader: Reader) -> Option<(String, Option<String>)> {
+    let is_staff = reader == Reader::Staff;
+    let for_staff = |text: String| is_staff.then_some(text);
+    let (what, why) = match event {
+        OrderEvent::OrderCreated(placed) => (format!("The order was placed, for {}.", placed.total_amount), None),
+        OrderEvent::ValidationFailed { reason } => {
+            ("The order cannot be carried out.".into(), Some(reason.to_string()))
+        }
+        OrderEvent::InventoryReserved(_) => ("The goods are reserved.".into(), None),
+        OrderEvent::ReservationFailed { reason } => ("The goods cannot be reserved.".into(), Some(reason.to_string())),
+        OrderEvent::PaymentCompleted(payment) => (format!("{} were paid.", payment.amount), None),
+        OrderEvent::PaymentFailed { reason } => ("The payment did not go through.".into(), Some(reason.to_string())),
+        OrderEvent::PaymentNotRequired {} => ("There is nothing to pay.".into(), None),
+        OrderEvent::ShipmentCreated(shipment) => {
+            (format!("{} takes the parcel, under the number {}.", shipment.carrier, shipment.tracking_number), None)
+        }
+        OrderEvent::ShipmentFailed { reason } => ("The parcel cannot be sent.".into(), Some(reason.to_string())),
+        OrderEvent::OrderConfirmed { .. } => ("The order is confirmed.".into(), None),
+        OrderEvent::ShipmentDelivered { .. } => ("The parcel has arrived.".into(), None),
+        OrderEvent::OrderCancelRequested { reason, note } => {
+            let note = note.as_ref().and_then(|note| for_staff(format!(" (to staff: {})", note.as_str())));
+            let why = format!("{}{}", reason.as_str(), note.unwrap_or_default());
+            ("The order is to be cancelled.".into(), Some(why))
+        }
+        OrderEvent::ShipmentCancelled {} => ("The parcel was called back.".into(), None),
+        OrderEvent::PaymentRefunded(refund) => (format!("{} went back.", refund.amount), None),
+        OrderEvent::InventoryReleased {} => ("The goods are no longer reserved.".into(), None),
+        OrderEvent::OrderRejected { reason, .. } => ("The order was rejected.".into(), Some(reason.to_string())),
+        OrderEvent::OrderCancelled { .. } => ("The order is cancelled.".into(), None),
+        OrderEvent::RefundRequested(RequestedRefund { amount, reason, note, .. }) => {
+            let note = note.as_ref().and_then(|note| for_staff(format!(" (to staff: {})", note.as_str())));
+            let why = format!("{}{}", reason.as_str(), note.unwrap_or_default());
+            (format!("{amount} are to be given back."), Some(why))
+        }
+        OrderEvent::RefundCompleted(completed) => (format!("{} went back.", completed.refund.amount), None),
+        OrderEvent::RefundFailed(failed) => {
+            (format!("{} did not go back.", failed.amount), for_staff(failed.reason.clone()))
+        }
+        OrderEvent::OrderFlagged(Attention { step, reason }) => match reader {
+            Reader::Staff => (format!("The step {step} was given up: a person has to help."), Some(reason.clone())),
+            Reader::Customer => ("Something takes longer than it should. We are looking after it.".into(), None),
+        },
+        OrderEvent::FulfilmentResumed(resumed) => {
+            ("The order goes on.".into(), for_staff(resumed.reason.as_str().to_owned()))
+        }
+        OrderEvent::StepSkipped(skipped) => {
+            let what = for_staff(format!("The order goes on without the step {}.", skipped.step.name()))?;
+            (what, Some(skipped.reason.as_str().to_owned()))
+        }
+        OrderEvent::BooksCompared(compared) => {
+            let late = if compared.late.is_empty() { "they agree" } else { "what had come late is put right" };
+            (for_staff(format!("The providers' books were compared with the order: {late}."))?, None)
+        }
+    };
+    Some((what, why))
+}
+
+/// What comes next for an order that stands like that.
+fn next(order: &OrderView, reader: Reader) -> Next {
+    let service = |what: &str| Next {
+        what: what.to_owned(),
+        waits_for: WaitsFor::Service,
+        by: order.updated_at.checked_add_signed(LIMIT),
+    };
+    let nothing = || Next { what: "Nothing more.".to_owned(), waits_for: WaitsFor::Nobody, by: None };
+    match order.status {
+        OrderStatus::Created => service("The goods are being reserved."),
+        OrderStatus::Reserved => service("The payment is being taken."),
+        OrderStatus::Paid => service("The parcel is being given to the carrier."),
+        OrderStatus::Shipped => service("The confirmation is on its way."),
+        OrderStatus::Cancelling => service("What was done for the order is being undone: parcel, money, goods."),
+        OrderStatus::NeedsAttention => {
+            let what = match (&order.attention, reader) {
+                (Some(stuck), Reader::Staff) => {
+                    format!(
+                        "Once the cause of {} is mended, {} is to be resumed, or skipped.",
+                        stuck.reason, stuck.step
+                    )
+                }
+                _ => "Somebody of ours is looking after the order.".to_owned(),
+            };
+            Next { what, waits_for: WaitsFor::Person, by: None }
+        }
+        OrderStatus::Confirmed if order.refunds.iter().any(|refund| refund.status == RefundState::Requested) => {
+            service("The money is being given back.")
+        }
+        OrderStatus::Confirmed => match &order.shipment {
+            Some(shipment) if shipment.status == ShipmentStatus::Created => Next {
+                what: format!("{} brings the parcel.", shipment.carrier),
+                waits_for: WaitsFor::Carrier,
+                by: Some(shipment.estimated_delivery),
+            },
+            _ => nothing(),
+        },
+        OrderStatus::Cancelled | OrderStatus::Rejected => nothing(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{event_store::Metadata, order_history::OrderHistory};
+
+    #[derive(Deserialize)]
+    struct Golden {
+        #[serde(rename = "type")]
+        event_type: String,
+        schema: u32,
+        data: Value,
+    }
+
+    /// One event of each type.
+    fn events() -> Vec<OrderEvent> {
+        let golden = include_str!("../../domain/src/order/events.golden.jsonl").lines();
+        let golden = golden.map(|line| serde_json::from_str::<Golden>(line).unwrap());
+        golden
+            .map(|Golden { event_type, schema, data }| OrderEvent::read(&event_type, schema, &data).unwrap())
+            .collect()
+    }
+
+    fn event(event_type: &str) -> OrderEvent {
+        events().into_iter().find(|event| event.event_type() == event_type).unwrap()
+    }
+
+    fn metadata(actor: &str, second: i64) -> Metadata {
+        Metadata { actor: actor.to_owned(), ..Metadata::of_nobody(DateTime::from_timestamp(second, 0).unwrap()) }
+    }
+
+    fn history(events: Vec<OrderEvent>) -> OrderHistory {
+        let id = domain::ids::OrderId::derive("anna", "1");
+        let (mut view, mut past) = (None, Vec::new());
+        for (version, event) in (1..).zip(events) {
+            let metadata = metadata("service:x", version);
+            view = OrderView::evolve(view, id, &event, version.unsigned_abs(), metadata.occurred_at);
+            past.push(PastEvent { version: version.unsigned_abs(), event: EventOfAny::Order(event), metadata });
+        }
+        OrderHistory { events: past, order: view.unwrap() }
+    }
+
+    fn happened(types: &[&str]) -> OrderHistory {
+        history(types.iter().map(|event_type| event(event_type)).collect())
+    }
+
+    #[test]
+    fn every_event_has_words_for_staff_and_customers_hear_nothing_of_the_house() {
+        let all = events();
+        assert_eq!(all.iter().filter(|event| told(event, Reader::Staff).is_some()).count(), all.len());
+        let kept: Vec<&str> =
+            all.iter().filter(|event| told(event, Reader::Customer).is_none()).map(OrderEvent::event_type).collect();
+        assert_eq!(
+            kept.into_iter().collect::<std::collections::BTreeSet<_>>(),
+            ["BooksCompared", "StepSkipped"].into()
+        );
+        for event in &all {
+            let Some((what, why)) = told(event, Reader::Customer) else { continue };
+            let said = format!("{what} {}", why.unwrap_or_default());
+            for internal in ["process-payment", "Unavailable", "States.", "to staff", "skipped"] {
+                assert!(!said.contains(internal), "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_order_says_what_comes_next_and_by_when() {
+        let next = |types: &[&str]| timeline(&happened(types), Reader::Customer).next;
+        let placed = ["OrderCreated", "InventoryReserved", "PaymentCompleted", "ShipmentCreated", "OrderConfirmed"];
+        for (events, what) in [(1, "reserved"), (2, "payment"), (3, "parcel"), (4, "confirmation")] {
+            let next = next(&placed[..events]);
+            assert!(next.what.contains(what) && next.waits_for == WaitsFor::Service, "{next:?}");
+            let last = i64::try_from(events).unwrap();
+            assert_eq!(next.by, DateTime::from_timestamp(last + LIMIT.num_seconds(), 0));
+        }
+        let next_of_confirmed = next(&placed);
+        assert!(next_of_confirmed.waits_for == WaitsFor::Carrier && next_of_confirmed.by.is_some());
+        let delivered = next(&[&placed[..], &["ShipmentDelivered"]].concat());
+        assert_eq!((delivered.waits_for, delivered.by), (WaitsFor::Nobody, None));
+        let undoing = next(&[&placed[..3], &["OrderCancelRequested"]].concat());
+        assert!(undoing.what.contains("undone"), "{undoing:?}");
+    }
+
+    #[test]
+    fn a_stuck_order_tells_staff_what_to_mend_and_customers_that_somebody_looks_after_it() {
+        let history = happened(&["OrderCreated", "OrderFlagged"]);
+        let staff = timeline(&history, Reader::Staff);
+        assert!(staff.next.what.contains("process-payment") && staff.next.waits_for == WaitsFor::Person);
+        assert!(staff.entries[1].what.contains("process-payment") && staff.entries[1].why.is_some());
+        let customer = timeline(&history, Reader::Customer);
+        assert!(!format!("{customer:?}").contains("process-payment"), "{customer:?}");
+        assert_eq!((customer.entries.len(), customer.next.waits_for), (2, WaitsFor::Person));
+    }
+
+    #[test]
+    fn who_did_it_is_told_without_their_name() {
+        let mut history = happened(&["OrderCreated", "InventoryReserved", "PaymentCompleted", "ShipmentCreated"]);
+        for (past, actor) in history.events.iter_mut().zip(["customer:anna", "staff:ben", "carrier:c", "service:x"]) {
+            actor.clone_into(&mut past.metadata.actor);
+        }
+        let told = timeline(&history, Reader::Staff);
+        let who: Vec<Who> = told.entries.iter().map(|entry| entry.who).collect();
+        assert_eq!(who, [Who::Customer, Who::Staff, Who::Carrier, Who::Service]);
+        assert!(!serde_json::to_string(&told).unwrap().contains("anna"));
+        assert_eq!(serde_json::to_value(&told.entries[0]).unwrap()["who"], json!("customer"));
+    }
+
+    #[test]
+    fn of_a_long_history_the_newest_is_told() {
+        let mut all = vec![event("OrderCreated")];
+        for _ in 0..ENTRIES_MAX {
+            all.extend([event("OrderFlagged"), event("FulfilmentResumed")]);
+        }
+        let told = timeline(&history(all), Reader::Customer);
+        assert_eq!((told.entries.len(), told.entries[ENTRIES_MAX - 1].version), (ENTRIES_MAX, 1_001));
+    }
+}
