@@ -75,6 +75,7 @@ templates() {
     .local/tools/sam/bin/python tests/alarms_suite.py
     .local/tools/sam/bin/python tests/prometheus_suite.py
     .local/tools/sam/bin/python tests/provider_contract_suite.py
+    .local/tools/sam/bin/python tests/contract_suite.py
     local file
     for file in infra/seed.json infra/cost/*.json infra/prometheus/grafana/dashboards/*.json events/*.json; do
         "${PYTHON:-python3}" -m json.tool "$file" >/dev/null || { echo "not valid JSON: $file"; return 1; }
