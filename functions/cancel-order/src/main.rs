@@ -1,7 +1,7 @@
 //! `POST /api/v1/orders/{order_id}/cancel` → `OrderCancelRequested`.
 //!
 //! 202, also when the order was cancelled before; 400 for invalid input, 404 also for somebody else's order, 409 when the
-//! order cannot be cancelled any more: it is rejected, or delivered, and then only staff can give money back.
+//! order cannot be cancelled any more: it is rejected, or delivered, and then only staff can give money back; or when it was cancelled before and a note comes too late.
 
 use adapters::{
     app_config, aws,

@@ -105,7 +105,7 @@ pub struct Metadata {
     pub command_id: Uuid,
     /// Tells a repeated command from another one under the same id; see [`fingerprint`].
     pub fingerprint: String,
-    /// `customer:<id>`, `staff:<id>` or `service:<function>`.
+    /// `customer:<id>`, `staff:<id>`, `carrier:<id>` or `service:<function>`.
     pub actor: String,
     pub correlation_id: String,
     /// What set the command off: a request's id, or the id of the event that started the execution.

@@ -639,10 +639,15 @@ impl Held {
         self.skipped.contains(&step)
     }
 
+    /// Whether the seller has what the order costs: none of it has gone back.
+    pub fn is_paid(&self) -> bool {
+        self.payment.is_some() || self.is_free
+    }
+
     /// Whether the stock is out of the undoing's hands: somebody counts it, or it is in a parcel that does not come back.
     pub fn stock_is_given_up(&self) -> bool {
         // Only what was paid may have been handed to the carrier, whatever is recorded of the parcel.
-        let was_paid = self.payment.is_some() || self.refund.is_some() || self.is_free;
+        let was_paid = self.is_paid() || self.refund.is_some();
         let may_be_in_a_parcel = self.shipment.is_some() || was_paid;
         self.is_skipped(SkippableStep::ReleaseInventory)
             || (may_be_in_a_parcel && self.is_skipped(SkippableStep::CancelShipment))
@@ -826,7 +831,7 @@ impl Course {
                 }
                 // The parcel was faster than the cancel: the order stands.
                 Self::Undoing(order, held, _)
-                    if held.shipment.is_some() && (held.payment.is_some() || held.is_free) =>
+                    if held.shipment.is_some() && held.is_paid() =>
                 {
                     Self::Delivered(order, held.payment)
                 }
