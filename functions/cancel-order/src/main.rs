@@ -41,7 +41,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 async fn handle(store: &impl EventStore, request: ApiRequest) -> Result<Response<Body>, Problem> {
     let caller = request.caller()?;
     let CancelOrderBody { reason, note } = request.json()?;
-    if note.is_some() && !caller.staff {
+    if note.is_some() && caller.staff.is_none() {
         return Err(Problem::invalid_field("/note", "is for staff only"));
     }
     let id = request.order_id()?;

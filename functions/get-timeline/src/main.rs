@@ -42,7 +42,7 @@ async fn handle(store: &impl EventStore, past: &PastCommits, request: ApiRequest
     let history = history
         .filter(|history| caller.may_act_for(&history.order.customer.id))
         .ok_or_else(|| Problem::not_found("order"))?;
-    let reader = if caller.staff { Reader::Staff } else { Reader::Customer };
+    let reader = if caller.staff.is_some() { Reader::Staff } else { Reader::Customer };
     respond(id, &history, timeline(&history, reader))
 }
 

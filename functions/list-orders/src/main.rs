@@ -133,7 +133,7 @@ impl<'o> From<&'o OrderView> for ListedRow<'o> {
 mod tests {
     use adapters::lambda::read_batch;
     use application::{
-        event_store::{Commit, RecordedEvent, StreamId},
+        event_store::{Commit, EventStore, RecordedEvent, StreamId},
         memory::{MemoryEventStore, MemoryIndex, MemoryOrderViews},
         page::PAGE_BYTES_MAX,
         project_orders::project,
@@ -173,7 +173,7 @@ mod tests {
             let mut commits = vec![commit];
             if let Some(event) = then {
                 let mut next =
-                    Commit { version: 2, events: vec![RecordedEvent::of(&event).unwrap()], ..commits[0].clone() };
+                    Commit { version: 2, events: vec![RecordedEvent::record(&event).unwrap()], ..commits[0].clone() };
                 next.metadata.occurred_at =
                     next.metadata.occurred_at.checked_add_signed(TimeDelta::minutes(30)).unwrap();
                 commits.push(next);

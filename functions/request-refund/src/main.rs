@@ -50,7 +50,7 @@ async fn handle(store: &impl EventStore, staff_refund: u64, request: ApiRequest)
     let RequestRefundBody { amount: AmountBody { amount, currency }, reason, note } = request.json()?;
     let amount = Money::new(amount, currency)
         .map_err(|_| Problem::invalid_field("/amount/amount", format!("must be at most {}", Money::MAX_AMOUNT)))?;
-    if amount.amount() > staff_refund && !caller.supervisor {
+    if amount.amount() > staff_refund && !caller.is_supervisor() {
         let detail = format!("more than {staff_refund} minor units in one refund are for supervisors");
         return Err(Problem::forbidden(detail));
     }

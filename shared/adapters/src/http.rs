@@ -77,25 +77,34 @@ pub struct ApiRequest {
 pub struct Caller {
     /// The token's `sub`, which is the customer's id.
     pub id: CustomerId,
-    /// In the group `staff`, or in that of supervisors.
-    pub staff: bool,
-    /// In the group `supervisor`: may also do what costs money that nobody has agreed to.
-    pub supervisor: bool,
+    pub staff: Option<Staff>,
     /// In the group `carrier`, or a machine with its scope: may say that a parcel has arrived.
     pub carrier: bool,
     /// A machine that may read the service's figures.
     pub metrics: bool,
 }
 
+/// Somebody of staff, by their groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Staff {
+    Member,
+    /// May also do what costs money that nobody has agreed to.
+    Supervisor,
+}
+
 impl Caller {
+    pub fn is_supervisor(&self) -> bool {
+        self.staff == Some(Staff::Supervisor)
+    }
+
     /// Customers act for themselves, staff for anyone.
     pub fn may_act_for(&self, customer: &CustomerId) -> bool {
-        self.staff || self.id == *customer
+        self.staff.is_some() || self.id == *customer
     }
 
     /// As the audit trail names the caller.
     pub fn actor(&self) -> String {
-        let role = match (self.staff, self.carrier) {
+        let role = match (self.staff.is_some(), self.carrier) {
             (true, _) => "staff",
             (false, true) => "carrier",
             (false, false) => "customer",
@@ -132,8 +141,11 @@ impl ApiRequest {
                 let is_machine = claim("client_id") == id.as_str();
                 let has = |scope| is_machine && claim("scope").split(' ').any(|one| one == scope);
                 Ok(Caller {
-                    staff: is_in("staff") || is_in("supervisor"),
-                    supervisor: is_in("supervisor"),
+                    staff: match (is_in("supervisor"), is_in("staff")) {
+                        (true, _) => Some(Staff::Supervisor),
+                        (false, true) => Some(Staff::Member),
+                        (false, false) => None,
+                    },
                     carrier: is_in("carrier") || has(CARRIER_SCOPE),
                     metrics: has(METRICS_SCOPE),
                     id,
@@ -157,19 +169,19 @@ impl ApiRequest {
     /// The caller, if it is somebody of staff.
     pub fn staff(&self) -> Result<Caller, Problem> {
         let caller = self.caller()?;
-        if caller.staff { Ok(caller) } else { Err(Problem::forbidden("this route is for staff only")) }
+        if caller.staff.is_some() { Ok(caller) } else { Err(Problem::forbidden("this route is for staff only")) }
     }
 
     /// The caller, if it is a supervisor.
     pub fn supervisor(&self) -> Result<Caller, Problem> {
         let caller = self.caller()?;
-        if caller.supervisor { Ok(caller) } else { Err(Problem::forbidden("this route is for supervisors only")) }
+        if caller.is_supervisor() { Ok(caller) } else { Err(Problem::forbidden("this route is for supervisors only")) }
     }
 
     /// The caller, if it is somebody of staff or the carrier.
     pub fn staff_or_carrier(&self) -> Result<Caller, Problem> {
         let caller = self.caller()?;
-        if caller.staff || caller.carrier {
+        if caller.staff.is_some() || caller.carrier {
             Ok(caller)
         } else {
             Err(Problem::forbidden("this route is for staff and carriers only"))
@@ -179,7 +191,7 @@ impl ApiRequest {
     /// The caller, if it is somebody of staff or a machine that watches the service.
     pub fn staff_or_metrics(&self) -> Result<Caller, Problem> {
         let caller = self.caller()?;
-        if caller.staff || caller.metrics {
+        if caller.staff.is_some() || caller.metrics {
             Ok(caller)
         } else {
             Err(Problem::forbidden("this route is for staff and for machines that watch the service"))
@@ -544,11 +556,11 @@ mod tests {
     fn a_machine_may_do_what_its_scope_says() {
         let machine = |scope| json!({"sub": "m-1", "client_id": "m-1", "token_use": "access", "scope": scope});
         let carrier = request_with(machine("orders/metrics orders/carrier")).staff_or_carrier().unwrap();
-        assert_eq!((carrier.actor().as_str(), carrier.staff), ("carrier:m-1", false));
+        assert_eq!((carrier.actor().as_str(), carrier.staff), ("carrier:m-1", None));
         for other in ["", "orders/metrics", "orders/carriers", "carrier", "other/carrier"] {
             assert_eq!(request_with(machine(other)).staff_or_carrier().unwrap_err().status, 403, "{other}");
         }
-        assert!(!request_with(machine("orders/metrics")).staff_or_metrics().unwrap().staff);
+        assert_eq!(request_with(machine("orders/metrics")).staff_or_metrics().unwrap().staff, None);
         assert_eq!(request_with(machine("orders/carrier")).staff_or_metrics().unwrap_err().status, 403);
     }
 
@@ -565,7 +577,7 @@ mod tests {
         let of = |groups: &str| request_with(json!({"sub": "p-1", "token_use": "access", "cognito:groups": groups}));
         for groups in ["[supervisor]", "[staff supervisor]"] {
             let caller = of(groups).supervisor().unwrap();
-            assert!(caller.staff && caller.actor() == "staff:p-1", "{groups}");
+            assert_eq!((caller.staff, caller.actor().as_str()), (Some(Staff::Supervisor), "staff:p-1"), "{groups}");
         }
         for groups in ["[staff]", "[carrier]", "[]", "[supervisors]"] {
             assert_eq!(of(groups).supervisor().unwrap_err().status, 403, "{groups}");

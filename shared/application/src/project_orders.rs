@@ -183,7 +183,8 @@ async fn project_stream<'c>(
     (taken_in, projected.map_err(|error| NotProjected { commits, error }))
 }
 
-/// Projects what an order's view has missed, and says whether that was anything: two reads when it was not.
+/// Projects what an order's view has missed, and says whether that was anything: two reads when it was not. Whoever is told that it
+/// failed has to ask again: cut short where others have come in between, it may leave the order listed as it was before them.
 ///
 /// For an order whose last event is long enough ago: the view of one that moves is behind for a moment, and all is well.
 pub async fn catch_up(
@@ -202,7 +203,8 @@ pub async fn catch_up(
 }
 
 /// Makes a read model say of an order what its events say, whatever it says now: nothing, something old, or something wrong.
-/// Answers the number of the last event; `None`, and does nothing, when there is no such order.
+/// Answers the number of the last event; `None`, and does nothing, when there is no such order. Whoever is told that it failed has to ask
+/// again, as for [`catch_up`].
 pub async fn reproject_order(
     store: &impl EventStore,
     model: &ReadModel<impl OrderViews, impl Index>,

@@ -120,6 +120,8 @@ struct Plumbing {
     building: Cell<bool>,
     committed: RefCell<Vec<Commit>>,
     taken_in: RefCell<BTreeSet<(StreamId, u64)>>,
+    /// What somebody has asked for in vain.
+    to_reproject: RefCell<Vec<StreamId>>,
     /// What has counted, as far as it has come into the generation that is read.
     figures: RefCell<Vec<Figure>>,
     progress: RefCell<[Progress; SEGMENTS as usize]>,
@@ -180,20 +182,31 @@ impl Plumbing {
                 }
             }
             Happening::Reproject { stream } => {
-                for model in [&self.next, &self.live].into_iter().skip(usize::from(!self.building.get())) {
-                    // What does not get done is asked for again, or not: the stream does without.
-                    if let Some(id) = stream.get(streams)[0].stream.order_id() {
-                        let _ = reproject_order(&self.store, model, id).await;
-                    } else {
-                        let _ = reproject_customer(&self.store, model, customer).await;
-                    }
+                let stream = &stream.get(streams)[0].stream;
+                if !self.reproject(stream, customer).await {
+                    self.to_reproject.borrow_mut().push(stream.clone());
                 }
             }
         }
     }
 
+    /// Answers whether it got done.
+    async fn reproject(&self, stream: &StreamId, customer: &CustomerId) -> bool {
+        let mut done = true;
+        for model in [&self.next, &self.live].into_iter().skip(usize::from(!self.building.get())) {
+            done &= match stream.order_id() {
+                Some(id) => reproject_order(&self.store, model, id).await.is_ok(),
+                None => reproject_customer(&self.store, model, customer).await.is_ok(),
+            };
+        }
+        done
+    }
+
     /// At least once means that what nobody has taken in comes until somebody does, and nothing else has to come.
-    async fn settle(&self) {
+    ///
+    /// Who has asked for something once more and was told that it did not get done asks again: it may have been cut short where
+    /// others had come in between, and nothing else would bring them there again.
+    async fn settle(&self, customer: &CustomerId) {
         let committed = self.committed.borrow().clone();
         for commit in committed {
             for _ in 0..50 {
@@ -201,6 +214,13 @@ impl Plumbing {
                     break;
                 }
                 self.deliver(vec![commit.clone()]).await;
+            }
+        }
+        for stream in self.to_reproject.take() {
+            let mut tries = 0;
+            while !self.reproject(&stream, customer).await {
+                tries += 1;
+                assert!(tries < 50, "{stream:?} cannot be projected");
             }
         }
     }
@@ -256,7 +276,7 @@ async fn run(streams: &[Vec<Commit>], moments: &[Moment], rebuild_from: usize) {
     plumbing.building.set(true);
     plumbing.rebuild(50).await;
     assert!(plumbing.progress.borrow().iter().all(|segment| segment.done));
-    plumbing.settle().await;
+    plumbing.settle(&customer).await;
     let figures = plumbing.figures.borrow().clone();
     let counted = |kind: fn(&Figure) -> bool| figures.iter().filter(|figure| kind(figure)).count();
     let orders = streams.iter().filter(|commits| commits[0].stream.order_id().is_some()).count();

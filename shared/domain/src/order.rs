@@ -830,9 +830,7 @@ impl Course {
                     Self::Delivered(order, payment)
                 }
                 // The parcel was faster than the cancel: the order stands.
-                Self::Undoing(order, held, _)
-                    if held.shipment.is_some() && held.is_paid() =>
-                {
+                Self::Undoing(order, held, _) if held.shipment.is_some() && held.is_paid() => {
                     Self::Delivered(order, held.payment)
                 }
                 unchanged => unchanged,

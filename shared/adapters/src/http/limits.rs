@@ -56,9 +56,9 @@ fn class_of(request: &ApiRequest, caller: &Caller) -> Class {
     match counts {
         Own(class) => class,
         Read if request.event.query().any(|(name, _)| name == "min_version") => Class::WaitingReads,
-        Read if caller.staff => Class::StaffReads,
+        Read if caller.staff.is_some() => Class::StaffReads,
         Read => Class::CustomerReads,
-        Command if caller.staff => Class::StaffCommands,
+        Command if caller.staff.is_some() => Class::StaffCommands,
         Command if caller.carrier => Class::CarrierCommands,
         Command => Class::CustomerCommands,
     }

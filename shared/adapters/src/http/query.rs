@@ -285,7 +285,12 @@ mod tests {
 
     #[test]
     fn every_customer_has_a_path_that_needs_no_encoding_and_comes_back() {
-        let caller = |id: &str| Caller { id: CustomerId::stored(id), staff: true, carrier: false, metrics: false };
+        let caller = |id: &str| Caller {
+            id: CustomerId::stored(id),
+            staff: Some(super::super::Staff::Member),
+            carrier: false,
+            metrics: false,
+        };
         let staff = caller("staff-1");
         for id in [
             "anna",

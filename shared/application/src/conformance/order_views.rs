@@ -241,9 +241,9 @@ pub async fn open_orders_are_listed_the_newest_first(views: &impl OrderViews) {
     let (mut listed, mut end) = (Vec::new(), Position::start_of(at(1_000)));
     loop {
         let page = list(start, &end, 7).await;
-        let Some(last) = page.last() else { break };
+        let Some(oldest) = page.last() else { break };
         assert!(page.len() <= 7 && listed.len() < waiting.len(), "it does not end");
-        end = last.position();
+        end = oldest.position();
         listed.extend(page);
     }
     assert_eq!(listed, waiting);
