@@ -8,6 +8,7 @@ export LOCAL_STACK=test
 state=.local/test
 
 mkdir -p $state
+export ANSWERS="$PWD/$state/answers.jsonl" # what the system tests were answered
 exec 9>$state.lock
 flock --nonblock 9 || { echo "error: \`make test\` is running in this folder already"; exit 1; }
 
@@ -124,6 +125,7 @@ cost() {
 
 stack down # what a run has left behind that was killed
 : >$state/times
+: >"$ANSWERS"
 
 beside "tools" stack tools
 step "format" cargo fmt --check
@@ -156,4 +158,5 @@ step "e-mails" system_tests --ignored mail
 step "rate limits" system_tests --ignored limits
 step "deployment" .local/tools/sam/bin/python tests/deploy_suite.py
 step "failure matrix" stack faults cargo test --workspace --locked --test system -- --ignored failure_matrix
+step "answers" .local/tools/sam/bin/python tests/answers_suite.py
 join "unit and conformance tests"

@@ -3,6 +3,8 @@
 use std::{
     collections::HashMap,
     env,
+    fs::OpenOptions,
+    io::Write,
     path::{Path, PathBuf},
     process::Stdio,
     sync::{Mutex, OnceLock},
@@ -125,6 +127,18 @@ pub(crate) async fn logs(containing: &str) -> String {
     String::from_utf8(logs.stdout).unwrap()
 }
 
+/// Keeps an answer for `tests/answers_suite.py`, where `ANSWERS` names a file.
+fn keep(method: &Method, url: &str, status: u16, headers: &HeaderMap, body: &str) {
+    let Ok(file) = env::var("ANSWERS") else { return };
+    let headers: HashMap<&str, &str> =
+        headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap_or_default())).collect();
+    let url = url.strip_prefix(&setting("API_URL")).unwrap_or(url);
+    let line = json!({"method": method.as_str(), "url": url, "status": status, "headers": headers, "body": body});
+    // In one write: others write as well.
+    let mut file = OpenOptions::new().create(true).append(true).open(file).unwrap();
+    file.write_all(format!("{line}\n").as_bytes()).unwrap();
+}
+
 impl Service {
     pub(crate) async fn connect() -> Self {
         let aws = aws_config::defaults(aws_config::BehaviorVersion::v2026_01_12()).load().await;
@@ -142,9 +156,13 @@ impl Service {
     }
 
     pub(crate) async fn send(&self, request: RequestBuilder) -> Answer {
-        let response = request.send().await.unwrap();
+        let (client, request) = request.build_split();
+        let request = request.unwrap();
+        let (method, url) = (request.method().clone(), request.url().clone());
+        let response = client.execute(request).await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await.unwrap();
+        keep(&method, url.as_str(), status, &headers, &text);
         Answer { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
     }
 
