@@ -46,7 +46,7 @@ config: ## Show what functions go by and where it comes from; SET='providers.pay
 providers: ## Start a provider of your own to try: all four services over gRPC and REST, beside the local stack (BREAK=<law> has it break that one)
 	@$(STACK) providers --break="$(BREAK)"
 
-certify: ## Hold a provider to the laws of its port: PROVIDER=inventory, payments, shipping or notifications, URL=grpc://127.0.0.1:50051 (VERBOSE=1 shows all calls)
+certify: ## Hold a provider to the laws of its port: PROVIDER=inventory, payments, shipping or notifications, URL=grpc://127.0.0.1:50051 (TOKEN=<bearer token>, CA=<file of roots>, VERBOSE=1 shows all calls)
 	@cargo run --quiet --locked --bin certify -- $(PROVIDER) $(URL)
 
 rebuild: ## Rebuild a read model from the events while orders go on (VIEW=orders STAGE=local SEGMENTS=4 UNITS=<write units a second>, ABANDON=1 gives one up)

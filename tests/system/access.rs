@@ -112,15 +112,27 @@ async fn staff_routes_refuse_customers() {
 async fn what_costs_money_that_nobody_has_agreed_to_is_for_supervisors() {
     let service = Service::connect().await;
     let id = fresh_key();
-    let skip =
-        (format!("/api/v1/orders/{id}/fulfilment/skip"), json!({"step": "refund-payment", "reason": "paid back"}));
-    let amount = json!({"amount": 10_000_000, "currency": "CNY"});
-    let refund = (format!("/api/v1/orders/{id}/refunds"), json!({"amount": amount, "reason": "a gesture"}));
-    for (path, body) in [skip, refund] {
-        for (who, status) in [("customer-1", 403), ("carrier-1", 403), ("staff-2", 403), ("staff-1", 404)] {
-            assert_eq!(service.post(who, &path, &body).await.status, status, "{path} by {who}");
-        }
+    let skip = json!({"step": "refund-payment", "reason": "paid back"});
+    let path = format!("/api/v1/orders/{id}/fulfilment/skip");
+    for (who, status) in [("customer-1", 403), ("carrier-1", 403), ("staff-2", 403), ("staff-1", 404)] {
+        assert_eq!(service.post(who, &path, &skip).await.status, status, "{who}");
     }
-    let little = json!({"amount": {"amount": 1, "currency": "CNY"}, "reason": "a gesture"});
-    service.post("staff-2", &format!("/api/v1/orders/{id}/refunds"), &little).await.expect(404);
+    let product = format!("test-{}", fresh_key());
+    service.set_product(&product, 60_000, 10).await.expect(201);
+    let mut dear = order("customer-1", &product);
+    dear["items"][0]["unit_price"]["amount"] = json!(60_000);
+    let id = service.place("customer-1", &fresh_key(), &dear).await.expect(201).text("order_id");
+    service.await_status("customer-1", &id, &["confirmed"]).await;
+    let path = format!("/api/v1/orders/{id}/refunds");
+    let refund = |amount: u64| json!({"amount": {"amount": amount, "currency": "CNY"}, "reason": "a gesture"});
+    // The setting `limits.staff_refund` says 100,000 for one order in all.
+    for (who, amount, status) in [
+        ("customer-1", 1, 403),
+        ("staff-2", 100_001, 403),
+        ("staff-2", 60_000, 202),
+        ("staff-2", 40_001, 403),
+        ("staff-1", 40_001, 202),
+    ] {
+        assert_eq!(service.post(who, &path, &refund(amount)).await.status, status, "{amount} by {who}");
+    }
 }

@@ -44,7 +44,7 @@ const NASTY: [&[u8]; 22] = [
     b"'; --",
 ];
 
-const ROUTES: [(&str, &str); 20] = [
+const ROUTES: [(&str, &str); 22] = [
     ("POST", "/api/v1/orders"),
     ("GET", "/api/v1/orders/{}"),
     ("GET", "/api/v1/orders/customer/{}"),

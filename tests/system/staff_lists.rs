@@ -21,6 +21,7 @@ async fn listed(service: &Service, query: &str, pages: usize) -> Vec<Value> {
 #[tokio::test]
 async fn orders_are_listed_by_their_status_the_newest_first() {
     let service = Service::connect().await;
+    let began = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     let product = service.product(10).await;
     let stuck = service.place_asking(&product, "pm_refund_fails", "200001").await;
     let declined = service.place_asking(&product, "pm_card_declined", "200001").await;
@@ -28,8 +29,9 @@ async fn orders_are_listed_by_their_status_the_newest_first() {
     service.await_status("customer-1", &declined, &["rejected"]).await;
     let has = |rows: &[Value], id: &str| rows.iter().filter(|row| row["id"] == id).count();
     // Others come meanwhile, so that these may be on later pages.
-    for (query, id) in [("status=confirmed", &stuck), ("status=rejected", &declined), ("page_size=7", &declined)] {
-        let rows = listed(&service, query, 20).await;
+    let from = format!("page_size=7&from={began}");
+    for (query, id) in [("status=confirmed", &stuck), ("status=rejected", &declined), (from.as_str(), &declined)] {
+        let rows = listed(&service, query, 40).await;
         assert_eq!(has(&rows, id), 1, "{query}");
         let status = query.strip_prefix("status=");
         assert!(rows.iter().all(|row| status.is_none_or(|status| row["status"] == status)), "{query}");

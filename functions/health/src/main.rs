@@ -1,7 +1,7 @@
 //! `GET /health`: whether each component that the service depends on answers, and how fast; and which providers new orders get.
 //!
-//! 200 when all components do, 503 when one does not. What is only degraded is 200: orders are taken, and wait for a provider.
-//! No token needed, nothing internal told.
+//! 200 when all components do, 503 when one does not, or there are no settings, without which no order is placed. What is only degraded is
+//! 200: orders are taken, and wait for a provider. No token needed, nothing internal told.
 
 use std::{
     error::Error as StdError,
@@ -98,8 +98,6 @@ struct ComponentHealth {
 struct ProviderHealth {
     port: &'static str,
     kind: Kind,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    service: Option<String>,
     status: Status,
 }
 
@@ -136,9 +134,9 @@ fn respond(
     timestamp: DateTime<Utc>,
 ) -> Result<Response<Body>, Problem> {
     let is_up = |status: Status| status == Status::Up;
-    let status = if !components.iter().all(|component| is_up(component.status)) {
+    let status = if !is_up(configuration.status) || !components.iter().all(|component| is_up(component.status)) {
         Status::Down
-    } else if is_up(configuration.status) && providers.iter().all(|provider| is_up(provider.status)) {
+    } else if providers.iter().all(|provider| is_up(provider.status)) {
         Status::Up
     } else {
         Status::Degraded
@@ -169,7 +167,7 @@ async fn ask_providers(live: &Live<impl Source>, discovery: &impl Discovery) -> 
             None => true,
         };
         let status = if is_known { Status::Up } else { Status::Down };
-        providers.push(ProviderHealth { port, kind: *kind, service: service.cloned(), status });
+        providers.push(ProviderHealth { port, kind: *kind, status });
     }
     (providers, Configuration { status: Status::Up, digest: digest(&settings) })
 }
@@ -244,7 +242,7 @@ mod tests {
     }
 
     fn provider(status: Status) -> ProviderHealth {
-        ProviderHealth { port: "payments", kind: Kind::Sandbox, service: None, status }
+        ProviderHealth { port: "payments", kind: Kind::Sandbox, status }
     }
 
     fn answer(component_is: Status, provider_is: Status, configuration_is: Status) -> (u16, serde_json::Value) {
@@ -261,7 +259,7 @@ mod tests {
             ((up, up, up), 200, "up"),
             ((down, up, up), 503, "down"),
             ((up, down, up), 200, degraded),
-            ((up, up, down), 200, degraded),
+            ((up, up, down), 503, "down"),
             ((down, down, down), 503, "down"),
         ] {
             let (answered, body) = answer(of.0, of.1, of.2);
@@ -296,18 +294,13 @@ mod tests {
             "notifications": {"kind": "rest", "service": "n"}},
             "services": {"p": {"cloud_map": "pay"}, "n": ["http://127.0.0.1:1"]}}"#;
         let (providers, configuration) = told(document).await;
-        let of = |port, kind, service: Option<&str>, status| ProviderHealth {
-            port,
-            kind,
-            service: service.map(str::to_owned),
-            status,
-        };
+        let of = |port, kind, status| ProviderHealth { port, kind, status };
         let expected = [
-            of("inventory", Kind::Sandbox, None, Status::Up),
-            of("payments", Kind::Grpc, Some("p"), Status::Up),
+            of("inventory", Kind::Sandbox, Status::Up),
+            of("payments", Kind::Grpc, Status::Up),
             // The instance that is found speaks gRPC.
-            of("shipping", Kind::Rest, Some("p"), Status::Down),
-            of("notifications", Kind::Rest, Some("n"), Status::Up),
+            of("shipping", Kind::Rest, Status::Down),
+            of("notifications", Kind::Rest, Status::Up),
         ];
         assert_eq!(providers, expected);
         let digest = configuration.digest.unwrap();

@@ -118,7 +118,7 @@ struct ListedRow<'o> {
     order: OrderRow,
     customer: &'o CustomerView,
     attention: Option<&'o AttentionView>,
-    /// Of an order that waits for a person, since when it has.
+    /// When something last happened to it.
     updated_at: DateTime<Utc>,
 }
 
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stuck_order_says_where_and_why_and_since_when() {
+    async fn a_stuck_order_says_where_and_why() {
         let shop = shop().await;
         let body = shop.ask(SAMPLE_QUERY).await.unwrap();
         let row = &body["orders"][0];

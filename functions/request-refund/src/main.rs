@@ -1,7 +1,7 @@
 //! `POST /api/v1/orders/{order_id}/refunds` → `RefundRequested`: staff give back a payment, whole or in part.
 //!
-//! 202, or the same again for a repeated `Idempotency-Key`; 400 for invalid input, 403 for customers, and for staff from an
-//! amount on that is for supervisors, 404, 409 when nothing
+//! 202, or the same again for a repeated `Idempotency-Key`; 400 for invalid input, 403 for customers, and for staff where
+//! the order's refunds come to more than they may give back, 404, 409 when nothing
 //! is paid or everything goes back anyway, 422 with the figures when the amount cannot be given back.
 
 use adapters::{
@@ -12,7 +12,7 @@ use adapters::{
     limits::Limiter,
 };
 use application::{
-    event_store::{EventStore, fingerprint},
+    event_store::{EventStore, Unavailable, fingerprint},
     event_stream::{CommandError, Committed, OrderStream},
 };
 use aws_sdk_dynamodb::Client;
@@ -22,7 +22,7 @@ use domain::{
     money::{Currency, Money},
     order::{
         RequestedRefund, StaffNote,
-        request_refund::{RefundRejection, request_refund},
+        request_refund::{RefundRejection, request_refund, request_refund_up_to},
     },
     text::{Invalid, Text},
 };
@@ -39,7 +39,11 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
     http::run(&limiter, async |request| {
-        let settings = settings.known().await.map_err(|error| Problem::internal(&error))?;
+        // Not what is known without asking: it says who may do what.
+        let settings = settings
+            .current()
+            .await
+            .map_err(|error| Problem::unavailable(&Unavailable { what: "the settings", source: error.into() }))?;
         handle(&store, settings.limits.staff_refund, request).await
     })
     .await
@@ -50,10 +54,6 @@ async fn handle(store: &impl EventStore, staff_refund: u64, request: ApiRequest)
     let RequestRefundBody { amount: AmountBody { amount, currency }, reason, note } = request.json()?;
     let amount = Money::new(amount, currency)
         .map_err(|_| Problem::invalid_field("/amount/amount", format!("must be at most {}", Money::MAX_AMOUNT)))?;
-    if amount.amount() > staff_refund && !caller.is_supervisor() {
-        let detail = format!("more than {staff_refund} minor units in one refund are for supervisors");
-        return Err(Problem::forbidden(detail));
-    }
     let id = request.order_id()?;
     // A request without a note has the fingerprint that it had when there were none.
     let fingerprint = match &note {
@@ -64,7 +64,15 @@ async fn handle(store: &impl EventStore, staff_refund: u64, request: ApiRequest)
     let metadata = request.metadata(&caller, request.command_id(id, "request-refund", &caller)?, fingerprint);
     let refund = RequestedRefund { refund_id: RefundId(metadata.command_id), amount, reason, note };
     let mut stream = OrderStream::open(store, id).await.map_err(|error| Problem::not_loaded(&error))?;
-    let outcome = stream.commit(&metadata, |order| request_refund(order, &refund)).await;
+    let outcome = stream
+        .commit(&metadata, |order| {
+            if caller.is_supervisor() {
+                request_refund(order, &refund)
+            } else {
+                request_refund_up_to(staff_refund, order, &refund)
+            }
+        })
+        .await;
     respond(id, refund.refund_id, outcome)
 }
 
@@ -88,6 +96,7 @@ fn not_requested(rejection: &RefundRejection) -> Problem {
             Problem::new(409, "not-refundable", "The order cannot be refunded", detail)
         }
         RefundRejection::Nothing => unprocessable(detail),
+        RefundRejection::AboveBound { .. } => Problem::forbidden(detail),
         RefundRejection::OtherCurrency { charged, refundable } | RefundRejection::TooMuch { charged, refundable } => {
             unprocessable(detail).with("charged", json!(charged)).with("refundable", json!(refundable))
         }
@@ -215,8 +224,9 @@ mod tests {
         let (store, much) = (paid().await, of("3501", "sample-key"));
         let refused = send(&store, &much).await.unwrap_err();
         assert_eq!((refused.status, refused.kind, store.all().len()), (403, "forbidden", 2));
-        assert!(refused.body("/", "c")["detail"].as_str().unwrap().contains("more than 3500 minor units"));
+        assert!(refused.body("/", "c")["detail"].as_str().unwrap().contains("more than 3500 minor units of one order"));
         assert_eq!(send(&store, &of("3500", "second")).await.unwrap().status(), 202);
+        assert_eq!(send(&store, &of("1", "third")).await.unwrap_err().status, 403);
         for groups in ["[supervisor]", "[staff supervisor]"] {
             let store = paid().await;
             assert_eq!(send(&store, &much.replace("[staff]", groups)).await.unwrap().status(), 202);

@@ -64,8 +64,7 @@ impl Invocation {
         static WARM: AtomicBool = AtomicBool::new(false);
         let cold_start = !WARM.swap(true, Ordering::Relaxed);
         if cold_start {
-            let function = context.env_config.function_name.clone();
-            figures::write([Metric::count("ColdStarts", 1).of("FunctionName", function)]);
+            figures::write([Metric::count("ColdStarts", 1)]);
         }
         let lines = tracing::info_span!(
             "invocation",

@@ -9,6 +9,7 @@ mod verdict;
 use std::{
     env,
     error::Error,
+    fs,
     io::{self, Write},
     process::ExitCode,
     sync::Arc,
@@ -16,8 +17,10 @@ use std::{
 };
 
 use application::{conformance::Law, event_store::Unavailable};
+use futures_util::future::BoxFuture;
 use providers::{Port, Remote, breaker};
-use settings::{Address, BadAddress};
+use secrecy::SecretString;
+use settings::{Address, BadAddress, Secrets};
 
 use crate::{
     exchanges::Exchanges,
@@ -26,7 +29,8 @@ use crate::{
 
 const USAGE: &str = "\
 usage: certify inventory|payments|shipping|notifications URL
-with a URL such as grpc://127.0.0.1:50051 or https://provider.example; VERBOSE=1 shows the calls of every law";
+with a URL such as grpc://127.0.0.1:50051 or https://provider.example; TOKEN is shown to the provider as a bearer token, CA names a file with
+the roots that its certificate leads to, VERBOSE=1 shows the calls of every law";
 
 /// A law that takes longer than this is broken. Those of a provider nearby take some milliseconds.
 const LAW_MAX: Duration = Duration::from_mins(2);
@@ -38,6 +42,8 @@ enum Untried {
     Usage,
     #[error("{url}: {problem}")]
     Address { url: String, problem: BadAddress },
+    #[error("{file} cannot be read")]
+    Roots { file: String, source: io::Error },
     #[error("{url} does not answer GetCapabilities")]
     Nobody { url: String, source: Unavailable },
     #[error("the result cannot be printed")]
@@ -72,7 +78,8 @@ async fn certify(arguments: Vec<String>) -> Result<usize, Untried> {
         "notifications" => (Port::Notifications, application::notifications_conformance!(conformance_laws, Remote)),
         _ => return Err(Untried::Usage),
     };
-    let capabilities = remote(port, &address, &Arc::default()).capabilities(port).await;
+    let shown = Shown::of_environment()?;
+    let capabilities = shown.remote(port, &address, &Arc::default()).capabilities(port).await;
     let capabilities = capabilities.map_err(|source| Untried::Nobody { url: url.clone(), source })?;
     let claims = if capabilities.is_empty() { "nothing".to_owned() } else { capabilities.join(", ") };
     let mut out = io::stdout().lock();
@@ -89,7 +96,7 @@ async fn certify(arguments: Vec<String>) -> Result<usize, Untried> {
         }
         // A connection of its own for each law: what one has broken is no other's fault.
         let exchanges = Arc::<Exchanges>::default();
-        let provider = remote(port, &address, &exchanges);
+        let provider = shown.remote(port, &address, &exchanges);
         let verdict = verdict(law(&provider), LAW_MAX).await;
         match &verdict {
             Ok(()) => {
@@ -110,11 +117,43 @@ async fn certify(arguments: Vec<String>) -> Result<usize, Untried> {
     Ok(broken)
 }
 
-/// The client that the order service calls providers with. Laws ask a sandbox to fail, so that no breaker is to come between.
-fn remote(port: Port, address: &Address, exchanges: &Arc<Exchanges>) -> Remote {
-    let deadline = settings::Provider::default().deadline();
-    let breaker = breaker::Settings { failures: std::num::NonZeroU32::MAX, ..breaker::Settings::default() };
-    let exchanges = Arc::clone(exchanges);
-    let witness = Box::new(move |call, asked, answer| exchanges.push(call, &asked, answer));
-    Remote::new(port, vec![address.clone()], deadline, breaker).witnessed_by(witness)
+/// What the provider is shown, and what its certificate has to show.
+struct Shown {
+    token: Option<Given>,
+    roots: Option<String>,
+}
+
+/// The token that was given, whatever it is called.
+#[derive(Clone)]
+struct Given(SecretString);
+
+impl Secrets for Given {
+    fn read<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<SecretString, Box<dyn Error + Send + Sync>>> {
+        Box::pin(async { Ok(self.0.clone()) })
+    }
+}
+
+impl Shown {
+    fn of_environment() -> Result<Self, Untried> {
+        let given = |name| env::var(name).ok().filter(|value: &String| !value.is_empty());
+        let read = |file: String| fs::read_to_string(&file).map_err(|source| Untried::Roots { file, source });
+        let token = given("TOKEN").map(|token| Given(token.into()));
+        Ok(Self { token, roots: given("CA").map(read).transpose()? })
+    }
+
+    /// The client that the order service calls providers with. Laws ask a sandbox to fail, so that no breaker is to come between.
+    fn remote(&self, port: Port, address: &Address, exchanges: &Arc<Exchanges>) -> Remote {
+        let deadline = settings::Provider::default().deadline();
+        let breaker = breaker::Settings { failures: std::num::NonZeroU32::MAX, ..breaker::Settings::default() };
+        let exchanges = Arc::clone(exchanges);
+        let witness = Box::new(move |call, asked, answer| exchanges.push(call, &asked, answer));
+        let mut remote = Remote::new(port, vec![address.clone()], deadline, breaker).witnessed_by(witness);
+        if let Some(token) = self.token.clone() {
+            remote = remote.with_token("TOKEN".to_owned(), Arc::new(token));
+        }
+        match self.roots.clone() {
+            Some(roots) => remote.with_ca_bundle(roots),
+            None => remote,
+        }
+    }
 }

@@ -25,7 +25,15 @@ impl Certified {
 }
 
 async fn certify(arguments: &[&str]) -> Certified {
-    let run = Command::new(env!("CARGO_BIN_EXE_certify")).args(arguments).env_remove("VERBOSE").output().await.unwrap();
+    certify_with(arguments, &[]).await
+}
+
+async fn certify_with(arguments: &[&str], variables: &[(&str, &str)]) -> Certified {
+    let mut run = Command::new(env!("CARGO_BIN_EXE_certify"));
+    for other in ["VERBOSE", "TOKEN", "CA"] {
+        run.env_remove(other);
+    }
+    let run = run.args(arguments).envs(variables.iter().copied()).output().await.unwrap();
     let text = [run.stdout, run.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
     Certified { text, status: run.status.code() }
 }
@@ -59,6 +67,25 @@ async fn the_reference_provider_keeps_every_law_and_none_is_left_out() {
             assert_eq!(certified.laws("holds "), laws);
         }
     }
+}
+
+#[tokio::test]
+async fn a_provider_that_asks_for_a_token_is_shown_it_and_nobody_else_sees_it() {
+    const TOKEN: &str = "canary-of-the-token";
+    for url in start(Reference::default().with_token(TOKEN.to_owned())).await {
+        let nobody = certify(&["notifications", &url]).await;
+        assert_eq!(nobody.status, Some(2), "{}", nobody.text);
+        let somebody = certify_with(&["notifications", &url], &[("TOKEN", TOKEN), ("VERBOSE", "1")]).await;
+        assert_eq!(somebody.status, Some(0), "{}", somebody.text);
+        assert!(!somebody.text.contains(TOKEN));
+    }
+}
+
+#[tokio::test]
+async fn roots_that_cannot_be_read_are_said() {
+    let certified = certify_with(&["payments", "https://127.0.0.1:1"], &[("CA", "nowhere.pem")]).await;
+    assert_eq!(certified.status, Some(2));
+    assert!(certified.text.starts_with("nowhere.pem cannot be read: "), "{}", certified.text);
 }
 
 /// Who claims nothing is not held to the sandbox's laws; to all others, and so to those about keys that are barred.

@@ -73,7 +73,7 @@ pub struct Limits {
     pub scrapes: Rate,
     /// Each of which changes up to 900 entries of the search index.
     pub profile_changes: Rate,
-    /// Each of which looks at up to a million ids.
+    /// Searches, each of which looks at up to a million ids, and lists of all customers' orders.
     pub searches: Rate,
     /// Events of one order and over all orders, up to 2 MB a page.
     pub event_lists: Rate,
@@ -82,7 +82,7 @@ pub struct Limits {
     /// So many of a customer's commands an order costs besides that is declined: it has held stock that others could not buy. 0 up
     /// to the burst of `customer_commands`.
     pub decline_costs: u32,
-    /// The most of a payment that staff give back with one refund, in minor units of whatever currency; more is for supervisors.
+    /// The most that staff give back of one order in all, in minor units of whatever currency; more is for supervisors.
     pub staff_refund: u64,
 }
 

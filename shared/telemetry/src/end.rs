@@ -10,16 +10,17 @@ use hyper_util::{
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
+    sync::oneshot,
     time::timeout,
 };
 use tracing::debug;
 
 use crate::variable;
 
-/// How long Lambda waits after `SIGTERM` before it kills.
+/// How long that may take. After `SIGTERM`, Lambda waits for 500 ms before it kills a function with an extension of its own.
 const LEFT: Duration = Duration::from_millis(300);
 
-/// How long it may take to ask for the signal. It is part of each start.
+/// How long a start waits for it to be registered.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 const EXTENSIONS: &str = "2020-01-01/extension";
@@ -32,11 +33,18 @@ const EXTENSIONS: &str = "2020-01-01/extension";
 pub async fn at_the_end(work: impl Future<Output = ()> + Send + 'static) {
     let Ok(mut told) = signal(SignalKind::terminate()) else { return };
     if let Some(api) = variable("AWS_LAMBDA_RUNTIME_API") {
-        if let Ok(Some(listening)) = timeout(PATIENCE, register(&api)).await {
-            // What it asks is never answered; but Lambda waits for it to ask before it begins with invocations.
-            drop(tokio::spawn(listening));
-        } else {
-            debug!("no extension is registered: counts of the last seconds may be lost");
+        // Never cut short: for what is registered Lambda waits until it has asked, before it begins with invocations. What it asks is
+        // never answered.
+        let (registers, registered) = oneshot::channel();
+        tokio::spawn(async move {
+            let listening = register(&api).await;
+            let _ = registers.send(listening.is_some());
+            if let Some(listening) = listening {
+                listening.await;
+            }
+        });
+        if !matches!(timeout(PATIENCE, registered).await, Ok(Ok(true))) {
+            debug!("no extension is registered so far: counts of the last seconds may be lost");
         }
     }
     tokio::spawn(async move {

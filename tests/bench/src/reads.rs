@@ -6,9 +6,10 @@ use adapters::dynamodb::{DynamoEventStore, Generation};
 use application::{
     event_stream::CustomerStream,
     list_events::{EventsWanted, WINDOW_MAX, list_events},
+    list_orders::{OrdersWanted, list_orders},
     order_history::{Until, order_history},
     past_commits::PastCommits,
-    ports::{CustomerOrders, OrderViews, Standing},
+    ports::{CustomerOrders, OrderViews, Position, Standing},
     search_orders::{FoundOrders, search_orders},
     shown_orders::with_customer,
 };
@@ -124,6 +125,30 @@ impl Service {
         assert_eq!(views.len(), expected);
     }
 
+    async fn all_orders_first(&self) {
+        self.list(None, None).await;
+    }
+
+    /// The page that begins with the orders that were placed before the one in the middle.
+    async fn all_orders_middle(&self) {
+        let placed_at = self.order.commits[0].metadata.occurred_at;
+        self.list(None, Some(Position::start_of(placed_at))).await;
+    }
+
+    async fn confirmed_orders(&self) {
+        self.list(Some(OrderStatus::Confirmed), None).await;
+    }
+
+    async fn orders_that_wait(&self) {
+        self.list(Some(OrderStatus::NeedsAttention), None).await;
+    }
+
+    async fn list(&self, status: Option<OrderStatus>, after: Option<Position>) {
+        let wanted = OrdersWanted { status, from: DateTime::UNIX_EPOCH, to: Utc::now(), after };
+        let page = list_orders(&self.model.index, &self.model.views, &wanted, PAGE).await.unwrap();
+        assert_eq!(page.orders.len(), PAGE, "{status:?}");
+    }
+
     /// Three letters that are in everybody's address.
     async fn search_frequent_first(&self) {
         self.search("exa", 1, |found| found.orders.len() == PAGE && found.more).await;
@@ -203,6 +228,10 @@ macro_rules! for_each_use_case {
         $with!("wholesaler's orders, first page", first_of_wholesaler);
         $with!("wholesaler's orders, last page", last_of_wholesaler);
         $with!("wholesaler's confirmed orders, first page", confirmed_of_wholesaler);
+        $with!("all orders, first page", all_orders_first);
+        $with!("all orders, a page in the middle", all_orders_middle);
+        $with!("all confirmed orders, first page", confirmed_orders);
+        $with!("all orders that wait for a person, first page", orders_that_wait);
         $with!("search: in every address, page 1", search_frequent_first);
         $with!("search: in every address, page 5", search_frequent_fifth);
         $with!("search: one Chinese character, page 1", search_chinese);

@@ -36,7 +36,7 @@ const ROUTES: [(&str, Counts); 21] = [
     ("PUT /api/v1/products/{product_id}", Command),
     ("POST /api/v1/products/{product_id}/stock-adjustments", Command),
     ("PUT /api/v1/customers/{customer_id}", Own(Class::ProfileChanges)),
-    ("GET /api/v1/orders", Read),
+    ("GET /api/v1/orders", Own(Class::Searches)),
     ("GET /api/v1/orders/{order_id}/timeline", Read),
     ("GET /api/v1/orders/{order_id}", Read), // with `min_version`: Own(Class::WaitingReads)
     ("GET /api/v1/orders/customer/{customer_id}", Read),

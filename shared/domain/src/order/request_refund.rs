@@ -1,6 +1,6 @@
 //! When may staff give money back, and how much?
 
-use super::{Course, Order, OrderEvent, RequestedRefund};
+use super::{Course, Order, OrderEvent, RefundState, RequestedRefund};
 use crate::money::Money;
 
 /// How many refunds one order may have, failed ones included: its stream must stay short enough to be read at once.
@@ -23,6 +23,21 @@ pub enum RefundRejection {
     TooMuch { charged: Money, refundable: Money },
     #[error("an order may have at most {REFUNDS_MAX} refunds")]
     TooMany,
+    #[error("more than {bound} minor units of one order are for supervisors to give back")]
+    AboveBound { bound: u64 },
+}
+
+/// The same, for whoever may give back so many minor units of an order in all, other people's refunds included.
+pub fn request_refund_up_to(
+    bound: u64,
+    order: &Order,
+    refund: &RequestedRefund,
+) -> Result<Vec<OrderEvent>, RefundRejection> {
+    let events = request_refund(order, refund)?;
+    let earlier = order.refunds.iter().filter(|earlier| earlier.state != RefundState::Failed);
+    let in_all =
+        earlier.fold(refund.amount.amount(), |sum, earlier| sum.saturating_add(earlier.requested.amount.amount()));
+    if !events.is_empty() && in_all > bound { Err(RefundRejection::AboveBound { bound }) } else { Ok(events) }
 }
 
 /// `RefundRequested`, or nothing when that very refund is already requested. Never more in all than was paid.
@@ -74,6 +89,23 @@ mod tests {
 
     fn of(amount: u64) -> impl Fn(&Order) -> Result<Vec<OrderEvent>, RefundRejection> {
         move |order| request_refund(order, &another(amount))
+    }
+
+    #[test]
+    fn who_has_a_bound_gives_back_no_more_of_an_order_in_all() {
+        let up_to = |bound: u64, amount: u64| move |order: &Order| request_refund_up_to(bound, order, &another(amount));
+        let standing = vec![created(), reserved(), paid(), shipped(), confirmed()];
+        let above = |bound| RefundRejection::AboveBound { bound };
+        given(standing.clone()).when(up_to(100, 100)).then([OrderEvent::RefundRequested(another(100))]);
+        given(standing.clone()).when(up_to(100, 101)).then_rejected(&above(100));
+        let refunded = [standing.as_slice(), &[refund_requested(100)]].concat();
+        given(refunded.clone()).when(up_to(150, 50)).then([OrderEvent::RefundRequested(another(50))]);
+        given(refunded.clone()).when(up_to(150, 51)).then_rejected(&above(150));
+        let failed = [refunded.as_slice(), &[refund_failed(100)]].concat();
+        given(failed).when(up_to(150, 150)).then([OrderEvent::RefundRequested(another(150))]);
+        // What is requested already is not requested again, by whoever.
+        let again = [standing.as_slice(), &[OrderEvent::RefundRequested(another(100))]].concat();
+        given(again).when(up_to(1, 100)).then_nothing();
     }
 
     #[test]
