@@ -139,6 +139,8 @@ def keywords(schema, path: str):
         return
     for key in schema.keys() - KEYWORDS:
         yield f"{path} says {key}, which holds nothing"
+    if "$ref" in schema and schema.keys() - {"$ref", "description"}:
+        yield f"{path} has something beside its $ref, which generators of code leave out; say allOf"
     for where, child in children(schema):
         yield from keywords(child, f"{path}/{where}")
 
@@ -299,7 +301,8 @@ def characters(rule: str) -> set[str]:
 # What JSON makes of a type. All others are objects.
 WORDS = {"String", "str", "Text", "CountryCode", "CustomerId", "ProductId", "OrderId", "RefundId", "ReservationId", "TransactionId",
          "ShipmentId", "NotificationId", "PaymentMethod", "Uuid", "DateTime", "Email", "CancelReason", "StaffNote", "OrderStatus",
-         "PaymentStatus", "ShipmentStatus", "RefundState", "ShipmentBook", "SkippableStep", "LateEffect", "Status", "Kind", "Currency"}
+         "PaymentStatus", "ShipmentStatus", "RefundState", "ShipmentBook", "SkippableStep", "LateEffect", "Status", "Kind", "Currency",
+         "Who", "WaitsFor"}
 NUMBERS = {"u8", "u16", "u32", "u64", "usize", "i64", "Quantity"}
 UUIDS = {"OrderId", "RefundId", "AdjustmentId", "Uuid"}
 UNIONS = {"RejectionReason"}
@@ -334,6 +337,10 @@ ANSWERS = {
     "PastEvent": (f"{HTTP}.rs", "PastEventBody", set()),
     "FieldError": (f"{HTTP}/problem.rs", "FieldError", set()),
     "CustomerOrders": ("functions/list-customer-orders/src/main.rs", "ListBody", set()),
+    "ListedOrders": ("functions/list-orders/src/main.rs", "ListBody", set()),
+    "Timeline": ("functions/get-timeline/src/main.rs", "TimelineBody", set()),
+    "TimelineEntry": (f"{APPLICATION}timeline.rs", "Entry", set()),
+    "TimelineNext": (f"{APPLICATION}timeline.rs", "Next", set()),
     "FoundOrders": ("functions/search-orders/src/main.rs", "SearchBody", set()),
     "Health": ("functions/health/src/main.rs", "Health", set()),
     "ComponentHealth": ("functions/health/src/main.rs", "ComponentHealth", set()),
@@ -343,6 +350,7 @@ ANSWERS = {
 # Rows that have more than a schema of their own says.
 ROWS = {
     "/FoundOrders/properties/orders/items": ("functions/search-orders/src/main.rs", "FoundRow"),
+    "/ListedOrders/properties/orders/items": ("functions/list-orders/src/main.rs", "ListedRow"),
     "/EventList/properties/events/items": ("functions/list-events/src/main.rs", "ToldEvent"),
 }
 REQUESTS = {
@@ -552,12 +560,17 @@ class Contract:
                 expected = [staff, carrier, {"machine": [scopes["CARRIER"]]}]
             elif ".staff_or_metrics()?" in code:
                 expected = [staff, {"machine": [scopes["METRICS"]]}]
+            elif ".supervisor()?" in code:
+                expected = [{"token": ["supervisor"]}]
             elif ".staff()?" in code:
                 expected = [staff]
             else:
                 expected = [customer, staff] if asks else []
             if operation.node.get("security", self.api["security"]) != expected:
                 found.append(f"{operation.route} is for {expected}")
+            # Some of what staff may do is for supervisors from an amount on.
+            if ".supervisor" in code and not re.search("supervisors", operation.node["description"], re.IGNORECASE):
+                found.append(f"{operation.route} does not say what is for supervisors")
         return found
 
     def limits_of_callers(self) -> list[str]:
@@ -569,6 +582,7 @@ class Contract:
         for operation in self.operations():
             count = counts.get(operation.route)
             of = [role for way in operation.node.get("security", self.api["security"]) for role in way.get("token", [])]
+            of = ["staff" if role == "supervisor" else role for role in of]
             if count is None:
                 expected = []
             elif count.startswith("Own("):
@@ -702,7 +716,7 @@ class Contract:
             ("Problem::key_reused()" in code, {"idempotency-key-reused"}),
             # Where the key is in the command's id, the same id with another body is another request.
             ("request.command_id(" in code and "Problem::not_done(" in code, {"idempotency-key-reused"}),
-            (bool(re.search(r"\.staff(_or_\w+)?\(\)\?|Problem::forbidden\(", code)), {"forbidden"}),
+            (bool(re.search(r"\.(staff(_or_\w+)?|supervisor)\(\)\?|Problem::forbidden\(", code)), {"forbidden"}),
             (bool(re.search(r"\.(order_id|customer_id)\(\)\?|Problem::not_found\(", code)), {"not-found"}),
         ]
         own = set(re.findall(r'Problem::new\(\s*\d+,\s*"([a-z-]+)"', code))
@@ -735,6 +749,8 @@ class Contract:
                 self.code("shared/providers/src/chosen.rs"), "fn name(self)")),
             "/schemas/Health/properties/status": variants(health, "Status"),
             "/schemas/ComponentHealth/properties/name": components,
+            "/schemas/TimelineEntry/properties/who": variants(self.code(f"{APPLICATION}timeline.rs"), "Who"),
+            "/schemas/TimelineNext/properties/waits_for": variants(self.code(f"{APPLICATION}timeline.rs"), "WaitsFor"),
             "/schemas/CancelAccepted/properties/status": [snake(name) for name in re.findall(
                 r"OrderStatus::(\w+)", between(self.function("cancel-order"), "fn respond<"))],
         }
@@ -764,6 +780,7 @@ class Contract:
         amount, stock = {"minimum": 0, "maximum": constant(money, "MAX_AMOUNT")}, {"minimum": 0, "maximum": UINT32_MAX}
         page = {"minimum": 1, "maximum": constant(query, "PAGE_SIZE_MAX")}
         search = re.search(r"Text<(\d+)>", self.code(f"{DOMAIN}search.rs"))
+        told = constant(self.code(f"{APPLICATION}timeline.rs"), "ENTRIES_MAX")
         expected = {
             "/schemas/Money/properties/amount": amount,
             "/schemas/LedgerBooks/properties/charged": amount,
@@ -777,6 +794,7 @@ class Contract:
             "/schemas/StockOutOfRangeProblem/properties/stock": stock,
             "/schemas/PutCustomer/properties/email": {"maxLength": constant(self.code(f"{DOMAIN}customer.rs"), "MAX")},
             "/schemas/OrdersResumed/properties/order_ids": {"maxItems": constant(self.function("resume-orders"), "IDS_MAX")},
+            "/schemas/Timeline/properties/entries": {"maxItems": told},
             "/parameters/PageSize/schema": page | {"default": constant(query, "PAGE_SIZE")},
             "/parameters/SearchText/schema": {"maxLength": int(search[1])},
         }
@@ -806,6 +824,7 @@ class Contract:
         said = [
             ("/parameters/To", f"{re.search(r'WINDOW_MAX: TimeDelta = TimeDelta::days.([0-9]+).;', window)[1]} days"),
             ("/parameters/MinVersion", f"{pauses} ms"),
+            ("/schemas/Timeline/properties/entries", f"newest {told}"),
             ("/schemas/BodyTooLargeProblem", f"{constant(http, 'BODY_BYTES_MAX'):,} bytes"),
             ("/schemas/NotRefundableProblem", f"{constant(self.code(f'{DOMAIN}order/request_refund.rs'), 'REFUNDS_MAX')} refunds"),
             ("/schemas/InvalidRequestProblem", f"{constant(self.code(f'{HTTP}/body.rs'), 'ERRORS_MAX')} at most"),
@@ -882,7 +901,7 @@ class Contract:
                 fields += [Field("type", "String", ""), Field("data", "Value", "")]
             else:
                 places = {"Profile": f"{DOMAIN}customer.rs", "PageLinks": f"{HTTP}/query.rs", "OrderRow": f"{HTTP}.rs",
-                          "PastEventBody": f"{HTTP}.rs", "Refund": f"{DOMAIN}order.rs"}
+                          "PastEventBody": f"{HTTP}.rs", "Refund": f"{DOMAIN}order.rs", "Timeline": f"{APPLICATION}timeline.rs"}
                 fields += self.written(places[of], of)
         return fields
 
@@ -1001,7 +1020,8 @@ class Contract:
                 found.append(f"{name} has other data on the bus")
             if detail.get("else", {}).get("properties", {}).get("data", {}).get("required", []) != new:
                 found.append(f"{name} has {new} from version 2 on")
-            if told[name] != {"$ref": f"#/components/schemas/{name}"} | ({"required": new} if new else {}):
+            reference = {"$ref": f"#/components/schemas/{name}"}
+            if told[name] != ({"allOf": [reference], "required": new} if new else reference):
                 found.append(f"{name} has other data in a history")
             # Of the first version, only what it had.
             fields = [Field(of.name, of.kind, of.attributes + "skip_serializing_if" * (of.name in new)) for of in code[name]]
@@ -1089,6 +1109,7 @@ class Contract:
                 yield "nobody asks for its token"
             return
         groups = (claims or {}).get("cognito:groups", "").strip("[]").split()
+        groups += ["staff"] if "supervisor" in groups else []
         scopes = claims.get("scope", "").split() if claims and claims.get("client_id") == claims["sub"] else []
         if not any(set(way.get("token", [])) & {"customer", *groups} or set(way.get("machine", [])) & set(scopes) for way in ways):
             yield "its caller may not"
@@ -1162,7 +1183,7 @@ class Written(unittest.TestCase):
     def test_everything_is_read(self):
         """A reader that finds nothing finds nothing wrong."""
         written = contract()
-        self.assertEqual(len(written.routes), 20)
+        self.assertEqual(len(written.routes), 22)
         self.assertGreaterEqual(len(written.problems_of_the_code), 24)
         self.assertGreaterEqual(len(written.events_of_the_code), 25)
         self.assertGreaterEqual(len(list(written.stored())), 48)
@@ -1212,6 +1233,7 @@ class Spoiled(unittest.TestCase):
             (orders, lambda of: of["responses"]["201"].pop("description"), "201 has no description"),
             ("components schemas Money", lambda of: of.update(maxLenght=3), "says maxLenght"),
             ("components schemas Money", lambda of: of["properties"]["amount"].update(minimum="0"), "'0' is not of type 'number'"),
+            ("components schemas WhatHappened oneOf 0 properties data", lambda of: of.update(required=["providers"]), "beside its $ref"),
             ("components schemas", lambda of: of.update({"a b": {}}), "a name that is none"),
             ("components parameters Page", lambda of: of.pop("in"), "Page has no in"),
         ]:
@@ -1269,12 +1291,17 @@ class Spoiled(unittest.TestCase):
         self.in_api("roles", "paths /api/v1/orders/search get", lambda of: of.pop("security"), "GET /api/v1/orders/search is for")
         self.in_text("roles", "functions/search-orders/src/main.rs", "request.staff()?", "request.caller()?", "GET /api/v1/orders/search")
         self.in_text("roles", f"{HTTP}.rs", "orders/carrier", "orders/parcels", "orders/parcels", "/delivery")
+        self.in_text("roles", "functions/skip-step/src/main.rs", "request.supervisor()?", "request.staff()?", "/fulfilment/skip is for")
+        refunds = "paths /api/v1/orders/{order_id}/refunds post"
+        self.in_api("roles", refunds, lambda of: of.update(description="Money goes back."), "/refunds does not say what is for supervisors")
 
     def test_limits_of_callers(self):
         check, path = "limits_of_callers", f"{HTTP}/limits.rs"
         self.in_api(check, "paths /metrics get", lambda of: of.update({"x-limits": ["searches"]}), "GET /metrics counts towards ['scrapes']")
         self.in_text(check, path, '("GET /api/v1/events", Own(Class::EventLists))', '("GET /api/v1/events", Read)', "GET /api/v1/events counts")
         self.in_text(check, f"{APPLICATION}limits.rs", '"scrapes"', '"figures"', "GET /metrics counts towards ['figures']")
+        skip = "paths /api/v1/orders/{order_id}/fulfilment/skip post"
+        self.in_api(check, skip, lambda of: of.update({"x-limits": []}), "/fulfilment/skip counts towards ['staff_commands']")
 
     def test_parameters(self):
         check = "parameters_are_those_that_are_read"
@@ -1316,6 +1343,7 @@ class Spoiled(unittest.TestCase):
         cancel = "functions/cancel-order/src/main.rs"
         self.in_text(check, cancel, "respond(id, &stream)", 'Err(Problem::new(423, "locked", "x", "y"))', "/cancel: locked")
         self.in_text(check, "functions/get-product/src/main.rs", "request.staff()?;", "request.json()?;", "malformed-body", "forbidden")
+        self.in_text(check, "functions/skip-step/src/main.rs", "request.supervisor()?", "request.caller()?", "/fulfilment/skip: forbidden")
 
     def test_words(self):
         status = "components schemas OrderStatus enum"
@@ -1335,6 +1363,7 @@ class Spoiled(unittest.TestCase):
             (f"{HTTP}.rs", '=> "carrier"', '=> "parcel"', "the actor parcel"),
             ("functions/health/src/main.rs", '("limits", "LIMITS_TABLE")', '("buckets", "LIMITS_TABLE")', "buckets"),
             ("functions/skip-step/src/main.rs", '"status": "skipped"', '"status": "left"', "SkipAccepted says ['left']"),
+            (f"{APPLICATION}timeline.rs", "Nobody,\n}", "Nobody,\n    Provider,\n}", "/schemas/TimelineNext/properties/waits_for is"),
         ]:
             self.in_text("words", path, before, after, word)
 
@@ -1358,6 +1387,7 @@ class Spoiled(unittest.TestCase):
             (f"{HTTP}.rs", "b' '..=b'~' if byte != b','", "b' '..=b'~' if byte != b';'", "/schemas/IdempotencyKey differs in"),
             (f"{HTTP}/query.rs", "PAGE_SIZE_MAX: usize = 100", "PAGE_SIZE_MAX: usize = 500", "/parameters/PageSize/schema has maximum 500"),
             (f"{APPLICATION}list_events.rs", "TimeDelta::days(31)", "TimeDelta::days(7)", "'7 days'"),
+            (f"{APPLICATION}timeline.rs", "ENTRIES_MAX: usize = 500", "ENTRIES_MAX: usize = 50", "entries has maxItems 50"),
             (f"{APPLICATION}search_orders.rs", "ROWS_MAX: usize = 1_000", "ROWS_MAX: usize = 500", "'first 500'"),
             (f"{APPLICATION}resume_orders.rs", "RESUMED_MAX: usize = 500", "RESUMED_MAX: usize = 50", "'about 50'"),
             ("functions/get-order/src/main.rs", "[50, 100, 200, 400]", "[50, 100, 200, 800]", "'1150 ms'"),
@@ -1376,6 +1406,7 @@ class Spoiled(unittest.TestCase):
             ("ProviderHealth required", lambda of: of.append("service"), "ProviderHealth.service is not always there"),
             ("OrdersResumed properties", lambda of: of.pop("more"), "OrdersResumed is none of"),
             ("EventList properties events items properties", lambda of: of.pop("stream"), ".stream is in one"),
+            ("ListedOrders properties orders items properties", lambda of: of.pop("attention"), ".attention is in one"),
             ("PastEvent properties command_id", lambda of: of.pop("format"), "command_id is uuid"),
         ]:
             self.in_api(check, f"components schemas {path}", change, word)
@@ -1384,6 +1415,8 @@ class Spoiled(unittest.TestCase):
             (f"{DOMAIN}order_view.rs", "pub refunds: Vec<RefundView>,", "pub refunds: Vec<RefundView>,\n    pub weight: u32,", "Order.weight"),
             (f"{DOMAIN}product.rs", "pub stock: u32,", "pub left: u32,", "Product.left is in one"),
             ("functions/search-orders/src/main.rs", "customer: &'f CustomerView,", "", ".customer is in one"),
+            (f"{APPLICATION}timeline.rs", "pub by: Option<DateTime<Utc>>,", "pub until: Option<DateTime<Utc>>,", "TimelineNext.by is in one"),
+            ("functions/get-timeline/src/main.rs", "version: u64,", "events: u64,", "Timeline.events is in one"),
             ("functions/get-ledger/src/main.rs", '"agrees": order', '"equal": order', "Ledger is none of"),
         ]:
             self.in_text(check, path, before, after, word)
