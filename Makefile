@@ -5,7 +5,7 @@ DEPLOY := $(PYTHON) infra/deploy.py
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status token demo watch logs trace reconcile compare-books config providers certify rebuild republish reproject test cost bench chaos deploy smoke staff second-factor
+.PHONY: help up down status token demo watch logs trace reconcile compare-books config providers certify rebuild republish reproject test client cost bench chaos deploy smoke staff second-factor
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,9 @@ reproject: ## Bring an order's views to what its events say (ORDER=<id>, CUSTOME
 
 test: ## Run everything that CI runs, on a stack of its own
 	@infra/local/test.sh
+
+client: ## Build the TypeScript client and run its tests (Node 18 or later)
+	@cd clients/typescript && npm ci --no-audit --no-fund && npm test
 
 cost: ## Print what a million orders of each kind cost, and why (ORDERS=20, KINDS=happy,declined, JSON=1; BUDGET=check or write)
 	@$(STACK) cost --orders=$(or $(ORDERS),20) --kinds=$(KINDS) --budget=$(BUDGET) $(if $(JSON),--json)

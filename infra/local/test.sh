@@ -108,6 +108,21 @@ system_tests() (
     RUST_TEST_THREADS=4 cargo test --workspace --locked --test system -- "$@"
 )
 
+# The contract in another language: a route that the client lacks, or a type that it cannot use, ends here.
+typescript_client() {
+    node --eval 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' || { echo "error: Node 18 or later is needed, with npm"; return 1; }
+    make client
+}
+
+typescript_client_on_the_stack() (
+    . $state/stack.env
+    CUSTOMER_TOKEN=$(stack token customer-1)
+    STAFF_TOKEN=$(stack token staff-1)
+    export API_URL CUSTOMER_TOKEN STAFF_TOKEN
+    cd clients/typescript
+    npm run test:stack
+)
+
 # What the service tells once it has done something, instead of what its source says that it tells.
 figures() (
     export METRICS_FILE="$PWD/$state/metrics.txt"
@@ -140,14 +155,16 @@ step "addresses" addresses
 beside "templates" templates
 beside "second interpreter" .local/tools/second-interpreter/bin/python tests/second_interpreter.py
 beside "dependencies" deny
+beside "typescript client" typescript_client
 step "build" build
-for checked in "templates" "second interpreter" "dependencies"; do join "$checked"; done
+for checked in "templates" "second interpreter" "dependencies" "typescript client"; do join "$checked"; done
 step "release artefact" artefact
 beside "unit and conformance tests" cargo test --workspace --locked
 step "local stack" stack up
 beside "rebuild under load" system_tests rebuild
 step "system tests" system_tests --skip rebuild --skip traces
 join "rebuild under load"
+step "typescript client on the stack" typescript_client_on_the_stack
 step "cost" cost
 # While the machine is quiet: nobody waits for a collector for long, and what it does not take in time is lost.
 step "traces" system_tests traces
