@@ -64,8 +64,8 @@ reproject: ## Bring an order's views to what its events say (ORDER=<id>, CUSTOME
 test: ## Run everything that CI runs, on a stack of its own
 	@infra/local/test.sh
 
-client: ## Build the TypeScript client and run its tests (Node 18 or later)
-	@cd clients/typescript && npm ci --no-audit --no-fund && npm test
+client: ## Build the TypeScript client and run its tests
+	@node=$$($(STACK) node) && cd clients/typescript && export PATH="$$node:$$PATH" && npm ci --no-audit --no-fund && npm test
 
 cost: ## Print what a million orders of each kind cost, and why (ORDERS=20, KINDS=happy,declined, JSON=1; BUDGET=check or write)
 	@$(STACK) cost --orders=$(or $(ORDERS),20) --kinds=$(KINDS) --budget=$(BUDGET) $(if $(JSON),--json)

