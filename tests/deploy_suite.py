@@ -144,8 +144,10 @@ class Quiet(unittest.TestCase):
                 deploy.follow(buyer, path, "cancelled")
         # A figure is written after the view is saved, and the stack may still be at work on orders of others.
         deadline = time.monotonic() + 60
-        while not any("OrdersCancelled" in line for line in (told := self.told(since))) and time.monotonic() < deadline:
+        told = self.told(since)
+        while not any("OrdersCancelled" in line for line in told) and time.monotonic() < deadline:
             time.sleep(1)
+            told = self.told(since)
         stuck = [line for line in told if line.get("Step") == "refund-payment"]
         self.assertEqual([(line["OrdersFlagged"], line["Step"]) for line in stuck], [(1, "refund-payment")])
         for figure in ("OrdersPlaced", "OrdersConfirmed", "OrdersCancelled"):
