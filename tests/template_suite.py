@@ -822,6 +822,32 @@ def grants_of(main: Stack, function: str) -> list[tuple[str, str]]:
 
 
 class Api(unittest.TestCase):
+    def test_pages_of_named_origins_may_send_and_see_what_the_contract_has_and_no_others_anything(self):
+        contract = yaml_parse((ROOT / "api/openapi.yaml").read_text())
+        sent, seen = {"authorization", "content-type"}, set()
+
+        def walk(node):
+            for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+                walk(child)
+            if isinstance(node, dict) and node.get("in") == "header":
+                sent.add(node["name"].lower())
+            if isinstance(node, dict) and isinstance(node.get("headers"), dict):
+                seen.update(name.lower() for name in node["headers"])
+
+        walk([contract["paths"], contract["components"]["parameters"], contract["components"]["responses"]])
+
+        def cors(**parameters):
+            (api,) = stack("dev", **parameters).child("AWS::ApiGatewayV2::Api").of_type("AWS::ApiGatewayV2::Api").values()
+            return api.get("CorsConfiguration")
+
+        self.assertIsNone(cors())
+        one = cors(AllowedOrigins="https://shop.example.com,https://desk.example.com")
+        self.assertEqual(listed(one["AllowOrigins"]), ["https://shop.example.com", "https://desk.example.com"])
+        self.assertEqual(set(one["AllowHeaders"]), sent)
+        self.assertEqual(set(one["ExposeHeaders"]), seen - {"cache-control"})  # which pages see anyway
+        self.assertEqual({method.lower() for method in one["AllowMethods"]}, {method for path in contract["paths"].values() for method in path} - {"parameters"})
+        self.assertNotIn("AllowCredentials", one)
+
     @in_every_stage
     def test_every_route_reaches_its_function(self, main):
         api = main.child("AWS::ApiGatewayV2::Route")
