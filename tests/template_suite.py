@@ -823,6 +823,7 @@ def grants_of(main: Stack, function: str) -> list[tuple[str, str]]:
 
 class Api(unittest.TestCase):
     def test_pages_of_named_origins_may_send_and_see_what_the_contract_has_and_no_others_anything(self):
+        """The emulator takes this and refuses every origin all the same: it looks for it under other names."""
         contract = yaml_parse((ROOT / "api/openapi.yaml").read_text())
         sent, seen = {"authorization", "content-type"}, set()
 
