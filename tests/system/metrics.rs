@@ -59,8 +59,9 @@ async fn an_order_shows_in_every_figure_that_it_concerns() {
         assert!(before.contains_key(&format!("order_service_dead_letters{{queue=\"{queue}\"}}")), "{queue}");
     }
 
-    let product = service.product(10).await;
-    let placed = service.place("customer-1", &fresh_key(), &order("customer-1", &product)).await.expect(201);
+    let product = service.product(1_000).await;
+    let place = async || service.place("customer-1", &fresh_key(), &order("customer-1", &product)).await.expect(201);
+    let placed = place().await;
     let id = placed.text("order_id");
     service.await_status("customer-1", &id, &["confirmed"]).await;
     // Functions hand on what they have counted every five seconds, and only while they are asked for something.
@@ -84,6 +85,8 @@ async fn an_order_shows_in_every_figure_that_it_concerns() {
             break;
         }
         assert!(started.elapsed() < DEADLINE, "{still:?} did not grow in time: {after:?}");
+        // Where nobody else orders anything, `project-orders` is not asked for anything more.
+        place().await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
