@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl
 
 import yaml
 from jsonschema import Draft202012Validator, FormatChecker
+from provider_contract_suite import Loader, kebab, walk
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTRACT = "api/openapi.yaml"
@@ -161,29 +162,7 @@ def says(node: dict, words: str) -> bool:
     return bool(re.search(rf"(?<!\d){re.escape(words)}(?!\d)", " ".join(node["description"].split())))
 
 
-class Loader(yaml.SafeLoader):
-    """Refuses a key that is there twice: the first would be lost, and nobody would know."""
-
-    def construct_mapping(self, node, deep=False):
-        twice = [key for key, count in Counter(key.value for key, _ in node.value).items() if count > 1]
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"{twice} twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def walk(node, path: str = "#"):
-    """Every object, and where it is."""
-    if isinstance(node, dict):
-        yield path, node
-    for key, child in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
-        yield from walk(child, f"{path}/{key}")
-
-
 # ---------------------------------------------------------------- the source
-
-
-def kebab(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
 
 
 def snake(name: str) -> str:
