@@ -38,10 +38,10 @@ use crate::{
     ports::{
         AdjustError, Adjusted, CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest, Counters,
         CustomerOrders, Declines, DeliveryError, Draw, Drawn, DurableFulfilment, EventBus, EventPlace, ExecutionState,
-        Fulfilment, FulfilmentInput, IdentityProvider, Index, Inventory, LedgerEntry, Limits, Notification,
-        Notifications, OpenOrders, OrderViews, Payments, PlacedOrder, Position, Posting, PublishError, PublishedEvent,
-        RefundError, RefundRequest, ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping, Snapshots,
-        Standing, StockAdjustment, StockLine, TakeBackError,
+        Fulfilment, FulfilmentInput, FulfilmentTries, IdentityProvider, Index, Inventory, LedgerEntry, Limits,
+        Notification, Notifications, OpenOrders, OrderViews, Payments, PlacedOrder, Position, Posting, PublishError,
+        PublishedEvent, RefundError, RefundRequest, ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping,
+        Snapshots, Standing, StockAdjustment, StockLine, TakeBackError, Tries,
     },
     sandbox::{self, Sandbox},
 };
@@ -1012,6 +1012,7 @@ impl EventBus for MemoryEventBus {
 pub struct MemoryFulfilment {
     started: Mutex<BTreeMap<String, FulfilmentInput>>,
     ended: Mutex<BTreeSet<String>>,
+    tries: Mutex<BTreeMap<String, Tries>>,
     down: Mutex<bool>,
 }
 
@@ -1023,6 +1024,11 @@ impl MemoryFulfilment {
     /// The execution has come to an end, good or bad.
     pub fn end(&self, input: &FulfilmentInput) {
         self.ended.lock().unwrap().insert(input.execution_name());
+    }
+
+    /// The execution has come so far.
+    pub fn has_come_to(&self, input: &FulfilmentInput, tries: Tries) {
+        self.tries.lock().unwrap().insert(input.execution_name(), tries);
     }
 
     pub fn set_down(&self, down: bool) {
@@ -1061,6 +1067,14 @@ impl DurableFulfilment for MemoryFulfilment {
             true if self.ended.lock().unwrap().contains(&name) => ExecutionState::Ended,
             true => ExecutionState::Running,
         })
+    }
+}
+
+impl FulfilmentTries for MemoryFulfilment {
+    async fn tries(&self, input: &FulfilmentInput) -> Result<Option<Tries>, Unavailable> {
+        let is_running = self.state(input).await? == ExecutionState::Running;
+        let tries = self.tries.lock().unwrap().get(&input.execution_name()).cloned();
+        Ok(tries.filter(|_| is_running))
     }
 }
 

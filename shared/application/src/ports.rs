@@ -22,7 +22,7 @@ mod snapshots;
 
 pub use counters::{Cache, Counter, Counters, Histogram};
 pub use event_bus::{EventBus, PublishError, PublishedEvent};
-pub use fulfilment::{Cause, DurableFulfilment, ExecutionState, Fulfilment, FulfilmentInput};
+pub use fulfilment::{Cause, DurableFulfilment, ExecutionState, Fulfilment, FulfilmentInput, FulfilmentTries, Tries};
 pub use identity_provider::IdentityProvider;
 pub use index::{EventPlace, Index, Position, Posting};
 pub use inventory::{AdjustError, Adjusted, Catalogue, Inventory, ReserveError, StockAdjustment, StockLine};
