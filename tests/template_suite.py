@@ -699,7 +699,7 @@ class Rights(unittest.TestCase):
             return resource == "*"  # as AppConfig's guide has it for its monitors
         if resource == "*" and action != "ses:SendEmail":
             return WITHOUT_RESOURCE.fullmatch(action) is not None
-        if action == "states:DescribeExecution":
+        if action in ("states:DescribeExecution", "states:GetExecutionHistory"):
             # An Express execution has another ARN, and cannot be asked for.
             return resource == "arn:aws:states:us-east-1:123456789012:execution:<Fulfilment.Name>:*"
         if action == "events:DescribeEventBus" and main.parameters["Stage"] == "local" and ":rule/default/" in resource:
@@ -1011,6 +1011,22 @@ class StateMachines(unittest.TestCase):
         self.assertEqual(definition(main, "FulfilmentExpress")["TimeoutSeconds"], limit)
         self.assertTrue(limit <= 300, "no Express execution lasts longer")
         self.assertGreaterEqual(patience, limit + 60)
+
+    @in_every_stage
+    def test_a_timeline_tells_of_the_tries_and_pauses_that_a_standard_execution_has(self, main):
+        text = (ROOT / "shared" / "adapters" / "src" / "step_functions.rs").read_text()
+        tries, of_validation = (int(re.search(rf"const {name}: usize = (\d+);", text)[1]) for name in ("TRIES", "TRIES_OF_VALIDATION"))
+        flag = re.search(r'const FLAG: &str = "(\w+)";', text)[1]
+        states = definition(main, "Fulfilment")["States"]
+        steps = {name: state for name, state in states.items() if state["Type"] == "Task" and name not in (flag, "HandOver")}
+        self.assertEqual(len(steps), 10)
+        for name, state in steps.items():
+            self.assertEqual(state["Retry"][-1]["MaxAttempts"] + 1, of_validation if name == "ValidateOrder" else tries, name)
+            step = re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
+            self.assertIn(f"'step': '{step}'", state["Catch"][-1]["Output"])
+        pause, = (state for state in states.values() if state["Type"] == "Wait")
+        pauses = functions(main)["GetTimeline"]["Environment"]["Variables"]["PAUSES_IN_SECONDS"]
+        self.assertEqual(pause["Seconds"], "{% $ceil([" + pauses + "][[$states.input.pauses, 0][0]] * (1 + $random() / 2)) %}")
 
     @in_every_stage
     def test_tasks_wait_longer_than_their_functions_may_take_and_may_call_them(self, main):
