@@ -49,6 +49,20 @@ use crate::{
 /// What is in memory misbehaves on request.
 const SANDBOX: Sandbox = Sandbox::Misbehaving;
 
+tokio::task_local! {
+    /// When something is done that was done before.
+    static THEN: DateTime<Utc>;
+}
+
+/// Does this as it was done then: by the ports' clock it is that time.
+pub async fn at<T>(then: DateTime<Utc>, work: impl Future<Output = T>) -> T {
+    THEN.scope(then, work).await
+}
+
+fn now() -> DateTime<Utc> {
+    THEN.try_with(|then| *then).unwrap_or_else(|_| Utc::now())
+}
+
 /// What the next call to a port does instead of answering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -421,7 +435,7 @@ impl MemoryPayments {
                 None => Ok(Payment {
                     transaction_id: TransactionId(format!("ch_{}", request.idempotency_key.simple())),
                     amount: request.amount,
-                    processed_at: Utc::now(),
+                    processed_at: now(),
                 }),
             };
             (request.clone(), answer)
@@ -483,7 +497,7 @@ impl MemoryPayments {
         let refund = Refund {
             transaction_id: TransactionId(format!("re_{}", request.idempotency_key.simple())),
             amount: request.amount,
-            processed_at: Utc::now(),
+            processed_at: now(),
         };
         refunds.insert(request.idempotency_key, (request.clone(), refund.clone()));
         Ok(refund)
@@ -565,7 +579,7 @@ impl MemoryShipping {
         let comes_first = !shipments.contains_key(&key);
         let answer = shipments.entry(key).or_insert_with(|| match SANDBOX.refusal_code(&request.address) {
             Some(code) => Err(code.to_owned()),
-            None => Ok(sandbox::shipment(key, Utc::now())),
+            None => Ok(sandbox::shipment(key, now())),
         });
         if comes_first && SANDBOX.shipment_is_kept(&request.address) {
             self.kept.lock().unwrap().insert(key);
@@ -595,9 +609,7 @@ impl MemoryShipping {
         let shipments = self.shipments.lock().unwrap();
         let cancelled = self.cancelled.lock().unwrap().contains(&shipment_key);
         match shipments.get(&shipment_key) {
-            Some(Ok(_)) if !cancelled => {
-                Ok(*self.delivered.lock().unwrap().entry(shipment_key).or_insert_with(Utc::now))
-            }
+            Some(Ok(_)) if !cancelled => Ok(*self.delivered.lock().unwrap().entry(shipment_key).or_insert_with(now)),
             _ => Err(DeliveryError::NotUnderWay),
         }
     }
