@@ -44,6 +44,7 @@ use crate::{
         Standing, StockAdjustment, StockLine, TakeBackError,
     },
     sandbox::{self, Sandbox},
+    stats::{Hour, Stats},
 };
 
 /// What is in memory misbehaves on request.
@@ -840,6 +841,7 @@ type Places = BTreeMap<Position, EventPlace>;
 pub struct MemoryIndex {
     customers: Mutex<BTreeMap<(String, CustomerId), String>>,
     events: Mutex<BTreeMap<String, Places>>,
+    stats: Mutex<Stats>,
     /// How much each read has answered since this was last asked for.
     reads: Mutex<Vec<usize>>,
     pub faults: Faults,
@@ -916,6 +918,23 @@ impl Index for MemoryIndex {
         let places: Vec<EventPlace> = wanted.map(|(_, place)| place.clone()).collect();
         self.reads.lock().unwrap().push(places.len());
         Ok(places)
+    }
+
+    async fn count(&self, stats: &Stats) -> Result<(), Unavailable> {
+        if stats.is_empty() {
+            return Ok(());
+        }
+        self.faults.around("the index", || self.stats.lock().unwrap().add_all(stats)).await
+    }
+
+    async fn stats(&self, from: Hour, to: Hour) -> Result<Stats, Unavailable> {
+        let mut wanted = Stats::default();
+        for (hour, sums) in self.stats.lock().unwrap().by_hour().filter(|(hour, _)| (from..to).contains(hour)) {
+            for (stat, sum) in sums {
+                wanted.add(hour, *stat, sum);
+            }
+        }
+        Ok(wanted)
     }
 }
 
