@@ -297,7 +297,7 @@ mod tests {
         fn every_time_is_in_its_hour(seconds in -1_000_000_000_i64..4_102_444_800, nanos in 0..1_000_000_000_u32) {
             let time = DateTime::from_timestamp(seconds, nanos).unwrap();
             let hour = Hour::of(time);
-            prop_assert!(hour.begins() <= time && time < Hour(hour.0 + 1).begins());
+            prop_assert!(hour.begins() <= time && time < Hour(hour.0.saturating_add(1)).begins());
         }
 
         #[test]

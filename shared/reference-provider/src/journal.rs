@@ -108,7 +108,7 @@ fn told(answer: &Result<impl Serialize, Failure>) -> Result<Value, Failure> {
     match answer {
         Ok(answer) => into_json(answer),
         Err(Failure::Unavailable(_)) => Ok(Value::Null),
-        Err(Failure::Invalid(field)) => Err(Failure::Invalid(*field)),
+        Err(Failure::Invalid(field)) => Err(Failure::Invalid(field)),
     }
 }
 

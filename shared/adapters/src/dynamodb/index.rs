@@ -232,7 +232,7 @@ impl Index for DynamoIndex {
     }
 
     async fn count(&self, stats: &Stats) -> Result<(), Unavailable> {
-        let counting = stats.by_hour().map(|(hour, sums)| self.count_hour(hour, sums));
+        let counting: Vec<_> = stats.by_hour().map(|(hour, sums)| self.count_hour(hour, sums)).collect();
         stream::iter(counting).buffer_unordered(HOURS_AT_ONCE).try_collect().await
     }
 
