@@ -38,10 +38,10 @@ use crate::{
     ports::{
         AdjustError, Adjusted, CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest, Counters,
         CustomerOrders, Declines, DeliveryError, Draw, Drawn, DurableFulfilment, EventBus, EventPlace, ExecutionState,
-        Fulfilment, FulfilmentInput, IdentityProvider, Index, Inventory, LedgerEntry, Limits, Notification,
-        Notifications, OpenOrders, OrderViews, Payments, PlacedOrder, Position, Posting, PublishError, PublishedEvent,
-        RefundError, RefundRequest, ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping, Snapshots,
-        Standing, StockAdjustment, StockLine, TakeBackError,
+        Fulfilment, FulfilmentInput, IdentityProvider, Index, Inventory, LedgerEntry, Limits, ListProductsError,
+        Notification, Notifications, OpenOrders, OrderViews, Payments, PlacedOrder, Position, Posting, ProductPage,
+        PublishError, PublishedEvent, RefundError, RefundRequest, ReserveError, SaveError, ShipmentError,
+        ShipmentRequest, Shipping, Snapshots, Standing, StockAdjustment, StockLine, TakeBackError,
     },
     sandbox::{self, Sandbox},
     stats::{Hour, Stats},
@@ -292,6 +292,15 @@ impl Catalogue for MemoryInventory {
         let products = self.products.lock().unwrap();
         let distinct: BTreeSet<&ProductId> = ids.iter().collect();
         Ok(distinct.into_iter().filter_map(|id| products.get(id).cloned()).collect())
+    }
+
+    async fn list_products(&self, after: Option<&ProductId>, limit: usize) -> Result<ProductPage, ListProductsError> {
+        let all = self.products.lock().unwrap();
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut behind = all.range::<ProductId, _>((after, Bound::Unbounded)).map(|(_, product)| product.clone());
+        let products: Vec<Product> = behind.by_ref().take(limit).collect();
+        let last = products.last().map(|last| last.id.clone());
+        Ok(ProductPage { products, next: behind.next().and(last) })
     }
 
     async fn put_product(&self, product: &Product) -> Result<bool, Unavailable> {

@@ -180,7 +180,7 @@ fn bar_nothing(notes: &mut Notes, doing: &str, undone: &mut Value) {
 }
 
 /// What can be done wrong.
-pub const BREAKS: [Break; 25] = [
+pub const BREAKS: [Break; 26] = [
     // Inventory.
     Break {
         law: "products_that_do_not_exist_are_left_out",
@@ -201,6 +201,24 @@ pub const BREAKS: [Break; 25] = [
                         products.push(json!({"product_id": id, "name": "?", "price": price, "stock": 0}));
                     }
                 }
+            }
+        },
+    },
+    Break {
+        law: "a_product_that_is_sold_out_is_listed_as_well",
+        wrong: "the list has only what can be ordered, so that a page may be empty in the midst of it",
+        also: &[
+            "the_pages_of_a_list_lead_through_all_products_in_the_order_of_their_ids",
+            "a_product_that_is_set_again_is_listed_once_and_as_it_is_now",
+            "products_that_come_between_two_pages_move_no_other",
+            "what_is_held_and_adjusted_is_out_of_the_listed_stock_and_no_product_itself",
+        ],
+        asked: as_asked,
+        answered: |_, call, _, answer| {
+            if call == "list-products"
+                && let Some(products) = answer["products"].as_array_mut()
+            {
+                products.retain(|product| product["stock"] != 0);
             }
         },
     },

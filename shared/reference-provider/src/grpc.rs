@@ -110,6 +110,7 @@ macro_rules! service {
 
 service! { inventory_server::Inventory:
     get_products(GetProductsRequest) -> GetProductsResponse
+    list_products(ListProductsRequest) -> ListProductsResponse
     put_product(PutProductRequest) -> PutProductResponse
     describe_product(DescribeProductRequest) -> DescribeProductResponse
     adjust_stock(AdjustStockRequest) -> AdjustStockResponse

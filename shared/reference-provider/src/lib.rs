@@ -19,7 +19,7 @@ pub use breaks::{BREAKS, Break, UnknownLaw};
 pub use journal::NotKept;
 
 /// What this provider can do beyond what every one must.
-const CAPABILITIES: [&str; 2] = ["bars_keys", "sandbox"];
+const CAPABILITIES: [&str; 3] = ["bars_keys", "lists_products", "sandbox"];
 
 /// How long it still takes new calls when its health says that it does not, so that whoever chooses among providers can notice.
 const NOTICE: Duration = Duration::from_secs(1);
