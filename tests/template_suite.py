@@ -750,6 +750,14 @@ class Rights(unittest.TestCase):
                     self.assertIn(f"<{table}>", known, f"{name} may {action} but does not know the table")
 
     @in_every_stage
+    def test_the_processes_of_every_function_may_report_what_they_have_used(self, main):
+        for name, function in functions(main).items():
+            with self.subTest(name):
+                self.assertEqual(function["Environment"]["Variables"]["COUNTERS_TABLE"], "<CountersTable>")
+                self.assertIn(("dynamodb:UpdateItem", "<CountersTable.Arn>"), grants_of(main, name))
+                self.assertTrue((ROOT / "functions" / deed(function, main)).is_dir(), "they are told by the names of their folders")
+
+    @in_every_stage
     def test_what_feeds_a_function_may_be_read_by_it(self, main):
         for mapping in main.of_type("AWS::Lambda::EventSourceMapping").values():
             actions = ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"] if is_stream(mapping) else \
@@ -1151,8 +1159,9 @@ class Storage(unittest.TestCase):
     @in_every_stage
     def test_what_goes_by_itself_has_the_attribute_that_says_when(self, main):
         aging = {name: table["TimeToLiveSpecification"] for name, table in main.of_type("AWS::DynamoDB::Table").items() if "TimeToLiveSpecification" in table}
-        self.assertEqual(aging, {"LimitsTable": {"AttributeName": "expires_at", "Enabled": True}})
+        self.assertEqual(aging, dict.fromkeys(["LimitsTable", "CountersTable"], {"AttributeName": "expires_at", "Enabled": True}))
         self.assertIn("SET full_at = :full_at, expires_at = :expires_at", (ROOT / "shared/adapters/src/dynamodb/limits.rs").read_text())
+        self.assertIn('("expires_at", ', (ROOT / "shared/adapters/src/dynamodb/processes.rs").read_text())
 
     @in_every_stage
     def test_logs_are_kept_for_a_time_that_there_is(self, main):

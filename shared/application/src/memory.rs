@@ -40,9 +40,9 @@ use crate::{
         CustomerOrders, Declines, DeliveryError, Draw, Drawn, DurableFulfilment, EventBus, EventPlace, ExecutionState,
         Fulfilment, FulfilmentInput, FulfilmentTries, IdentityProvider, Index, Inventory, LedgerEntry, Limits,
         ListProductsError, Notification, Notifications, OpenOrders, OrderViews, Payments, PlacedOrder, Position,
-        Posting, ProductPage, PublishError, PublishedEvent, RefundError, RefundRequest, ReserveError, SaveError,
-        ShipmentError, ShipmentRequest, Shipping, Snapshots, Standing, StockAdjustment, StockLine, TakeBackError,
-        Tries,
+        Posting, Process, Processes, ProductPage, PublishError, PublishedEvent, REPORT_KEPT, RefundError,
+        RefundRequest, ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping, Snapshots, Standing,
+        StockAdjustment, StockLine, TakeBackError, Tries,
     },
     sandbox::{self, Sandbox},
     stats::{Hour, Stats},
@@ -968,6 +968,27 @@ impl Counters for MemoryCounters {
     async fn read(&self) -> Result<BTreeMap<String, u64>, Unavailable> {
         yield_now().await;
         Ok(self.counts.lock().unwrap().clone())
+    }
+}
+
+/// What processes have reported, and when.
+#[derive(Default)]
+pub struct MemoryProcesses {
+    reports: Mutex<BTreeMap<Uuid, (DateTime<Utc>, Process)>>,
+    pub faults: Faults,
+}
+
+impl Processes for MemoryProcesses {
+    async fn report(&self, process: &Process, now: DateTime<Utc>) -> Result<(), Unavailable> {
+        let report = || drop(self.reports.lock().unwrap().insert(process.instance, (now, process.clone())));
+        self.faults.around("the processes", report).await
+    }
+
+    async fn read(&self, now: DateTime<Utc>) -> Result<Vec<Process>, Unavailable> {
+        yield_now().await;
+        let reports = self.reports.lock().unwrap();
+        let fresh = reports.values().filter(|(at, _)| now < *at + REPORT_KEPT);
+        Ok(fresh.map(|(_, process)| process.clone()).collect())
     }
 }
 

@@ -16,6 +16,7 @@ mod limits;
 mod notifications;
 mod order_views;
 mod payments;
+mod processes;
 mod providers;
 mod shipping;
 mod snapshots;
@@ -36,6 +37,7 @@ pub use payments::{
     CancelChargeError, ChargeCancellation, ChargeError, ChargeRequest, LedgerEntry, Payments, RefundError,
     RefundRequest,
 };
+pub use processes::{Process, Processes, REPORT_KEPT};
 pub use providers::{ProviderError, Providers};
 pub use shipping::{DeliveryError, ShipmentError, ShipmentRequest, Shipping, TakeBackError};
 pub use snapshots::{SNAPSHOT_BYTES_MAX, Snapshots};
