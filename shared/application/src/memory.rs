@@ -263,7 +263,7 @@ impl IdentityProvider for MemoryIdentityProvider {
 /// Catalogue and stock.
 #[derive(Default)]
 pub struct MemoryInventory {
-    products: Mutex<BTreeMap<ProductId, Product>>,
+    products: Mutex<BTreeMap<ProductId, Stocked>>,
     reservations: Mutex<BTreeMap<OrderId, Held>>,
     adjustments: Mutex<BTreeMap<AdjustmentId, (StockAdjustment, Adjusted)>>,
     pub faults: Faults,
@@ -274,10 +274,24 @@ enum Held {
     Released,
 }
 
+/// A product as it is kept: there may be more of it than a client can be told.
+struct Stocked {
+    name: Text<200>,
+    price: Money,
+    stock: u64,
+}
+
+impl Stocked {
+    fn product(&self, id: &ProductId) -> Product {
+        let Self { name, price, stock } = self;
+        Product { id: id.clone(), name: name.clone(), price: *price, stock: sandbox::orderable(*stock) }
+    }
+}
+
 impl MemoryInventory {
     /// Every product as it is now.
     pub fn all(&self) -> Vec<Product> {
-        self.products.lock().unwrap().values().cloned().collect()
+        self.products.lock().unwrap().iter().map(|(id, stocked)| stocked.product(id)).collect()
     }
 
     /// As an inventory does that keeps what it has barred for some time only.
@@ -290,11 +304,13 @@ impl Catalogue for MemoryInventory {
     async fn products(&self, ids: &[ProductId]) -> Result<Vec<Product>, Unavailable> {
         let products = self.products.lock().unwrap();
         let distinct: BTreeSet<&ProductId> = ids.iter().collect();
-        Ok(distinct.into_iter().filter_map(|id| products.get(id).cloned()).collect())
+        Ok(distinct.into_iter().filter_map(|id| products.get(id).map(|stocked| stocked.product(id))).collect())
     }
 
     async fn put_product(&self, product: &Product) -> Result<bool, Unavailable> {
-        Ok(self.products.lock().unwrap().insert(product.id.clone(), product.clone()).is_none())
+        let Product { id, name, price, stock } = product.clone();
+        let stocked = Stocked { name, price, stock: stock.into() };
+        Ok(self.products.lock().unwrap().insert(id, stocked).is_none())
     }
 
     async fn describe_product(
@@ -304,9 +320,10 @@ impl Catalogue for MemoryInventory {
         price: Money,
     ) -> Result<(Product, bool), Unavailable> {
         let mut products = self.products.lock().unwrap();
-        let stock = products.get(id).map_or(0, |product| product.stock);
-        let product = Product { id: id.clone(), name: name.clone(), price, stock };
-        let new = products.insert(id.clone(), product.clone()).is_none();
+        let stock = products.get(id).map_or(0, |stocked| stocked.stock);
+        let described = Stocked { name: name.clone(), price, stock };
+        let product = described.product(id);
+        let new = products.insert(id.clone(), described).is_none();
         Ok((product, new))
     }
 
@@ -341,21 +358,21 @@ impl MemoryInventory {
             Some(Held::Released) => return Err(ReserveError::Released),
             None => {}
         }
-        let available = |line: &StockLine| products.get(&line.product_id).map_or(0, |product| product.stock);
+        let available = |line: &StockLine| products.get(&line.product_id).map_or(0, |stocked| stocked.stock);
         let shortages: Vec<Shortage> = lines
             .iter()
-            .filter(|line| line.quantity.get() > available(line))
+            .filter(|line| u64::from(line.quantity.get()) > available(line))
             .map(|line| Shortage {
                 product_id: line.product_id.clone(),
                 requested: line.quantity.get(),
-                available: available(line),
+                available: sandbox::orderable(available(line)),
             })
             .collect();
         if !shortages.is_empty() {
             return Err(ReserveError::OutOfStock(shortages));
         }
         for line in lines {
-            products.get_mut(&line.product_id).unwrap().stock -= line.quantity.get();
+            products.get_mut(&line.product_id).unwrap().stock -= u64::from(line.quantity.get());
         }
         reservations.insert(order_id, Held::Lines(lines.to_vec()));
         Ok(reservation(order_id))
@@ -369,10 +386,10 @@ impl MemoryInventory {
             return if same { Ok(Adjusted { replayed: true, ..*adjusted }) } else { Err(AdjustError::KeyReused) };
         }
         let mut products = self.products.lock().unwrap();
-        let product = products.get_mut(&adjustment.product_id).ok_or(AdjustError::UnknownProduct)?;
-        let changed = adjustment.change.applied_to(product.stock.into());
-        let (by, stock) = changed.ok_or(AdjustError::OutOfRange { stock: product.stock })?;
-        product.stock = stock;
+        let stocked = products.get_mut(&adjustment.product_id).ok_or(AdjustError::UnknownProduct)?;
+        let changed = adjustment.change.applied_to(stocked.stock);
+        let (by, stock) = changed.ok_or(AdjustError::OutOfRange { stock: sandbox::orderable(stocked.stock) })?;
+        stocked.stock = stock.into();
         let adjusted = Adjusted { by, stock, replayed: false };
         adjustments.insert(adjustment.id, (adjustment.clone(), adjusted));
         Ok(adjusted)
@@ -382,7 +399,7 @@ impl MemoryInventory {
         if let Some(Held::Lines(lines)) = self.reservations.lock().unwrap().insert(order_id, Held::Released) {
             let mut products = self.products.lock().unwrap();
             for line in lines {
-                products.get_mut(&line.product_id).unwrap().stock += line.quantity.get();
+                products.get_mut(&line.product_id).unwrap().stock += u64::from(line.quantity.get());
             }
         }
     }

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use application::{
     event_store::{BoxError, Unavailable},
     ports::{AdjustError, Adjusted, Catalogue, Inventory, ReserveError, StockAdjustment, StockLine},
+    sandbox::orderable,
 };
 use aws_sdk_dynamodb::{
     Client,
@@ -313,11 +314,6 @@ const PRODUCT: &str = "product#";
 
 fn product_key(id: &ProductId) -> Item {
     HashMap::from([("id".to_owned(), text(format!("{PRODUCT}{id}")))])
-}
-
-/// Stock that comes back on top of a count that staff have just set may pass what a client can be told.
-fn orderable(stock: u64) -> u32 {
-    u32::try_from(stock).unwrap_or(u32::MAX)
 }
 
 /// What is held for an order, or was.
