@@ -358,6 +358,11 @@ impl MemoryInventory {
             Some(Held::Released) => return Err(ReserveError::Released),
             None => {}
         }
+        // As a transaction of DynamoDB does, which takes each item once.
+        let distinct: BTreeSet<&ProductId> = lines.iter().map(|line| &line.product_id).collect();
+        if distinct.len() < lines.len() {
+            return Err(Unavailable { what: "the inventory", source: "a product stands in two lines".into() }.into());
+        }
         let available = |line: &StockLine| products.get(&line.product_id).map_or(0, |stocked| stocked.stock);
         let shortages: Vec<Shortage> = lines
             .iter()
@@ -1100,4 +1105,31 @@ pub async fn balance(payments: &impl Payments, order_id: OrderId, zero: Money) -
         LedgerEntry::Refunded(_, amount) => balance.minus(*amount).unwrap(),
         LedgerEntry::Declined(_) | LedgerEntry::Cancelled => balance,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::money::{Currency, Quantity};
+
+    use super::*;
+
+    fn cny(amount: u64) -> Money {
+        Money::new(amount, Currency::parse("CNY").unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_product_in_two_lines_is_refused_and_nothing_is_held() {
+        let (inventory, order_id) = (MemoryInventory::default(), OrderId::new(Uuid::from_u128(1)));
+        let id = ProductId::parse("tea").unwrap();
+        let tea = Product { id: id.clone(), name: Text::parse("Longjing tea").unwrap(), price: cny(1999), stock: 10 };
+        inventory.put_product(&tea).await.unwrap();
+        let line = |count| StockLine { product_id: id.clone(), quantity: Quantity::new(count).unwrap() };
+        // Each is there by itself; and both together are.
+        for count in [6, 5] {
+            let answer = inventory.reserve(order_id, &[line(count), line(count)]).await;
+            assert!(matches!(answer, Err(ReserveError::Unavailable(_))), "{answer:?}");
+            assert_eq!(inventory.all(), [tea.clone()]);
+        }
+        inventory.reserve(order_id, &[line(10)]).await.unwrap();
+    }
 }
