@@ -419,18 +419,32 @@ type Charge = (ChargeRequest, Result<Payment, String>);
 
 #[derive(Default)]
 pub struct MemoryPayments {
-    charges: Mutex<BTreeMap<Uuid, Charge>>,
-    cancelled: Mutex<BTreeMap<Uuid, OrderId>>,
+    books: Mutex<PaymentBooks>,
     /// How often the sandbox was asked under a key to fail a few times.
     attempts: Mutex<BTreeMap<Uuid, u64>>,
     pub faults: Faults,
-    refunds: Mutex<BTreeMap<Uuid, (RefundRequest, Refund)>>,
+}
+
+/// Under one lock, so that what is left of a charge is still left when it is given back.
+#[derive(Default)]
+struct PaymentBooks {
+    charges: BTreeMap<Uuid, Charge>,
+    cancelled: BTreeMap<Uuid, OrderId>,
+    refunds: BTreeMap<Uuid, (RefundRequest, Refund)>,
+}
+
+impl PaymentBooks {
+    /// What refunds have left of a charge of this amount.
+    fn left_of(&self, charge_key: Uuid, charged: Money) -> Money {
+        let of_charge = self.refunds.values().filter(|(refund, _)| refund.charge_key == charge_key);
+        of_charge.fold(charged, |left, (refund, _)| left.minus(refund.amount).unwrap())
+    }
 }
 
 impl MemoryPayments {
     /// As a payment provider does that keeps what it has barred for some time only.
     pub fn forget_what_is_barred(&self) {
-        self.cancelled.lock().unwrap().clear();
+        self.books.lock().unwrap().cancelled.clear();
     }
 
     /// Fails as often as this under the key, then never again.
@@ -446,45 +460,47 @@ impl MemoryPayments {
 
     fn try_charge(&self, request: &ChargeRequest) -> Result<Payment, ChargeError> {
         self.fail_first(request.idempotency_key, SANDBOX.charge_failures(&request.payment_method))?;
-        let mut charges = self.charges.lock().unwrap();
-        if self.cancelled.lock().unwrap().contains_key(&request.idempotency_key) {
+        let mut books = self.books.lock().unwrap();
+        if books.cancelled.contains_key(&request.idempotency_key) {
             return Err(ChargeError::Cancelled);
         }
-        let comes_first = !charges.contains_key(&request.idempotency_key);
-        let (first, answer) = charges.entry(request.idempotency_key).or_insert_with(|| {
-            let answer = match SANDBOX.decline_code(&request.payment_method) {
-                Some(code) => Err(code.to_owned()),
-                None => Ok(Payment {
-                    transaction_id: TransactionId(format!("ch_{}", request.idempotency_key.simple())),
-                    amount: request.amount,
-                    processed_at: now(),
-                }),
-            };
-            (request.clone(), answer)
-        });
-        if comes_first && SANDBOX.charge_times_out(&request.payment_method) {
+        if let Some((first, answer)) = books.charges.get(&request.idempotency_key) {
+            let same = first == request;
+            return if same { answer.clone().map_err(ChargeError::Declined) } else { Err(ChargeError::KeyReused) };
+        }
+        let answer = match SANDBOX.decline_code(&request.payment_method) {
+            Some(code) => Err(code.to_owned()),
+            None => Ok(Payment {
+                transaction_id: TransactionId(format!("ch_{}", request.idempotency_key.simple())),
+                amount: request.amount,
+                processed_at: now(),
+            }),
+        };
+        books.charges.insert(request.idempotency_key, (request.clone(), answer.clone()));
+        if SANDBOX.charge_times_out(&request.payment_method) {
             return Err(asked_to_fail("the payment provider").into());
         }
-        if first == request { answer.clone().map_err(ChargeError::Declined) } else { Err(ChargeError::KeyReused) }
+        answer.map_err(ChargeError::Declined)
     }
 
     fn try_cancel(&self, cancellation: &ChargeCancellation) -> Result<Option<(Payment, Refund)>, CancelChargeError> {
         let ChargeCancellation { order_id, charge_key, refund_key } = *cancellation;
-        let payment = match self.charges.lock().unwrap().get(&charge_key) {
+        let mut books = self.books.lock().unwrap();
+        let payment = match books.charges.get(&charge_key) {
             Some((_, Ok(payment))) => payment.clone(),
             Some((_, Err(_))) => return Ok(None),
             None => {
-                self.cancelled.lock().unwrap().insert(charge_key, order_id);
+                books.cancelled.insert(charge_key, order_id);
                 return Ok(None);
             }
         };
-        let earlier = self.refunds.lock().unwrap().get(&refund_key).map(|(request, _)| request.amount);
-        let amount = earlier.unwrap_or_else(|| self.left_of(charge_key, payment.amount));
+        let earlier = books.refunds.get(&refund_key).map(|(request, _)| request.amount);
+        let amount = earlier.unwrap_or_else(|| books.left_of(charge_key, payment.amount));
         if amount.amount() == 0 {
             return Ok(None);
         }
         let request = RefundRequest { idempotency_key: refund_key, order_id, charge_key, amount };
-        match self.try_refund_of(&request) {
+        match self.refund_in(&mut books, &request) {
             Ok(refund) => Ok(Some((payment, refund))),
             Err(RefundError::Refused(code)) => Err(CancelChargeError::Refused(code)),
             Err(RefundError::Unavailable(error)) => Err(error.into()),
@@ -492,26 +508,19 @@ impl MemoryPayments {
         }
     }
 
-    /// What refunds have left of a charge of this amount.
-    fn left_of(&self, charge_key: Uuid, charged: Money) -> Money {
-        let refunds = self.refunds.lock().unwrap();
-        let of_charge = refunds.values().filter(|(refund, _)| refund.charge_key == charge_key);
-        of_charge.fold(charged, |left, (refund, _)| left.minus(refund.amount).unwrap())
+    fn try_refund(&self, request: &RefundRequest) -> Result<Refund, RefundError> {
+        self.refund_in(&mut self.books.lock().unwrap(), request)
     }
 
-    fn try_refund_of(&self, request: &RefundRequest) -> Result<Refund, RefundError> {
-        let charges = self.charges.lock().unwrap();
-        let mut refunds = self.refunds.lock().unwrap();
-        if let Some((first, refund)) = refunds.get(&request.idempotency_key) {
+    fn refund_in(&self, books: &mut PaymentBooks, request: &RefundRequest) -> Result<Refund, RefundError> {
+        if let Some((first, refund)) = books.refunds.get(&request.idempotency_key) {
             return if first == request { Ok(refund.clone()) } else { Err(RefundError::KeyReused) };
         }
-        let Some((charge, Ok(payment))) = charges.get(&request.charge_key) else { return Err(RefundError::NoCharge) };
-        refunds
-            .values()
-            .filter(|(refund, _)| refund.charge_key == request.charge_key)
-            .try_fold(payment.amount, |left, (refund, _)| left.minus(refund.amount))
-            .and_then(|left| left.minus(request.amount))
-            .map_err(|_| RefundError::TooMuch)?;
+        let Some((charge, Ok(payment))) = books.charges.get(&request.charge_key) else {
+            return Err(RefundError::NoCharge);
+        };
+        let left = books.left_of(request.charge_key, payment.amount);
+        left.minus(request.amount).map_err(|_| RefundError::TooMuch)?;
         if let Some(code) = SANDBOX.refund_refusal(&charge.payment_method) {
             return Err(RefundError::Refused(code.to_owned()));
         }
@@ -521,7 +530,7 @@ impl MemoryPayments {
             amount: request.amount,
             processed_at: now(),
         };
-        refunds.insert(request.idempotency_key, (request.clone(), refund.clone()));
+        books.refunds.insert(request.idempotency_key, (request.clone(), refund.clone()));
         Ok(refund)
     }
 }
@@ -541,27 +550,27 @@ impl Payments for MemoryPayments {
     }
 
     async fn refund(&self, request: &RefundRequest) -> Result<Refund, RefundError> {
-        self.faults.around("the payment provider", || self.try_refund_of(request)).await?
+        self.faults.around("the payment provider", || self.try_refund(request)).await?
     }
 
     async fn refunded(&self, _order_id: OrderId, refund_key: Uuid) -> Result<Option<Refund>, Unavailable> {
-        Ok(self.refunds.lock().unwrap().get(&refund_key).map(|(_, refund)| refund.clone()))
+        Ok(self.books.lock().unwrap().refunds.get(&refund_key).map(|(_, refund)| refund.clone()))
     }
 
     async fn ledger(&self, order_id: OrderId) -> Result<Vec<LedgerEntry>, Unavailable> {
-        let charges = self.charges.lock().unwrap();
-        let refunds = self.refunds.lock().unwrap();
-        let charge_entries =
-            charges.values().filter(|(request, _)| request.order_id == order_id).map(|(_, answer)| match answer {
+        let books = self.books.lock().unwrap();
+        let charge_entries = books.charges.values().filter(|(request, _)| request.order_id == order_id).map(
+            |(_, answer)| match answer {
                 Ok(payment) => LedgerEntry::Charged(payment.transaction_id.clone(), payment.amount),
                 Err(code) => LedgerEntry::Declined(code.clone()),
-            });
-        let refund_entries = refunds
+            },
+        );
+        let refund_entries = books
+            .refunds
             .values()
             .filter(|(request, _)| request.order_id == order_id)
             .map(|(_, refund)| LedgerEntry::Refunded(refund.transaction_id.clone(), refund.amount));
-        let cancelled = self.cancelled.lock().unwrap();
-        let cancel_entries = cancelled.values().filter(|id| **id == order_id).map(|_| LedgerEntry::Cancelled);
+        let cancel_entries = books.cancelled.values().filter(|id| **id == order_id).map(|_| LedgerEntry::Cancelled);
         Ok(charge_entries.chain(refund_entries).chain(cancel_entries).collect())
     }
 }
@@ -1109,7 +1118,12 @@ pub async fn balance(payments: &impl Payments, order_id: OrderId, zero: Money) -
 
 #[cfg(test)]
 mod tests {
-    use domain::money::{Currency, Quantity};
+    use std::{sync::Barrier, thread};
+
+    use domain::{
+        ids::PaymentMethod,
+        money::{Currency, Quantity},
+    };
 
     use super::*;
 
@@ -1131,5 +1145,49 @@ mod tests {
             assert_eq!(inventory.all(), [tea.clone()]);
         }
         inventory.reserve(order_id, &[line(10)]).await.unwrap();
+    }
+
+    fn charge(number: u128) -> ChargeRequest {
+        ChargeRequest {
+            idempotency_key: Uuid::from_u128(number),
+            order_id: OrderId::new(Uuid::from_u128(number)),
+            customer_id: CustomerId::parse("anna").unwrap(),
+            payment_method: PaymentMethod::default(),
+            amount: cny(100),
+        }
+    }
+
+    fn refund(number: u128, charge: &ChargeRequest) -> RefundRequest {
+        RefundRequest {
+            idempotency_key: Uuid::from_u128(number),
+            order_id: charge.order_id,
+            charge_key: charge.idempotency_key,
+            amount: cny(1),
+        }
+    }
+
+    /// Whoever calls over a network does so from another thread, where no call waits until another one yields.
+    #[test]
+    fn a_cancellation_among_refunds_gives_back_what_they_have_left() {
+        let charge = charge(1);
+        let ChargeRequest { order_id, idempotency_key: charge_key, .. } = charge;
+        let cancellation = ChargeCancellation { order_id, charge_key, refund_key: Uuid::from_u128(1) };
+        for _ in 0..200 {
+            let (payments, start) = (MemoryPayments::default(), Barrier::new(2));
+            payments.try_charge(&charge).unwrap();
+            let given_back = thread::scope(|scope| {
+                scope.spawn(|| {
+                    start.wait();
+                    for number in 2..=100 {
+                        let answer = payments.try_refund(&refund(number, &charge));
+                        assert!(matches!(answer, Ok(_) | Err(RefundError::TooMuch)), "{answer:?}");
+                    }
+                });
+                start.wait();
+                payments.try_cancel(&cancellation)
+            });
+            assert!(given_back.unwrap().is_some());
+            assert_eq!(payments.books.lock().unwrap().left_of(charge_key, charge.amount), cny(0));
+        }
     }
 }
