@@ -417,6 +417,12 @@ fn reservation(order_id: OrderId) -> Reservation {
 /// What was asked, and the payment or the decline's code.
 type Charge = (ChargeRequest, Result<Payment, String>);
 
+/// As many as the provider contract lets a ledger have.
+const LEDGER_ENTRIES_MAX: usize = 1_000;
+
+/// The code of what would be one entry more.
+const LEDGER_FULL: &str = "ledger_full";
+
 #[derive(Default)]
 pub struct MemoryPayments {
     books: Mutex<PaymentBooks>,
@@ -431,9 +437,26 @@ struct PaymentBooks {
     charges: BTreeMap<Uuid, Charge>,
     cancelled: BTreeMap<Uuid, OrderId>,
     refunds: BTreeMap<Uuid, (RefundRequest, Refund)>,
+    /// How many entries were made for each order.
+    entries: BTreeMap<OrderId, usize>,
 }
 
 impl PaymentBooks {
+    /// Whether the order's ledger takes one more entry, which is counted then.
+    fn enter(&mut self, order_id: OrderId) -> bool {
+        let entries = self.entries.entry(order_id).or_default();
+        let room = *entries < LEDGER_ENTRIES_MAX;
+        *entries += usize::from(room);
+        room
+    }
+
+    /// Bars a charge that has not come. Where the ledger is full none is made anyway.
+    fn bar(&mut self, charge_key: Uuid, order_id: OrderId) {
+        if !self.cancelled.contains_key(&charge_key) && self.enter(order_id) {
+            self.cancelled.insert(charge_key, order_id);
+        }
+    }
+
     /// What refunds have left of a charge of this amount.
     fn left_of(&self, charge_key: Uuid, charged: Money) -> Money {
         let of_charge = self.refunds.values().filter(|(refund, _)| refund.charge_key == charge_key);
@@ -468,6 +491,10 @@ impl MemoryPayments {
             let same = first == request;
             return if same { answer.clone().map_err(ChargeError::Declined) } else { Err(ChargeError::KeyReused) };
         }
+        // Without an entry of its own, and yet for good: no ledger becomes shorter.
+        if !books.enter(request.order_id) {
+            return Err(ChargeError::Declined(LEDGER_FULL.to_owned()));
+        }
         let answer = match SANDBOX.decline_code(&request.payment_method) {
             Some(code) => Err(code.to_owned()),
             None => Ok(Payment {
@@ -490,7 +517,7 @@ impl MemoryPayments {
             Some((_, Ok(payment))) => payment.clone(),
             Some((_, Err(_))) => return Ok(None),
             None => {
-                books.cancelled.insert(charge_key, order_id);
+                books.bar(charge_key, order_id);
                 return Ok(None);
             }
         };
@@ -525,6 +552,9 @@ impl MemoryPayments {
             return Err(RefundError::Refused(code.to_owned()));
         }
         self.fail_first(request.idempotency_key, SANDBOX.refund_failures(&charge.payment_method))?;
+        if !books.enter(request.order_id) {
+            return Err(RefundError::Refused(LEDGER_FULL.to_owned()));
+        }
         let refund = Refund {
             transaction_id: TransactionId(format!("re_{}", request.idempotency_key.simple())),
             amount: request.amount,
