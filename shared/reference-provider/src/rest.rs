@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, Request, State},
+    extract::{DefaultBodyLimit, Request, State, rejection::JsonRejection},
     http::{HeaderValue, StatusCode, header::AUTHORIZATION},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
@@ -67,10 +67,21 @@ where
     routes.route(C::REST_PATH, post(answer::<C>))
 }
 
-async fn answer<C: Call + DeserializeOwned>(State(reference): State<Arc<Reference>>, Json(request): Json<C>) -> Response
+async fn answer<C: Call + DeserializeOwned>(
+    State(reference): State<Arc<Reference>>,
+    request: Result<Json<C>, JsonRejection>,
+) -> Response
 where
     Reference: Answers<C>,
 {
+    let request = match request {
+        Ok(Json(request)) => request,
+        // A number that no field of the contract can have, for instance.
+        Err(JsonRejection::JsonDataError(_)) => {
+            return (StatusCode::BAD_REQUEST, Failure::Invalid("the message").to_string()).into_response();
+        }
+        Err(rejection) => return rejection.into_response(),
+    };
     match breaks::answer(&reference, request).await {
         Ok(answer) => Json(answer).into_response(),
         Err(failure @ Failure::Invalid(_)) => (StatusCode::BAD_REQUEST, failure.to_string()).into_response(),
