@@ -11,19 +11,18 @@ use axum::{
     routing::{get, post},
     serve::ListenerExt,
 };
-use providers::contract::{Call, wire};
+use providers::contract::{
+    Call, InventoryCapabilities, NotificationsCapabilities, PaymentsCapabilities, ShippingCapabilities, wire,
+};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::{
-    CAPABILITIES, Phase, Phases, Reference,
+    CAPABILITIES, Phase, Phases, REQUEST_BYTES_MAX, Reference,
     answers::{Answers, Failure},
     breaks, until,
 };
-
-/// The largest request: an order of a hundred lines has some 10 KB.
-const REQUEST_BYTES_MAX: usize = 256 * 1024;
 
 pub(crate) async fn serve(reference: Arc<Reference>, listener: TcpListener, phases: Phases) -> io::Result<()> {
     let routes = route::<wire::GetProductsRequest>(Router::new());
@@ -43,7 +42,10 @@ pub(crate) async fn serve(reference: Arc<Reference>, listener: TcpListener, phas
     let routes = route::<wire::CancelShipmentRequest>(routes);
     let routes = route::<wire::ConfirmDeliveryRequest>(routes);
     let routes = route::<wire::SendRequest>(routes)
-        .route("/v1/{service}/get-capabilities", post(capabilities))
+        .route(InventoryCapabilities::REST_PATH, post(capabilities))
+        .route(PaymentsCapabilities::REST_PATH, post(capabilities))
+        .route(ShippingCapabilities::REST_PATH, post(capabilities))
+        .route(NotificationsCapabilities::REST_PATH, post(capabilities))
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
         .layer(from_fn_with_state(Arc::clone(&reference), admit))
         .with_state(reference)

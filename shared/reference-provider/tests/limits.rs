@@ -19,7 +19,9 @@ use domain::{
 };
 use providers::{
     Port, Remote, breaker,
-    contract::{Call, wire},
+    contract::{
+        Call, InventoryCapabilities, NotificationsCapabilities, PaymentsCapabilities, ShippingCapabilities, wire,
+    },
 };
 use reference_provider::{Reference, serve};
 use reqwest::{Client, header::CONTENT_TYPE};
@@ -418,5 +420,39 @@ async fn a_ledger_has_a_thousand_entries_and_what_would_be_one_more_is_declined_
         assert_eq!(remote.ledger(charged.order_id).await.unwrap().len(), 1_000);
         let other = ChargeRequest { order_id: OrderId::new(Uuid::new_v4()), ..charge() };
         remote.charge(&other).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_too_large_is_not_read_over_either_transport() {
+    let provider = Provider::start().await;
+    let template = |bytes| wire::SendRequest {
+        idempotency_key: id(),
+        order_id: id(),
+        customer_id: "anna".to_owned(),
+        template: "x".repeat(bytes),
+    };
+    for (bytes, status, code) in [(255 * 1024, 400, Code::InvalidArgument), (256 * 1024, 413, Code::OutOfRange)] {
+        let request = template(bytes);
+        assert_eq!(provider.over_grpc(&request).await.0, code, "{bytes}");
+        let request = serde_json::to_value(request).unwrap();
+        assert_eq!(provider.over_rest(wire::SendRequest::REST_PATH, &request).await.0, status, "{bytes}");
+    }
+}
+
+#[tokio::test]
+async fn only_services_that_there_are_have_capabilities() {
+    let provider = Provider::start().await;
+    for path in [
+        InventoryCapabilities::REST_PATH,
+        PaymentsCapabilities::REST_PATH,
+        ShippingCapabilities::REST_PATH,
+        NotificationsCapabilities::REST_PATH,
+    ] {
+        let (status, said) = provider.over_rest(path, &json!({})).await;
+        assert_eq!((status, said.contains("bars_keys")), (200, true), "{path}: {said}");
+    }
+    for path in ["/v1/insurance/get-capabilities", "/v1/get-capabilities", "/v1/payments/get-capability"] {
+        assert_eq!(provider.over_rest(path, &json!({})).await.0, 404, "{path}");
     }
 }
