@@ -543,7 +543,8 @@ impl MemoryPayments {
         if let Some((first, refund)) = books.refunds.get(&request.idempotency_key) {
             return if first == request { Ok(refund.clone()) } else { Err(RefundError::KeyReused) };
         }
-        let Some((charge, Ok(payment))) = books.charges.get(&request.charge_key) else {
+        let of_order = |(charge, _): &&Charge| charge.order_id == request.order_id;
+        let Some((charge, Ok(payment))) = books.charges.get(&request.charge_key).filter(of_order) else {
             return Err(RefundError::NoCharge);
         };
         let left = books.left_of(request.charge_key, payment.amount);
@@ -1194,6 +1195,20 @@ mod tests {
             charge_key: charge.idempotency_key,
             amount: cny(1),
         }
+    }
+
+    #[test]
+    fn a_charge_of_another_order_is_neither_refunded_nor_given_back() {
+        let (payments, charge) = (MemoryPayments::default(), charge(1));
+        payments.try_charge(&charge).unwrap();
+        let order_id = OrderId::new(Uuid::from_u128(2));
+        let answer = payments.try_refund(&RefundRequest { order_id, ..refund(2, &charge) });
+        assert!(matches!(answer, Err(RefundError::NoCharge)), "{answer:?}");
+        let cancellation =
+            ChargeCancellation { order_id, charge_key: charge.idempotency_key, refund_key: Uuid::from_u128(2) };
+        let answer = payments.try_cancel(&cancellation);
+        assert!(matches!(answer, Err(CancelChargeError::Unavailable(_))), "{answer:?}");
+        payments.try_refund(&RefundRequest { amount: charge.amount, ..refund(2, &charge) }).unwrap();
     }
 
     /// Whoever calls over a network does so from another thread, where no call waits until another one yields.
