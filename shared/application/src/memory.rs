@@ -1169,7 +1169,7 @@ mod tests {
         let tea = Product { id: id.clone(), name: Text::parse("Longjing tea").unwrap(), price: cny(1999), stock: 10 };
         inventory.put_product(&tea).await.unwrap();
         let line = |count| StockLine { product_id: id.clone(), quantity: Quantity::new(count).unwrap() };
-        // Each is there by itself; and both together are.
+        // Two of 6 are more than there is, and two of 5 are not.
         for count in [6, 5] {
             let answer = inventory.reserve(order_id, &[line(count), line(count)]).await;
             assert!(matches!(answer, Err(ReserveError::Unavailable(_))), "{answer:?}");
