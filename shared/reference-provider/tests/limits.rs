@@ -73,8 +73,8 @@ impl Provider {
 
     /// The request as it is, and with other values where the pointers say: those that are allowed, and those that are not, with the
     /// name of the field that is refused.
-    async fn holds<C: Call + DeserializeOwned>(&self, good: Value, limits: &[Limit]) {
-        self.takes::<C>(&good).await;
+    async fn holds<C: Call + DeserializeOwned>(&self, good: &Value, limits: &[Limit]) {
+        self.takes::<C>(good).await;
         for Limit(pointer, named, allowed, refused) in limits {
             let with = |value: &Value| {
                 let mut request = good.clone();
@@ -184,22 +184,22 @@ async fn what_an_inventory_is_asked_has_the_contract_s_limits() {
         Limit("/product_ids", "product_ids", vec![json!([]), ids(100)], vec![ids(101)]),
         product_id("/product_ids/0", "product_ids"),
     ];
-    provider.holds::<wire::GetProductsRequest>(good, &limits).await;
+    provider.holds::<wire::GetProductsRequest>(&good, &limits).await;
 
     let described = json!({"product_id": "tea", "name": "Longjing", "price": {"amount": 1999, "currency": "CNY"}});
     let limits = [product_id("/product_id", "product_id"), name("/name"), money("/price", "price", false)];
-    provider.holds::<wire::DescribeProductRequest>(described.clone(), &limits).await;
+    provider.holds::<wire::DescribeProductRequest>(&described, &limits).await;
     for product in [Value::Null, json!({})] {
         let named = if product.is_null() { "product" } else { "product_id" };
         let limits = [Limit("/product", named, vec![], vec![product])];
-        provider.holds::<wire::PutProductRequest>(json!({"product": described}), &limits).await;
+        provider.holds::<wire::PutProductRequest>(&json!({"product": described}), &limits).await;
     }
     let limits = [
         product_id("/product/product_id", "product_id"),
         name("/product/name"),
         money("/product/price", "price", false),
     ];
-    provider.holds::<wire::PutProductRequest>(json!({"product": described}), &limits).await;
+    provider.holds::<wire::PutProductRequest>(&json!({"product": described}), &limits).await;
 
     let good = json!({
         "adjustment_id": id(), "product_id": "tea", "by": 1, "reason": "found", "actor": "staff:anna", "at": "2026-03-01T08:00:00Z",
@@ -214,15 +214,15 @@ async fn what_an_inventory_is_asked_has_the_contract_s_limits() {
         Limit("/actor", "actor", vec![long(300)], vec![json!(""), long(301), json!("staff:ä"), json!("staff:\n")]),
         Limit("/at", "at", times, no_times.map(Value::from).to_vec()),
     ];
-    provider.holds::<wire::AdjustStockRequest>(good, &limits).await;
+    provider.holds::<wire::AdjustStockRequest>(&good, &limits).await;
 
     let good = json!({"order_id": id(), "lines": lines(1)});
-    provider.holds::<wire::ReserveRequest>(good.clone(), &of_lines()).await;
+    provider.holds::<wire::ReserveRequest>(&good, &of_lines()).await;
     let limits = [uuid("/order_id", "order_id"), Limit("/lines", "lines.product_id", vec![], vec![twice()])];
-    provider.holds::<wire::ReserveRequest>(good, &limits).await;
+    provider.holds::<wire::ReserveRequest>(&good, &limits).await;
     let order = json!({"order_id": id()});
-    provider.holds::<wire::GetReservationRequest>(order.clone(), &[uuid("/order_id", "order_id")]).await;
-    provider.holds::<wire::ReleaseRequest>(order, &[uuid("/order_id", "order_id")]).await;
+    provider.holds::<wire::GetReservationRequest>(&order, &[uuid("/order_id", "order_id")]).await;
+    provider.holds::<wire::ReleaseRequest>(&order, &[uuid("/order_id", "order_id")]).await;
 }
 
 #[tokio::test]
@@ -244,11 +244,11 @@ async fn what_a_payment_provider_is_asked_has_the_contract_s_limits() {
         ),
         money("/amount", "amount", true),
     ];
-    provider.holds::<wire::ChargeRequest>(good, &limits).await;
+    provider.holds::<wire::ChargeRequest>(&good, &limits).await;
 
     let good = json!({"order_id": id(), "charge_key": id(), "refund_key": id()});
     let limits = [uuid("/order_id", "order_id"), uuid("/charge_key", "charge_key"), uuid("/refund_key", "refund_key")];
-    provider.holds::<wire::CancelChargeRequest>(good, &limits).await;
+    provider.holds::<wire::CancelChargeRequest>(&good, &limits).await;
 
     let good = json!({"idempotency_key": id(), "order_id": id(), "charge_key": id(), "amount": amount});
     let limits = [
@@ -257,11 +257,11 @@ async fn what_a_payment_provider_is_asked_has_the_contract_s_limits() {
         uuid("/charge_key", "charge_key"),
         money("/amount", "amount", true),
     ];
-    provider.holds::<wire::RefundRequest>(good, &limits).await;
+    provider.holds::<wire::RefundRequest>(&good, &limits).await;
 
     let limits = [uuid("/order_id", "order_id"), uuid("/refund_key", "refund_key")];
-    provider.holds::<wire::GetRefundRequest>(json!({"order_id": id(), "refund_key": id()}), &limits).await;
-    provider.holds::<wire::GetLedgerRequest>(json!({"order_id": id()}), &[uuid("/order_id", "order_id")]).await;
+    provider.holds::<wire::GetRefundRequest>(&json!({"order_id": id(), "refund_key": id()}), &limits).await;
+    provider.holds::<wire::GetLedgerRequest>(&json!({"order_id": id()}), &[uuid("/order_id", "order_id")]).await;
 }
 
 #[tokio::test]
@@ -288,14 +288,14 @@ async fn what_a_carrier_is_asked_has_the_contract_s_limits() {
         // A parcel may have a product in two lines.
         Limit("/lines", "lines", vec![twice()], vec![json!([])]),
     ];
-    provider.holds::<wire::CreateShipmentRequest>(good.clone(), &limits).await;
-    provider.holds::<wire::CreateShipmentRequest>(good, &of_lines()).await;
+    provider.holds::<wire::CreateShipmentRequest>(&good, &limits).await;
+    provider.holds::<wire::CreateShipmentRequest>(&good, &of_lines()).await;
 
     let shipment = [uuid("/shipment_key", "shipment_key")];
-    provider.holds::<wire::GetShipmentRequest>(json!({"shipment_key": id()}), &shipment).await;
-    provider.holds::<wire::ConfirmDeliveryRequest>(json!({"shipment_key": id()}), &shipment).await;
+    provider.holds::<wire::GetShipmentRequest>(&json!({"shipment_key": id()}), &shipment).await;
+    provider.holds::<wire::ConfirmDeliveryRequest>(&json!({"shipment_key": id()}), &shipment).await;
     let limits = [uuid("/order_id", "order_id"), uuid("/shipment_key", "shipment_key")];
-    provider.holds::<wire::CancelShipmentRequest>(json!({"order_id": id(), "shipment_key": id()}), &limits).await;
+    provider.holds::<wire::CancelShipmentRequest>(&json!({"order_id": id(), "shipment_key": id()}), &limits).await;
 }
 
 #[tokio::test]
@@ -309,7 +309,7 @@ async fn what_a_notification_service_is_asked_has_the_contract_s_limits() {
         customer_id(),
         Limit("/template", "template", known, vec![json!(""), json!("order-lost")]),
     ];
-    provider.holds::<wire::SendRequest>(good, &limits).await;
+    provider.holds::<wire::SendRequest>(&good, &limits).await;
 }
 
 /// Over gRPC nobody can say such a number.
