@@ -173,15 +173,15 @@ mod tests {
 
     fn usage(memory_mb: u64, cpu_ms: u64, tmp_used_mb: u64) -> Usage {
         Usage {
-            memory_bytes: memory_mb * MB,
+            memory_bytes: memory_mb.saturating_mul(MB),
             cpu: Duration::from_millis(cpu_ms),
-            tmp_used_bytes: tmp_used_mb * MB,
-            tmp_free_bytes: (500 - tmp_used_mb) * MB,
+            tmp_used_bytes: tmp_used_mb.saturating_mul(MB),
+            tmp_free_bytes: 500_u64.saturating_sub(tmp_used_mb).saturating_mul(MB),
         }
     }
 
     fn at(minute: i64) -> DateTime<Utc> {
-        DateTime::from_timestamp(1_767_225_600 + 60 * minute, 0).unwrap()
+        "2026-01-01T00:00:00Z".parse::<DateTime<Utc>>().unwrap().checked_add_signed(TimeDelta::minutes(minute)).unwrap()
     }
 
     /// What the process is known to have used: its memory, its time, and what it has used of the space.
@@ -214,7 +214,7 @@ mod tests {
     async fn however_much_changes_it_reports_once_a_minute_and_looks_no_more_often() {
         let reporter = Reporter::new(MemoryProcesses::default(), unused());
         reporter.report(|| Some(usage(20, 100, 0)), at(0)).await;
-        let a_moment_later = at(1) - TimeDelta::milliseconds(1);
+        let a_moment_later = at(1).checked_sub_signed(TimeDelta::milliseconds(1)).unwrap();
         reporter.report(|| panic!("it looks"), a_moment_later).await;
         reporter.report(|| Some(usage(40, 900, 0)), at(1)).await;
         assert_eq!(told(&reporter, at(1)).await, Some((40, 900, 0)));
