@@ -130,6 +130,15 @@ print(url.urlopen(request, timeout=30).read().decode(), end="")' "$API_URL" "$(s
     .local/tools/sam/bin/python tests/prometheus_suite.py
 )
 
+# What the contract allows and what it forbids, made up, instead of what somebody has thought of.
+made_up_requests() (
+    . $state/stack.env
+    STAFF_TOKEN=$(stack token staff-1)
+    CUSTOMER_TOKEN=$(stack token customer-1)
+    export API_URL CUSTOMER_1_ID STAFF_TOKEN CUSTOMER_TOKEN
+    .local/tools/schemathesis/bin/python tests/requests_suite.py
+)
+
 # Eight orders of each kind, one after the other, with nothing else at work on the stack.
 cost() {
     .local/tools/emulator/bin/python tests/cost_suite.py
@@ -173,5 +182,7 @@ step "e-mails" system_tests --ignored mail
 step "rate limits" system_tests --ignored limits
 step "deployment" .local/tools/sam/bin/python tests/deploy_suite.py
 step "failure matrix" stack faults cargo test --workspace --locked --test system -- --ignored failure_matrix
+# The last on the stack: it leaves orders behind that are stuck.
+step "made-up requests" made_up_requests
 step "answers" .local/tools/sam/bin/python tests/answers_suite.py
 join "unit and conformance tests"
