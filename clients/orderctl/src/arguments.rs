@@ -2,11 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
-use domain::{
-    ids::{OrderId, ProductId},
-    money::Currency,
-};
-use order_client::{At, Method, Period};
+use order_client::{At, Currency, Method, OrderId, Period, ProductId};
 
 use crate::scenario::Scenario;
 
@@ -133,7 +129,7 @@ pub(crate) enum Command {
     },
     /// Count what was placed and what became of it, and how much money that was
     Stats {
-        /// A week ago unless it is said; by the hour, a day ago
+        /// 30 days ago unless it is said; by the hour, 24 hours ago
         #[arg(long, value_name = "TIME")]
         from: Option<DateTime<Utc>>,
         /// Now unless it is said

@@ -6,14 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::{TimeDelta, Utc};
-use domain::{
-    ids::{CustomerId, OrderId, ProductId},
-    money::{Currency, Money},
-};
 use order_client::{
-    Accepted, Address, At, Cancel, Error, Method, Order, OrderClient, OrdersResumed, OrdersWanted, PlaceOrder, Refund,
-    Request, RequestedItem, ResumeOrders, Timeline,
+    Accepted, Address, At, Cancel, Currency, CustomerId, Error, Method, Money, Order, OrderClient, OrderId,
+    OrdersResumed, OrdersWanted, PlaceOrder, ProductId, Refund, Request, RequestedItem, ResumeOrders, Timeline,
 };
 use secrecy::SecretString;
 use serde::Serialize;
@@ -21,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::{
-    arguments::{Arguments, By, Command, Login},
+    arguments::{Arguments, Command, Login},
     failure::Failure,
     pool::{Pool, SignedIn},
     profile::{LocalStack, PROD, Profile, Profiles},
@@ -77,10 +72,7 @@ pub(crate) async fn run(arguments: Arguments, style: Style) -> Result<(), Failur
         Command::Cancel { order, reason, note } => desk.cancel(order, &Cancel { reason, note }).await,
         Command::Trigger { scenario, product } => desk.trigger(scenario, product).await,
         Command::Stats { from, to, by } => {
-            let to = to.unwrap_or_else(Utc::now);
-            let back = if by == By::Day { TimeDelta::days(7) } else { TimeDelta::days(1) };
-            let from = from.or_else(|| to.checked_sub_signed(back)).unwrap_or(to);
-            let stats = desk.client.stats(from, to, by.into()).await?;
+            let stats = desk.client.stats(by.into(), from, to).await?;
             desk.out.answer(&stats, &render::stats(style, &stats))
         }
         Command::Products { limit } => desk.products(limit).await,
@@ -191,9 +183,11 @@ impl Desk {
         let api_url = setting("ORDERCTL_API_URL").or(known).ok_or_else(signed_out)?;
         let prod = profiles.is_prod(stage, &api_url)?;
         let client = OrderClient::new(&api_url)?;
-        let client = match setting("ORDERCTL_TOKEN") {
-            Some(token) => client.with_token(SecretString::from(token)),
-            None => client.with_token(SignedIn::new(profiles, stage, profile.ok_or_else(signed_out)?)?),
+        let client = if let Some(token) = setting("ORDERCTL_TOKEN") {
+            client.with_token(SecretString::from(token))
+        } else {
+            let profile = profile.filter(|profile| profile.tokens.is_some()).ok_or_else(signed_out)?;
+            client.with_token(SignedIn::new(profiles, stage, profile)?)
         };
         Ok(Self { client, out, prod, yes })
     }

@@ -1,10 +1,9 @@
 //! What people read: tables, and the story of an order. Times are in UTC, money in its currency's own unit, ids whole.
 
 use chrono::{DateTime, Utc};
-use domain::money::{Currency, Money};
 use order_client::{
-    Customer, FoundOrder, Ledger, LedgerBooks, ListedOrder, Order, PastEvent, Product, Stats, TimelineEntry,
-    TimelineNext,
+    Currency, Customer, FoundOrder, Ledger, LedgerBooks, ListedOrder, Money, Order, PastEvent, Product, Stats,
+    TimelineEntry, TimelineNext,
 };
 use unicode_width::UnicodeWidthStr;
 
@@ -159,26 +158,26 @@ pub(crate) fn products(style: Style, products: &[Product]) -> String {
 
 /// First how many orders, then what they came to, in each currency.
 pub(crate) fn stats(style: Style, Stats { by, periods }: &Stats) -> String {
-    const TITLES: [&str; 4] = ["PLACED", "CONFIRMED", "REJECTED", "CANCELLED"];
     let period = |from: DateTime<Utc>| if by == "day" { from.format("%Y-%m-%d").to_string() } else { time(from) };
     let columns = [
         Column::Left("FROM (UTC)"),
-        Column::Right(TITLES[0]),
-        Column::Right(TITLES[1]),
-        Column::Right(TITLES[2]),
-        Column::Right(TITLES[3]),
+        Column::Right("PLACED"),
+        Column::Right("CONFIRMED"),
+        Column::Right("REJECTED"),
+        Column::Right("CANCELLED"),
+        Column::Right("REFUNDED"),
     ];
+    let row = |from: DateTime<Utc>, [placed, confirmed, rejected, cancelled, refunded]: [String; 5]| {
+        [period(from), placed, confirmed, rejected, cancelled, refunded]
+    };
     let counts = periods.iter().map(|each| {
-        let counted = [each.placed, each.confirmed, each.rejected, each.cancelled].map(|count| count.to_string());
-        let [placed, confirmed, rejected, cancelled] = counted;
-        [period(each.from), placed, confirmed, rejected, cancelled]
+        let counted = [each.placed, each.confirmed, each.rejected, each.cancelled, each.refunded];
+        row(each.from, counted.map(|count| count.to_string()))
     });
     let amounts = periods.iter().flat_map(|each| each.amounts.iter().map(move |amounts| (each.from, amounts)));
     let amounts = amounts.map(|(from, each)| {
-        let told =
-            [each.placed, each.confirmed, each.rejected, each.cancelled].map(|amount| money(amount, each.currency));
-        let [placed, confirmed, rejected, cancelled] = told;
-        [period(from), placed, confirmed, rejected, cancelled]
+        let amounts = [each.placed, each.confirmed, each.rejected, each.cancelled, each.refunded];
+        row(from, amounts.map(|amount| money(amount, each.currency)))
     });
     let tables =
         [table(style, columns, &counts.collect::<Vec<_>>()), table(style, columns, &amounts.collect::<Vec<_>>())];
@@ -391,17 +390,17 @@ VERSION  AT (UTC)             EVENT         WHO
     #[test]
     fn money_and_counts_of_a_time_are_told_apart() {
         let stats: Stats = of(json!({"by": "day", "periods": [
-            {"from": "2026-03-01T00:00:00Z", "to": "2026-03-02T00:00:00Z", "placed": 3, "confirmed": 2, "rejected": 1, "cancelled": 0,
-             "amounts": [{"currency": "CNY", "placed": 5997, "confirmed": 3998, "rejected": 1999, "cancelled": 0}]},
-            {"from": "2026-03-02T00:00:00Z", "to": "2026-03-03T00:00:00Z", "placed": 0, "confirmed": 0, "rejected": 0, "cancelled": 0,
+            {"from": "2026-03-01T00:00:00Z", "to": "2026-03-02T00:00:00Z", "placed": 3, "confirmed": 2, "rejected": 1, "cancelled": 0, "refunded": 1,
+             "amounts": [{"currency": "CNY", "placed": 5997, "confirmed": 3998, "rejected": 1999, "cancelled": 0, "refunded": 500}]},
+            {"from": "2026-03-02T00:00:00Z", "to": "2026-03-03T00:00:00Z", "placed": 0, "confirmed": 0, "rejected": 0, "cancelled": 0, "refunded": 0,
              "amounts": []}]}));
         let told = "\
-FROM (UTC)  PLACED  CONFIRMED  REJECTED  CANCELLED
-2026-03-01       3          2         1          0
-2026-03-02       0          0         0          0
+FROM (UTC)  PLACED  CONFIRMED  REJECTED  CANCELLED  REFUNDED
+2026-03-01       3          2         1          0         1
+2026-03-02       0          0         0          0         0
 
-FROM (UTC)     PLACED  CONFIRMED   REJECTED  CANCELLED
-2026-03-01  59.97 CNY  39.98 CNY  19.99 CNY   0.00 CNY
+FROM (UTC)     PLACED  CONFIRMED   REJECTED  CANCELLED  REFUNDED
+2026-03-01  59.97 CNY  39.98 CNY  19.99 CNY   0.00 CNY  5.00 CNY
 ";
         assert_eq!(super::stats(Style::Plain, &stats), told);
     }

@@ -292,8 +292,14 @@ impl OrderClient {
 
     // Operation.
 
-    pub async fn stats(&self, from: DateTime<Utc>, to: DateTime<Utc>, by: Period) -> Result<Stats, Error> {
-        let query = [("from", Some(time(from))), ("to", Some(time(to))), ("by", Some(by.word().to_owned()))];
+    /// By hour or day of UTC; without times, the 24 hours or 30 days until now.
+    pub async fn stats(
+        &self,
+        by: Period,
+        from: Option<DateTime<Utc>>,
+        to: Option<DateTime<Utc>>,
+    ) -> Result<Stats, Error> {
+        let query = [("by", Some(by.word().to_owned())), ("from", from.map(time)), ("to", to.map(time))];
         self.get(with_query("/api/v1/stats", query)).await
     }
 

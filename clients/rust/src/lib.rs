@@ -25,6 +25,11 @@ mod transport;
 mod types;
 
 pub use client::{OrderClient, Page, Rows};
+pub use domain::{
+    ids::{AdjustmentId, CustomerId, OrderId, ProductId, RefundId},
+    moment::Moment,
+    money::{Currency, Money},
+};
 pub use error::{Error, FieldError, Problem, Sent};
 pub use reqwest::{Method, StatusCode, header::HeaderMap};
 pub use transport::{Answer, BoxError, Exchange, Request, Retries, TokenSource};

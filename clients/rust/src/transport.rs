@@ -225,9 +225,13 @@ impl Transport {
         let started = Instant::now();
         let left = || retries.total.saturating_sub(started.elapsed());
         let mut attempts: u32 = 1;
+        let mut said_before = None;
         loop {
             let limit = self.attempt_max.min(left());
-            let outcome = timeout(limit, self.attempt(request)).await.unwrap_or(Err(Silence::TimedOut));
+            let outcome = timeout(limit, self.attempt(request)).await;
+            // What the service has said before tells more than that there was no time to ask it again.
+            let said = |_| said_before.take().filter(|_| limit < self.attempt_max).ok_or(Silence::TimedOut);
+            let outcome = outcome.unwrap_or_else(said);
             let passing = match &outcome {
                 Ok(answer) => PASSING.contains(&answer.status).then(|| answer.retry_after()),
                 Err(Silence::Token(_)) => None,
@@ -244,6 +248,7 @@ impl Transport {
                     }
                 });
             };
+            said_before = outcome.ok();
             sleep(pause).await;
             attempts = attempts.saturating_add(1);
         }

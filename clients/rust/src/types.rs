@@ -479,7 +479,7 @@ pub struct Stats {
     pub periods: Vec<StatsPeriod>,
 }
 
-/// How many orders were placed from one time to another, and how many came to which end.
+/// How many orders had what happen to them from one time to another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatsPeriod {
     pub from: DateTime<Utc>,
@@ -488,10 +488,12 @@ pub struct StatsPeriod {
     pub confirmed: u64,
     pub rejected: u64,
     pub cancelled: u64,
+    /// How often money went back.
+    pub refunded: u64,
     pub amounts: Vec<StatsAmounts>,
 }
 
-/// What those orders came to, in minor units.
+/// What these orders come to, in minor units; of `refunded`, what went back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatsAmounts {
     pub currency: Currency,
@@ -499,6 +501,7 @@ pub struct StatsAmounts {
     pub confirmed: u64,
     pub rejected: u64,
     pub cancelled: u64,
+    pub refunded: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,14 +18,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use domain::{
-    ids::{CustomerId, OrderId, ProductId},
-    money::{Currency, Money},
-};
 use futures_util::future::BoxFuture;
 use order_client::{
-    At, BoxError, Cancel, Error, Method, OrderClient, OrdersWanted, Period, Refund, Request, Retries, StockChange,
-    TokenSource,
+    At, BoxError, Cancel, Currency, CustomerId, Error, Method, Money, OrderClient, OrderId, OrdersWanted, Period,
+    ProductId, Refund, Request, Retries, StockChange, TokenSource,
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -315,7 +311,7 @@ async fn a_version_is_waited_for_until_there_is_no_time() {
     assert_eq!(server.asked()[9].line, format!("GET /stage/api/v1/orders/{ID}?min_version=6 HTTP/1.1"));
 
     let server = Server::with(vec![late]).await;
-    let error = server.client.wait_for_version(id(), 6, Duration::from_millis(100)).await.unwrap_err();
+    let error = server.client.wait_for_version(id(), 6, Duration::from_secs(1)).await.unwrap_err();
     assert_eq!(error.status(), Some(503));
 }
 
@@ -370,7 +366,7 @@ async fn ids_and_words_go_into_paths_as_the_service_has_them() {
     server.client.orders(&wanted).await.unwrap_err();
     server.client.order_events(id(), Some("2026-03-01T09:00:00.5+01:00".parse().unwrap())).await.unwrap_err();
     server.client.events("OrderCancelled", from, to, None).await.unwrap_err();
-    server.client.stats(from, to, Period::Hour).await.unwrap_err();
+    server.client.stats(Period::Hour, Some(from), Some(to)).await.unwrap_err();
     server.client.adjust_stock(&product, StockChange::By(-3), "damp").await.unwrap_err();
     let lines: Vec<String> = server.asked()[4..].iter().map(|asked| asked.line.clone()).collect();
     let expected = [
@@ -379,7 +375,7 @@ async fn ids_and_words_go_into_paths_as_the_service_has_them() {
         format!("GET /stage/api/v1/orders/{ID}/events?at=2026-03-01T08%3A00%3A00.5Z HTTP/1.1"),
         "GET /stage/api/v1/events?type=OrderCancelled&from=2026-03-01T00%3A00%3A00Z&to=2026-03-02T00%3A00%3A00.500Z HTTP/1.1"
             .to_owned(),
-        "GET /stage/api/v1/stats?from=2026-03-01T00%3A00%3A00Z&to=2026-03-02T00%3A00%3A00.500Z&by=hour HTTP/1.1".to_owned(),
+        "GET /stage/api/v1/stats?by=hour&from=2026-03-01T00%3A00%3A00Z&to=2026-03-02T00%3A00%3A00.500Z HTTP/1.1".to_owned(),
         "POST /stage/api/v1/products/tea/stock-adjustments HTTP/1.1".to_owned(),
     ];
     assert_eq!(lines, expected);
