@@ -43,8 +43,8 @@ compare-books: ## Compare now what orders in doubt hold at their providers (ORDE
 config: ## Show what functions go by and where it comes from; SET='providers.payments.kind=grpc; ...' deploys a change, RESET=1 takes all of them back (STAGE=local)
 	@$(STACK) config --stage=$(or $(STAGE),local) $(if $(SET),--set='$(SET)') $(if $(RESET),--reset)
 
-providers: ## Start a provider of your own to try: all four services over gRPC and REST, beside the local stack (BREAK=<law> has it break that one)
-	@$(STACK) providers --break="$(BREAK)"
+providers: ## Start a provider of your own to try: all four services over gRPC and REST, beside the local stack (BREAK=<law> has it break that one, STATE_FILE=<file> keeps its books)
+	@$(STACK) providers --break="$(BREAK)" --state="$(STATE_FILE)"
 
 certify: ## Hold a provider to the laws of its port: PROVIDER=inventory, payments, shipping or notifications, URL=grpc://127.0.0.1:50051 (TOKEN=<bearer token>, CA=<file of roots>, VERBOSE=1 shows all calls)
 	@cargo run --quiet --locked --bin certify -- $(PROVIDER) $(URL)

@@ -403,17 +403,18 @@ def down(arguments):
 
 
 def providers(arguments):
-    """Starts the reference provider (shared/reference-provider) beside the stack, unless it runs and breaks what it should, and
-    registers it there."""
+    """Starts the reference provider (shared/reference-provider) beside the stack, unless it runs, breaks what it should and keeps
+    its books where it should, and registers it there."""
+    wanted = {"breaks": arguments.breaking, "state": arguments.state}
     process = running_provider()
-    if process and process.get("breaks", "") != arguments.breaking:
+    if process and {name: process.get(name, "") for name in wanted} != wanted:
         stop_provider()
     if not running_provider():
         with alone("build"):
             if run_visibly(["cargo", "build", "--locked", "--bin", PROVIDER]):
                 fail("the build failed, see above")
         STATE.mkdir(parents=True, exist_ok=True)
-        given = {"BREAK": arguments.breaking}
+        given = {"BREAK": arguments.breaking, "STATE_FILE": arguments.state}
         if STACK:
             given |= {"GRPC_ADDRESS": "127.0.0.1:0", "REST_ADDRESS": "127.0.0.1:0"}
         log = (STATE / "providers.log").open("w")
@@ -422,7 +423,7 @@ def providers(arguments):
         urls = [process.stdout.readline().strip(), process.stdout.readline().strip()]
         if not all(urls):
             fail(f"the reference provider does not start: {end_of(STATE / 'providers.log')}")
-        PROVIDERS.write_text(json.dumps({"pid": process.pid, "urls": urls, "breaks": arguments.breaking}))
+        PROVIDERS.write_text(json.dumps({"pid": process.pid, "urls": urls, **wanted}))
     urls = running_provider()["urls"]
     register(urls)
     print("\n".join(urls))
@@ -580,6 +581,7 @@ def main():
     command.set_defaults(run=down)
     command = commands.add_parser("providers")
     command.add_argument("--break", dest="breaking", default="", metavar="LAW")
+    command.add_argument("--state", default="", metavar="FILE", help="where its books outlast it; in memory without")
     command.set_defaults(run=providers)
     command = commands.add_parser("token")
     command.add_argument("who", choices=["customer-1", "customer-2", "staff-1", "staff-2", "carrier-1"])

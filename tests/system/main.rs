@@ -43,4 +43,5 @@ mod replay;
 mod sandbox;
 mod search;
 mod staff_lists;
+mod stats;
 mod traces;

@@ -1,9 +1,11 @@
 //! Staff keep the products of the built-in inventory.
 
+use std::time::{Duration, Instant};
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::service::{Answer, Service, fresh_key, order, token};
+use crate::service::{Answer, DEADLINE, Service, fresh_key, order, token};
 
 async fn adjust(service: &Service, product: &str, key: &str, body: &Value) -> Answer {
     let path = format!("/api/v1/products/{product}/stock-adjustments");
@@ -22,6 +24,53 @@ async fn a_product_is_created_replaced_and_read_back() {
     service.set_product(&id, 2099, 9).await.expect(200);
     let read = service.get("staff-1", &path).await.expect(200);
     assert_eq!((&read.body["price"]["amount"], &read.body["stock"]), (&json!(2099), &json!(9)));
+}
+
+/// The products on up to so many pages, from this one on.
+async fn listed(service: &Service, first: &str, pages: usize) -> Vec<Value> {
+    let (mut path, mut products) = (first.to_owned(), Vec::new());
+    for _ in 0..pages {
+        let page = service.get_later("staff-2", &path).await.expect(200).body;
+        products.extend(page["products"].as_array().unwrap().iter().cloned());
+        let Some(next) = page["next"].as_str() else { break };
+        next.clone_into(&mut path);
+    }
+    products
+}
+
+#[tokio::test]
+async fn all_products_are_listed_page_by_page_each_once_and_as_it_is_read() {
+    let service = Service::connect().await;
+    // No other product's id begins so.
+    let beginning = format!("test-{}", fresh_key());
+    let mut own = Vec::new();
+    for name in ["a", "b", "c"] {
+        let id = format!("{beginning}-{name}");
+        service.set_product(&id, 1999, 7).await.expect(201);
+        own.push(service.get("staff-1", &format!("/api/v1/products/{id}")).await.expect(200).body);
+    }
+    let id = |product: &Value| product["id"].as_str().unwrap().to_owned();
+    let is_own = |product: &&Value| id(product).starts_with(&beginning);
+
+    let started = Instant::now();
+    // The index of products is a moment behind.
+    let ids = loop {
+        let all = listed(&service, "/api/v1/products?page_size=100", 100).await;
+        if all.iter().filter(is_own).eq(&own) {
+            break all.iter().map(id).collect::<Vec<String>>();
+        }
+        assert!(started.elapsed() < DEADLINE, "of {} products, not all of {own:#?} are listed", all.len());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    assert!(ids.is_sorted_by(|one, next| one < next), "{ids:?}");
+    for (page_size, pages) in [(1, 3), (2, 2)] {
+        let few = listed(&service, &format!("/api/v1/products?page_size={page_size}&after={beginning}"), pages).await;
+        assert!(few.iter().filter(is_own).eq(&own), "{page_size} a page: {few:#?}");
+    }
+
+    service.get("customer-1", "/api/v1/products").await.expect(403);
+    let wrong = service.get("staff-2", "/api/v1/products?page_size=0&after=a%20b&sort=price").await.expect(400);
+    assert_eq!(wrong.pointers(), ["?after", "?page_size", "?sort"]);
 }
 
 #[tokio::test]

@@ -175,6 +175,14 @@ export class OrderClient {
     return taken(await this.api.PUT("/api/v1/customers/{customer_id}", { params, body: profile, ...sent(options) }));
   }
 
+  async listProducts(query: Query<"listProducts"> = {}, options?: ReadOptions): Promise<schema.ListedProducts> {
+    return taken(await this.api.GET("/api/v1/products", { params: { query }, ...sent(options) }));
+  }
+
+  async *eachProduct(query?: Query<"listProducts">, options?: ReadOptions): AsyncGenerator<schema.Product> {
+    yield* this.#each(await this.listProducts(query, options), (page) => page.products, options);
+  }
+
   async getProduct(productId: string, options?: ReadOptions): Promise<schema.Product> {
     return taken(await this.api.GET("/api/v1/products/{product_id}", { params: { path: { product_id: productId } }, ...sent(options) }));
   }

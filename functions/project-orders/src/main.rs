@@ -59,6 +59,9 @@ async fn handle(
     for model in generations {
         let projected = project(store, model, &commits).await;
         read = projected.taken_in;
+        if let Some(error) = projected.uncounted {
+            warn!(generation = model.generation, error = lambda::chain(&error), "orders not counted by the hour");
+        }
         for NotProjected { commits, error } in projected.failed {
             failed.extend(commits.iter().map(|commit| &commit.stream));
             let generation = model.generation;
@@ -70,7 +73,7 @@ async fn handle(
         }
     }
     let now = Utc::now();
-    let TakenIn { mut figures, occurred } = read;
+    let TakenIn { mut figures, occurred, .. } = read;
     figures.extend(occurred.into_iter().map(|occurred_at| Figure::of_commit(occurred_at, now)));
     tally.record(&figures);
     let mut not_done: usize = 0;

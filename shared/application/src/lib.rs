@@ -27,6 +27,7 @@ pub mod sandbox;
 pub mod search_orders;
 pub mod shown_orders;
 pub mod skip_step;
+pub mod stats;
 pub mod take_snapshot;
 pub mod timeline;
 

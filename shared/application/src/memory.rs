@@ -38,16 +38,31 @@ use crate::{
     ports::{
         AdjustError, Adjusted, CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest, Counters,
         CustomerOrders, Declines, DeliveryError, Draw, Drawn, DurableFulfilment, EventBus, EventPlace, ExecutionState,
-        Fulfilment, FulfilmentInput, IdentityProvider, Index, Inventory, LedgerEntry, Limits, Notification,
-        Notifications, OpenOrders, OrderViews, Payments, PlacedOrder, Position, Posting, PublishError, PublishedEvent,
-        RefundError, RefundRequest, ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping, Snapshots,
-        Standing, StockAdjustment, StockLine, TakeBackError,
+        Fulfilment, FulfilmentInput, IdentityProvider, Index, Inventory, LedgerEntry, Limits, ListProductsError,
+        Notification, Notifications, OpenOrders, OrderViews, Payments, PlacedOrder, Position, Posting, ProductPage,
+        PublishError, PublishedEvent, RefundError, RefundRequest, ReserveError, SaveError, ShipmentError,
+        ShipmentRequest, Shipping, Snapshots, Standing, StockAdjustment, StockLine, TakeBackError,
     },
     sandbox::{self, Sandbox},
+    stats::{Hour, Stats},
 };
 
 /// What is in memory misbehaves on request.
 const SANDBOX: Sandbox = Sandbox::Misbehaving;
+
+tokio::task_local! {
+    /// When something is done that was done before.
+    static THEN: DateTime<Utc>;
+}
+
+/// Does this as it was done then: by the ports' clock it is that time.
+pub async fn at<T>(then: DateTime<Utc>, work: impl Future<Output = T>) -> T {
+    THEN.scope(then, work).await
+}
+
+fn now() -> DateTime<Utc> {
+    THEN.try_with(|then| *then).unwrap_or_else(|_| Utc::now())
+}
 
 /// What the next call to a port does instead of answering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -279,6 +294,15 @@ impl Catalogue for MemoryInventory {
         Ok(distinct.into_iter().filter_map(|id| products.get(id).cloned()).collect())
     }
 
+    async fn list_products(&self, after: Option<&ProductId>, limit: usize) -> Result<ProductPage, ListProductsError> {
+        let all = self.products.lock().unwrap();
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut behind = all.range::<ProductId, _>((after, Bound::Unbounded)).map(|(_, product)| product.clone());
+        let products: Vec<Product> = behind.by_ref().take(limit).collect();
+        let last = products.last().map(|last| last.id.clone());
+        Ok(ProductPage { products, next: behind.next().and(last) })
+    }
+
     async fn put_product(&self, product: &Product) -> Result<bool, Unavailable> {
         Ok(self.products.lock().unwrap().insert(product.id.clone(), product.clone()).is_none())
     }
@@ -421,7 +445,7 @@ impl MemoryPayments {
                 None => Ok(Payment {
                     transaction_id: TransactionId(format!("ch_{}", request.idempotency_key.simple())),
                     amount: request.amount,
-                    processed_at: Utc::now(),
+                    processed_at: now(),
                 }),
             };
             (request.clone(), answer)
@@ -483,7 +507,7 @@ impl MemoryPayments {
         let refund = Refund {
             transaction_id: TransactionId(format!("re_{}", request.idempotency_key.simple())),
             amount: request.amount,
-            processed_at: Utc::now(),
+            processed_at: now(),
         };
         refunds.insert(request.idempotency_key, (request.clone(), refund.clone()));
         Ok(refund)
@@ -565,7 +589,7 @@ impl MemoryShipping {
         let comes_first = !shipments.contains_key(&key);
         let answer = shipments.entry(key).or_insert_with(|| match SANDBOX.refusal_code(&request.address) {
             Some(code) => Err(code.to_owned()),
-            None => Ok(sandbox::shipment(key, Utc::now())),
+            None => Ok(sandbox::shipment(key, now())),
         });
         if comes_first && SANDBOX.shipment_is_kept(&request.address) {
             self.kept.lock().unwrap().insert(key);
@@ -595,9 +619,7 @@ impl MemoryShipping {
         let shipments = self.shipments.lock().unwrap();
         let cancelled = self.cancelled.lock().unwrap().contains(&shipment_key);
         match shipments.get(&shipment_key) {
-            Some(Ok(_)) if !cancelled => {
-                Ok(*self.delivered.lock().unwrap().entry(shipment_key).or_insert_with(Utc::now))
-            }
+            Some(Ok(_)) if !cancelled => Ok(*self.delivered.lock().unwrap().entry(shipment_key).or_insert_with(now)),
             _ => Err(DeliveryError::NotUnderWay),
         }
     }
@@ -828,6 +850,7 @@ type Places = BTreeMap<Position, EventPlace>;
 pub struct MemoryIndex {
     customers: Mutex<BTreeMap<(String, CustomerId), String>>,
     events: Mutex<BTreeMap<String, Places>>,
+    stats: Mutex<Stats>,
     /// How much each read has answered since this was last asked for.
     reads: Mutex<Vec<usize>>,
     pub faults: Faults,
@@ -904,6 +927,23 @@ impl Index for MemoryIndex {
         let places: Vec<EventPlace> = wanted.map(|(_, place)| place.clone()).collect();
         self.reads.lock().unwrap().push(places.len());
         Ok(places)
+    }
+
+    async fn count(&self, stats: &Stats) -> Result<(), Unavailable> {
+        if stats.is_empty() {
+            return Ok(());
+        }
+        self.faults.around("the index", || self.stats.lock().unwrap().add_all(stats)).await
+    }
+
+    async fn stats(&self, from: Hour, to: Hour) -> Result<Stats, Unavailable> {
+        let mut wanted = Stats::default();
+        for (hour, sums) in self.stats.lock().unwrap().by_hour().filter(|(hour, _)| (from..to).contains(hour)) {
+            for (stat, sum) in sums {
+                wanted.add(hour, *stat, sum);
+            }
+        }
+        Ok(wanted)
     }
 }
 

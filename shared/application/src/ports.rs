@@ -25,7 +25,10 @@ pub use event_bus::{EventBus, PublishError, PublishedEvent};
 pub use fulfilment::{Cause, DurableFulfilment, ExecutionState, Fulfilment, FulfilmentInput};
 pub use identity_provider::IdentityProvider;
 pub use index::{EventPlace, Index, Position, Posting};
-pub use inventory::{AdjustError, Adjusted, Catalogue, Inventory, ReserveError, StockAdjustment, StockLine};
+pub use inventory::{
+    AdjustError, Adjusted, Catalogue, Inventory, ListProductsError, ProductPage, ReserveError, StockAdjustment,
+    StockLine,
+};
 pub use limits::{Declines, Draw, Drawn, Limits};
 pub use notifications::{Notification, Notifications};
 pub use order_views::{CustomerOrders, OpenOrders, OrderViews, PlacedOrder, ReadModel, SaveError, Standing, VIEWS_MAX};

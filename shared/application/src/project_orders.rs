@@ -17,6 +17,7 @@ use crate::{
     event_stream::{Aggregate, LoadError},
     figures::Figure,
     ports::{Index, OrderViews, Posting, ReadModel, SaveError, VIEWS_MAX},
+    stats::Stats,
 };
 
 /// How often a projection starts over because another one saved first.
@@ -68,6 +69,8 @@ pub struct NotProjected<'c> {
 pub struct Projected<'c> {
     pub failed: Vec<NotProjected<'c>>,
     pub taken_in: TakenIn,
+    /// Why what was taken in does not count in the hours in which it happened, or not all of it. Nothing makes up for that but a rebuild.
+    pub uncounted: Option<Unavailable>,
 }
 
 /// What has come into a read model that was not in it. A view is saved only in place of the one that it was made of, so however
@@ -75,6 +78,7 @@ pub struct Projected<'c> {
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct TakenIn {
     pub figures: Vec<Figure>,
+    pub stats: Stats,
     /// When each commit occurred. Those of a customer are here whenever they come.
     pub occurred: Vec<DateTime<Utc>>,
 }
@@ -82,6 +86,7 @@ pub struct TakenIn {
 impl TakenIn {
     fn add(&mut self, other: Self) {
         self.figures.extend(other.figures);
+        self.stats.add_all(&other.stats);
         self.occurred.extend(other.occurred);
     }
 }
@@ -111,6 +116,7 @@ pub async fn project<'c>(
             all.failed.extend(projected.err());
         }
     }
+    all.uncounted = model.index.count(&all.taken_in.stats).await.err();
     all
 }
 
@@ -198,8 +204,10 @@ pub async fn catch_up(
         return Ok(false);
     }
     model.index.list(&missed).await?;
-    project_order(store, &model.views, id, &missed, None, &mut TakenIn::default()).await?;
-    Ok(true)
+    let mut taken_in = TakenIn::default();
+    let projected = project_order(store, &model.views, id, &missed, None, &mut taken_in).await;
+    model.index.count(&taken_in.stats).await?;
+    projected.map(|()| true)
 }
 
 /// Makes a read model say of an order what its events say, whatever it says now: nothing, something old, or something wrong.
@@ -218,12 +226,25 @@ pub async fn reproject_order(
         model.index.list(&commits).await?;
         let (version, view) = (folded.view.version, folded.view.clone());
         if matches!(save(&model.views, &folded, stored.as_ref()).await?, Saved::Here { .. }) {
+            let have = stored.map_or(0, |view| view.version);
+            model.index.count(&stats_after(have, &view, &commits)?).await?;
             // Also where the view was right: its place in the lists may not have been.
             settle(&model.views, view).await?;
             return Ok(Some(version));
         }
     }
     Err(ProjectError::Contended)
+}
+
+/// What the events after this one count as.
+fn stats_after(have: u64, view: &OrderView, commits: &[Commit]) -> Result<Stats, UnreadableEvent> {
+    let mut stats = Stats::default();
+    for commit in commits {
+        for (_, event) in commit.numbered().filter(|(version, _)| *version > have) {
+            stats.count(&event.read()?, commit.metadata.occurred_at, view.total_amount);
+        }
+    }
+    Ok(stats)
 }
 
 /// The same of a customer. Answers how many orders show them.
@@ -348,8 +369,10 @@ fn fold(id: OrderId, view: Option<OrderView>, commits: &[Commit]) -> Result<Opti
                 let event = event.read()?;
                 view = OrderView::evolve(view, id, &event, version, occurred_at);
                 rests_anew |= view.as_ref().and_then(OrderView::status_at_rest) != before;
-                let figure = view.as_ref().and_then(|view| Figure::of(&event, occurred_at, view.created_at));
-                taken_in.figures.extend(figure);
+                if let Some(view) = &view {
+                    taken_in.figures.extend(Figure::of(&event, occurred_at, view.created_at));
+                    taken_in.stats.count(&event, occurred_at, view.total_amount);
+                }
             }
         }
     }

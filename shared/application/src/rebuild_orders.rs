@@ -75,7 +75,9 @@ pub async fn rebuild_page<S: EventStore + EventLog>(
     let (streams, units) = streams.fold((0_u64, 0_u64), |(count, units), stream| {
         (count.saturating_add(1), units.saturating_add(write_units(stream)))
     });
-    if let Some(NotProjected { error, .. }) = project(store, model, &commits).await.failed.into_iter().next() {
+    let projected = project(store, model, &commits).await;
+    let failed = projected.failed.into_iter().map(|NotProjected { error, .. }| error);
+    if let Some(error) = failed.chain(projected.uncounted.map(ProjectError::from)).next() {
         return Err(error);
     }
     let events: usize = commits.iter().map(|commit| commit.events.len()).sum();

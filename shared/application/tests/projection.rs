@@ -24,6 +24,7 @@ use application::{
     rebuild_orders::{Progress, rebuild_page},
     shop::{Shop, at},
     shown_orders::load_shown,
+    stats::{Hour, Stats},
 };
 use domain::{
     customer::Customer,
@@ -284,6 +285,7 @@ async fn run(streams: &[Vec<Commit>], moments: &[Moment], rebuild_from: usize) {
     let ended = |figure: &Figure| matches!(figure, Figure::OrderConfirmed(_) | Figure::OrderRejected(_));
     assert!(counted(ended) <= orders, "an order has ended twice: {figures:?}");
     let profiles = profiles_in(&plumbing.store, &customer).await;
+    let faultless = moments.iter().flatten().all(|(_, _, fault)| fault.is_none());
     for (which, model) in [("live", &plumbing.live), ("next", &plumbing.next)] {
         assert_eq!(
             model.views.customers(std::slice::from_ref(&customer)).await.unwrap(),
@@ -292,6 +294,7 @@ async fn run(streams: &[Vec<Commit>], moments: &[Moment], rebuild_from: usize) {
         );
         assert_found(&model.index, &profiles).await;
         let (mut placed, mut counts): (Vec<PlacedOrder>, BTreeMap<OrderStatus, u64>) = Default::default();
+        let mut stats = Stats::default();
         for commits in streams {
             let stored = plumbing.store.read(&commits[0].stream, 0).await.unwrap();
             for (event_type, place) in stored.iter().flat_map(EventPlace::of) {
@@ -304,11 +307,42 @@ async fn run(streams: &[Vec<Commit>], moments: &[Moment], rebuild_from: usize) {
             placed.extend(expected.iter().map(PlacedOrder::of));
             if let Some(view) = expected {
                 *counts.entry(view.status).or_default() += 1;
+                stats.add_all(&stats_of(&stored, &view));
             }
         }
+        let counted = model.index.stats(Hour::new(0), Hour::new(i64::MAX)).await.unwrap();
+        if faultless {
+            assert_eq!(counted, stats, "{which}");
+        }
+        assert_no_more(&counted, &stats);
         placed.sort_unstable_by(|one, other| other.cmp(one));
         assert_eq!(model.views.customer_orders(&customer, 0, 9).await.unwrap().orders, placed, "{which}");
         assert_eq!(model.views.count().await.unwrap(), counts, "{which}");
+    }
+}
+
+fn stats_of(commits: &[Commit], view: &OrderView) -> Stats {
+    let mut stats = Stats::default();
+    for commit in commits {
+        for event in &commit.events {
+            stats.count(&event.read().unwrap(), commit.metadata.occurred_at, view.total_amount);
+        }
+    }
+    stats
+}
+
+/// What is cut short may not count; nothing counts twice.
+fn assert_no_more(counted: &Stats, happened: &Stats) {
+    let happened: BTreeMap<_, _> = happened.by_hour().collect();
+    for (hour, sums) in counted.by_hour() {
+        for (stat, sum) in sums {
+            let most = &happened[&hour][stat];
+            assert!(sum.count <= most.count, "{stat:?}: {sum:?}, and there were {most:?}");
+            assert!(
+                sum.amounts.iter().all(|(currency, amount)| *amount <= most.amounts[currency]),
+                "{stat:?}: {sum:?}"
+            );
+        }
     }
 }
 
@@ -428,7 +462,7 @@ async fn what_has_come_into_a_view_counts_once_in_whichever_order_it_comes() {
     let (store, model) = lost(&commits).await;
     let mut told = Vec::new();
     for batch in [&commits[..1], &commits[3..4], &commits[1..3], &commits[..], &commits[4..]] {
-        let Projected { failed, taken_in } = project(&store, &model, batch).await;
+        let Projected { failed, taken_in, .. } = project(&store, &model, batch).await;
         assert!(failed.is_empty());
         told.push((taken_in.figures, taken_in.occurred.len()));
     }

@@ -13,9 +13,9 @@ use application::{
     event_store::Unavailable,
     ports::{
         AdjustError, Adjusted, CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest,
-        DeliveryError, Inventory, LedgerEntry, Notification, Notifications, Payments, Providers, RefundError,
-        RefundRequest, ReserveError, ShipmentError, ShipmentRequest, Shipping, StockAdjustment, StockLine,
-        TakeBackError,
+        DeliveryError, Inventory, LedgerEntry, ListProductsError, Notification, Notifications, Payments, ProductPage,
+        Providers, RefundError, RefundRequest, ReserveError, ShipmentError, ShipmentRequest, Shipping, StockAdjustment,
+        StockLine, TakeBackError,
     },
 };
 use chrono::{DateTime, Utc};
@@ -258,6 +258,7 @@ macro_rules! either {
 either! {
     Catalogue {
         fn products(ids: &[ProductId]) -> Result<Vec<Product>, Unavailable>;
+        fn list_products(after: Option<&ProductId>, limit: usize) -> Result<ProductPage, ListProductsError>;
         fn put_product(product: &Product) -> Result<bool, Unavailable>;
         fn describe_product(id: &ProductId, name: &Text<200>, price: Money) -> Result<(Product, bool), Unavailable>;
         fn adjust_stock(adjustment: &StockAdjustment) -> Result<Adjusted, AdjustError>;

@@ -43,6 +43,7 @@ macro_rules! calls {
 calls! {
     "Inventory" {
         "GetProducts"      "inventory/get-products"      GetProductsRequest -> GetProductsResponse;
+        "ListProducts"     "inventory/list-products"     ListProductsRequest -> ListProductsResponse;
         "PutProduct"       "inventory/put-product"       PutProductRequest -> PutProductResponse;
         "DescribeProduct"  "inventory/describe-product"  DescribeProductRequest -> DescribeProductResponse;
         "AdjustStock"      "inventory/adjust-stock"      AdjustStockRequest -> AdjustStockResponse by adjustment_id;

@@ -5,7 +5,7 @@ mod notifications;
 mod payments;
 mod shipping;
 
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
 use application::{event_store::Unavailable, ports::StockLine};
 use domain::{
@@ -13,6 +13,8 @@ use domain::{
     money::{Currency, Money, Quantity},
 };
 use providers::contract::{Call, wire};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use uuid::Uuid;
 
 /// Why there is no answer.
@@ -27,6 +29,11 @@ pub(crate) enum Failure {
 
 /// Answers one of the contract's calls.
 pub(crate) trait Answers<C: Call> {
+    /// How long it has whoever asks wait before anything happens, if it does.
+    fn delay(_: &C) -> Option<Duration> {
+        None
+    }
+
     fn answer(&self, request: C) -> impl Future<Output = Result<C::Answer, Failure>> + Send;
 }
 
@@ -68,6 +75,14 @@ fn lines(lines: Vec<wire::Line>) -> Result<Vec<StockLine>, Failure> {
 
 fn refused(reason: String) -> wire::Refused {
     wire::Refused { reason }
+}
+
+pub(crate) fn into_json(message: &impl Serialize) -> Result<Value, Failure> {
+    serde_json::to_value(message).map_err(|_| Failure::Invalid("the message"))
+}
+
+pub(crate) fn from_json<M: DeserializeOwned>(message: Value) -> Result<M, Failure> {
+    serde_json::from_value(message).map_err(|_| Failure::Invalid("the message"))
 }
 
 /// RFC 3339, exactly.

@@ -7,20 +7,21 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use chrono::{TimeDelta, Utc};
 use providers::contract::Call;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::{
     Reference,
-    answers::{Answers, Failure, written},
+    answers::{Answers, Failure, from_json, into_json, written},
+    journal,
 };
 
 /// A way to break a law.
@@ -100,7 +101,11 @@ impl Broken {
         Ok(Self { how, notes: Mutex::default() })
     }
 
-    async fn answer<C: Call + DeserializeOwned>(&self, reference: &Reference, request: C) -> Result<C::Answer, Failure>
+    async fn answer<C: Call + DeserializeOwned>(
+        &self,
+        reference: &Arc<Reference>,
+        request: C,
+    ) -> Result<C::Answer, Failure>
     where
         Reference: Answers<C>,
     {
@@ -110,7 +115,7 @@ impl Broken {
         (self.how.asked)(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner), call, &mut asked);
         // Long enough for calls that come at the same time to meet.
         sleep(Duration::from_millis(2)).await;
-        let answer = reference.answer(from_json::<C>(asked)?).await;
+        let answer = journal::answer(reference, from_json::<C>(asked)?).await;
         let mut told = answer.as_ref().map_or(Ok(Value::Null), into_json)?;
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         (self.how.answered)(&mut notes, call, &as_it_came, &mut told);
@@ -119,22 +124,17 @@ impl Broken {
 }
 
 /// The reference's answer, or a wrong one.
-pub(crate) async fn answer<C: Call + DeserializeOwned>(reference: &Reference, request: C) -> Result<C::Answer, Failure>
+pub(crate) async fn answer<C: Call + DeserializeOwned>(
+    reference: &Arc<Reference>,
+    request: C,
+) -> Result<C::Answer, Failure>
 where
     Reference: Answers<C>,
 {
     match &reference.broken {
-        None => reference.answer(request).await,
+        None => journal::answer(reference, request).await,
         Some(broken) => broken.answer(reference, request).await,
     }
-}
-
-fn into_json(message: &impl Serialize) -> Result<Value, Failure> {
-    serde_json::to_value(message).map_err(|_| Failure::Invalid("the message"))
-}
-
-fn from_json<M: DeserializeOwned>(message: Value) -> Result<M, Failure> {
-    serde_json::from_value(message).map_err(|_| Failure::Invalid("the message"))
 }
 
 fn as_asked(_: &mut Notes, _: &str, _: &mut Value) {}
@@ -180,7 +180,7 @@ fn bar_nothing(notes: &mut Notes, doing: &str, undone: &mut Value) {
 }
 
 /// What can be done wrong.
-pub const BREAKS: [Break; 25] = [
+pub const BREAKS: [Break; 26] = [
     // Inventory.
     Break {
         law: "products_that_do_not_exist_are_left_out",
@@ -201,6 +201,24 @@ pub const BREAKS: [Break; 25] = [
                         products.push(json!({"product_id": id, "name": "?", "price": price, "stock": 0}));
                     }
                 }
+            }
+        },
+    },
+    Break {
+        law: "a_product_that_is_sold_out_is_listed_as_well",
+        wrong: "the list has only what can be ordered, so that a page may be empty in the midst of it",
+        also: &[
+            "the_pages_of_a_list_lead_through_all_products_in_the_order_of_their_ids",
+            "a_product_that_is_set_again_is_listed_once_and_as_it_is_now",
+            "products_that_come_between_two_pages_move_no_other",
+            "what_is_held_and_adjusted_is_out_of_the_listed_stock_and_no_product_itself",
+        ],
+        asked: as_asked,
+        answered: |_, call, _, answer| {
+            if call == "list-products"
+                && let Some(products) = answer["products"].as_array_mut()
+            {
+                products.retain(|product| product["stock"] != 0);
             }
         },
     },

@@ -34,6 +34,9 @@ const SERVICES: [&str; 5] = [
     notifications_server::SERVICE_NAME,
 ];
 
+/// All four, of one provider.
+struct Services(Arc<Reference>);
+
 pub(crate) async fn serve(reference: Arc<Reference>, listener: TcpListener, phases: Phases) -> Result<(), Error> {
     let (reporter, health) = health_reporter();
     let report = async |status: ServingStatus| {
@@ -54,10 +57,11 @@ pub(crate) async fn serve(reference: Arc<Reference>, listener: TcpListener, phas
         let shown = request.metadata().get("authorization").map(MetadataValue::as_bytes);
         if door.admits(shown) { Ok(request) } else { Err(Status::unauthenticated("another token is needed")) }
     };
-    let inventory = inventory_server::InventoryServer::from_arc(Arc::clone(&reference));
-    let payments = payments_server::PaymentsServer::from_arc(Arc::clone(&reference));
-    let shipping = shipping_server::ShippingServer::from_arc(Arc::clone(&reference));
-    let notifications = notifications_server::NotificationsServer::from_arc(reference);
+    let services = Arc::new(Services(reference));
+    let inventory = inventory_server::InventoryServer::from_arc(Arc::clone(&services));
+    let payments = payments_server::PaymentsServer::from_arc(Arc::clone(&services));
+    let shipping = shipping_server::ShippingServer::from_arc(Arc::clone(&services));
+    let notifications = notifications_server::NotificationsServer::from_arc(services);
     Server::builder()
         .add_service(health)
         .add_service(InterceptedService::new(inventory, admit.clone()))
@@ -69,7 +73,7 @@ pub(crate) async fn serve(reference: Arc<Reference>, listener: TcpListener, phas
 }
 
 async fn answer<C: Call + DeserializeOwned>(
-    reference: &Reference,
+    Services(reference): &Services,
     request: Request<C>,
 ) -> Result<Response<C::Answer>, Status>
 where
@@ -85,7 +89,7 @@ where
 macro_rules! service {
     ($server:path: $($method:ident($request:ident) -> $answer:ident)+) => {
         #[tonic::async_trait]
-        impl $server for Reference {
+        impl $server for Services {
             async fn get_capabilities(
                 &self,
                 _: Request<GetCapabilitiesRequest>,
@@ -106,6 +110,7 @@ macro_rules! service {
 
 service! { inventory_server::Inventory:
     get_products(GetProductsRequest) -> GetProductsResponse
+    list_products(ListProductsRequest) -> ListProductsResponse
     put_product(PutProductRequest) -> PutProductResponse
     describe_product(DescribeProductRequest) -> DescribeProductResponse
     adjust_stock(AdjustStockRequest) -> AdjustStockResponse

@@ -1,23 +1,25 @@
 //! A provider of all four services, over gRPC and REST, for integrators to read and for tests to call.
 //!
 //! It keeps its books in memory, by the sandbox's rules: `application::memory` has them, and is held to the same laws as every
-//! other provider. [`answers`] reads the contract's requests and writes its answers; [`grpc`] and [`rest`] only carry them.
-//! [`breaks`] has it break a law on request.
+//! other provider. [`journal`] has them outlast the process, in a file. [`answers`] reads the contract's requests and writes its
+//! answers; [`grpc`] and [`rest`] only carry them. [`breaks`] has it break a law on request.
 
 mod answers;
 mod breaks;
 mod grpc;
+mod journal;
 mod rest;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use application::memory::{MemoryInventory, MemoryNotifications, MemoryPayments, MemoryShipping};
 use tokio::{net::TcpListener, sync::watch, time::sleep};
 
 pub use breaks::{BREAKS, Break, UnknownLaw};
+pub use journal::NotKept;
 
 /// What this provider can do beyond what every one must.
-const CAPABILITIES: [&str; 2] = ["bars_keys", "sandbox"];
+const CAPABILITIES: [&str; 3] = ["bars_keys", "lists_products", "sandbox"];
 
 /// How long it still takes new calls when its health says that it does not, so that whoever chooses among providers can notice.
 const NOTICE: Duration = Duration::from_secs(1);
@@ -34,6 +36,8 @@ pub struct Reference {
     pub payments: MemoryPayments,
     pub shipping: MemoryShipping,
     pub notifications: MemoryNotifications,
+    /// Where the books are kept; `None` keeps them as long as the process runs.
+    journal: Option<Arc<journal::Journal>>,
     broken: Option<breaks::Broken>,
 }
 
@@ -47,6 +51,13 @@ impl Reference {
     #[must_use]
     pub fn with_token(self, token: String) -> Self {
         Self { token: Some(token), ..self }
+    }
+
+    /// One that goes on with the books that are in this file, which is made if it is not there, and keeps there what it answers over
+    /// either transport. How it broke a law before it has forgotten.
+    pub async fn kept_in(self, file: &Path) -> Result<Self, NotKept> {
+        let journal = journal::Journal::open(file, &self).await?;
+        Ok(Self { journal: Some(Arc::new(journal)), ..self })
     }
 
     /// Whether it answers whoever shows this in `authorization`.

@@ -2,12 +2,14 @@
 
 use std::{
     env,
+    error::Error,
     io::{self, Write},
+    path::Path,
     process::ExitCode,
     sync::Arc,
 };
 
-use reference_provider::{Reference, UnknownLaw, serve};
+use reference_provider::{NotKept, Reference, UnknownLaw, serve};
 use tokio::{
     net::TcpListener,
     signal::{
@@ -22,6 +24,8 @@ enum Failure {
     #[error(transparent)]
     Break(#[from] UnknownLaw),
     #[error(transparent)]
+    Books(#[from] NotKept),
+    #[error(transparent)]
     Io(#[from] io::Error),
 }
 
@@ -30,7 +34,13 @@ async fn main() -> ExitCode {
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let _ = writeln!(io::stderr(), "error: {failure}");
+            let mut said = format!("error: {failure}");
+            let mut cause = failure.source();
+            while let Some(error) = cause {
+                said = format!("{said}: {error}");
+                cause = error.source();
+            }
+            let _ = writeln!(io::stderr(), "{said}");
             ExitCode::from(2)
         }
     }
@@ -44,6 +54,10 @@ async fn run() -> Result<(), Failure> {
     };
     let reference = match given("TOKEN") {
         Some(token) => reference.with_token(token),
+        None => reference,
+    };
+    let reference = match given("STATE_FILE") {
+        Some(file) => reference.kept_in(Path::new(&file)).await?,
         None => reference,
     };
     let address = |variable, default: &str| given(variable).unwrap_or_else(|| default.to_owned());

@@ -27,6 +27,7 @@ const REQUEST_BYTES_MAX: usize = 256 * 1024;
 
 pub(crate) async fn serve(reference: Arc<Reference>, listener: TcpListener, phases: Phases) -> io::Result<()> {
     let routes = route::<wire::GetProductsRequest>(Router::new());
+    let routes = route::<wire::ListProductsRequest>(routes);
     let routes = route::<wire::PutProductRequest>(routes);
     let routes = route::<wire::DescribeProductRequest>(routes);
     let routes = route::<wire::AdjustStockRequest>(routes);

@@ -13,17 +13,18 @@ use std::{
     time::Duration,
 };
 
-use application::ports::{ChargeError, ChargeRequest, Payments, ProviderError};
+use application::ports::{Catalogue, ChargeError, ChargeRequest, ListProductsError, Payments, ProviderError};
 use axum::{
     Router,
     http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
     response::IntoResponse,
 };
 use domain::{
-    ids::{CustomerId, OrderId, PaymentMethod},
+    ids::{CustomerId, OrderId, PaymentMethod, ProductId},
     money::{Currency, Money},
 };
 use providers::{Port, Remote, breaker};
+use serde_json::{Value, json};
 use settings::Address;
 use telemetry::{Hop, Kind, Trace};
 use tokio::net::TcpListener;
@@ -72,6 +73,39 @@ async fn charge(remote: &Remote) -> ProviderError {
         other => panic!("{other:?} was believed"),
     };
     *unavailable.source.downcast().expect("the source says what happened")
+}
+
+#[tokio::test]
+async fn a_list_of_products_that_leads_back_or_nowhere_is_not_believed() {
+    let after = ProductId::parse("a").unwrap();
+    let product = |id: &&str| json!({"product_id": id, "name": "Tea", "price": {"amount": 1, "currency": "CNY"}});
+    for (ids, more, named) in [
+        (&["c", "b"][..], false, "products.product_id"),
+        (&["b", "b"], false, "products.product_id"),
+        (&["a"], true, "products.product_id"),
+        (&["b", "c", "d"], false, "products"),
+        (&[], true, "products"),
+    ] {
+        let products: Vec<Value> = ids.iter().map(product).collect();
+        let body = json!({"capabilities": ["lists_products"], "products": products, "more": more});
+        let (address, _) = server(200, JSON, body.to_string(), Duration::ZERO).await;
+        let unavailable = match remote(&format!("http://{address}")).list_products(Some(&after), 2).await {
+            Err(ListProductsError::Unavailable(error)) => error,
+            other => panic!("{other:?} was believed"),
+        };
+        match *unavailable.source.downcast::<ProviderError>().expect("the source says what happened") {
+            ProviderError::Misbehaved { field, .. } => assert_eq!(field, named, "{ids:?}"),
+            other => panic!("{other:?} of {ids:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_claims_no_list_of_products_is_not_asked_for_one() {
+    let (address, calls) = server(200, JSON, r#"{"capabilities": ["bars_keys"]}"#.to_owned(), Duration::ZERO).await;
+    let listed = remote(&format!("http://{address}")).list_products(None, 2).await;
+    assert!(matches!(listed, Err(ListProductsError::NotSupported)), "{listed:?}");
+    assert_eq!(calls.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]

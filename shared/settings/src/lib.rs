@@ -73,7 +73,7 @@ pub struct Limits {
     pub scrapes: Rate,
     /// Each of which changes up to 900 entries of the search index.
     pub profile_changes: Rate,
-    /// Searches, each of which looks at up to a million ids, and lists of all customers' orders.
+    /// Searches, each of which looks at up to a million ids, and lists and counts of all customers' orders.
     pub searches: Rate,
     /// Events of one order and over all orders, up to 2 MB a page.
     pub event_lists: Rate,

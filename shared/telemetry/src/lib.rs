@@ -116,16 +116,28 @@ where
         .with_filter(filter_fn(is_of_a_trace).with_max_level_hint(LevelFilter::DEBUG))
 }
 
+/// Does some work while this subscriber hears what it says; for tests.
+///
+/// While a process has one subscriber, whoever comes first to a line, span or event asks only the subscriber of its own thread
+/// whether that is wanted, and the answer "no" of a thread that has none is kept for all (`tracing-core`, `callsite.rs`,
+/// `Rebuilder::JustOne`). So there is always another one, which hears nothing.
+#[cfg(any(test, feature = "testing"))]
+pub async fn heard_by<T>(subscriber: impl Into<tracing::Dispatch>, work: impl Future<Output = T>) -> T {
+    use tracing::{Dispatch, instrument::WithSubscriber, subscriber::NoSubscriber};
+
+    static NEVER_JUST_ONE: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::new()));
+    LazyLock::force(&NEVER_JUST_ONE);
+    work.with_subscriber(subscriber).await
+}
+
 /// What some work records of itself where this share of traces is recorded, in the order in which it ended; for tests.
 #[cfg(any(test, feature = "testing"))]
 pub async fn recorded<T>(share: f64, work: impl Future<Output = T>) -> (T, Vec<opentelemetry_sdk::trace::SpanData>) {
-    use tracing::instrument::WithSubscriber;
-
     static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     let _alone = ALONE.lock().await;
     let kept = Kept::default();
     let subscriber = tracing_subscriber::registry().with(spans("test", Share::new(share), &kept));
-    let answer = work.with_subscriber(subscriber).await;
+    let answer = heard_by(subscriber, work).await;
     (answer, kept.take())
 }
 

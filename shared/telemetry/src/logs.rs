@@ -118,7 +118,6 @@ impl Visit for Fields {
 pub async fn logged<T>(work: impl Future<Output = T>) -> (T, Vec<String>) {
     use std::sync::{Arc, Mutex, PoisonError};
 
-    use tracing::instrument::WithSubscriber;
     use tracing_subscriber::layer::SubscriberExt;
 
     let lines = Arc::<Mutex<Vec<String>>>::default();
@@ -127,7 +126,7 @@ pub async fn logged<T>(work: impl Future<Output = T>) -> (T, Vec<String>) {
         written.lock().unwrap_or_else(PoisonError::into_inner).push(String::from_utf8_lossy(line).into_owned());
     };
     let subscriber = tracing_subscriber::registry().with(crate::lines("info", write));
-    let answer = work.with_subscriber(subscriber).await;
+    let answer = crate::heard_by(subscriber, work).await;
     let lines = lines.lock().unwrap_or_else(PoisonError::into_inner).clone();
     (answer, lines)
 }
@@ -158,6 +157,16 @@ mod tests {
         let wanted = serde_json::json!({"level": "INFO", "message": "all \"well\"\n", "version": 3, "done": true, "id": "7",
             "function_name": "f", "correlation_id": "c-1"});
         assert_eq!(line, wanted);
+    }
+
+    #[tokio::test]
+    async fn a_line_is_heard_though_another_thread_said_it_first_to_nobody() {
+        let say = || info!("said by two");
+        let said = lines(|| {
+            std::thread::spawn(say).join().unwrap();
+            say();
+        });
+        assert_eq!(said.await.len(), 1);
     }
 
     #[tokio::test]

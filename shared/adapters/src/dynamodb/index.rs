@@ -1,24 +1,29 @@
-//! The index table: customers under terms, an item for each; and events under their type, an item for those of a type that came
-//! together.
+//! The index table: customers under terms, an item for each; events under their type, an item for those of a type that came
+//! together; and what is counted of orders, an item for each hour.
 
 use std::{cmp::Ordering, collections::BTreeMap, mem};
 
 use application::{
     event_store::{Commit, StreamId, Unavailable},
     ports::{EventPlace, Index, Position, Posting},
+    stats::{Hour, Stat, Stats, Sum},
 };
 use aws_sdk_dynamodb::{
     Client,
     operation::query::builders::QueryFluentBuilder,
-    types::{PutRequest, WriteRequest},
+    types::{AttributeValue, PutRequest, WriteRequest},
 };
 use chrono::{DateTime, Utc};
-use domain::ids::{CustomerId, OrderId};
+use domain::{
+    ids::{CustomerId, OrderId},
+    money::Currency,
+};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use uuid::Uuid;
 
-use super::{Item, PAGES_MAX, Table, text};
+use super::{Item, PAGES_MAX, Table, number, text};
 
 /// The index of one generation: the keys of everything that it stores begin with its number.
 ///
@@ -36,6 +41,9 @@ const FEW: usize = 100;
 /// The most bytes of events in one item.
 const ITEM_BYTES_MAX: usize = 100 * 1024;
 
+/// How many hours are counted in at once.
+const HOURS_AT_ONCE: usize = 16;
+
 const MINUTE_MILLIS: i64 = 60_000;
 
 impl DynamoIndex {
@@ -50,6 +58,42 @@ impl DynamoIndex {
 
     fn events_key(&self, event_type: &str) -> String {
         format!("{}/event/{event_type}", self.generation)
+    }
+
+    fn hours_key(&self) -> String {
+        format!("{}/hours", self.generation)
+    }
+
+    /// One write unit.
+    async fn count_hour(&self, hour: Hour, sums: &BTreeMap<Stat, Sum>) -> Result<(), Unavailable> {
+        let key = [("term".to_owned(), text(self.hours_key())), ("place".to_owned(), text(hour_key(hour)))];
+        let mut update = self.table.client.update_item().table_name(&self.table.name).set_key(Some(key.into()));
+        let mut added = Vec::new();
+        for (number_of, (name, amount)) in sums.iter().flat_map(|(stat, sum)| counts(*stat, sum)).enumerate() {
+            added.push(format!("#name{number_of} :amount{number_of}"));
+            update = update
+                .expression_attribute_names(format!("#name{number_of}"), name)
+                .expression_attribute_values(format!(":amount{number_of}"), number(amount));
+        }
+        let update = update.update_expression(format!("ADD {}", added.join(", ")));
+        update.send().await.map_err(|error| self.table.unavailable(error))?;
+        Ok(())
+    }
+
+    fn take_in(&self, item: Item, stats: &mut Stats) -> Result<(), Unavailable> {
+        let place = item.get("place").and_then(|place| place.as_s().ok()).and_then(|place| place.parse().ok());
+        let hour = Hour::new(place.ok_or_else(|| self.table.unavailable("an hour without its number"))?);
+        for (name, value) in item {
+            if let (Some((stat, currency)), AttributeValue::N(digits)) = (counted(&name), value) {
+                let amount = digits.parse().map_err(|error| self.table.unavailable(error))?;
+                let sum = match currency {
+                    None => Sum { count: amount, ..Sum::default() },
+                    Some(currency) => Sum { count: 0, amounts: BTreeMap::from([(currency, amount)]) },
+                };
+                stats.add(hour, stat, &sum);
+            }
+        }
+        Ok(())
     }
 
     fn posting_row(&self, Posting { term, customer, text }: &Posting) -> PostingRow {
@@ -186,6 +230,38 @@ impl Index for DynamoIndex {
         }
         Err(self.table.unavailable(format!("{event_type} fills more than {PAGES_MAX} pages")))
     }
+
+    async fn count(&self, stats: &Stats) -> Result<(), Unavailable> {
+        let counting: Vec<_> = stats.by_hour().map(|(hour, sums)| self.count_hour(hour, sums)).collect();
+        stream::iter(counting).buffer_unordered(HOURS_AT_ONCE).try_collect().await
+    }
+
+    async fn stats(&self, from: Hour, to: Hour) -> Result<Stats, Unavailable> {
+        let mut stats = Stats::default();
+        // An interval that ends before it begins is an error to DynamoDB.
+        if from >= to {
+            return Ok(stats);
+        }
+        let query = self
+            .query(self.hours_key())
+            .key_condition_expression("#term = :term AND #place BETWEEN :from AND :to")
+            .expression_attribute_names("#place", "place")
+            .expression_attribute_values(":from", text(hour_key(from)))
+            .expression_attribute_values(":to", text(hour_key(to.previous())));
+        let mut start = None;
+        for _ in 0..PAGES_MAX {
+            let page = query.clone().set_exclusive_start_key(start).send().await;
+            let page = page.map_err(|error| self.table.unavailable(error))?;
+            for item in page.items.unwrap_or_default() {
+                self.take_in(item, &mut stats)?;
+            }
+            start = page.last_evaluated_key;
+            if start.is_none() {
+                return Ok(stats);
+            }
+        }
+        Err(self.table.unavailable(format!("the hours fill more than {PAGES_MAX} pages")))
+    }
 }
 
 /// Each once: batches overlap.
@@ -209,6 +285,24 @@ fn minute_of(millis: i64) -> i64 {
 /// Sorts like the minute.
 fn minute_key(minute: i64) -> String {
     format!("{minute:010}")
+}
+
+/// Sorts like the hour.
+fn hour_key(hour: Hour) -> String {
+    format!("{:010}", hour.number().max(0))
+}
+
+/// The attributes that a sum is stored in: how many, and how much in each currency.
+fn counts(stat: Stat, Sum { count, amounts }: &Sum) -> impl Iterator<Item = (String, u64)> {
+    let amounts = amounts.iter().map(move |(currency, amount)| (format!("{}:{currency}", stat.name()), *amount));
+    std::iter::once((stat.name().to_owned(), *count)).chain(amounts)
+}
+
+/// What an attribute of this name stands for; `None` of what another version has counted.
+fn counted(name: &str) -> Option<(Stat, Option<Currency>)> {
+    let (stat, currency) = name.split_once(':').map_or((name, None), |(stat, code)| (stat, Some(code)));
+    let stat = Stat::ALL.into_iter().find(|known| known.name() == stat)?;
+    Some((stat, currency.map(Currency::parse_any).transpose().ok()?))
 }
 
 /// An item with a customer under a term.

@@ -55,7 +55,7 @@ pub struct Building {
 impl Building {
     /// What this version builds: one more whenever what is written changes so that a generation must not be half of the one
     /// and half of the other.
-    pub const FORMAT: u32 = 2;
+    pub const FORMAT: u32 = 3;
 }
 
 impl Generations {

@@ -25,7 +25,7 @@ enum Counts {
 }
 
 /// Every route that asks for a token; `GET /health` asks for none, and is limited by the gateway alone.
-const ROUTES: [(&str, Counts); 21] = [
+const ROUTES: [(&str, Counts); 23] = [
     ("POST /api/v1/orders", Command),
     ("POST /api/v1/orders/{order_id}/cancel", Command),
     ("POST /api/v1/orders/{order_id}/delivery", Command),
@@ -41,9 +41,11 @@ const ROUTES: [(&str, Counts); 21] = [
     ("GET /api/v1/orders/{order_id}", Read), // with `min_version`: Own(Class::WaitingReads)
     ("GET /api/v1/orders/customer/{customer_id}", Read),
     ("GET /api/v1/customers/{customer_id}", Read),
+    ("GET /api/v1/products", Own(Class::Searches)),
     ("GET /api/v1/products/{product_id}", Read),
     ("GET /api/v1/orders/{order_id}/ledger", Read),
     ("GET /api/v1/orders/search", Own(Class::Searches)),
+    ("GET /api/v1/stats", Own(Class::Searches)),
     ("GET /api/v1/orders/{order_id}/events", Own(Class::EventLists)),
     ("GET /api/v1/events", Own(Class::EventLists)),
     ("GET /metrics", Own(Class::Scrapes)),

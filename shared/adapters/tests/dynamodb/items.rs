@@ -10,7 +10,8 @@ use application::{
     event_store::{PastCommand, Snapshot},
     ports::{
         Catalogue, ChargeCancellation, ChargeRequest, Counters, Index, Inventory, Notification, Notifications,
-        Payments, Posting, RefundRequest, ShipmentRequest, Shipping, Snapshots, StockAdjustment, StockLine,
+        Payments, Posting, ProductPage, RefundRequest, ShipmentRequest, Shipping, Snapshots, StockAdjustment,
+        StockLine,
     },
 };
 use aws_lambda_events::event::dynamodb::Event;
@@ -224,6 +225,7 @@ async fn products_and_reservations_are_items_of_one_table() {
             "price_amount": {"N": "1999"},
             "price_currency": {"S": "CNY"},
             "stock": {"N": stock},
+            "listed": {"S": "yes"},
         })
     };
     let stored = async || {
@@ -280,9 +282,27 @@ async fn an_adjustment_is_an_item_beside_the_product() {
             "price_amount": {"N": "1999"},
             "price_currency": {"S": "CNY"},
             "stock": {"N": "7"},
+            "listed": {"S": "yes"},
         }),
     ];
     assert_eq!(stored, expected);
+}
+
+#[tokio::test]
+async fn a_product_from_before_there_was_a_list_is_listed_once_it_is_set_again() {
+    let client = Client::from_conf(support::database().await);
+    let put = client.put_item().table_name(INVENTORY).item("id", AttributeValue::S("product#tea".to_owned()));
+    let put = put.item("name", AttributeValue::S("龙井茶".to_owned()));
+    let put = put.item("price_amount", AttributeValue::N("1999".to_owned()));
+    let put = put.item("price_currency", AttributeValue::S("CNY".to_owned()));
+    put.item("stock", AttributeValue::N("7".to_owned())).send().await.unwrap();
+    let inventory = DynamoInventory::new(client, INVENTORY.to_owned());
+    let nothing = ProductPage { products: Vec::new(), next: None };
+    assert_eq!(inventory.list_products(None, 100).await.unwrap(), nothing);
+    let tea = ProductId::parse("tea").unwrap();
+    let (tea, new) = inventory.describe_product(&tea, &Text::parse("龙井茶").unwrap(), cny(2099)).await.unwrap();
+    assert_eq!((tea.stock, new), (7, false));
+    assert_eq!(inventory.list_products(None, 100).await.unwrap().products, [tea]);
 }
 
 #[tokio::test]

@@ -147,6 +147,25 @@ async fn an_adjustment_of_a_stock_costs_one_read_and_one_transaction_and_only_th
 }
 
 #[tokio::test]
+async fn a_page_of_products_costs_one_query_and_one_read_however_much_lies_beside_them() {
+    let (client, wire) = watched();
+    let inventory = DynamoInventory::new(client, INVENTORY.to_owned());
+    let ids = stocked(&inventory, 5).await;
+    for _ in 0..10 {
+        inventory.reserve(order_id(), &lines(&ids)).await.unwrap();
+    }
+    wire.calls();
+    let first = inventory.list_products(None, 3).await.unwrap();
+    assert_eq!(wire.calls(), ["Query", "BatchGetItem"]);
+    let second = inventory.list_products(first.next.as_ref(), 3).await.unwrap();
+    assert_eq!(wire.calls(), ["Query", "BatchGetItem"]);
+    let listed: Vec<ProductId> = first.products.into_iter().chain(second.products).map(|product| product.id).collect();
+    assert_eq!((listed, second.next), (ids, None));
+    inventory.list_products(Some(&ProductId::parse("z").unwrap()), 3).await.unwrap();
+    assert_eq!(wire.calls(), ["Query"]);
+}
+
+#[tokio::test]
 async fn a_reservation_costs_one_transaction() {
     let (client, wire) = watched();
     let inventory = DynamoInventory::new(client, INVENTORY.to_owned());

@@ -121,7 +121,7 @@ pub(crate) fn client_over(config: Builder, connector: impl HttpConnector + 'stat
 pub(crate) fn create_tables(database: &Database) {
     create_table(database, EVENTS, "stream", Some(("version", "N")));
     create_orders_table(database);
-    create_table(database, INVENTORY, "id", None);
+    create_inventory_table(database);
     create_table(database, PAYMENTS, "order_id", Some(("entry", "S")));
     create_table(database, SHIPMENTS, "idempotency_key", None);
     create_table(database, NOTIFICATIONS, "idempotency_key", None);
@@ -160,6 +160,24 @@ pub(crate) fn create_orders_table(database: &Database) {
                 {"AttributeName": "open", "KeyType": "HASH"}, {"AttributeName": "placed_at", "KeyType": "RANGE"}
             ],
             "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["status"]}
+        }],
+        "BillingMode": "PAY_PER_REQUEST"
+    });
+    database.create_table(serde_json::from_value(request).unwrap()).unwrap();
+}
+
+/// The inventory's table with its index of products.
+fn create_inventory_table(database: &Database) {
+    let request = serde_json::json!({
+        "TableName": INVENTORY,
+        "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+        "AttributeDefinitions": [
+            {"AttributeName": "id", "AttributeType": "S"}, {"AttributeName": "listed", "AttributeType": "S"}
+        ],
+        "GlobalSecondaryIndexes": [{
+            "IndexName": "products",
+            "KeySchema": [{"AttributeName": "listed", "KeyType": "HASH"}, {"AttributeName": "id", "KeyType": "RANGE"}],
+            "Projection": {"ProjectionType": "KEYS_ONLY"}
         }],
         "BillingMode": "PAY_PER_REQUEST"
     });

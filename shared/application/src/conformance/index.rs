@@ -1,7 +1,10 @@
 //! What every [`Index`] must do.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::ids::{CustomerId, OrderId};
+use domain::{
+    ids::{CustomerId, OrderId},
+    money::{Currency, Money},
+};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -9,6 +12,7 @@ use super::{at_once, moment};
 use crate::{
     event_store::{Commit, Metadata, RecordedEvent, StreamId},
     ports::{EventPlace, Index, Position, Posting},
+    stats::{Hour, Stat, Stats, Sum},
 };
 
 /// One test per law; `make` is a future of the index.
@@ -30,6 +34,9 @@ macro_rules! index_conformance {
             a_list_is_read_back_to_a_time_and_no_further
             a_list_in_pages_is_the_whole_list
             commits_listed_from_many_sides_at_once_are_all_there
+            what_is_counted_adds_up_hour_by_hour
+            hours_are_read_from_the_first_up_to_the_last_without_it
+            what_is_counted_from_many_sides_at_once_all_counts
         }
     };
 }
@@ -246,4 +253,64 @@ pub async fn commits_listed_from_many_sides_at_once_are_all_there(index: &impl I
         answer.unwrap();
     }
     assert_eq!(all(index, &event_type).await.len(), 21);
+}
+
+/// An hour that no other law uses, nor the ten after it.
+fn hour() -> Hour {
+    let (number, ..) = Uuid::new_v4().as_u64_pair();
+    Hour::new(i64::try_from(number % 100_000_000).unwrap() * 10)
+}
+
+fn sum(count: u64, amounts: &[(&str, u64)]) -> Sum {
+    Sum { count, amounts: amounts.iter().map(|(code, amount)| (Currency::parse(code).unwrap(), *amount)).collect() }
+}
+
+fn stats(counted: &[(Hour, Stat, Sum)]) -> Stats {
+    let mut stats = Stats::default();
+    for (hour, stat, sum) in counted {
+        stats.add(*hour, *stat, sum);
+    }
+    stats
+}
+
+fn later(hour: Hour, hours: i64) -> Hour {
+    Hour::new(hour.number() + hours)
+}
+
+pub async fn what_is_counted_adds_up_hour_by_hour(index: &impl Index) {
+    let first = hour();
+    let all = |cny, usd| {
+        Stat::ALL.into_iter().map(move |stat| (first, stat, sum(1, &[("CNY", cny), ("USD", usd)]))).collect::<Vec<_>>()
+    };
+    index.count(&Stats::default()).await.unwrap();
+    assert_eq!(index.stats(first, later(first, 10)).await.unwrap(), Stats::default());
+    index.count(&stats(&all(1, 2))).await.unwrap();
+    index.count(&stats(&all(Money::MAX_AMOUNT, 0))).await.unwrap();
+    index.count(&stats(&[(later(first, 1), Stat::Placed, sum(7, &[("JPY", 5)]))])).await.unwrap();
+    let expected =
+        Stat::ALL.into_iter().map(|stat| (first, stat, sum(2, &[("CNY", Money::MAX_AMOUNT + 1), ("USD", 2)])));
+    let expected: Vec<_> = expected.chain([(later(first, 1), Stat::Placed, sum(7, &[("JPY", 5)]))]).collect();
+    assert_eq!(index.stats(first, later(first, 10)).await.unwrap(), stats(&expected));
+}
+
+pub async fn hours_are_read_from_the_first_up_to_the_last_without_it(index: &impl Index) {
+    let first = hour();
+    let counted: Vec<_> = (0..10).map(|hours| (later(first, hours), Stat::Placed, sum(1, &[("CNY", 5)]))).collect();
+    index.count(&stats(&counted)).await.unwrap();
+    for (from, to) in [(0, 10), (3, 4), (3, 9), (5, 5), (7, 3)] {
+        let wanted = counted.get(from..to).unwrap_or_default();
+        let (from, to) = (i64::try_from(from).unwrap(), i64::try_from(to).unwrap());
+        let read = index.stats(later(first, from), later(first, to)).await.unwrap();
+        assert_eq!(read, stats(wanted), "{from} to {to}");
+    }
+}
+
+pub async fn what_is_counted_from_many_sides_at_once_all_counts(index: &impl Index) {
+    let first = hour();
+    let counted = stats(&[(first, Stat::Confirmed, sum(1, &[("CNY", 3)]))]);
+    for answer in at_once((0..20).map(|_| index.count(&counted))).await {
+        answer.unwrap();
+    }
+    let read = index.stats(first, later(first, 1)).await.unwrap();
+    assert_eq!(read, stats(&[(first, Stat::Confirmed, sum(20, &[("CNY", 60)]))]));
 }

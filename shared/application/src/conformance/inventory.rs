@@ -1,15 +1,20 @@
 //! What everything that is both [`Catalogue`] and [`Inventory`] must do.
 
+use std::time::{Duration, Instant};
+
 use domain::{
     ids::{AdjustmentId, OrderId, ProductId},
     order::Shortage,
     product::{Product, StockChange},
     text::Text,
 };
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::{at_once, moment, money, order_id, product_id, quantity};
-use crate::ports::{AdjustError, Adjusted, Catalogue, Inventory, ReserveError, StockAdjustment, StockLine};
+use crate::ports::{
+    AdjustError, Adjusted, Catalogue, Inventory, ProductPage, ReserveError, StockAdjustment, StockLine,
+};
 
 /// One test per law; `make` is a future of the inventory. Or the laws as data, each with the capability that it needs.
 #[macro_export]
@@ -26,6 +31,12 @@ macro_rules! inventory_conformance {
             a_hundred_products_come_at_once
             a_product_that_is_put_again_is_replaced
             prices_of_every_currency_come_back_as_they_were
+            the_pages_of_a_list_lead_through_all_products_in_the_order_of_their_ids: lists_products
+            a_product_that_is_sold_out_is_listed_as_well: lists_products
+            a_product_that_is_set_again_is_listed_once_and_as_it_is_now: lists_products
+            products_that_come_between_two_pages_move_no_other: lists_products
+            what_is_held_and_adjusted_is_out_of_the_listed_stock_and_no_product_itself: lists_products
+            behind_the_last_product_there_is_none: lists_products
             a_reservation_takes_its_lines_out_of_the_stock
             a_reservation_holds_all_lines_or_none
             a_shortage_names_each_line_with_what_is_asked_for_and_what_there_is
@@ -154,6 +165,112 @@ pub async fn prices_of_every_currency_come_back_as_they_were(inventory: &impl Ca
         inventory.put_product(&priced).await.unwrap();
         assert_eq!(inventory.products(std::slice::from_ref(&priced.id)).await.unwrap(), [priced]);
     }
+}
+
+/// How long a product may be missing from the list that has just been set.
+const LISTED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Puts products whose ids begin alike, so that in a list they stand together whatever else there is. Answers them in their order.
+async fn put_each(inventory: &impl Catalogue, beginning: &ProductId, names: &[&str], stock: u32) -> Vec<Product> {
+    let mut products = Vec::new();
+    for name in names {
+        let product = product(&ProductId::parse(&format!("{beginning}-{name}")).unwrap(), stock);
+        inventory.put_product(&product).await.unwrap();
+        products.push(product);
+    }
+    products.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+    products
+}
+
+/// The products that stand behind this one and begin alike, by pages of this size.
+async fn walked(
+    inventory: &impl Catalogue,
+    beginning: &ProductId,
+    mut after: ProductId,
+    page_size: usize,
+) -> Vec<Product> {
+    let is_own = |id: &ProductId| id.as_str().starts_with(beginning.as_str());
+    let mut walked = Vec::new();
+    loop {
+        let page = inventory.list_products(Some(&after), page_size).await.unwrap();
+        assert!(page.products.len() <= page_size, "a page has more than were asked for");
+        walked.extend(page.products.into_iter().filter(|product| is_own(&product.id)));
+        match page.next {
+            Some(next) if is_own(&next) => {
+                assert!(next > after, "the list goes back");
+                after = next;
+            }
+            _ => return walked,
+        }
+    }
+}
+
+/// As soon as there are so many of them, or when that takes too long.
+async fn listed(inventory: &impl Catalogue, beginning: &ProductId, count: usize) -> Vec<Product> {
+    let began = Instant::now();
+    loop {
+        let listed = walked(inventory, beginning, beginning.clone(), 100).await;
+        if listed.len() >= count || began.elapsed() > LISTED_WITHIN {
+            return listed;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+pub async fn the_pages_of_a_list_lead_through_all_products_in_the_order_of_their_ids(inventory: &impl Catalogue) {
+    let beginning = product_id("list");
+    let products = put_each(inventory, &beginning, &["b", "a.1", "a", "A", "_", "10", "9", "a-1"], 3).await;
+    assert_eq!(listed(inventory, &beginning, products.len()).await, products);
+    for page_size in [1, 2, 3, 8] {
+        assert_eq!(walked(inventory, &beginning, beginning.clone(), page_size).await, products, "{page_size} a page");
+    }
+}
+
+pub async fn a_product_that_is_sold_out_is_listed_as_well(inventory: &impl Catalogue) {
+    let beginning = product_id("list");
+    let products = put_each(inventory, &beginning, &["tea"], 0).await;
+    assert_eq!(listed(inventory, &beginning, 1).await, products);
+}
+
+pub async fn a_product_that_is_set_again_is_listed_once_and_as_it_is_now(inventory: &impl Catalogue) {
+    let beginning = product_id("list");
+    let products = put_each(inventory, &beginning, &["a", "b"], 3).await;
+    listed(inventory, &beginning, 2).await;
+    put_each(inventory, &beginning, &["a", "a"], 4).await;
+    let (name, price) = (Text::parse("Biluochun").unwrap(), money(5, "EUR"));
+    inventory.describe_product(&products[1].id, &name, price).await.unwrap();
+    let now = [Product { stock: 4, ..products[0].clone() }, Product { name, price, ..products[1].clone() }];
+    assert_eq!(walked(inventory, &beginning, beginning.clone(), 1).await, now);
+}
+
+pub async fn products_that_come_between_two_pages_move_no_other(inventory: &impl Catalogue) {
+    let beginning = product_id("list");
+    let products = put_each(inventory, &beginning, &["b", "d", "f", "h"], 3).await;
+    listed(inventory, &beginning, 4).await;
+    let first = inventory.list_products(Some(&beginning), 2).await.unwrap();
+    assert_eq!(first.products, products[..2]);
+    let new = put_each(inventory, &beginning, &["a", "c", "g"], 3).await;
+    listed(inventory, &beginning, 7).await;
+    let rest = walked(inventory, &beginning, first.next.unwrap(), 2).await;
+    assert_eq!(rest, [products[2].clone(), new[2].clone(), products[3].clone()]);
+}
+
+pub async fn what_is_held_and_adjusted_is_out_of_the_listed_stock_and_no_product_itself(
+    inventory: &(impl Catalogue + Inventory),
+) {
+    let beginning = product_id("list");
+    let products = put_each(inventory, &beginning, &["a", "b"], 10).await;
+    listed(inventory, &beginning, 2).await;
+    inventory.reserve(order_id(), &[line(&products[0].id, 2), line(&products[1].id, 3)]).await.unwrap();
+    inventory.adjust_stock(&adjustment(&products[1].id, StockChange::By(-1))).await.unwrap();
+    let now = [Product { stock: 8, ..products[0].clone() }, Product { stock: 6, ..products[1].clone() }];
+    assert_eq!(walked(inventory, &beginning, beginning.clone(), 100).await, now);
+}
+
+pub async fn behind_the_last_product_there_is_none(inventory: &impl Catalogue) {
+    stocked(inventory, 1, 3).await;
+    let last = ProductId::parse(&"z".repeat(64)).unwrap();
+    assert_eq!(inventory.list_products(Some(&last), 100).await.unwrap(), ProductPage { products: vec![], next: None });
 }
 
 pub async fn a_reservation_takes_its_lines_out_of_the_stock(inventory: &(impl Catalogue + Inventory)) {

@@ -1,9 +1,12 @@
-//! What finds customers and events.
+//! What finds customers and events, and says how many orders there were.
 
 use chrono::{DateTime, Utc};
 use domain::ids::CustomerId;
 
-use crate::event_store::{Commit, StreamId, Unavailable};
+use crate::{
+    event_store::{Commit, StreamId, Unavailable},
+    stats::{Hour, Stats},
+};
 
 /// Where something stands in a list by time, such as an event among those of its type: by the time, in milliseconds, then by the
 /// text that names it. The newest is the greatest.
@@ -73,7 +76,7 @@ pub struct Posting {
     pub text: String,
 }
 
-/// What finds customers by terms, and events by their type and time.
+/// What finds customers by terms, and events by their type and time, and counts orders by the hour.
 pub trait Index: Send + Sync {
     /// Any number of postings, no two of one term and customer; each replaces what is there of these. Some may be there also
     /// after an error.
@@ -101,4 +104,12 @@ pub trait Index: Send + Sync {
         not_before: Option<DateTime<Utc>>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<EventPlace>, Unavailable>> + Send;
+
+    /// Adds to what was counted in each of these hours. Some may be added also after an error, and whoever adds once more may have
+    /// added twice.
+    fn count(&self, stats: &Stats) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// What was counted from the one hour up to the other, without that. MUST see every call that was answered before. MUST NOT
+    /// cost more the more was counted in an hour, nor the more other hours there are.
+    fn stats(&self, from: Hour, to: Hour) -> impl Future<Output = Result<Stats, Unavailable>> + Send;
 }

@@ -17,6 +17,18 @@ pub trait Catalogue: Send + Sync {
     /// Those of up to 100 products that exist, in any order, as they are now. MUST be one remote call.
     fn products(&self, ids: &[ProductId]) -> impl Future<Output = Result<Vec<Product>, Unavailable>> + Send;
 
+    /// Up to `limit` products, of 100 at most, in the order of their ids, byte by byte, each as it is now: those behind `after`, or the
+    /// first ones.
+    ///
+    /// MUST cost the same wherever the page is, and however many reservations and adjustments there are. MAY miss for some seconds
+    /// a product that has just been set for the first time, and MUST miss no other. Where there is no such list, MUST answer
+    /// [`ListProductsError::NotSupported`].
+    fn list_products(
+        &self,
+        after: Option<&ProductId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<ProductPage, ListProductsError>> + Send;
+
     /// Sets name, price and orderable stock. Answers whether the product is new.
     fn put_product(&self, product: &Product) -> impl Future<Output = Result<bool, Unavailable>> + Send;
 
@@ -35,6 +47,23 @@ pub trait Catalogue: Send + Sync {
     ///
     /// MUST derive what it refuses from one moment: an adjustment that has been made is never refused for what it has left.
     fn adjust_stock(&self, adjustment: &StockAdjustment) -> impl Future<Output = Result<Adjusted, AdjustError>> + Send;
+}
+
+/// Some of the products.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProductPage {
+    pub products: Vec<Product>,
+    /// Behind which product the list goes on, when others may follow. The page may have fewer than were asked for all the same.
+    pub next: Option<ProductId>,
+}
+
+/// Why products were not listed.
+#[derive(Debug, thiserror::Error)]
+pub enum ListProductsError {
+    #[error("the inventory does not list its products")]
+    NotSupported,
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
 }
 
 /// Change what can still be ordered of a product, once per id.

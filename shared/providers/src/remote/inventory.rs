@@ -2,7 +2,10 @@ use std::collections::BTreeSet;
 
 use application::{
     event_store::Unavailable,
-    ports::{AdjustError, Adjusted, Catalogue, Inventory, ProviderError, ReserveError, StockAdjustment, StockLine},
+    ports::{
+        AdjustError, Adjusted, Catalogue, Inventory, ListProductsError, ProductPage, ProviderError, ReserveError,
+        StockAdjustment, StockLine,
+    },
 };
 use chrono::SecondsFormat;
 use domain::{
@@ -16,11 +19,15 @@ use domain::{
 use super::Remote;
 use crate::{
     checks::{at_most, id, misbehaved, present, price, product_id},
+    chosen::Port,
     contract::wire::{self, adjust_stock_request, adjust_stock_response, reserve_response},
 };
 
 /// As many as an order has lines.
 const LINES_MAX: usize = 100;
+
+/// The capability of an inventory that lists its products. The contract was there before the call.
+const LISTS_PRODUCTS: &str = "lists_products";
 
 impl Catalogue for Remote {
     async fn products(&self, ids: &[ProductId]) -> Result<Vec<Product>, Unavailable> {
@@ -37,6 +44,29 @@ impl Catalogue for Remote {
             }
         };
         self.call(asked, read).await
+    }
+
+    async fn list_products(&self, after: Option<&ProductId>, limit: usize) -> Result<ProductPage, ListProductsError> {
+        let capabilities = self.capabilities(Port::Inventory).await?;
+        if !capabilities.iter().any(|capability| capability == LISTS_PRODUCTS) {
+            return Err(ListProductsError::NotSupported);
+        }
+        let asked = wire::ListProductsRequest {
+            after: after.map(ToString::to_string).unwrap_or_default(),
+            limit: u32::try_from(limit).unwrap_or(u32::MAX),
+        };
+        let read = |answer: wire::ListProductsResponse| {
+            let products = at_most("products", answer.products, limit)?.into_iter().map(product);
+            let products = products.collect::<Result<Vec<_>, _>>()?;
+            let ids = after.into_iter().chain(products.iter().map(|product| &product.id));
+            if !ids.is_sorted_by(|one, next| one < next) {
+                return Err(misbehaved("products.product_id", "is not behind the one before"));
+            }
+            let last = products.last().map(|last| last.id.clone());
+            let next = if answer.more { Some(present("products", last)?) } else { None };
+            Ok(ProductPage { products, next })
+        };
+        Ok(self.call(asked, read).await?)
     }
 
     async fn put_product(&self, product: &Product) -> Result<bool, Unavailable> {

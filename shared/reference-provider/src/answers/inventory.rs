@@ -1,4 +1,7 @@
-use application::ports::{AdjustError, Catalogue, Inventory, ReserveError, StockAdjustment};
+use application::{
+    event_store::Unavailable,
+    ports::{AdjustError, Catalogue, Inventory, ListProductsError, ReserveError, StockAdjustment},
+};
 use domain::{
     ids::AdjustmentId,
     product::{Product, StockChange},
@@ -20,6 +23,22 @@ impl Answers<wire::GetProductsRequest> for Reference {
         let ids = asked.product_ids.iter().map(|id| product_id(id)).collect::<Result<Vec<_>, _>>()?;
         let products = self.inventory.products(&ids).await?;
         Ok(wire::GetProductsResponse { products: products.iter().map(written_product).collect() })
+    }
+}
+
+impl Answers<wire::ListProductsRequest> for Reference {
+    async fn answer(&self, asked: wire::ListProductsRequest) -> Result<wire::ListProductsResponse, Failure> {
+        let limit = usize::try_from(asked.limit).ok().filter(|limit| (1..=PRODUCTS_MAX).contains(limit));
+        let limit = present("limit", limit)?;
+        let after = Some(asked.after).filter(|after| !after.is_empty()).map(|after| product_id(&after)).transpose()?;
+        let page = self.inventory.list_products(after.as_ref(), limit).await;
+        let page = page.map_err(|error| match error {
+            ListProductsError::Unavailable(error) => error,
+            // Who claims `lists_products` has a list.
+            ListProductsError::NotSupported => Unavailable { what: "the list of products", source: error.into() },
+        })?;
+        let products = page.products.iter().map(written_product).collect();
+        Ok(wire::ListProductsResponse { products, more: page.next.is_some() })
     }
 }
 

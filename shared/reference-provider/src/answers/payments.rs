@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use application::{
     ports::{
         CancelChargeError, ChargeCancellation, ChargeError, ChargeRequest, LedgerEntry, Payments, RefundError,
@@ -12,12 +14,15 @@ use domain::{
 };
 use providers::contract::wire::{self, cancel_charge_response, charge_response, ledger_entry, refund_response};
 
-use tokio::time::sleep;
-
 use super::{Answers, Failure, key, money, order_id, refused, written};
 use crate::Reference;
 
 impl Answers<wire::ChargeRequest> for Reference {
+    fn delay(asked: &wire::ChargeRequest) -> Option<Duration> {
+        let payment_method = PaymentMethod::parse(&asked.payment_method).ok()?;
+        Sandbox::Misbehaving.charge_delay(&payment_method)
+    }
+
     async fn answer(&self, asked: wire::ChargeRequest) -> Result<wire::ChargeResponse, Failure> {
         let request = ChargeRequest {
             idempotency_key: key("idempotency_key", &asked.idempotency_key)?,
@@ -27,9 +32,6 @@ impl Answers<wire::ChargeRequest> for Reference {
                 .map_err(|_| Failure::Invalid("payment_method"))?,
             amount: money("amount", asked.amount)?,
         };
-        if let Some(delay) = Sandbox::Misbehaving.charge_delay(&request.payment_method) {
-            sleep(delay).await;
-        }
         let outcome = match self.payments.charge(&request).await {
             Ok(payment) => charge_response::Outcome::Charged(charged(payment)),
             Err(ChargeError::Declined(reason)) => charge_response::Outcome::Declined(wire::Declined { reason }),

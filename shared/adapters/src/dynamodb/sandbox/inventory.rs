@@ -8,7 +8,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use application::{
     event_store::{BoxError, Unavailable},
-    ports::{AdjustError, Adjusted, Catalogue, Inventory, ReserveError, StockAdjustment, StockLine},
+    ports::{
+        AdjustError, Adjusted, Catalogue, Inventory, ListProductsError, ProductPage, ReserveError, StockAdjustment,
+        StockLine,
+    },
 };
 use aws_sdk_dynamodb::{
     Client,
@@ -29,6 +32,13 @@ use crate::dynamodb::{Backoff, Item, Table, Transacted, json_text, number, text}
 
 /// A transaction holds 100 actions, and one of them is the reservation's.
 const LINES_PER_TRANSACTION: usize = 99;
+
+/// The index of products by their ids. A product alone has the attribute that makes an entry, and nothing that an order or a change
+/// of stock writes is in one: so these neither grow it nor pay for it.
+const PRODUCTS: &str = "products";
+/// What that attribute says, in every product: one partition, because only a new product writes it.
+const LISTED: &str = "yes";
+
 #[derive(Clone)]
 pub struct DynamoInventory {
     table: Table,
@@ -47,6 +57,26 @@ impl Catalogue for DynamoInventory {
         let distinct: BTreeSet<&ProductId> = ids.iter().collect();
         let rows: Vec<ProductRow> = self.table.get_many(distinct.into_iter().map(product_key).collect()).await?;
         rows.into_iter().map(|row| row.product().map_err(|error| self.table.unavailable(error))).collect()
+    }
+
+    async fn list_products(&self, after: Option<&ProductId>, limit: usize) -> Result<ProductPage, ListProductsError> {
+        let after = after.map_or_else(|| PRODUCT.to_owned(), product_id);
+        let query = self.table.client.query().table_name(&self.table.name).index_name(PRODUCTS);
+        let query = query
+            .key_condition_expression("listed = :listed AND id > :after")
+            .expression_attribute_values(":listed", text(LISTED))
+            .expression_attribute_values(":after", text(after))
+            // An entry has some 200 bytes, so that no page ends by its size.
+            .limit(i32::try_from(limit.saturating_add(1)).unwrap_or(i32::MAX));
+        let page = query.send().await.map_err(|error| self.table.unavailable(error))?;
+        let entries = page.items.unwrap_or_default().into_iter().map(|entry| self.table.row(entry));
+        let entries = entries.collect::<Result<Vec<IndexRow>, _>>()?;
+        let ids: Vec<ProductId> = entries.iter().take(limit).map(|entry| stored_id(&entry.id)).collect();
+        let next = ids.last().filter(|_| entries.len() > limit).cloned();
+        // What the index says of a moment ago is asked of the table as it is now.
+        let mut products = self.products(&ids).await?;
+        products.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+        Ok(ProductPage { products, next })
     }
 
     async fn put_product(&self, product: &Product) -> Result<bool, Unavailable> {
@@ -152,8 +182,8 @@ impl Inventory for DynamoInventory {
 }
 
 impl DynamoInventory {
-    /// Sets name and price, and the stock to what this expression makes of `:stock`. Answers what the stock was before; `None`
-    /// for a new product.
+    /// Sets name and price, and the stock to what this expression makes of `:stock`; lists the product, also one from before there was a
+    /// list. Answers what the stock was before; `None` for a new product.
     async fn put(
         &self,
         id: &ProductId,
@@ -162,7 +192,9 @@ impl DynamoInventory {
         becomes: &str,
         stock: u32,
     ) -> Result<Option<StockRow>, Unavailable> {
-        let set = format!("SET #name = :name, price_amount = :amount, price_currency = :currency, stock = {becomes}");
+        let set = format!(
+            "SET #name = :name, price_amount = :amount, price_currency = :currency, stock = {becomes}, listed = :listed"
+        );
         let update = self
             .table
             .client
@@ -175,6 +207,7 @@ impl DynamoInventory {
             .expression_attribute_values(":amount", number(price.amount()))
             .expression_attribute_values(":currency", text(price.currency().code()))
             .expression_attribute_values(":stock", number(stock))
+            .expression_attribute_values(":listed", text(LISTED))
             .return_values(ReturnValue::UpdatedOld);
         let mut backoff = Backoff::new();
         loop {
@@ -311,8 +344,17 @@ fn reservation_key(order_id: OrderId) -> Item {
 
 const PRODUCT: &str = "product#";
 
+fn product_id(id: &ProductId) -> String {
+    format!("{PRODUCT}{id}")
+}
+
 fn product_key(id: &ProductId) -> Item {
-    HashMap::from([("id".to_owned(), text(format!("{PRODUCT}{id}")))])
+    HashMap::from([("id".to_owned(), text(product_id(id)))])
+}
+
+/// The product that an item or an entry of the index is about.
+fn stored_id(id: &str) -> ProductId {
+    ProductId::stored(id.strip_prefix(PRODUCT).unwrap_or_default())
 }
 
 /// Stock that comes back on top of a count that staff have just set may pass what a client can be told.
@@ -423,12 +465,18 @@ struct ProductRow {
 impl ProductRow {
     fn product(self) -> Result<Product, BoxError> {
         Ok(Product {
-            id: ProductId::stored(self.id.strip_prefix(PRODUCT).unwrap_or_default()),
+            id: stored_id(&self.id),
             name: self.name,
             price: Money::new(self.price_amount, self.price_currency)?,
             stock: orderable(self.stock),
         })
     }
+}
+
+/// An entry of the index of products.
+#[derive(Debug, Deserialize)]
+struct IndexRow {
+    id: String,
 }
 
 /// What a shortage is about.
