@@ -6,6 +6,8 @@ use order_client::{At, Currency, Method, OrderId, Period, ProductId};
 
 use crate::scenario::Scenario;
 
+const ALWAYS: &str = "For all commands";
+
 const AFTER: &str = "\
 A profile (~/.config/orderctl/<stage>.toml) says where the stage is and who is signed in; ORDERCTL_API_URL and ORDERCTL_TOKEN go before it.
 Times are in UTC. Exit status: 0 it is done, 1 it is not, 2 it was not understood.";
@@ -15,13 +17,13 @@ Times are in UTC. Exit status: 0 it is done, 1 it is not, 2 it was not understoo
 #[command(name = "orderctl", version, after_help = AFTER)]
 pub(crate) struct Arguments {
     /// Which deployment
-    #[arg(long, global = true, value_name = "NAME", default_value = "local", value_parser = stage)]
+    #[arg(long, global = true, value_name = "NAME", default_value = "local", value_parser = stage, help_heading = ALWAYS)]
     pub(crate) stage: String,
     /// Answer with one JSON document, in the words of the API's contract
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = ALWAYS)]
     pub(crate) json: bool,
     /// Do not ask before anything is changed in prod
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = ALWAYS)]
     pub(crate) yes: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -35,6 +37,7 @@ pub(crate) enum Command {
     Logout,
     /// Find orders by a part of their id, or of their customer's name or e-mail address
     Find {
+        /// Three characters at least, or a Chinese one
         text: String,
         /// So many at most
         #[arg(long, default_value_t = 20, value_parser = rows)]
@@ -42,6 +45,7 @@ pub(crate) enum Command {
     },
     /// Show an order and, for staff, its books beside the providers'
     Show {
+        /// Its id, in full
         #[arg(value_parser = order_id)]
         order: OrderId,
         /// As it was at this version or time, with its events up to then
@@ -50,6 +54,7 @@ pub(crate) enum Command {
     },
     /// Tell an order's story as it happens, until nothing more comes by itself
     Follow {
+        /// Its id, in full
         #[arg(value_parser = order_id)]
         order: OrderId,
         /// For so many seconds at most
@@ -58,6 +63,7 @@ pub(crate) enum Command {
     },
     /// Tell an order's story, and what comes next
     Timeline {
+        /// Its id, in full
         #[arg(value_parser = order_id)]
         order: OrderId,
     },
@@ -70,6 +76,7 @@ pub(crate) enum Command {
     /// Let a stuck order go on, or all that are stuck at a step
     #[command(group(ArgGroup::new("which").required(true).args(["order", "step"])))]
     Resume {
+        /// Its id, in full
         #[arg(value_parser = order_id)]
         order: Option<OrderId>,
         /// All that are stuck at this step
@@ -87,6 +94,7 @@ pub(crate) enum Command {
     },
     /// Let a stuck order go on without the step that it is stuck at; for supervisors
     Skip {
+        /// Its id, in full
         #[arg(value_parser = order_id)]
         order: OrderId,
         /// Why, for the order's history
@@ -95,10 +103,13 @@ pub(crate) enum Command {
     },
     /// Give back a payment: so much of it, as in 19.99 CNY, or what is left
     Refund {
+        /// Its id, in full
         #[arg(value_parser = order_id)]
         order: OrderId,
+        /// In the currency's own unit
         #[arg(requires = "currency")]
         amount: Option<String>,
+        /// By its ISO 4217 code
         #[arg(value_parser = currency)]
         currency: Option<Currency>,
         /// Why; the customer reads it
@@ -110,6 +121,7 @@ pub(crate) enum Command {
     },
     /// Cancel an order; what was done for it is undone
     Cancel {
+        /// Its id, in full
         #[arg(value_parser = order_id)]
         order: OrderId,
         /// Why; the customer reads it
@@ -121,6 +133,7 @@ pub(crate) enum Command {
     },
     /// Place an order that goes wrong in one of the sandbox's ways, and follow it; never in prod
     Trigger {
+        /// What goes wrong
         #[arg(value_enum)]
         scenario: Scenario,
         /// Of this product, one
@@ -146,9 +159,10 @@ pub(crate) enum Command {
     },
     /// Send any request, and print what comes back
     Api {
+        /// GET, POST, PUT or DELETE
         #[arg(value_parser = method)]
         method: Method,
-        /// Such as /api/v1/orders
+        /// Such as /api/v1/orders?status=confirmed
         path: String,
         /// JSON, or - for standard input
         body: Option<String>,

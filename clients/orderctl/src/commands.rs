@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    io::{self, IsTerminal, Read, Write},
+    io::{self, BufRead, IsTerminal, Read, Write},
     time::{Duration, Instant},
 };
 
@@ -41,6 +41,9 @@ const TRIGGER_MAX: Duration = Duration::from_mins(5);
 
 /// More than any request may have.
 const BODY_MAX: u64 = 1024 * 1024;
+
+/// Longer than any password that Cognito takes.
+const SECRET_MAX: u64 = 4_096;
 
 pub(crate) async fn run(arguments: Arguments, style: Style) -> Result<(), Failure> {
     let Arguments { stage, json, yes, command } = arguments;
@@ -135,18 +138,33 @@ async fn sign_in(out: Out, profiles: &Profiles, stage: &str, login: Login) -> Re
     if user.is_empty() {
         return Err(Failure::Usage("who signs in, --as says".to_owned()));
     }
-    let ask = |what: String| rpassword::prompt_password(what).map_err(|source| Failure::NoTerminal { source });
     let password = match password {
         Some(password) => password,
-        None => ask(format!("Password of {user}: "))?,
+        None => secret(&format!("Password of {user}: "))?,
     };
     let pool = Pool::new(&place.pool_url, &place.client_id)?;
-    let tokens = pool.sign_in(&user, &password, || ask("Code of the authenticator app: ".to_owned())).await?;
+    let tokens = pool.sign_in(&user, &password, || secret("Code of the authenticator app: ")).await?;
     let profile = Profile { user, tokens: Some(tokens), ..place };
     profiles.save(stage, &profile)?;
     let Profile { user, api_url, .. } = profile;
     let text = format!("{user} is signed in to {stage}, at {api_url}\n");
     out.answer(&json!({ "stage": stage, "user": user, "api_url": api_url }), &text)
+}
+
+/// Asked for without showing it, or a line of standard input; never an argument, which others on the machine can see.
+fn secret(question: &str) -> Result<String, Failure> {
+    let given = if io::stdin().is_terminal() {
+        rpassword::prompt_password(question)
+    } else {
+        let mut line = String::new();
+        io::stdin().lock().take(SECRET_MAX).read_line(&mut line).map(|_| line.trim_end_matches(['\r', '\n']).to_owned())
+    };
+    let given = given.map_err(|source| Failure::NoTerminal { source })?;
+    if given.is_empty() {
+        Err(Failure::Refused(format!("{}nobody has said it", question.to_lowercase())))
+    } else {
+        Ok(given)
+    }
 }
 
 async fn sign_out(out: Out, profiles: &Profiles, stage: &str) -> Result<(), Failure> {

@@ -29,7 +29,7 @@ pub(crate) enum Failure {
     PoolSilent { source: reqwest::Error },
     #[error("the user pool refuses: {0}")]
     PoolRefuses(String),
-    #[error("nothing can be asked without a terminal")]
+    #[error("the terminal cannot be asked")]
     NoTerminal { source: io::Error },
     #[error("this would change {0}, and nobody has agreed: at a terminal it is asked, elsewhere --yes says so")]
     Unconfirmed(String),

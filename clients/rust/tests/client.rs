@@ -440,3 +440,41 @@ async fn what_is_no_url_and_no_path_is_not_sent() {
     assert!(matches!(server.client.call(Method::GET, "orders", None).await, Err(Error::Request(_))));
     assert!(server.asked().is_empty());
 }
+
+#[test]
+fn every_operation_of_the_contract_has_its_method() {
+    let methods = [
+        ("placeOrder", "place"),
+        ("listOrders", "orders"),
+        ("searchOrders", "search"),
+        ("listCustomerOrders", "customer_orders"),
+        ("getOrder", "order"),
+        ("cancelOrder", "cancel"),
+        ("recordDelivery", "deliver"),
+        ("requestRefund", "refund"),
+        ("resumeFulfilment", "resume"),
+        ("skipStep", "skip"),
+        ("resumeOrders", "resume_all"),
+        ("getLedger", "ledger"),
+        ("getOrderEvents", "order_events"),
+        ("getTimeline", "timeline"),
+        ("listEvents", "events"),
+        ("getStats", "stats"),
+        ("getCustomer", "customer"),
+        ("putCustomer", "put_customer"),
+        ("listProducts", "products"),
+        ("getProduct", "product"),
+        ("putProduct", "put_product"),
+        ("adjustStock", "adjust_stock"),
+        ("getHealth", "health"),
+        ("getMetrics", "metrics"),
+    ];
+    let contract = include_str!("../../../api/openapi.yaml");
+    let (paths, _webhooks) = contract.split_once("\nwebhooks:").unwrap();
+    let operations: Vec<&str> = paths.lines().filter_map(|line| line.trim().strip_prefix("operationId: ")).collect();
+    assert_eq!(operations, methods.map(|(operation, _)| operation));
+    let client = include_str!("../src/client.rs");
+    for (operation, method) in methods {
+        assert!(client.contains(&format!("    pub async fn {method}(")), "{operation} has no method {method}");
+    }
+}
