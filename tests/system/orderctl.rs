@@ -37,6 +37,9 @@ impl Orderctl {
         let orderctl = Self { config: env::temp_dir().join(format!("orderctl-{}", Uuid::new_v4())) };
         let said = orderctl.run(&["login", "--as", who]).await.expect(0);
         assert!(said.out.starts_with(&format!("{who} is signed in to local")), "{}", said.out);
+        let profile = fs::read_to_string(orderctl.config.join("orderctl/local.toml")).unwrap();
+        let token = profile.lines().find_map(|line| line.strip_prefix("access = ")).unwrap().trim_matches('"');
+        assert!(token.len() > 100 && !format!("{}{}", said.out, said.err).contains(token), "tokens are never printed");
         orderctl
     }
 

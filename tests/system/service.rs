@@ -27,6 +27,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 /// One deployed service.
 pub(crate) struct Service {
     http: Client,
+    /// Sends once, because what is repeated would hide what a test is there to find. Its answers are kept like all others.
+    api: OrderClient,
     pub(crate) dynamodb: aws_sdk_dynamodb::Client,
     pub(crate) sfn: aws_sdk_sfn::Client,
     pub(crate) sqs: aws_sdk_sqs::Client,
@@ -154,7 +156,11 @@ fn keep(method: &Method, url: &str, status: u16, headers: &HeaderMap, body: &str
 impl Service {
     pub(crate) async fn connect() -> Self {
         let aws = aws_config::defaults(aws_config::BehaviorVersion::v2026_01_12()).load().await;
+        let api = OrderClient::new(&setting("API_URL")).unwrap().with_retries(Retries::NONE);
         Self {
+            api: api.watched_by(|answer| {
+                keep(answer.method, answer.path, answer.status.as_u16(), answer.headers, answer.body);
+            }),
             http: Client::builder().timeout(Duration::from_secs(30)).build().unwrap(),
             dynamodb: aws_sdk_dynamodb::Client::new(&aws),
             sfn: aws_sdk_sfn::Client::new(&aws),
@@ -162,13 +168,9 @@ impl Service {
         }
     }
 
-    /// The API as this user sees it, through the client for Rust, which sends once: what is repeated would hide what a test is there
-    /// to find. Its answers are kept like all others. Requests that no client would send go by [`Self::request`].
+    /// The API as this user sees it, through the client for Rust. Requests that no client would send go by [`Self::request`].
     pub(crate) fn client(&self, who: &str) -> OrderClient {
-        let client = OrderClient::new(&setting("API_URL")).unwrap().with_retries(Retries::NONE);
-        client.with_token(User(who.to_owned())).watched_by(|answer| {
-            keep(answer.method, answer.path, answer.status.as_u16(), answer.headers, answer.body);
-        })
+        self.api.clone().with_token(User(who.to_owned()))
     }
 
     /// A request without a token; `path` begins with `/`.

@@ -6,9 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use order_client::{
     Accepted, Address, At, Cancel, Currency, CustomerId, Error, Method, Money, Order, OrderClient, OrderId,
-    OrdersResumed, OrdersWanted, PlaceOrder, ProductId, Refund, Request, RequestedItem, ResumeOrders, Timeline,
+    OrdersResumed, OrdersWanted, Period, PlaceOrder, ProductId, Refund, Request, RequestedItem, ResumeOrders, Timeline,
 };
 use secrecy::SecretString;
 use serde::Serialize;
@@ -49,37 +50,31 @@ pub(crate) async fn run(arguments: Arguments, style: Style) -> Result<(), Failur
     let Arguments { stage, json, yes, command } = arguments;
     let out = Out { json, style };
     let profiles = Profiles::of_environment()?;
+    let desk = || Desk::open(out, profiles.clone(), &stage, yes);
     match command {
-        Command::Login(login) => return sign_in(out, &profiles, &stage, login).await,
-        Command::Logout => return sign_out(out, &profiles, &stage).await,
-        _ => {}
-    }
-    let desk = Desk::open(out, profiles, &stage, yes)?;
-    match command {
-        Command::Login(_) | Command::Logout => Ok(()),
-        Command::Find { text, limit } => desk.find(&text, limit).await,
-        Command::Show { order, at } => desk.show(order, at).await,
-        Command::Follow { order, seconds } => desk.follow(order, Duration::from_secs(seconds.into())).await,
-        Command::Timeline { order } => desk.timeline(order).await,
-        Command::Attention { limit } => desk.attention(limit).await,
-        Command::Resume { order: Some(order), reason, .. } => desk.resume(order, &reason).await,
+        Command::Login(login) => sign_in(out, &profiles, &stage, login).await,
+        Command::Logout => sign_out(out, &profiles, &stage).await,
+        Command::Find { text, limit } => desk()?.find(&text, limit).await,
+        Command::Show { order, at } => desk()?.show(order, at).await,
+        Command::Follow { order, seconds } => desk()?.follow(order, Duration::from_secs(seconds.into())).await,
+        Command::Timeline { order } => desk()?.timeline(order).await,
+        Command::Attention { limit } => desk()?.attention(limit).await,
+        Command::Resume { order: Some(order), reason, .. } => desk()?.resume(order, &reason).await,
         Command::Resume { step, error, dry_run, reason, .. } => {
-            let step = step.unwrap_or_default(); // clap sees to it that there is one
-            desk.resume_all(ResumeOrders { step, error, reason, dry_run }).await
+            // There is one: it is asked for where no order is named.
+            let step = step.unwrap_or_default();
+            desk()?.resume_all(ResumeOrders { step, error, reason, dry_run }).await
         }
-        Command::Skip { order, reason } => desk.skip(order, &reason).await,
+        Command::Skip { order, reason } => desk()?.skip(order, &reason).await,
         Command::Refund { order, amount, currency, reason, note } => {
             let amount = amount.zip(currency).map(|(amount, currency)| money(&amount, currency)).transpose()?;
-            desk.refund(order, amount, reason, note).await
+            desk()?.refund(order, amount, reason, note).await
         }
-        Command::Cancel { order, reason, note } => desk.cancel(order, &Cancel { reason, note }).await,
-        Command::Trigger { scenario, product } => desk.trigger(scenario, product).await,
-        Command::Stats { from, to, by } => {
-            let stats = desk.client.stats(by.into(), from, to).await?;
-            desk.out.answer(&stats, &render::stats(style, &stats))
-        }
-        Command::Products { limit } => desk.products(limit).await,
-        Command::Api { method, path, body } => desk.api(method, path, body).await,
+        Command::Cancel { order, reason, note } => desk()?.cancel(order, &Cancel { reason, note }).await,
+        Command::Trigger { scenario, product } => desk()?.trigger(scenario, product).await,
+        Command::Stats { from, to, by } => desk()?.stats(by.into(), from, to).await,
+        Command::Products { limit } => desk()?.products(limit).await,
+        Command::Api { method, path, body } => desk()?.api(method, path, body).await,
     }
 }
 
@@ -399,6 +394,11 @@ impl Desk {
             timeline = self.until_at_rest(id, timeline.version, TRIGGER_MAX).await?;
         }
         self.out.answer(&timeline, &self.next(&timeline))
+    }
+
+    async fn stats(&self, by: Period, from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>) -> Result<(), Failure> {
+        let stats = self.client.stats(by, from, to).await?;
+        self.out.answer(&stats, &render::stats(self.out.style, &stats))
     }
 
     async fn products(&self, limit: u32) -> Result<(), Failure> {

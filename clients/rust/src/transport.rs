@@ -256,6 +256,8 @@ impl Transport {
 
     /// An answer counts when its body is here: one that stops halfway is silence too.
     async fn attempt(&self, request: &Request) -> Result<Answer, Silence> {
+        // The URL may have what somebody has looked for: a name, an address.
+        let broken = |error: reqwest::Error| Silence::Broken(error.without_url());
         let Request { method, path, headers, body, sent } = request;
         let mut sending =
             self.http.request(method.clone(), format!("{}{path}", self.base_url)).headers(headers.clone());
@@ -270,9 +272,9 @@ impl Transport {
             let token = source.token().await.map_err(Silence::Token)?;
             sending = sending.bearer_auth(token.expose_secret());
         }
-        let response = sending.send().await.map_err(Silence::Broken)?;
+        let response = sending.send().await.map_err(broken)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = response.text().await.map_err(Silence::Broken)?;
+        let body = response.text().await.map_err(broken)?;
         if let Some(watch) = &self.watch {
             watch(&Exchange { method, path, status, headers: &headers, body: &body });
         }
