@@ -324,6 +324,7 @@ ANSWERS = {
     "Timeline": ("functions/get-timeline/src/main.rs", "TimelineBody", set()),
     "TimelineEntry": (f"{APPLICATION}timeline.rs", "Entry", set()),
     "TimelineNext": (f"{APPLICATION}timeline.rs", "Next", set()),
+    "TimelineTries": (f"{APPLICATION}ports/fulfilment.rs", "Tries", set()),
     "FoundOrders": ("functions/search-orders/src/main.rs", "SearchBody", set()),
     "Health": ("functions/health/src/main.rs", "Health", set()),
     "ComponentHealth": ("functions/health/src/main.rs", "ComponentHealth", set()),
@@ -808,6 +809,7 @@ class Contract:
             ("/parameters/To", f"{re.search(r'WINDOW_MAX: TimeDelta = TimeDelta::days.([0-9]+).;', window)[1]} days"),
             ("/parameters/MinVersion", f"{pauses} ms"),
             ("/schemas/Timeline/properties/entries", f"newest {told}"),
+            ("/parameters/Books", f"{constant(self.function('list-orders'), 'BOOKS_PAGE_MAX')} at most"),
             ("/schemas/BodyTooLargeProblem", f"{constant(http, 'BODY_BYTES_MAX'):,} bytes"),
             ("/schemas/NotRefundableProblem", f"{constant(self.code(f'{DOMAIN}order/request_refund.rs'), 'REFUNDS_MAX')} refunds"),
             ("/schemas/InvalidRequestProblem", f"{constant(self.code(f'{HTTP}/body.rs'), 'ERRORS_MAX')} at most"),
@@ -1375,6 +1377,7 @@ class Spoiled(unittest.TestCase):
             (f"{APPLICATION}resume_orders.rs", "RESUMED_MAX: usize = 500", "RESUMED_MAX: usize = 50", "'about 50'"),
             ("functions/get-order/src/main.rs", "[50, 100, 200, 400]", "[50, 100, 200, 800]", "'1150 ms'"),
             ("functions/resume-orders/src/main.rs", "IDS_MAX: usize = 100", "IDS_MAX: usize = 10", "order_ids has maxItems 10"),
+            ("functions/list-orders/src/main.rs", "BOOKS_PAGE_MAX: usize = 10", "BOOKS_PAGE_MAX: usize = 5", "'5 at most'"),
             (f"{DOMAIN}ids.rs", '"pm_card_visa"', '"pm_invoice"', "without a payment_method there is pm_invoice"),
         ]:
             self.in_text("bounds", path, before, after, word)
@@ -1399,6 +1402,9 @@ class Spoiled(unittest.TestCase):
             (f"{DOMAIN}product.rs", "pub stock: u32,", "pub left: u32,", "Product.left is in one"),
             ("functions/search-orders/src/main.rs", "customer: &'f CustomerView,", "", ".customer is in one"),
             (f"{APPLICATION}timeline.rs", "pub by: Option<DateTime<Utc>>,", "pub until: Option<DateTime<Utc>>,", "TimelineNext.by is in one"),
+            (f"{APPLICATION}timeline.rs", "pub tries: Option<Tries>,", "", "Timeline.tries is in one"),
+            (f"{APPLICATION}ports/fulfilment.rs", "pub rounds: usize,", "pub rounds: String,", "TimelineTries.rounds is string"),
+            ("functions/list-orders/src/main.rs", "books_agree: Option<bool>,\n}", "agree: Option<bool>,\n}", ".books_agree is in one"),
             ("functions/get-timeline/src/main.rs", "version: u64,", "events: u64,", "Timeline.events is in one"),
             ("functions/get-ledger/src/main.rs", '"agrees": order', '"equal": order', "Ledger is none of"),
         ]:

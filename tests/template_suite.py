@@ -699,7 +699,7 @@ class Rights(unittest.TestCase):
             return resource == "*"  # as AppConfig's guide has it for its monitors
         if resource == "*" and action != "ses:SendEmail":
             return WITHOUT_RESOURCE.fullmatch(action) is not None
-        if action == "states:DescribeExecution":
+        if action in ("states:DescribeExecution", "states:GetExecutionHistory"):
             # An Express execution has another ARN, and cannot be asked for.
             return resource == "arn:aws:states:us-east-1:123456789012:execution:<Fulfilment.Name>:*"
         if action == "events:DescribeEventBus" and main.parameters["Stage"] == "local" and ":rule/default/" in resource:
@@ -748,6 +748,14 @@ class Rights(unittest.TestCase):
                 if "Table" in resource and "Stream" not in resource and "/stream/" not in resource:
                     table = re.match(r"<(\w+)", resource)[1]
                     self.assertIn(f"<{table}>", known, f"{name} may {action} but does not know the table")
+
+    @in_every_stage
+    def test_the_processes_of_every_function_may_report_what_they_have_used(self, main):
+        for name, function in functions(main).items():
+            with self.subTest(name):
+                self.assertEqual(function["Environment"]["Variables"]["COUNTERS_TABLE"], "<CountersTable>")
+                self.assertIn(("dynamodb:UpdateItem", "<CountersTable.Arn>"), grants_of(main, name))
+                self.assertTrue((ROOT / "functions" / deed(function, main)).is_dir(), "they are told by the names of their folders")
 
     @in_every_stage
     def test_what_feeds_a_function_may_be_read_by_it(self, main):
@@ -1013,6 +1021,22 @@ class StateMachines(unittest.TestCase):
         self.assertGreaterEqual(patience, limit + 60)
 
     @in_every_stage
+    def test_a_timeline_tells_of_the_tries_and_pauses_that_a_standard_execution_has(self, main):
+        text = (ROOT / "shared" / "adapters" / "src" / "step_functions.rs").read_text()
+        tries, of_validation = (int(re.search(rf"const {name}: usize = (\d+);", text)[1]) for name in ("TRIES", "TRIES_OF_VALIDATION"))
+        flag = re.search(r'const FLAG: &str = "(\w+)";', text)[1]
+        states = definition(main, "Fulfilment")["States"]
+        steps = {name: state for name, state in states.items() if state["Type"] == "Task" and name not in (flag, "HandOver")}
+        self.assertEqual(len(steps), 10)
+        for name, state in steps.items():
+            self.assertEqual(state["Retry"][-1]["MaxAttempts"] + 1, of_validation if name == "ValidateOrder" else tries, name)
+            step = re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
+            self.assertIn(f"'step': '{step}'", state["Catch"][-1]["Output"])
+        pause, = (state for state in states.values() if state["Type"] == "Wait")
+        pauses = functions(main)["GetTimeline"]["Environment"]["Variables"]["PAUSES_IN_SECONDS"]
+        self.assertEqual(pause["Seconds"], "{% $ceil([" + pauses + "][[$states.input.pauses, 0][0]] * (1 + $random() / 2)) %}")
+
+    @in_every_stage
     def test_tasks_wait_longer_than_their_functions_may_take_and_may_call_them(self, main):
         for machine in MACHINES:
             may = {resource for action, resource in grants(main, machine + "Role") if action == "lambda:InvokeFunction"}
@@ -1135,8 +1159,9 @@ class Storage(unittest.TestCase):
     @in_every_stage
     def test_what_goes_by_itself_has_the_attribute_that_says_when(self, main):
         aging = {name: table["TimeToLiveSpecification"] for name, table in main.of_type("AWS::DynamoDB::Table").items() if "TimeToLiveSpecification" in table}
-        self.assertEqual(aging, {"LimitsTable": {"AttributeName": "expires_at", "Enabled": True}})
+        self.assertEqual(aging, dict.fromkeys(["LimitsTable", "CountersTable"], {"AttributeName": "expires_at", "Enabled": True}))
         self.assertIn("SET full_at = :full_at, expires_at = :expires_at", (ROOT / "shared/adapters/src/dynamodb/limits.rs").read_text())
+        self.assertIn('("expires_at", ', (ROOT / "shared/adapters/src/dynamodb/processes.rs").read_text())
 
     @in_every_stage
     def test_logs_are_kept_for_a_time_that_there_is(self, main):

@@ -248,3 +248,15 @@ fn architecture_decisions_are_numbered_without_gaps() {
         assert!(name.starts_with(&format!("{number:04}-")), "{name} should be number {number:04}");
     }
 }
+
+/// Whoever reads what has changed knows of which version, and since when.
+#[test]
+fn the_newest_version_is_the_crates_and_the_clients_and_has_a_date() {
+    let changelog = read("CHANGELOG.md");
+    let newest = changelog.lines().find_map(|line| line.strip_prefix("## ")).unwrap();
+    let (version, date) = newest.split_once(" – ").unwrap_or_else(|| panic!("{newest} has no date"));
+    date.parse::<chrono::NaiveDate>().unwrap_or_else(|error| panic!("{date}: {error}"));
+    assert_eq!(manifest("Cargo.toml")["workspace"]["package"]["version"].as_str(), Some(version));
+    let package: serde_json::Value = serde_json::from_str(&read("clients/typescript/package.json")).unwrap();
+    assert_eq!(package["version"], version, "clients/typescript/package.json");
+}

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use reqwest::Method;
@@ -49,7 +49,7 @@ async fn read(service: &Service, id: &str) {
 async fn an_order_shows_in_every_figure_that_it_concerns() {
     let service = Service::connect().await;
     let before = scrape(&service).await;
-    for source in ["orders", "counters", "dead_letters"] {
+    for source in ["orders", "counters", "processes", "dead_letters"] {
         assert_eq!(before[&format!("order_service_scrape_errors{{source=\"{source}\"}}")], 0.0);
     }
     for status in ["created", "reserved", "paid", "shipped", "cancelling", "cancelled", "rejected", "needs_attention"] {
@@ -88,6 +88,43 @@ async fn an_order_shows_in_every_figure_that_it_concerns() {
         // Where nobody else orders anything, `project-orders` is not asked for anything more.
         place().await;
         tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// A command, a step, and who follows the stream.
+const AT_WORK: [&str; 3] = ["create-order", "validate-order", "project-orders"];
+
+fn of(name: &str, function: &str) -> String {
+    format!("order_service_{name}{{function=\"{function}\"}}")
+}
+
+#[tokio::test]
+async fn every_function_that_is_at_work_says_what_its_processes_have_used() {
+    let service = Service::connect().await;
+    let product = service.product(1_000).await;
+    let started = Instant::now();
+    // A process reports with its second invocation.
+    let told = loop {
+        service.place("customer-1", &fresh_key(), &order("customer-1", &product)).await.expect(201);
+        let told = scrape(&service).await;
+        let is_missing = |function: &&str| !told.contains_key(&of("processes", function));
+        let missing: Vec<&str> = AT_WORK.into_iter().filter(is_missing).collect();
+        if missing.is_empty() {
+            break told;
+        }
+        assert!(started.elapsed() < DEADLINE, "{missing:?} did not report in time: {told:?}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    for function in AT_WORK {
+        let figure = |name| told[&of(name, function)];
+        let (memory, limit) = (figure("process_memory_bytes"), figure("process_memory_limit_bytes"));
+        assert!(1e6 < memory && memory < limit, "{function} has used {memory} of {limit} bytes");
+        assert!(figure("processes") >= 1.0 && figure("process_cpu_seconds") > 0.0, "{function} in {told:?}");
+        assert!(figure("process_tmp_free_bytes") > 0.0, "{function} in {told:?}");
+        let (oldest, newest) =
+            (figure("process_oldest_start_time_seconds"), figure("process_newest_start_time_seconds"));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        assert!(1_767_225_600.0 < oldest && oldest <= newest && newest <= now, "{function} from {oldest} to {newest}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! `GET /api/v1/orders/{order_id}/timeline`: what has happened to an order and what comes next, in words that can be read out.
 //!
-//! 200, the customer's own in other words than for staff; 404 also for somebody else's order.
+//! 200, the customer's own in other words than for staff, who also hear what a Standard execution is trying, if that is known; 404 also for
+//! somebody else's order.
 
 use adapters::{
     app_config, aws,
@@ -8,17 +9,20 @@ use adapters::{
     http::{self, ApiRequest, Problem},
     lambda,
     limits::Limiter,
+    step_functions::StandardExecutions,
 };
 use application::{
     event_store::EventStore,
     order_history::{OrderHistory, Until, order_history},
     past_commits::PastCommits,
-    timeline::{Reader, Timeline, timeline},
+    ports::FulfilmentTries,
+    timeline::{Reader, Timeline, timeline, tries},
 };
 use aws_sdk_dynamodb::Client;
 use domain::{ids::OrderId, order::OrderStatus};
 use lambda_http::{Body, Response};
 use serde::Serialize;
+use tracing::warn;
 
 /// How much is kept of orders that were asked for, so that of one that is followed only what is new is read.
 const PAST_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -30,11 +34,21 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let client = Client::new(&config);
     let limiter = Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "get-timeline").await?;
     let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);
+    let executions = StandardExecutions::new(
+        aws_sdk_sfn::Client::new(&config),
+        lambda::variable("FULFILMENT_ARN")?,
+        &lambda::variable("PAUSES_IN_SECONDS")?,
+    )?;
     let past = PastCommits::new(PAST_BYTES_MAX);
-    http::run(&limiter, |request| handle(&store, &past, request)).await
+    http::run(&limiter, |request| handle(&store, &executions, &past, request)).await
 }
 
-async fn handle(store: &impl EventStore, past: &PastCommits, request: ApiRequest) -> Result<Response<Body>, Problem> {
+async fn handle(
+    store: &impl EventStore,
+    fulfilment: &impl FulfilmentTries,
+    past: &PastCommits,
+    request: ApiRequest,
+) -> Result<Response<Body>, Problem> {
     let caller = request.caller()?;
     request.query(&[]).finish(Some(()))?;
     let id = request.order_id()?;
@@ -42,8 +56,16 @@ async fn handle(store: &impl EventStore, past: &PastCommits, request: ApiRequest
     let history = history
         .filter(|history| caller.may_act_for(&history.order.customer.id))
         .ok_or_else(|| Problem::not_found("order"))?;
-    let reader = if caller.staff.is_some() { Reader::Staff } else { Reader::Customer };
-    respond(id, &history, timeline(&history, reader))
+    let (reader, tries) = if caller.staff.is_some() {
+        let tries = tries(fulfilment, &history).await.unwrap_or_else(|error| {
+            warn!(error = lambda::chain(&error), "what is being tried is not known");
+            None
+        });
+        (Reader::Staff, tries)
+    } else {
+        (Reader::Customer, None)
+    };
+    respond(id, &history, timeline(&history, reader, tries))
 }
 
 fn respond(order_id: OrderId, history: &OrderHistory, timeline: Timeline) -> Result<Response<Body>, Problem> {
@@ -63,21 +85,30 @@ struct TimelineBody {
 #[cfg(test)]
 mod tests {
     use adapters::lambda::read_batch;
-    use application::memory::MemoryEventStore;
-    use chrono::Utc;
+    use application::{
+        event_store::Commit,
+        memory::{MemoryEventStore, MemoryFulfilment},
+        ports::{Cause, DurableFulfilment, FulfilmentInput, Tries},
+    };
+    use chrono::{DateTime, Utc};
     use serde_json::{Value, json};
 
     use super::*;
 
     const SAMPLE: &str = include_str!("../../../events/get-timeline.json");
 
-    /// A store with the order that the sample event of `project-orders` creates, which is stuck.
-    async fn store() -> MemoryEventStore {
+    /// The order that the sample event of `project-orders` creates.
+    fn placed() -> Commit {
         let (commits, _) =
             read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
+        commits[0].clone()
+    }
+
+    /// A store with this order, which is stuck.
+    async fn store() -> MemoryEventStore {
         let store = MemoryEventStore::default();
-        store.append(&commits[0]).await.unwrap();
-        let mut flagged = commits[0].clone();
+        store.append(&placed()).await.unwrap();
+        let mut flagged = placed();
         flagged.version = 2;
         flagged.events[0].event_type = "OrderFlagged".to_owned();
         flagged.events[0].data = json!({"step": "process-payment", "reason": "Unavailable"});
@@ -86,11 +117,15 @@ mod tests {
         store
     }
 
-    async fn ask(event: &str) -> Result<Value, Problem> {
-        let (store, past) = (store().await, PastCommits::new(PAST_BYTES_MAX));
-        let answer = handle(&store, &past, ApiRequest::from_event(event, Utc::now()).unwrap()).await?;
+    async fn ask_of(store: &MemoryEventStore, machine: &MemoryFulfilment, event: &str) -> Result<Value, Problem> {
+        let past = PastCommits::new(PAST_BYTES_MAX);
+        let answer = handle(store, machine, &past, ApiRequest::from_event(event, Utc::now()).unwrap()).await?;
         assert_eq!(answer.status(), 200);
         Ok(serde_json::from_slice(answer.body()).unwrap())
+    }
+
+    async fn ask(event: &str) -> Result<Value, Problem> {
+        ask_of(&store().await, &MemoryFulfilment::default(), event).await
     }
 
     #[tokio::test]
@@ -115,6 +150,41 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn staff_are_told_what_is_being_tried_and_have_a_timeline_also_where_that_is_not_known() {
+        let (store, machine, placed) = (MemoryEventStore::default(), MemoryFulfilment::default(), placed());
+        store.append(&placed).await.unwrap();
+        let cause = Cause {
+            order_id: placed.stream.order_id().unwrap(),
+            version: 1,
+            event: &placed.events[0],
+            correlation_id: "sample-1",
+            traceparent: None,
+        };
+        let execution = FulfilmentInput::started_by(cause).unwrap().unwrap();
+        let tries = Tries {
+            step: "reserve-inventory".to_owned(),
+            attempt: 2,
+            attempts: 5,
+            round: 1,
+            rounds: 3,
+            since: DateTime::UNIX_EPOCH,
+            error: Some("Unavailable".to_owned()),
+            next_by: None,
+        };
+        machine.has_come_to(&execution, tries);
+        assert_eq!(ask_of(&store, &machine, &staff()).await.unwrap()["tries"], Value::Null);
+        assert!(DurableFulfilment::start(&machine, &execution).await.unwrap());
+        let body = ask_of(&store, &machine, &staff()).await.unwrap();
+        assert_eq!((&body["tries"]["step"], &body["tries"]["attempt"]), (&json!("reserve-inventory"), &json!(2)));
+        let customers = ask_of(&store, &machine, SAMPLE).await.unwrap();
+        assert_eq!(customers["tries"], Value::Null);
+        assert!(!customers.to_string().contains("Unavailable"), "{customers}");
+        machine.set_down(true);
+        let without = ask_of(&store, &machine, &staff()).await.unwrap();
+        assert_eq!((&without["tries"], &without["entries"]), (&Value::Null, &body["entries"]));
+    }
+
+    #[tokio::test]
     async fn somebody_elses_order_is_not_there() {
         for stranger in
             [SAMPLE.replace(r#""sub": "customer-1""#, r#""sub": "customer-2""#), SAMPLE.replace("5c44", "5c45")]
@@ -129,7 +199,8 @@ mod tests {
 
     #[tokio::test]
     async fn hostile_events_are_answered() {
-        let (store, past) = (store().await, PastCommits::new(PAST_BYTES_MAX));
-        http::hostile::is_answered(SAMPLE, |request| handle(&store, &past, request), || store.count()).await;
+        let (store, machine, past) = (store().await, MemoryFulfilment::default(), PastCommits::new(PAST_BYTES_MAX));
+        let handle = |request| handle(&store, &machine, &past, request);
+        http::hostile::is_answered(SAMPLE, handle, || store.count()).await;
     }
 }

@@ -2,48 +2,118 @@
 //! `?status=needs_attention`, those that wait for a person.
 //!
 //! `?status=`, `?from=` and `?to=`, the last with the whole of the unit that it is given in, `?page_size=`; `next` leads on by `?after=`. The
-//! times are those of coming to rest for `confirmed`, `cancelled` and `rejected`, and of placing for all else. 200, 400, 403 for customers.
+//! times are those of coming to rest for `confirmed`, `cancelled` and `rejected`, and of placing for all else. With `?books=true`, each of those
+//! that wait says whether its books agree with its providers', who are asked for it. 200, 400, 403 for customers.
+
+use std::collections::BTreeMap;
 
 use adapters::{
-    app_config, aws,
-    dynamodb::DynamoReadModel,
+    app_config, aws, cloud_map,
+    dynamodb::{DynamoEventStore, DynamoInventory, DynamoPayments, DynamoReadModel, DynamoShipping},
     http::{self, ApiRequest, OrderRow, Problem, cursor, link},
     lambda,
     limits::Limiter,
 };
 use application::{
     event_store::Unavailable,
+    ledger::{NotCompared, books_agree},
     list_orders::{OrderPage, OrdersWanted, list_orders},
     ports::{Index, OrderViews, Position, ReadModel},
 };
 use aws_sdk_dynamodb::Client;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
+    ids::OrderId,
     moment::Moment,
     order::OrderStatus,
     order_view::{AttentionView, CustomerView, OrderView},
+    text::Invalid,
 };
 use lambda_http::{Body, Response};
+use providers::{Choice, Port, Registry};
 use serde::Serialize;
+use tracing::warn;
+
+/// How many orders a page has at most whose providers are asked: as many as are answered for in time.
+const BOOKS_PAGE_MAX: usize = 10;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init(env!("CARGO_PKG_NAME"));
     let config = aws::config();
+    let settings = app_config::settings(&config)?;
+    let registry = Registry::new(cloud_map::of_process(&config)?);
     let client = Client::new(&config);
-    let limiter = Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "list-orders").await?;
-    let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
+    let limiter = Limiter::of_process(&client, settings.clone(), "list-orders").await?;
+    let model =
+        DynamoReadModel::new(client.clone(), lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
+    let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
+    let payments = Choice::new(
+        Port::Payments,
+        DynamoPayments::new(client.clone(), lambda::variable("PAYMENTS_TABLE")?),
+        settings.clone(),
+        registry.clone(),
+    );
+    let inventories = Choice::new(
+        Port::Inventory,
+        DynamoInventory::new(client.clone(), lambda::variable("INVENTORY_TABLE")?),
+        settings.clone(),
+        registry.clone(),
+    );
+    let carriers = Choice::new(
+        Port::Shipping,
+        DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?),
+        settings,
+        registry,
+    );
+    let (store, payments, inventories, carriers) = (&store, &payments, &inventories, &carriers);
     http::run(&limiter, async |request| {
         let ReadModel { views, index, .. } = model.live().await.map_err(|error| Problem::unavailable(&error))?;
-        handle(&index, &views, request).await
+        let compare = |ids: Vec<OrderId>| async move {
+            let (payments, inventories, carriers) =
+                (payments.now().await?, inventories.now().await?, carriers.now().await?);
+            Ok::<_, Unavailable>(books_agree(store, &*payments, &*inventories, &*carriers, ids).await)
+        };
+        handle(&index, &views, compare, request).await
     })
     .await
 }
 
-async fn handle(index: &impl Index, views: &impl OrderViews, request: ApiRequest) -> Result<Response<Body>, Problem> {
+/// `compare` says of these orders whether their books agree.
+async fn handle<C>(
+    index: &impl Index,
+    views: &impl OrderViews,
+    compare: impl FnOnce(Vec<OrderId>) -> C,
+    request: ApiRequest,
+) -> Result<Response<Body>, Problem>
+where
+    C: Future<Output = Result<Compared, Unavailable>>,
+{
     request.staff()?;
     let asked = asked(&request)?;
-    respond(&asked, list_orders(index, views, &asked.wanted(request.now), asked.page_size).await)
+    let page = list_orders(index, views, &asked.wanted(request.now), asked.page_size).await;
+    let page = page.map_err(|error| Problem::unavailable(&error))?;
+    let ids: Vec<OrderId> = page.orders.iter().map(|order| order.id).collect();
+    let books = if asked.books { known(compare(ids).await) } else { BTreeMap::new() };
+    respond(&asked, &page, &books)
+}
+
+type Compared = Vec<(OrderId, Result<bool, NotCompared>)>;
+
+/// Whether the books agree, of the orders of which that is known. The list is as true without the others.
+fn known(compared: Result<Compared, Unavailable>) -> BTreeMap<OrderId, bool> {
+    let compared = compared.unwrap_or_else(|error| {
+        warn!(error = lambda::chain(&error), "no books compared");
+        Compared::new()
+    });
+    let known = compared.into_iter().filter_map(|(order_id, agree)| match agree {
+        Ok(agree) => Some((order_id, agree)),
+        Err(error) => {
+            warn!(%order_id, error = lambda::chain(&error), "the order's books are not compared");
+            None
+        }
+    });
+    known.collect()
 }
 
 /// What is asked for.
@@ -53,21 +123,32 @@ struct Asked {
     to: Option<Moment>,
     page_size: usize,
     after: Option<Position>,
+    /// Whether each order is to say if its books agree.
+    books: bool,
 }
 
 fn asked(request: &ApiRequest) -> Result<Asked, Problem> {
-    let mut query = request.query(&["status", "from", "to", "page_size", "after"]);
+    let mut query = request.query(&["status", "from", "to", "page_size", "after", "books"]);
     let status = query.status();
     let (from, to) = (query.optional("from", Moment::parse), query.optional("to", Moment::parse));
-    let (page_size, after) = (query.page_size(), query.after());
+    let books = query.optional("books", yes_or_no).map(Option::unwrap_or_default);
+    let page_size = if books == Some(true) { query.page_size_up_to(BOOKS_PAGE_MAX) } else { query.page_size() };
+    let after = query.after();
+    if books == Some(true) && status.is_some_and(|status| status != Some(OrderStatus::NeedsAttention)) {
+        query.wrong("books", "can be asked for with status=needs_attention only");
+    }
     if let (Some(Some(from)), Some(Some(to))) = (from, to)
         && from.first() >= to.after()
     {
         query.wrong("to", "must not be earlier than from");
     }
-    let read = status.zip(from.zip(to)).zip(page_size.zip(after));
-    let ((status, (from, to)), (page_size, after)) = query.finish(read)?;
-    Ok(Asked { status, from, to, page_size, after })
+    let read = status.zip(from.zip(to)).zip(page_size.zip(after)).zip(books);
+    let (((status, (from, to)), (page_size, after)), books) = query.finish(read)?;
+    Ok(Asked { status, from, to, page_size, after, books })
+}
+
+fn yes_or_no(text: &str) -> Result<bool, Invalid> {
+    text.parse().map_err(|_| Invalid::new("must be true or false"))
 }
 
 impl Asked {
@@ -90,6 +171,7 @@ impl Asked {
             ("from", text(self.from)),
             ("to", text(self.to)),
             ("page_size", Some(self.page_size.to_string())),
+            ("books", self.books.then(|| "true".to_owned())),
             ("after", Some(cursor(end))),
         ];
         let given: Vec<(&str, &str)> =
@@ -98,10 +180,13 @@ impl Asked {
     }
 }
 
-fn respond(asked: &Asked, page: Result<OrderPage, Unavailable>) -> Result<Response<Body>, Problem> {
-    let OrderPage { orders, next } = page.map_err(|error| Problem::unavailable(&error))?;
-    let body =
-        ListBody { orders: orders.iter().map(ListedRow::from).collect(), next: next.map(|end| asked.next(&end)) };
+fn respond(
+    asked: &Asked,
+    OrderPage { orders, next }: &OrderPage,
+    books: &BTreeMap<OrderId, bool>,
+) -> Result<Response<Body>, Problem> {
+    let rows = orders.iter().map(|order| ListedRow::new(order, books.get(&order.id).copied()));
+    let body = ListBody { orders: rows.collect(), next: next.as_ref().map(|end| asked.next(end)) };
     http::json(200, &body)
 }
 
@@ -120,12 +205,14 @@ struct ListedRow<'o> {
     attention: Option<&'o AttentionView>,
     /// When something last happened to it.
     updated_at: DateTime<Utc>,
+    /// Nothing where nobody has asked, or a provider has not answered.
+    books_agree: Option<bool>,
 }
 
-impl<'o> From<&'o OrderView> for ListedRow<'o> {
-    fn from(order: &'o OrderView) -> Self {
+impl<'o> ListedRow<'o> {
+    fn new(order: &'o OrderView, books_agree: Option<bool>) -> Self {
         let OrderView { customer, attention, updated_at, .. } = order;
-        Self { order: order.into(), customer, attention: attention.as_ref(), updated_at: *updated_at }
+        Self { order: order.into(), customer, attention: attention.as_ref(), updated_at: *updated_at, books_agree }
     }
 }
 
@@ -134,12 +221,13 @@ mod tests {
     use adapters::lambda::read_batch;
     use application::{
         event_store::{Commit, EventStore, RecordedEvent, StreamId},
-        memory::{MemoryEventStore, MemoryIndex, MemoryOrderViews},
+        memory::{MemoryEventStore, MemoryIndex, MemoryInventory, MemoryOrderViews, MemoryPayments, MemoryShipping},
         page::PAGE_BYTES_MAX,
+        ports::{ChargeRequest, Payments},
         project_orders::project,
     };
     use domain::{
-        ids::OrderId,
+        ids::PaymentMethod,
         order::{Attention, OrderEvent, RejectionReason},
     };
     use serde_json::{Value, json};
@@ -153,6 +241,9 @@ mod tests {
     struct Shop {
         store: MemoryEventStore,
         model: ReadModel<MemoryOrderViews, MemoryIndex>,
+        payments: MemoryPayments,
+        inventory: MemoryInventory,
+        shipping: MemoryShipping,
     }
 
     fn order(number: u8) -> OrderId {
@@ -187,9 +278,17 @@ mod tests {
         async fn ask(&self, query: &str) -> Result<Value, Problem> {
             let event = SAMPLE.replace(SAMPLE_QUERY, query);
             let request = ApiRequest::from_event(&event, Utc::now()).unwrap();
-            let answer = handle(&self.model.index, &self.model.views, request).await?;
+            let answer = self.answer(request).await?;
             assert_eq!(answer.status(), 200);
             Ok(serde_json::from_slice(answer.body()).unwrap())
+        }
+
+        async fn answer(&self, request: ApiRequest) -> Result<Response<Body>, Problem> {
+            let compare = |ids: Vec<OrderId>| async move {
+                let compared = books_agree(&self.store, &self.payments, &self.inventory, &self.shipping, ids);
+                Ok::<_, Unavailable>(compared.await)
+            };
+            handle(&self.model.index, &self.model.views, compare, request).await
         }
 
         /// The ids on all pages.
@@ -305,7 +404,7 @@ mod tests {
             view.customer.email = Some("\"".repeat(254));
             view
         };
-        let row = serde_json::to_vec(&ListedRow::from(&view)).unwrap().len();
+        let row = serde_json::to_vec(&ListedRow::new(&view, Some(false))).unwrap().len();
         assert!(row * 100 < PAGE_BYTES_MAX, "{row}");
     }
 
@@ -322,19 +421,65 @@ mod tests {
         let all = "status=lost&from=yesterday&to=2026-01-01&page_size=101&after=x&order=1";
         assert_eq!(pointers(all).await, ["?order", "?status", "?from", "?to", "?page_size", "?after"]);
         assert_eq!(pointers("from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z").await, ["?to"]);
+        assert_eq!(pointers("status=needs_attention&books=yes").await, ["?books"]);
+        assert_eq!(pointers("status=needs_attention&books=true&page_size=11").await, ["?page_size"]);
+        for status in ["", "status=rejected&"] {
+            assert_eq!(pointers(&format!("{status}books=true")).await, ["?books"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn stuck_orders_say_whether_their_books_agree_when_that_is_asked_for() {
+        let shop = shop().await;
+        let view = shop.model.views.load(order(5)).await.unwrap().unwrap();
+        let charge = ChargeRequest {
+            idempotency_key: view.id.work_id("process-payment"),
+            order_id: view.id,
+            customer_id: view.customer.id.clone(),
+            payment_method: PaymentMethod::default(),
+            amount: view.total_amount,
+        };
+        shop.payments.charge(&charge).await.unwrap();
+        // Its events are not to be had, and so are not its books.
+        shop.model.views.save(&OrderView { id: order(13), ..view }, None).await.unwrap();
+        let told = async |query: &str| {
+            let body = shop.ask(query).await.unwrap();
+            let rows = body["orders"].as_array().unwrap().iter();
+            let mut told: Vec<(String, Value)> =
+                rows.map(|row| (row["id"].as_str().unwrap().to_owned(), row["books_agree"].clone())).collect();
+            told.sort_by_key(|(id, _)| id.clone());
+            (told, body["next"].clone())
+        };
+        let expected = |books: [Value; 4]| {
+            let mut expected: Vec<_> = ids([1, 5, 9, 13]).into_iter().zip(books).collect();
+            expected.sort_by_key(|(id, _)| id.clone());
+            expected
+        };
+        let (compared, next) = told("status=needs_attention&books=true").await;
+        assert_eq!((compared, next), (expected([json!(true), json!(false), json!(true), Value::Null]), Value::Null));
+        for query in ["status=needs_attention", "status=needs_attention&books=false&page_size=11"] {
+            assert_eq!(told(query).await.0, expected([const { Value::Null }; 4]), "{query}");
+        }
+        let (_, next) = told("status=needs_attention&books=true&page_size=3").await;
+        assert!(next.as_str().unwrap().contains("&page_size=3&books=true&after="), "{next}");
+    }
+
+    #[test]
+    fn without_any_answer_nothing_is_known() {
+        let gone = Unavailable { what: "the configuration", source: "it is not there".into() };
+        assert_eq!(known(Err(gone)), BTreeMap::new());
     }
 
     #[tokio::test]
     async fn the_list_is_for_staff() {
         let shop = Shop::default();
         let request = ApiRequest::from_event(&SAMPLE.replace("[staff]", "[]"), Utc::now()).unwrap();
-        assert_eq!(handle(&shop.model.index, &shop.model.views, request).await.unwrap_err().status, 403);
+        assert_eq!(shop.answer(request).await.unwrap_err().status, 403);
     }
 
     #[tokio::test]
     async fn hostile_events_are_answered() {
         let shop = shop().await;
-        let handle = |request| handle(&shop.model.index, &shop.model.views, request);
-        http::hostile::is_answered(SAMPLE, handle, || shop.store.count()).await;
+        http::hostile::is_answered(SAMPLE, |request| shop.answer(request), || shop.store.count()).await;
     }
 }

@@ -5,11 +5,11 @@
 
 mod exposition;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
 use adapters::{
     app_config, aws,
-    dynamodb::{DynamoCounters, DynamoReadModel},
+    dynamodb::{DynamoCounters, DynamoProcesses, DynamoReadModel},
     http::{self, ApiRequest, Problem},
     lambda,
     limits::Limiter,
@@ -18,7 +18,7 @@ use application::{
     event_store::Unavailable,
     figures::STEPS,
     limits::Class,
-    ports::{Cache, Counter, Counters, Histogram, OrderViews},
+    ports::{Cache, Counter, Counters, Histogram, OrderViews, Process, Processes},
 };
 use aws_sdk_sqs::types::QueueAttributeName::ApproximateNumberOfMessages;
 use domain::order::{OrderStatus, RejectionReason};
@@ -37,13 +37,15 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let client = aws_sdk_dynamodb::Client::new(&config);
     let limiter = Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "metrics").await?;
     let counters = DynamoCounters::new(client.clone(), lambda::variable("COUNTERS_TABLE")?, "metrics");
+    let processes = DynamoProcesses::new(client.clone(), lambda::variable("COUNTERS_TABLE")?);
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
     let sqs = aws_sdk_sqs::Client::new(&config);
     let queues = queues(&lambda::variable("DEAD_LETTER_QUEUES")?)?;
     http::run(&limiter, async |request| {
         let orders = async { model.live().await?.views.count().await };
         // Boxed, as in `http::run`.
-        Box::pin(handle(request, orders, counters.read(), dead_letters(&sqs, &queues))).await
+        let processes = processes.read(request.now);
+        Box::pin(handle(request, orders, counters.read(), processes, dead_letters(&sqs, &queues))).await
     })
     .await
 }
@@ -65,12 +67,17 @@ async fn handle(
     request: ApiRequest,
     orders: impl Future<Output = Result<BTreeMap<OrderStatus, u64>, Unavailable>>,
     counters: impl Future<Output = Result<BTreeMap<String, u64>, Unavailable>>,
+    processes: impl Future<Output = Result<Vec<Process>, Unavailable>>,
     dead_letters: impl Future<Output = Result<Vec<(&str, u64)>, Unavailable>>,
 ) -> Result<Response<Body>, Problem> {
     request.staff_or_metrics()?;
-    let (orders, counters, dead_letters) =
-        tokio::join!(ask("orders", orders), ask("counters", counters), ask("dead_letters", dead_letters));
-    respond(orders.as_ref(), counters.as_ref(), dead_letters.as_deref())
+    let (orders, counters, processes, dead_letters) = tokio::join!(
+        ask("orders", orders),
+        ask("counters", counters),
+        ask("processes", processes),
+        ask("dead_letters", dead_letters)
+    );
+    respond(orders.as_ref(), counters.as_ref(), processes.as_deref(), dead_letters.as_deref())
 }
 
 async fn ask<T>(source: &str, question: impl Future<Output = Result<T, Unavailable>>) -> Option<T> {
@@ -103,6 +110,7 @@ async fn dead_letters<'q>(sqs: &aws_sdk_sqs::Client, queues: &'q [Queue]) -> Res
 fn respond(
     orders: Option<&BTreeMap<OrderStatus, u64>>,
     counters: Option<&BTreeMap<String, u64>>,
+    processes: Option<&[Process]>,
     dead_letters: Option<&[(&str, u64)]>,
 ) -> Result<Response<Body>, Problem> {
     let mut text = Exposition::default();
@@ -161,6 +169,9 @@ fn respond(
         text.family("projection_lag_seconds", "histogram", "Time from an event to the views that show it.");
         times(&mut text, "projection_lag_seconds", Histogram::ProjectionLag);
     }
+    if let Some(processes) = processes {
+        tell_processes(&mut text, processes);
+    }
     if let Some(dead_letters) = dead_letters {
         text.family("dead_letters", "gauge", "Messages that were given up, by the queue where they lie.");
         for (queue, count) in dead_letters {
@@ -168,13 +179,72 @@ fn respond(
         }
     }
     text.family("scrape_errors", "gauge", "1 for a source whose figures are left out of this answer.");
-    let sources =
-        [("orders", orders.is_none()), ("counters", counters.is_none()), ("dead_letters", dead_letters.is_none())];
+    let sources = [
+        ("orders", orders.is_none()),
+        ("counters", counters.is_none()),
+        ("processes", processes.is_none()),
+        ("dead_letters", dead_letters.is_none()),
+    ];
     for (source, is_left_out) in sources {
         text.sample("scrape_errors", &[("source", source)], u8::from(is_left_out));
     }
     let answer = http::response(200, CONTENT_TYPE, text.into_text())?;
     Ok(http::with_header(answer, "cache-control", "no-store"))
+}
+
+/// What the processes of each function have used that have reported it within a day: of each figure, that of the process where it
+/// is worst.
+fn tell_processes(text: &mut Exposition, processes: &[Process]) {
+    let mut functions = BTreeMap::<&str, Vec<&Process>>::new();
+    for process in processes {
+        functions.entry(&process.function).or_default().push(process);
+    }
+    let functions = &functions;
+    text.family("processes", "gauge", "Processes that have reported within a day.");
+    for (&function, processes) in functions {
+        text.sample("processes", &[("function", function)], processes.len());
+    }
+    text.family("process_memory_bytes", "gauge", "The most memory that a process has used.");
+    tell(text, "process_memory_bytes", functions, |processes| most(processes, |process| process.memory_bytes));
+    text.family("process_memory_limit_bytes", "gauge", "As much memory as a process may use.");
+    tell(text, "process_memory_limit_bytes", functions, |processes| {
+        most(processes, |process| process.memory_limit_bytes)
+    });
+    text.family("process_cpu_seconds", "gauge", "The most time of processors that a process has used.");
+    tell(text, "process_cpu_seconds", functions, |processes| {
+        Duration::from_millis(most(processes, |process| process.cpu_ms)).as_secs_f64()
+    });
+    text.family("process_tmp_used_bytes", "gauge", "The most space in /tmp that a process has found used.");
+    tell(text, "process_tmp_used_bytes", functions, |processes| most(processes, |process| process.tmp_used_bytes));
+    text.family("process_tmp_free_bytes", "gauge", "The least space in /tmp that a process has found free.");
+    tell(text, "process_tmp_free_bytes", functions, |processes| least(processes, |process| process.tmp_free_bytes));
+    text.family("process_oldest_start_time_seconds", "gauge", "When the oldest process began, since 1970.");
+    tell(text, "process_oldest_start_time_seconds", functions, |processes| {
+        least(processes, |process| process.started_at)
+    });
+    text.family("process_newest_start_time_seconds", "gauge", "When the newest process began, since 1970.");
+    tell(text, "process_newest_start_time_seconds", functions, |processes| {
+        most(processes, |process| process.started_at)
+    });
+}
+
+fn tell<F: Display>(
+    text: &mut Exposition,
+    name: &str,
+    functions: &BTreeMap<&str, Vec<&Process>>,
+    figure: impl Fn(&[&Process]) -> F,
+) {
+    for (&function, processes) in functions {
+        text.sample(name, &[("function", function)], figure(processes));
+    }
+}
+
+fn most(processes: &[&Process], figure: impl Fn(&Process) -> u64) -> u64 {
+    processes.iter().map(|process| figure(process)).max().unwrap_or_default()
+}
+
+fn least(processes: &[&Process], figure: impl Fn(&Process) -> u64) -> u64 {
+    processes.iter().map(|process| figure(process)).min().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -183,16 +253,18 @@ mod tests {
 
     use application::{
         figures::Figure,
-        memory::{MemoryCounters, MemoryOrderViews},
+        memory::{MemoryCounters, MemoryOrderViews, MemoryProcesses},
     };
+    use chrono::{DateTime, Utc};
     use domain::money::{Currency, Money};
+    use uuid::Uuid;
 
     use super::*;
 
     const SAMPLE: &str = include_str!("../../../events/metrics.json");
 
     fn request(event: &str) -> ApiRequest {
-        ApiRequest::from_event(event, chrono::Utc::now()).unwrap()
+        ApiRequest::from_event(event, Utc::now()).unwrap()
     }
 
     fn text(answer: Response<Body>) -> String {
@@ -228,98 +300,47 @@ mod tests {
         }
     }
 
+    /// Has processes of two functions report: two of one, each of which is worse in something, and one of the other.
+    async fn report(processes: &MemoryProcesses, now: DateTime<Utc>) {
+        let process = |function: &str, started_at, [memory_mb, cpu_ms, tmp_used_mb]: [u64; 3]| Process {
+            function: function.to_owned(),
+            instance: Uuid::new_v4(),
+            started_at,
+            memory_limit_bytes: 256 << 20,
+            memory_bytes: memory_mb << 20,
+            cpu_ms,
+            tmp_used_bytes: tmp_used_mb << 20,
+            tmp_free_bytes: 512_u64.saturating_sub(tmp_used_mb) << 20,
+        };
+        let reports = [
+            process("validate-order", 1_767_225_600, [20, 80, 0]),
+            process("create-order", 1_767_225_700, [24, 2_500, 0]),
+            process("create-order", 1_767_225_800, [32, 400, 1]),
+        ];
+        for report in reports {
+            processes.report(&report, now).await.unwrap();
+        }
+    }
+
     #[tokio::test]
     async fn the_sample_tells_every_family_also_of_what_there_is_none() {
-        let (views, counters) = (MemoryOrderViews::default(), MemoryCounters::default());
+        let (views, counters, processes) =
+            (MemoryOrderViews::default(), MemoryCounters::default(), MemoryProcesses::default());
+        let request = request(SAMPLE);
         count(&counters).await;
+        report(&processes, request.now).await;
         let queues = ready(Ok(vec![("fulfilment", 4)]));
-        let told = text(handle(request(SAMPLE), views.count(), counters.read(), queues).await.unwrap());
+        let processes = processes.read(request.now);
+        let told = text(handle(request, views.count(), counters.read(), processes, queues).await.unwrap());
         let samples: Vec<&str> = told.lines().filter(|line| !line.starts_with('#')).collect();
-        let expected = [
-            r#"order_service_orders{status="created"} 0"#,
-            r#"order_service_orders{status="reserved"} 0"#,
-            r#"order_service_orders{status="paid"} 0"#,
-            r#"order_service_orders{status="shipped"} 0"#,
-            r#"order_service_orders{status="confirmed"} 0"#,
-            r#"order_service_orders{status="cancelling"} 0"#,
-            r#"order_service_orders{status="cancelled"} 0"#,
-            r#"order_service_orders{status="rejected"} 0"#,
-            r#"order_service_orders{status="needs_attention"} 0"#,
-            r#"order_service_cache_requests_total{cache="events",result="hit"} 0"#,
-            r#"order_service_cache_requests_total{cache="events",result="miss"} 2"#,
-            r#"order_service_cache_requests_total{cache="generations",result="hit"} 0"#,
-            r#"order_service_cache_requests_total{cache="generations",result="miss"} 0"#,
-            r#"order_service_cache_requests_total{cache="etag",result="hit"} 7"#,
-            r#"order_service_cache_requests_total{cache="etag",result="miss"} 0"#,
-            r#"order_service_rate_limited_requests_total{class="customer_commands"} 0"#,
-            r#"order_service_rate_limited_requests_total{class="customer_reads"} 0"#,
-            r#"order_service_rate_limited_requests_total{class="staff_commands"} 0"#,
-            r#"order_service_rate_limited_requests_total{class="staff_reads"} 0"#,
-            r#"order_service_rate_limited_requests_total{class="carrier_commands"} 0"#,
-            r#"order_service_rate_limited_requests_total{class="scrapes"} 0"#,
-            r#"order_service_rate_limited_requests_total{class="profile_changes"} 0"#,
-            r#"order_service_rate_limited_requests_total{class="searches"} 5"#,
-            r#"order_service_rate_limited_requests_total{class="event_lists"} 0"#,
-            r#"order_service_rate_limited_requests_total{class="waiting_reads"} 0"#,
-            "order_service_rate_limit_failures_total 6",
-            "order_service_orders_placed_total 1",
-            "order_service_orders_confirmed_total 2",
-            r#"order_service_orders_rejected_total{reason="expired"} 0"#,
-            r#"order_service_orders_rejected_total{reason="out_of_stock"} 1"#,
-            r#"order_service_orders_rejected_total{reason="payment_declined"} 0"#,
-            r#"order_service_orders_rejected_total{reason="shipment_refused"} 0"#,
-            "order_service_orders_cancelled_total 0",
-            r#"order_service_orders_flagged_total{step="validate-order"} 0"#,
-            r#"order_service_orders_flagged_total{step="reserve-inventory"} 0"#,
-            r#"order_service_orders_flagged_total{step="process-payment"} 1"#,
-            r#"order_service_orders_flagged_total{step="create-shipment"} 0"#,
-            r#"order_service_orders_flagged_total{step="send-confirmation"} 0"#,
-            r#"order_service_orders_flagged_total{step="cancel-shipment"} 0"#,
-            r#"order_service_orders_flagged_total{step="refund-payment"} 0"#,
-            r#"order_service_orders_flagged_total{step="release-inventory"} 0"#,
-            r#"order_service_orders_flagged_total{step="close-order"} 0"#,
-            r#"order_service_orders_flagged_total{step="issue-refund"} 0"#,
-            r#"order_service_orders_flagged_total{step="compare-books"} 0"#,
-            r#"order_service_orders_flagged_total{step="fulfilment"} 0"#,
-            r#"order_service_orders_flagged_total{step="other"} 0"#,
-            r#"order_service_refunds_total{currency="JPY"} 1"#,
-            r#"order_service_refunded_minor_units_total{currency="JPY"} 1999"#,
-            r#"order_service_order_confirmation_seconds_bucket{le="1"} 0"#,
-            r#"order_service_order_confirmation_seconds_bucket{le="2"} 1"#,
-            r#"order_service_order_confirmation_seconds_bucket{le="5"} 1"#,
-            r#"order_service_order_confirmation_seconds_bucket{le="10"} 1"#,
-            r#"order_service_order_confirmation_seconds_bucket{le="30"} 1"#,
-            r#"order_service_order_confirmation_seconds_bucket{le="60"} 1"#,
-            r#"order_service_order_confirmation_seconds_bucket{le="120"} 1"#,
-            r#"order_service_order_confirmation_seconds_bucket{le="300"} 1"#,
-            r#"order_service_order_confirmation_seconds_bucket{le="600"} 1"#,
-            r#"order_service_order_confirmation_seconds_bucket{le="+Inf"} 2"#,
-            "order_service_order_confirmation_seconds_sum 3601.5",
-            "order_service_order_confirmation_seconds_count 2",
-            r#"order_service_projection_lag_seconds_bucket{le="0.1"} 0"#,
-            r#"order_service_projection_lag_seconds_bucket{le="0.25"} 1"#,
-            r#"order_service_projection_lag_seconds_bucket{le="0.5"} 1"#,
-            r#"order_service_projection_lag_seconds_bucket{le="1"} 2"#,
-            r#"order_service_projection_lag_seconds_bucket{le="2"} 2"#,
-            r#"order_service_projection_lag_seconds_bucket{le="5"} 2"#,
-            r#"order_service_projection_lag_seconds_bucket{le="10"} 2"#,
-            r#"order_service_projection_lag_seconds_bucket{le="30"} 2"#,
-            r#"order_service_projection_lag_seconds_bucket{le="60"} 2"#,
-            r#"order_service_projection_lag_seconds_bucket{le="+Inf"} 2"#,
-            "order_service_projection_lag_seconds_sum 1.25",
-            "order_service_projection_lag_seconds_count 2",
-            r#"order_service_dead_letters{queue="fulfilment"} 4"#,
-            r#"order_service_scrape_errors{source="orders"} 0"#,
-            r#"order_service_scrape_errors{source="counters"} 0"#,
-            r#"order_service_scrape_errors{source="dead_letters"} 0"#,
-        ];
+        let expected: Vec<&str> = include_str!("samples.golden.txt").lines().collect();
         assert_eq!(samples, expected);
     }
 
     #[test]
     fn orders_are_told_by_their_status() {
         let orders = BTreeMap::from([(OrderStatus::Confirmed, 12), (OrderStatus::NeedsAttention, 1)]);
-        let told = text(respond(Some(&orders), None, None).unwrap());
+        let told = text(respond(Some(&orders), None, None, None).unwrap());
         for line in [r#"{status="confirmed"} 12"#, r#"{status="needs_attention"} 1"#, r#"{status="paid"} 0"#] {
             assert!(told.contains(&format!("order_service_orders{line}\n")), "{told}");
         }
@@ -329,13 +350,14 @@ mod tests {
     async fn what_cannot_be_had_is_left_out_and_the_rest_is_told() {
         let counters = MemoryCounters::default();
         let down = || Unavailable { what: "a dead-letter queue", source: "it is down".into() };
-        let told = handle(request(SAMPLE), pending(), counters.read(), ready(Err(down()))).await.unwrap();
-        let told = text(told);
-        for line in [r#"{source="orders"} 1"#, r#"{source="counters"} 0"#, r#"{source="dead_letters"} 1"#] {
-            assert!(told.contains(&format!("order_service_scrape_errors{line}\n")), "{told}");
+        let answer = handle(request(SAMPLE), pending(), counters.read(), pending(), ready(Err(down())));
+        let told = text(answer.await.unwrap());
+        for (source, is_left_out) in [("orders", 1), ("counters", 0), ("processes", 1), ("dead_letters", 1)] {
+            let line = format!("order_service_scrape_errors{{source=\"{source}\"}} {is_left_out}\n");
+            assert!(told.contains(&line), "{told}");
         }
         assert!(told.contains("order_service_cache_requests_total{"));
-        for left_out in ["order_service_orders{", "order_service_dead_letters"] {
+        for left_out in ["order_service_orders{", "order_service_process", "order_service_dead_letters"] {
             assert!(!told.contains(left_out), "{told}");
         }
     }
@@ -345,7 +367,7 @@ mod tests {
         let unasked = async { panic!("asked for a customer") };
         let customer = request(&SAMPLE.replace("orders/metrics", ""));
         let counters = MemoryCounters::default();
-        let answer = handle(customer, unasked, counters.read(), ready(Ok(vec![]))).await;
+        let answer = handle(customer, unasked, counters.read(), ready(Ok(vec![])), ready(Ok(vec![]))).await;
         assert_eq!(answer.unwrap_err().status, 403);
     }
 
@@ -362,7 +384,7 @@ mod tests {
         let (views, counters) = (MemoryOrderViews::default(), MemoryCounters::default());
         http::hostile::is_answered(
             SAMPLE,
-            |request| handle(request, views.count(), counters.read(), ready(Ok(vec![]))),
+            |request| handle(request, views.count(), counters.read(), ready(Ok(vec![])), ready(Ok(vec![]))),
             || (),
         )
         .await;

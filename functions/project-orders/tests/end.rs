@@ -1,4 +1,4 @@
-//! The process as Lambda runs it: told to end, it hands on what it has counted.
+//! The process as Lambda runs it: told to end, it hands on what it has counted, and what it has used.
 
 #![allow(
     clippy::arithmetic_side_effects,
@@ -137,11 +137,14 @@ fn is_told_to_end(has_extensions: bool) {
         wait_for(&requests, "/extension/event/next");
     }
     wait_for(&requests, "/r-1/error");
-    let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-    assert!(told.success());
+    let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
     let at = Instant::now();
-    let counted = wait_for(&requests, ".updateitem");
-    assert!(counted.body.contains("cache_misses_generations"), "{}", counted.body);
+    // Both at once, so either may come first.
+    let told = [wait_for(&requests, ".updateitem").body, wait_for(&requests, ".updateitem").body];
+    for what in ["cache_misses_generations", "process#project-orders#", r#"":memory_limit_bytes":{"N":"268435456"}"#] {
+        assert!(told.iter().any(|body| body.contains(what)), "no {what} in {told:?}");
+    }
     let ended = child.wait().unwrap();
     assert!(ended.success() && at.elapsed() < Duration::from_secs(5), "{ended}");
     let mut told = String::new();

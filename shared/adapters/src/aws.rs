@@ -1,6 +1,6 @@
 //! The SDK's settings, the same for every client of every function.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use aws_sdk_dynamodb::config::{
     BehaviorVersion, Credentials, SharedCredentialsProvider, retry::RetryConfig, timeout::TimeoutConfig,
@@ -20,7 +20,7 @@ use aws_types::{
 /// What the certificates of AWS's own endpoints lead to; a few of the hundred and more that an operating system has.
 const AMAZON_ROOTS: &str = include_str!("amazon_roots.pem");
 
-/// Makes the settings once, in `main`. Region, credentials and endpoint come from the environment, as everywhere on AWS.
+/// The same for the whole process, whose clients so share their connections to AWS itself. Region, credentials and endpoint come from the environment, as everywhere on AWS.
 ///
 /// The SDK retries by itself, so nobody retries around it (but the confirmation, which goes on without
 /// its message, tries that twice). One operation, retries included, ends within 4 s: the shortest
@@ -29,6 +29,11 @@ const AMAZON_ROOTS: &str = include_str!("amazon_roots.pem");
 /// A function does this before it takes its first request, so it costs next to nothing: nobody looks for settings anywhere
 /// but in the environment, where Lambda puts them, and no root is parsed that is not needed.
 pub fn config() -> SdkConfig {
+    static CONFIG: LazyLock<SdkConfig> = LazyLock::new(make_config);
+    CONFIG.clone()
+}
+
+fn make_config() -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(1))
         .operation_attempt_timeout(Duration::from_millis(1_800))

@@ -6,6 +6,7 @@ mod event_store;
 mod index;
 mod limits;
 mod order_views;
+mod processes;
 mod read_model;
 mod sandbox;
 mod snapshots;
@@ -15,6 +16,7 @@ pub use event_store::{DynamoEventStore, UnreadableCommit, commit_from_image};
 pub use index::DynamoIndex;
 pub use limits::DynamoLimits;
 pub use order_views::DynamoOrderViews;
+pub use processes::DynamoProcesses;
 pub use read_model::{Building, DynamoReadModel, Generation, Generations, KNOWN_FOR};
 pub use sandbox::{DynamoInventory, DynamoNotifications, DynamoPayments, DynamoShipping};
 pub use snapshots::DynamoSnapshots;
@@ -25,8 +27,8 @@ use application::event_store::{BoxError, Unavailable};
 use aws_sdk_dynamodb::{
     Client,
     operation::{
-        put_item::PutItemError, query::builders::QueryFluentBuilder, transact_get_items::TransactGetItemsError,
-        transact_write_items::TransactWriteItemsError,
+        put_item::PutItemError, query::builders::QueryFluentBuilder, scan::builders::ScanFluentBuilder,
+        transact_get_items::TransactGetItemsError, transact_write_items::TransactWriteItemsError,
     },
     types::{
         AttributeValue, CancellationReason, DeleteRequest, Get, KeysAndAttributes, ReturnValuesOnConditionCheckFailure,
@@ -197,6 +199,23 @@ impl Table {
             }
         }
         Err(self.unavailable(format!("{partition} fills more than {PAGES_MAX} pages")))
+    }
+
+    /// What a scan of the whole table finds.
+    async fn scan(&self, scan: ScanFluentBuilder) -> Result<Vec<Item>, Unavailable> {
+        let scan = scan.table_name(&self.name);
+        let mut items = Vec::new();
+        let mut from = None;
+        for _ in 0..PAGES_MAX {
+            let page = scan.clone().set_exclusive_start_key(from).send().await;
+            let page = page.map_err(|error| self.unavailable(error))?;
+            items.extend(page.items.unwrap_or_default());
+            from = page.last_evaluated_key;
+            if from.is_none() {
+                return Ok(items);
+            }
+        }
+        Err(self.unavailable(format!("the table fills more than {PAGES_MAX} pages")))
     }
 
     /// Writes the row, unless one is there under its key: then answers that one.

@@ -28,6 +28,7 @@ use tracing::{Instrument, Span, error, info, warn};
 use crate::{
     dynamodb::commit_from_image,
     event_bridge::{BusEvent, Detail},
+    processes,
 };
 
 /// A setting that the template should have made is not there.
@@ -50,6 +51,7 @@ pub struct Invocation {
     lines: Span,
     hop: Hop,
     correlation_id: Option<String>,
+    cold_start: bool,
 }
 
 impl Invocation {
@@ -84,7 +86,7 @@ impl Invocation {
         if let Some(of_lambda) = context.xray_trace_id.as_deref().and_then(Trace::of_lambda) {
             hop.link(&of_lambda);
         }
-        Self { lines, hop, correlation_id: None }
+        Self { lines, hop, correlation_id: None, cold_start }
     }
 
     #[must_use]
@@ -106,9 +108,18 @@ impl Invocation {
         self.lines.clone()
     }
 
-    /// Does the work as this invocation's, and hands on what was recorded of it: afterwards Lambda freezes the process.
+    /// Does the work as this invocation's, and hands on what was recorded of it: afterwards Lambda freezes the process. Beside the
+    /// work, the process reports what it has used, if that is due; but not while its first caller waits for it to start.
     pub async fn run<T>(self, work: impl Future<Output = T>) -> T {
-        let Self { lines, hop, correlation_id } = self;
+        let Self { lines, hop, correlation_id, cold_start } = self;
+        let work = async {
+            let report = async {
+                if !cold_start {
+                    Box::pin(processes::report()).await;
+                }
+            };
+            tokio::join!(work, report).0
+        };
         // In a box, as below, because the SDK's futures nest deeper than the compiler lays out in one piece.
         let work = Box::pin(work).instrument(hop.span());
         let answer = correlating(correlation_id, work).instrument(lines).await;

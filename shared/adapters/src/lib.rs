@@ -9,6 +9,7 @@ pub mod event_bridge;
 pub mod http;
 pub mod lambda;
 pub mod limits;
+mod processes;
 pub mod secrets;
 pub mod ses;
 pub mod step_functions;

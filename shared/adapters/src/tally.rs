@@ -18,7 +18,10 @@ use telemetry::{
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
-use crate::lambda::{self, chain};
+use crate::{
+    lambda::{self, chain},
+    processes,
+};
 
 /// How long is counted before it is handed on. What a process has counted since is lost when Lambda ends it.
 pub const HAND_ON_AFTER: Duration = Duration::from_secs(5);
@@ -78,13 +81,17 @@ impl Tally {
         }
     }
 
-    /// Hands on what was counted when the process is told to end: to be awaited in `main`, before the first invocation.
+    /// Hands on what was counted, and reports what was used, when the process is told to end: to be awaited in `main`, before the
+    /// first invocation.
     pub async fn hand_on_at_the_end(self: &Arc<Self>, counters: &Arc<impl Counters + 'static>) {
         let (tally, counters) = (Arc::clone(self), Arc::clone(counters));
         lambda::at_the_end(async move {
-            if let Some(amounts) = tally.due(true) {
-                tally.hand_on_these(&*counters, amounts).await;
-            }
+            let counts = async {
+                if let Some(amounts) = tally.due(true) {
+                    tally.hand_on_these(&*counters, amounts).await;
+                }
+            };
+            tokio::join!(counts, Box::pin(processes::report_in_any_case()));
         })
         .await;
     }

@@ -22,6 +22,7 @@ pub mod limits;
 pub mod notifications;
 pub mod order_views;
 pub mod payments;
+pub mod processes;
 pub mod shipping;
 pub mod snapshots;
 

@@ -1,5 +1,7 @@
 //! An order's books beside the providers'.
 
+use std::time::Duration;
+
 use domain::{
     books::{Books, ReservedLine},
     ids::OrderId,
@@ -7,6 +9,8 @@ use domain::{
     order::{OrderCreated, OrderEvent},
     provider::OrderProviders,
 };
+use futures_util::{StreamExt, stream};
+use tokio::time::timeout;
 
 use crate::{
     event_store::{EventStore, RecordedEvent, StreamId, Unavailable},
@@ -14,6 +18,12 @@ use crate::{
     fulfilment::shipment::shipment_key,
     ports::{Inventory, LedgerEntry, Payments, Providers, Shipping},
 };
+
+/// How many orders' books are compared at the same time. Providers have other things to do.
+const AT_ONCE: usize = 5;
+
+/// How long those of one order may take, so that ten orders have their answers within ten seconds.
+const COMPARED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Both books of one order. While an order is under way they may differ for the length of one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +49,15 @@ impl From<Unavailable> for LedgerError {
     }
 }
 
+/// Why nobody knows whether an order's books agree.
+#[derive(Debug, thiserror::Error)]
+pub enum NotCompared {
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("the books were not there within {0:?}")]
+    TimedOut(Duration),
+}
+
 /// Reads the order's events, then asks each provider once.
 pub async fn ledger(
     store: &impl EventStore,
@@ -58,6 +77,29 @@ pub async fn ledger(
     let placed = created.ok_or(LedgerError::UnknownOrder)?;
     let providers = providers_books(payments, inventories, carriers, id, placed).await?;
     Ok(Ledger { order, providers })
+}
+
+/// Whether the books agree, of each of these orders, in whichever order the answers come. What keeps one from its answer keeps no
+/// other.
+pub async fn books_agree(
+    store: &impl EventStore,
+    payments: &impl Providers<Provider: Payments>,
+    inventories: &impl Providers<Provider: Inventory>,
+    carriers: &impl Providers<Provider: Shipping>,
+    ids: Vec<OrderId>,
+) -> Vec<(OrderId, Result<bool, NotCompared>)> {
+    let compare = |id: OrderId| async move { (id, agree(ledger(store, payments, inventories, carriers, id)).await) };
+    stream::iter(ids).map(compare).buffer_unordered(AT_ONCE).collect().await
+}
+
+async fn agree(books: impl Future<Output = Result<Ledger, LedgerError>>) -> Result<bool, NotCompared> {
+    match timeout(COMPARED_WITHIN, books).await {
+        Ok(ledger) => {
+            let Ledger { order, providers } = ledger?;
+            Ok(order.agrees_with(&providers))
+        }
+        Err(_) => Err(NotCompared::TimedOut(COMPARED_WITHIN)),
+    }
 }
 
 /// The order's books as its providers keep them, asked now.
@@ -85,4 +127,21 @@ pub async fn providers_books(
     reserved.sort_unstable();
     let shipment = carrier.shipment(shipment_key(id)).await?;
     Ok(Books { charged, refunded, reserved, shipment })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn books_that_nobody_answers_for_are_waited_for_no_longer_than_that() {
+        let started = tokio::time::Instant::now();
+        let compared = agree(std::future::pending()).await;
+        assert!(matches!(compared, Err(NotCompared::TimedOut(_))), "{compared:?}");
+        assert_eq!(started.elapsed().as_secs(), COMPARED_WITHIN.as_secs());
+        assert!(matches!(
+            agree(async { Err(LedgerError::UnknownOrder) }).await,
+            Err(NotCompared::Ledger(LedgerError::UnknownOrder))
+        ));
+    }
 }

@@ -38,10 +38,11 @@ use crate::{
     ports::{
         AdjustError, Adjusted, CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest, Counters,
         CustomerOrders, Declines, DeliveryError, Draw, Drawn, DurableFulfilment, EventBus, EventPlace, ExecutionState,
-        Fulfilment, FulfilmentInput, IdentityProvider, Index, Inventory, LedgerEntry, Limits, ListProductsError,
-        Notification, Notifications, OpenOrders, OrderViews, Payments, PlacedOrder, Position, Posting, ProductPage,
-        PublishError, PublishedEvent, RefundError, RefundRequest, ReserveError, SaveError, ShipmentError,
-        ShipmentRequest, Shipping, Snapshots, Standing, StockAdjustment, StockLine, TakeBackError,
+        Fulfilment, FulfilmentInput, FulfilmentTries, IdentityProvider, Index, Inventory, LedgerEntry, Limits,
+        ListProductsError, Notification, Notifications, OpenOrders, OrderViews, Payments, PlacedOrder, Position,
+        Posting, Process, Processes, ProductPage, PublishError, PublishedEvent, REPORT_KEPT, RefundError,
+        RefundRequest, ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping, Snapshots, Standing,
+        StockAdjustment, StockLine, TakeBackError, Tries,
     },
     sandbox::{self, Sandbox},
     stats::{Hour, Stats},
@@ -264,7 +265,7 @@ impl IdentityProvider for MemoryIdentityProvider {
 /// Catalogue and stock.
 #[derive(Default)]
 pub struct MemoryInventory {
-    products: Mutex<BTreeMap<ProductId, Product>>,
+    products: Mutex<BTreeMap<ProductId, Stocked>>,
     reservations: Mutex<BTreeMap<OrderId, Held>>,
     adjustments: Mutex<BTreeMap<AdjustmentId, (StockAdjustment, Adjusted)>>,
     pub faults: Faults,
@@ -275,10 +276,24 @@ enum Held {
     Released,
 }
 
+/// A product as it is kept: there may be more of it than a client can be told.
+struct Stocked {
+    name: Text<200>,
+    price: Money,
+    stock: u64,
+}
+
+impl Stocked {
+    fn product(&self, id: &ProductId) -> Product {
+        let Self { name, price, stock } = self;
+        Product { id: id.clone(), name: name.clone(), price: *price, stock: sandbox::orderable(*stock) }
+    }
+}
+
 impl MemoryInventory {
     /// Every product as it is now.
     pub fn all(&self) -> Vec<Product> {
-        self.products.lock().unwrap().values().cloned().collect()
+        self.products.lock().unwrap().iter().map(|(id, stocked)| stocked.product(id)).collect()
     }
 
     /// As an inventory does that keeps what it has barred for some time only.
@@ -291,20 +306,22 @@ impl Catalogue for MemoryInventory {
     async fn products(&self, ids: &[ProductId]) -> Result<Vec<Product>, Unavailable> {
         let products = self.products.lock().unwrap();
         let distinct: BTreeSet<&ProductId> = ids.iter().collect();
-        Ok(distinct.into_iter().filter_map(|id| products.get(id).cloned()).collect())
+        Ok(distinct.into_iter().filter_map(|id| products.get(id).map(|stocked| stocked.product(id))).collect())
     }
 
     async fn list_products(&self, after: Option<&ProductId>, limit: usize) -> Result<ProductPage, ListProductsError> {
         let all = self.products.lock().unwrap();
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut behind = all.range::<ProductId, _>((after, Bound::Unbounded)).map(|(_, product)| product.clone());
+        let mut behind = all.range::<ProductId, _>((after, Bound::Unbounded)).map(|(id, stocked)| stocked.product(id));
         let products: Vec<Product> = behind.by_ref().take(limit).collect();
         let last = products.last().map(|last| last.id.clone());
         Ok(ProductPage { products, next: behind.next().and(last) })
     }
 
     async fn put_product(&self, product: &Product) -> Result<bool, Unavailable> {
-        Ok(self.products.lock().unwrap().insert(product.id.clone(), product.clone()).is_none())
+        let Product { id, name, price, stock } = product.clone();
+        let stocked = Stocked { name, price, stock: stock.into() };
+        Ok(self.products.lock().unwrap().insert(id, stocked).is_none())
     }
 
     async fn describe_product(
@@ -314,9 +331,10 @@ impl Catalogue for MemoryInventory {
         price: Money,
     ) -> Result<(Product, bool), Unavailable> {
         let mut products = self.products.lock().unwrap();
-        let stock = products.get(id).map_or(0, |product| product.stock);
-        let product = Product { id: id.clone(), name: name.clone(), price, stock };
-        let new = products.insert(id.clone(), product.clone()).is_none();
+        let stock = products.get(id).map_or(0, |stocked| stocked.stock);
+        let described = Stocked { name: name.clone(), price, stock };
+        let product = described.product(id);
+        let new = products.insert(id.clone(), described).is_none();
         Ok((product, new))
     }
 
@@ -351,21 +369,26 @@ impl MemoryInventory {
             Some(Held::Released) => return Err(ReserveError::Released),
             None => {}
         }
-        let available = |line: &StockLine| products.get(&line.product_id).map_or(0, |product| product.stock);
+        // As a transaction of DynamoDB does, which takes each item once.
+        let distinct: BTreeSet<&ProductId> = lines.iter().map(|line| &line.product_id).collect();
+        if distinct.len() < lines.len() {
+            return Err(Unavailable { what: "the inventory", source: "a product stands in two lines".into() }.into());
+        }
+        let available = |line: &StockLine| products.get(&line.product_id).map_or(0, |stocked| stocked.stock);
         let shortages: Vec<Shortage> = lines
             .iter()
-            .filter(|line| line.quantity.get() > available(line))
+            .filter(|line| u64::from(line.quantity.get()) > available(line))
             .map(|line| Shortage {
                 product_id: line.product_id.clone(),
                 requested: line.quantity.get(),
-                available: available(line),
+                available: sandbox::orderable(available(line)),
             })
             .collect();
         if !shortages.is_empty() {
             return Err(ReserveError::OutOfStock(shortages));
         }
         for line in lines {
-            products.get_mut(&line.product_id).unwrap().stock -= line.quantity.get();
+            products.get_mut(&line.product_id).unwrap().stock -= u64::from(line.quantity.get());
         }
         reservations.insert(order_id, Held::Lines(lines.to_vec()));
         Ok(reservation(order_id))
@@ -379,10 +402,10 @@ impl MemoryInventory {
             return if same { Ok(Adjusted { replayed: true, ..*adjusted }) } else { Err(AdjustError::KeyReused) };
         }
         let mut products = self.products.lock().unwrap();
-        let product = products.get_mut(&adjustment.product_id).ok_or(AdjustError::UnknownProduct)?;
-        let changed = adjustment.change.applied_to(product.stock.into());
-        let (by, stock) = changed.ok_or(AdjustError::OutOfRange { stock: product.stock })?;
-        product.stock = stock;
+        let stocked = products.get_mut(&adjustment.product_id).ok_or(AdjustError::UnknownProduct)?;
+        let changed = adjustment.change.applied_to(stocked.stock);
+        let (by, stock) = changed.ok_or(AdjustError::OutOfRange { stock: sandbox::orderable(stocked.stock) })?;
+        stocked.stock = stock.into();
         let adjusted = Adjusted { by, stock, replayed: false };
         adjustments.insert(adjustment.id, (adjustment.clone(), adjusted));
         Ok(adjusted)
@@ -392,7 +415,7 @@ impl MemoryInventory {
         if let Some(Held::Lines(lines)) = self.reservations.lock().unwrap().insert(order_id, Held::Released) {
             let mut products = self.products.lock().unwrap();
             for line in lines {
-                products.get_mut(&line.product_id).unwrap().stock += line.quantity.get();
+                products.get_mut(&line.product_id).unwrap().stock += u64::from(line.quantity.get());
             }
         }
     }
@@ -405,20 +428,57 @@ fn reservation(order_id: OrderId) -> Reservation {
 /// What was asked, and the payment or the decline's code.
 type Charge = (ChargeRequest, Result<Payment, String>);
 
+/// As many as the provider contract lets a ledger have.
+const LEDGER_ENTRIES_MAX: usize = 1_000;
+
+/// The code of what would be one entry more.
+const LEDGER_FULL: &str = "ledger_full";
+
 #[derive(Default)]
 pub struct MemoryPayments {
-    charges: Mutex<BTreeMap<Uuid, Charge>>,
-    cancelled: Mutex<BTreeMap<Uuid, OrderId>>,
+    books: Mutex<PaymentBooks>,
     /// How often the sandbox was asked under a key to fail a few times.
     attempts: Mutex<BTreeMap<Uuid, u64>>,
     pub faults: Faults,
-    refunds: Mutex<BTreeMap<Uuid, (RefundRequest, Refund)>>,
+}
+
+/// Under one lock, so that what is left of a charge is still left when it is given back.
+#[derive(Default)]
+struct PaymentBooks {
+    charges: BTreeMap<Uuid, Charge>,
+    cancelled: BTreeMap<Uuid, OrderId>,
+    refunds: BTreeMap<Uuid, (RefundRequest, Refund)>,
+    /// How many entries were made for each order.
+    entries: BTreeMap<OrderId, usize>,
+}
+
+impl PaymentBooks {
+    /// Whether the order's ledger takes one more entry, which is counted then.
+    fn enter(&mut self, order_id: OrderId) -> bool {
+        let entries = self.entries.entry(order_id).or_default();
+        let room = *entries < LEDGER_ENTRIES_MAX;
+        *entries += usize::from(room);
+        room
+    }
+
+    /// Bars a charge that has not come. Where the ledger is full none is made anyway.
+    fn bar(&mut self, charge_key: Uuid, order_id: OrderId) {
+        if !self.cancelled.contains_key(&charge_key) && self.enter(order_id) {
+            self.cancelled.insert(charge_key, order_id);
+        }
+    }
+
+    /// What refunds have left of a charge of this amount.
+    fn left_of(&self, charge_key: Uuid, charged: Money) -> Money {
+        let of_charge = self.refunds.values().filter(|(refund, _)| refund.charge_key == charge_key);
+        of_charge.fold(charged, |left, (refund, _)| left.minus(refund.amount).unwrap())
+    }
 }
 
 impl MemoryPayments {
     /// As a payment provider does that keeps what it has barred for some time only.
     pub fn forget_what_is_barred(&self) {
-        self.cancelled.lock().unwrap().clear();
+        self.books.lock().unwrap().cancelled.clear();
     }
 
     /// Fails as often as this under the key, then never again.
@@ -434,45 +494,51 @@ impl MemoryPayments {
 
     fn try_charge(&self, request: &ChargeRequest) -> Result<Payment, ChargeError> {
         self.fail_first(request.idempotency_key, SANDBOX.charge_failures(&request.payment_method))?;
-        let mut charges = self.charges.lock().unwrap();
-        if self.cancelled.lock().unwrap().contains_key(&request.idempotency_key) {
+        let mut books = self.books.lock().unwrap();
+        if books.cancelled.contains_key(&request.idempotency_key) {
             return Err(ChargeError::Cancelled);
         }
-        let comes_first = !charges.contains_key(&request.idempotency_key);
-        let (first, answer) = charges.entry(request.idempotency_key).or_insert_with(|| {
-            let answer = match SANDBOX.decline_code(&request.payment_method) {
-                Some(code) => Err(code.to_owned()),
-                None => Ok(Payment {
-                    transaction_id: TransactionId(format!("ch_{}", request.idempotency_key.simple())),
-                    amount: request.amount,
-                    processed_at: now(),
-                }),
-            };
-            (request.clone(), answer)
-        });
-        if comes_first && SANDBOX.charge_times_out(&request.payment_method) {
+        if let Some((first, answer)) = books.charges.get(&request.idempotency_key) {
+            let same = first == request;
+            return if same { answer.clone().map_err(ChargeError::Declined) } else { Err(ChargeError::KeyReused) };
+        }
+        // Without an entry of its own, and yet for good: no ledger becomes shorter.
+        if !books.enter(request.order_id) {
+            return Err(ChargeError::Declined(LEDGER_FULL.to_owned()));
+        }
+        let answer = match SANDBOX.decline_code(&request.payment_method) {
+            Some(code) => Err(code.to_owned()),
+            None => Ok(Payment {
+                transaction_id: TransactionId(format!("ch_{}", request.idempotency_key.simple())),
+                amount: request.amount,
+                processed_at: now(),
+            }),
+        };
+        books.charges.insert(request.idempotency_key, (request.clone(), answer.clone()));
+        if SANDBOX.charge_times_out(&request.payment_method) {
             return Err(asked_to_fail("the payment provider").into());
         }
-        if first == request { answer.clone().map_err(ChargeError::Declined) } else { Err(ChargeError::KeyReused) }
+        answer.map_err(ChargeError::Declined)
     }
 
     fn try_cancel(&self, cancellation: &ChargeCancellation) -> Result<Option<(Payment, Refund)>, CancelChargeError> {
         let ChargeCancellation { order_id, charge_key, refund_key } = *cancellation;
-        let payment = match self.charges.lock().unwrap().get(&charge_key) {
+        let mut books = self.books.lock().unwrap();
+        let payment = match books.charges.get(&charge_key) {
             Some((_, Ok(payment))) => payment.clone(),
             Some((_, Err(_))) => return Ok(None),
             None => {
-                self.cancelled.lock().unwrap().insert(charge_key, order_id);
+                books.bar(charge_key, order_id);
                 return Ok(None);
             }
         };
-        let earlier = self.refunds.lock().unwrap().get(&refund_key).map(|(request, _)| request.amount);
-        let amount = earlier.unwrap_or_else(|| self.left_of(charge_key, payment.amount));
+        let earlier = books.refunds.get(&refund_key).map(|(request, _)| request.amount);
+        let amount = earlier.unwrap_or_else(|| books.left_of(charge_key, payment.amount));
         if amount.amount() == 0 {
             return Ok(None);
         }
         let request = RefundRequest { idempotency_key: refund_key, order_id, charge_key, amount };
-        match self.try_refund_of(&request) {
+        match self.refund_in(&mut books, &request) {
             Ok(refund) => Ok(Some((payment, refund))),
             Err(RefundError::Refused(code)) => Err(CancelChargeError::Refused(code)),
             Err(RefundError::Unavailable(error)) => Err(error.into()),
@@ -480,36 +546,33 @@ impl MemoryPayments {
         }
     }
 
-    /// What refunds have left of a charge of this amount.
-    fn left_of(&self, charge_key: Uuid, charged: Money) -> Money {
-        let refunds = self.refunds.lock().unwrap();
-        let of_charge = refunds.values().filter(|(refund, _)| refund.charge_key == charge_key);
-        of_charge.fold(charged, |left, (refund, _)| left.minus(refund.amount).unwrap())
+    fn try_refund(&self, request: &RefundRequest) -> Result<Refund, RefundError> {
+        self.refund_in(&mut self.books.lock().unwrap(), request)
     }
 
-    fn try_refund_of(&self, request: &RefundRequest) -> Result<Refund, RefundError> {
-        let charges = self.charges.lock().unwrap();
-        let mut refunds = self.refunds.lock().unwrap();
-        if let Some((first, refund)) = refunds.get(&request.idempotency_key) {
+    fn refund_in(&self, books: &mut PaymentBooks, request: &RefundRequest) -> Result<Refund, RefundError> {
+        if let Some((first, refund)) = books.refunds.get(&request.idempotency_key) {
             return if first == request { Ok(refund.clone()) } else { Err(RefundError::KeyReused) };
         }
-        let Some((charge, Ok(payment))) = charges.get(&request.charge_key) else { return Err(RefundError::NoCharge) };
-        refunds
-            .values()
-            .filter(|(refund, _)| refund.charge_key == request.charge_key)
-            .try_fold(payment.amount, |left, (refund, _)| left.minus(refund.amount))
-            .and_then(|left| left.minus(request.amount))
-            .map_err(|_| RefundError::TooMuch)?;
+        let of_order = |(charge, _): &&Charge| charge.order_id == request.order_id;
+        let Some((charge, Ok(payment))) = books.charges.get(&request.charge_key).filter(of_order) else {
+            return Err(RefundError::NoCharge);
+        };
+        let left = books.left_of(request.charge_key, payment.amount);
+        left.minus(request.amount).map_err(|_| RefundError::TooMuch)?;
         if let Some(code) = SANDBOX.refund_refusal(&charge.payment_method) {
             return Err(RefundError::Refused(code.to_owned()));
         }
         self.fail_first(request.idempotency_key, SANDBOX.refund_failures(&charge.payment_method))?;
+        if !books.enter(request.order_id) {
+            return Err(RefundError::Refused(LEDGER_FULL.to_owned()));
+        }
         let refund = Refund {
             transaction_id: TransactionId(format!("re_{}", request.idempotency_key.simple())),
             amount: request.amount,
             processed_at: now(),
         };
-        refunds.insert(request.idempotency_key, (request.clone(), refund.clone()));
+        books.refunds.insert(request.idempotency_key, (request.clone(), refund.clone()));
         Ok(refund)
     }
 }
@@ -529,27 +592,27 @@ impl Payments for MemoryPayments {
     }
 
     async fn refund(&self, request: &RefundRequest) -> Result<Refund, RefundError> {
-        self.faults.around("the payment provider", || self.try_refund_of(request)).await?
+        self.faults.around("the payment provider", || self.try_refund(request)).await?
     }
 
     async fn refunded(&self, _order_id: OrderId, refund_key: Uuid) -> Result<Option<Refund>, Unavailable> {
-        Ok(self.refunds.lock().unwrap().get(&refund_key).map(|(_, refund)| refund.clone()))
+        Ok(self.books.lock().unwrap().refunds.get(&refund_key).map(|(_, refund)| refund.clone()))
     }
 
     async fn ledger(&self, order_id: OrderId) -> Result<Vec<LedgerEntry>, Unavailable> {
-        let charges = self.charges.lock().unwrap();
-        let refunds = self.refunds.lock().unwrap();
-        let charge_entries =
-            charges.values().filter(|(request, _)| request.order_id == order_id).map(|(_, answer)| match answer {
+        let books = self.books.lock().unwrap();
+        let charge_entries = books.charges.values().filter(|(request, _)| request.order_id == order_id).map(
+            |(_, answer)| match answer {
                 Ok(payment) => LedgerEntry::Charged(payment.transaction_id.clone(), payment.amount),
                 Err(code) => LedgerEntry::Declined(code.clone()),
-            });
-        let refund_entries = refunds
+            },
+        );
+        let refund_entries = books
+            .refunds
             .values()
             .filter(|(request, _)| request.order_id == order_id)
             .map(|(_, refund)| LedgerEntry::Refunded(refund.transaction_id.clone(), refund.amount));
-        let cancelled = self.cancelled.lock().unwrap();
-        let cancel_entries = cancelled.values().filter(|id| **id == order_id).map(|_| LedgerEntry::Cancelled);
+        let cancel_entries = books.cancelled.values().filter(|id| **id == order_id).map(|_| LedgerEntry::Cancelled);
         Ok(charge_entries.chain(refund_entries).chain(cancel_entries).collect())
     }
 }
@@ -970,6 +1033,27 @@ impl Counters for MemoryCounters {
     }
 }
 
+/// What processes have reported, and when.
+#[derive(Default)]
+pub struct MemoryProcesses {
+    reports: Mutex<BTreeMap<Uuid, (DateTime<Utc>, Process)>>,
+    pub faults: Faults,
+}
+
+impl Processes for MemoryProcesses {
+    async fn report(&self, process: &Process, now: DateTime<Utc>) -> Result<(), Unavailable> {
+        let report = || drop(self.reports.lock().unwrap().insert(process.instance, (now, process.clone())));
+        self.faults.around("the processes", report).await
+    }
+
+    async fn read(&self, now: DateTime<Utc>) -> Result<Vec<Process>, Unavailable> {
+        yield_now().await;
+        let reports = self.reports.lock().unwrap();
+        let fresh = reports.values().filter(|(at, _)| now < *at + REPORT_KEPT);
+        Ok(fresh.map(|(_, process)| process.clone()).collect())
+    }
+}
+
 /// Also an order service without limits: whoever is told of declined orders only notes them.
 #[derive(Default)]
 pub struct MemoryLimits {
@@ -1052,6 +1136,7 @@ impl EventBus for MemoryEventBus {
 pub struct MemoryFulfilment {
     started: Mutex<BTreeMap<String, FulfilmentInput>>,
     ended: Mutex<BTreeSet<String>>,
+    tries: Mutex<BTreeMap<String, Tries>>,
     down: Mutex<bool>,
 }
 
@@ -1063,6 +1148,11 @@ impl MemoryFulfilment {
     /// The execution has come to an end, good or bad.
     pub fn end(&self, input: &FulfilmentInput) {
         self.ended.lock().unwrap().insert(input.execution_name());
+    }
+
+    /// The execution has come so far.
+    pub fn has_come_to(&self, input: &FulfilmentInput, tries: Tries) {
+        self.tries.lock().unwrap().insert(input.execution_name(), tries);
     }
 
     pub fn set_down(&self, down: bool) {
@@ -1104,6 +1194,14 @@ impl DurableFulfilment for MemoryFulfilment {
     }
 }
 
+impl FulfilmentTries for MemoryFulfilment {
+    async fn tries(&self, input: &FulfilmentInput) -> Result<Option<Tries>, Unavailable> {
+        let is_running = self.state(input).await? == ExecutionState::Running;
+        let tries = self.tries.lock().unwrap().get(&input.execution_name()).cloned();
+        Ok(tries.filter(|_| is_running))
+    }
+}
+
 /// What an order has cost its customer: charges less refunds.
 pub async fn balance(payments: &impl Payments, order_id: OrderId, zero: Money) -> Money {
     payments.ledger(order_id).await.unwrap().iter().fold(zero, |balance, entry| match entry {
@@ -1111,4 +1209,94 @@ pub async fn balance(payments: &impl Payments, order_id: OrderId, zero: Money) -
         LedgerEntry::Refunded(_, amount) => balance.minus(*amount).unwrap(),
         LedgerEntry::Declined(_) | LedgerEntry::Cancelled => balance,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Barrier, thread};
+
+    use domain::{
+        ids::PaymentMethod,
+        money::{Currency, Quantity},
+    };
+
+    use super::*;
+
+    fn cny(amount: u64) -> Money {
+        Money::new(amount, Currency::parse("CNY").unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_product_in_two_lines_is_refused_and_nothing_is_held() {
+        let (inventory, order_id) = (MemoryInventory::default(), OrderId::new(Uuid::from_u128(1)));
+        let id = ProductId::parse("tea").unwrap();
+        let tea = Product { id: id.clone(), name: Text::parse("Longjing tea").unwrap(), price: cny(1999), stock: 10 };
+        inventory.put_product(&tea).await.unwrap();
+        let line = |count| StockLine { product_id: id.clone(), quantity: Quantity::new(count).unwrap() };
+        // Two of 6 are more than there is, and two of 5 are not.
+        for count in [6, 5] {
+            let answer = inventory.reserve(order_id, &[line(count), line(count)]).await;
+            assert!(matches!(answer, Err(ReserveError::Unavailable(_))), "{answer:?}");
+            assert_eq!(inventory.all(), std::slice::from_ref(&tea));
+        }
+        inventory.reserve(order_id, &[line(10)]).await.unwrap();
+    }
+
+    fn charge(number: u128) -> ChargeRequest {
+        ChargeRequest {
+            idempotency_key: Uuid::from_u128(number),
+            order_id: OrderId::new(Uuid::from_u128(number)),
+            customer_id: CustomerId::parse("anna").unwrap(),
+            payment_method: PaymentMethod::default(),
+            amount: cny(100),
+        }
+    }
+
+    fn refund(number: u128, charge: &ChargeRequest) -> RefundRequest {
+        RefundRequest {
+            idempotency_key: Uuid::from_u128(number),
+            order_id: charge.order_id,
+            charge_key: charge.idempotency_key,
+            amount: cny(1),
+        }
+    }
+
+    #[test]
+    fn a_charge_of_another_order_is_neither_refunded_nor_given_back() {
+        let (payments, charge) = (MemoryPayments::default(), charge(1));
+        payments.try_charge(&charge).unwrap();
+        let order_id = OrderId::new(Uuid::from_u128(2));
+        let answer = payments.try_refund(&RefundRequest { order_id, ..refund(2, &charge) });
+        assert!(matches!(answer, Err(RefundError::NoCharge)), "{answer:?}");
+        let cancellation =
+            ChargeCancellation { order_id, charge_key: charge.idempotency_key, refund_key: Uuid::from_u128(2) };
+        let answer = payments.try_cancel(&cancellation);
+        assert!(matches!(answer, Err(CancelChargeError::Unavailable(_))), "{answer:?}");
+        payments.try_refund(&RefundRequest { amount: charge.amount, ..refund(2, &charge) }).unwrap();
+    }
+
+    /// Whoever calls over a network does so from another thread, where no call waits until another one yields.
+    #[test]
+    fn a_cancellation_among_refunds_gives_back_what_they_have_left() {
+        let charge = charge(1);
+        let ChargeRequest { order_id, idempotency_key: charge_key, .. } = charge;
+        let cancellation = ChargeCancellation { order_id, charge_key, refund_key: Uuid::from_u128(1) };
+        for _ in 0..200 {
+            let (payments, start) = (MemoryPayments::default(), Barrier::new(2));
+            payments.try_charge(&charge).unwrap();
+            let given_back = thread::scope(|scope| {
+                scope.spawn(|| {
+                    start.wait();
+                    for number in 2..=100 {
+                        let answer = payments.try_refund(&refund(number, &charge));
+                        assert!(matches!(answer, Ok(_) | Err(RefundError::TooMuch)), "{answer:?}");
+                    }
+                });
+                start.wait();
+                payments.try_cancel(&cancellation)
+            });
+            assert!(given_back.unwrap().is_some());
+            assert_eq!(payments.books.lock().unwrap().left_of(charge_key, charge.amount), cny(0));
+        }
+    }
 }

@@ -16,13 +16,14 @@ mod limits;
 mod notifications;
 mod order_views;
 mod payments;
+mod processes;
 mod providers;
 mod shipping;
 mod snapshots;
 
 pub use counters::{Cache, Counter, Counters, Histogram};
 pub use event_bus::{EventBus, PublishError, PublishedEvent};
-pub use fulfilment::{Cause, DurableFulfilment, ExecutionState, Fulfilment, FulfilmentInput};
+pub use fulfilment::{Cause, DurableFulfilment, ExecutionState, Fulfilment, FulfilmentInput, FulfilmentTries, Tries};
 pub use identity_provider::IdentityProvider;
 pub use index::{EventPlace, Index, Position, Posting};
 pub use inventory::{
@@ -36,6 +37,7 @@ pub use payments::{
     CancelChargeError, ChargeCancellation, ChargeError, ChargeRequest, LedgerEntry, Payments, RefundError,
     RefundRequest,
 };
+pub use processes::{Process, Processes, REPORT_KEPT};
 pub use providers::{ProviderError, Providers};
 pub use shipping::{DeliveryError, ShipmentError, ShipmentRequest, Shipping, TakeBackError};
 pub use snapshots::{SNAPSHOT_BYTES_MAX, Snapshots};

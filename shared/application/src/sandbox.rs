@@ -88,6 +88,11 @@ fn postal_code(address: &ShippingAddress) -> &str {
     address.postal_code.as_ref().map_or("", Text::as_str)
 }
 
+/// What a client is told of a stock. What comes back on top of a count that staff have just set may pass what one can be told.
+pub fn orderable(stock: u64) -> u32 {
+    u32::try_from(stock).unwrap_or(u32::MAX)
+}
+
 /// The shipment that a key stands for.
 pub fn shipment(idempotency_key: Uuid, now: DateTime<Utc>) -> Shipment {
     let number = idempotency_key.simple().to_string().to_uppercase();

@@ -1,20 +1,28 @@
 //! What has happened to an order and what comes next, in words that can be read out. Customers are told nothing of the house: no
 //! steps, no errors, nobody's name, no books.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use domain::{
     order::{Attention, OrderEvent, OrderStatus, RefundState, RequestedRefund},
     order_view::{OrderView, ShipmentStatus},
 };
 use serde::Serialize;
+use tokio::time::timeout;
 
 use crate::{
+    event_store::{BoxError, RecordedEvent, Unavailable},
     order_history::{EventOfAny, OrderHistory, PastEvent},
+    ports::{Cause, FulfilmentInput, FulfilmentTries, Tries},
     reconcile::LIMIT,
 };
 
 /// How many entries are told, of orders to which more has happened the newest.
 pub const ENTRIES_MAX: usize = 500;
+
+/// How long a timeline waits for what is being tried.
+const TRIES_WITHIN: Duration = Duration::from_secs(2);
 
 /// Who is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +35,8 @@ pub enum Reader {
 pub struct Timeline {
     pub entries: Vec<Entry>,
     pub next: Next,
+    /// What is being tried, for staff, as far as that is known.
+    pub tries: Option<Tries>,
 }
 
 /// Something that has happened.
@@ -71,11 +81,74 @@ pub enum WaitsFor {
     Nobody,
 }
 
-pub fn timeline(history: &OrderHistory, reader: Reader) -> Timeline {
+/// Why nobody knows what is being tried. The rest of the timeline is as true without it.
+#[derive(Debug, thiserror::Error)]
+pub enum TriesError {
+    #[error("the order's history cannot be read")]
+    BrokenHistory(#[source] BoxError),
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    #[error("no answer came within {0:?}")]
+    TimedOut(Duration),
+}
+
+/// What the durable execution tries that works on the order, if there is one. Of an order at rest, nobody is asked.
+pub async fn tries(fulfilment: &impl FulfilmentTries, history: &OrderHistory) -> Result<Option<Tries>, TriesError> {
+    let Some(execution) = at_work(history)? else { return Ok(None) };
+    match timeout(TRIES_WITHIN, fulfilment.tries(&execution)).await {
+        Ok(tries) => tries.map_err(TriesError::from),
+        Err(_) => Err(TriesError::TimedOut(TRIES_WITHIN)),
+    }
+}
+
+/// The execution that has to be at work on the order: the last that its events call for, which is of a refund where that is all
+/// there is to be done.
+fn at_work(history: &OrderHistory) -> Result<Option<FulfilmentInput>, TriesError> {
+    let order = &history.order;
+    let is_refund = match order.status {
+        OrderStatus::Created
+        | OrderStatus::Reserved
+        | OrderStatus::Paid
+        | OrderStatus::Shipped
+        | OrderStatus::Cancelling => false,
+        OrderStatus::Confirmed if owes_a_refund(order) => true,
+        OrderStatus::Confirmed | OrderStatus::Cancelled | OrderStatus::Rejected | OrderStatus::NeedsAttention => {
+            return Ok(None);
+        }
+    };
+    for PastEvent { version, event, metadata } in history.events.iter().rev() {
+        let EventOfAny::Order(event) = event else { continue };
+        let event = RecordedEvent::record(event).map_err(|error| TriesError::BrokenHistory(error.into()))?;
+        let cause = Cause {
+            order_id: order.id,
+            version: *version,
+            event: &event,
+            correlation_id: &metadata.correlation_id,
+            traceparent: metadata.traceparent.as_deref(),
+        };
+        let started = FulfilmentInput::started_by(cause).map_err(|error| TriesError::BrokenHistory(error.into()))?;
+        if let Some(input) = started.filter(|input| input.refund == is_refund) {
+            return Ok(Some(input));
+        }
+    }
+    Ok(None)
+}
+
+fn owes_a_refund(order: &OrderView) -> bool {
+    order.refunds.iter().any(|refund| refund.status == RefundState::Requested)
+}
+
+/// The order's story, with what is being [tried](tries()) as far as that is known.
+pub fn timeline(history: &OrderHistory, reader: Reader, tries: Option<Tries>) -> Timeline {
     let entries = history.events.iter().filter_map(|past| entry(past, reader));
     let mut entries: Vec<Entry> = entries.collect();
     entries.drain(..entries.len().saturating_sub(ENTRIES_MAX));
-    Timeline { entries, next: next(&history.order, reader) }
+    let tries = tries.filter(|_| reader == Reader::Staff);
+    let mut next = next(&history.order, reader);
+    if let Some(Tries { step, error: Some(error), .. }) = &tries {
+        next.what = format!("{} The step {step} has failed with {error}, and is tried again.", next.what);
+    }
+    Timeline { entries, next, tries }
 }
 
 fn entry(past: &PastEvent, reader: Reader) -> Option<Entry> {
@@ -174,9 +247,7 @@ fn next(order: &OrderView, reader: Reader) -> Next {
             };
             Next { what, waits_for: WaitsFor::Person, by: None }
         }
-        OrderStatus::Confirmed if order.refunds.iter().any(|refund| refund.status == RefundState::Requested) => {
-            service("The money is being given back.")
-        }
+        OrderStatus::Confirmed if owes_a_refund(order) => service("The money is being given back."),
         OrderStatus::Confirmed => match &order.shipment {
             Some(shipment) if shipment.status == ShipmentStatus::Created => Next {
                 what: format!("{} brings the parcel.", shipment.carrier),
@@ -195,7 +266,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{event_store::Metadata, order_history::OrderHistory};
+    use crate::{event_store::Metadata, memory::MemoryFulfilment, ports::DurableFulfilment};
 
     #[derive(Deserialize)]
     struct Golden {
@@ -258,7 +329,7 @@ mod tests {
 
     #[test]
     fn an_order_says_what_comes_next_and_by_when() {
-        let next = |types: &[&str]| timeline(&happened(types), Reader::Customer).next;
+        let next = |types: &[&str]| timeline(&happened(types), Reader::Customer, None).next;
         let placed = ["OrderCreated", "InventoryReserved", "PaymentCompleted", "ShipmentCreated", "OrderConfirmed"];
         for (events, what) in [(1, "reserved"), (2, "payment"), (3, "parcel"), (4, "confirmation")] {
             let next = next(&placed[..events]);
@@ -277,10 +348,10 @@ mod tests {
     #[test]
     fn a_stuck_order_tells_staff_what_to_mend_and_customers_that_somebody_looks_after_it() {
         let history = happened(&["OrderCreated", "OrderFlagged"]);
-        let staff = timeline(&history, Reader::Staff);
+        let staff = timeline(&history, Reader::Staff, None);
         assert!(staff.next.what.contains("process-payment") && staff.next.waits_for == WaitsFor::Person);
         assert!(staff.entries[1].what.contains("process-payment") && staff.entries[1].why.is_some());
-        let customer = timeline(&history, Reader::Customer);
+        let customer = timeline(&history, Reader::Customer, None);
         assert!(!format!("{customer:?}").contains("process-payment"), "{customer:?}");
         assert_eq!((customer.entries.len(), customer.next.waits_for), (2, WaitsFor::Person));
     }
@@ -291,7 +362,7 @@ mod tests {
         for (past, actor) in history.events.iter_mut().zip(["customer:anna", "staff:ben", "carrier:c", "service:x"]) {
             actor.clone_into(&mut past.metadata.actor);
         }
-        let told = timeline(&history, Reader::Staff);
+        let told = timeline(&history, Reader::Staff, None);
         let who: Vec<Who> = told.entries.iter().map(|entry| entry.who).collect();
         assert_eq!(who, [Who::Customer, Who::Staff, Who::Carrier, Who::Service]);
         assert!(!serde_json::to_string(&told).unwrap().contains("anna"));
@@ -304,7 +375,74 @@ mod tests {
         for _ in 0..ENTRIES_MAX {
             all.extend([event("OrderFlagged"), event("FulfilmentResumed")]);
         }
-        let told = timeline(&history(all), Reader::Customer);
+        let told = timeline(&history(all), Reader::Customer, None);
         assert_eq!((told.entries.len(), told.entries[ENTRIES_MAX - 1].version), (ENTRIES_MAX, 1_001));
+    }
+
+    fn third_try() -> Tries {
+        Tries {
+            step: "process-payment".to_owned(),
+            attempt: 3,
+            attempts: 5,
+            round: 1,
+            rounds: 9,
+            since: DateTime::UNIX_EPOCH,
+            error: Some("Unavailable".to_owned()),
+            next_by: None,
+        }
+    }
+
+    #[test]
+    fn staff_hear_that_a_step_is_tried_again_and_customers_do_not() {
+        let history = happened(&["OrderCreated", "InventoryReserved"]);
+        let staff = timeline(&history, Reader::Staff, Some(third_try()));
+        assert!(staff.next.what.contains("process-payment has failed with Unavailable"), "{staff:?}");
+        assert_eq!(staff.tries, Some(third_try()));
+        let at_its_first = Tries { error: None, ..third_try() };
+        let untroubled = timeline(&history, Reader::Staff, Some(at_its_first));
+        assert_eq!(untroubled.next, timeline(&history, Reader::Staff, None).next);
+        let customer = timeline(&history, Reader::Customer, Some(third_try()));
+        assert_eq!(customer, timeline(&history, Reader::Customer, None));
+    }
+
+    /// The name of the execution that is asked what it tries.
+    fn asked(types: &[&str]) -> Option<String> {
+        at_work(&happened(types)).unwrap().map(|execution| execution.execution_name())
+    }
+
+    #[test]
+    fn the_execution_is_asked_that_the_order_has_called_for_last() {
+        let id = domain::ids::OrderId::derive("anna", "1");
+        let paid = ["OrderCreated", "InventoryReserved", "PaymentCompleted"];
+        let confirmed = [&paid[..], &["ShipmentCreated", "OrderConfirmed"]].concat();
+        assert_eq!(asked(&paid), Some(id.to_string()));
+        assert_eq!(asked(&[&paid[..], &["OrderCancelRequested"]].concat()), Some(format!("{id}-undo")));
+        assert_eq!(asked(&["OrderCreated", "OrderFlagged"]), None, "it waits for a person");
+        assert_eq!(asked(&["OrderCreated", "OrderFlagged", "FulfilmentResumed"]), Some(format!("{id}-resumed-3")));
+        assert_eq!(asked(&confirmed), None, "it is at rest");
+        assert_eq!(asked(&[&confirmed[..], &["RefundRequested"]].concat()), Some(format!("{id}-refund-6")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timeline_waits_for_no_more_than_what_it_can_do_without() {
+        struct Silent;
+        impl FulfilmentTries for Silent {
+            async fn tries(&self, _: &FulfilmentInput) -> Result<Option<Tries>, Unavailable> {
+                std::future::pending().await
+            }
+        }
+        let history = happened(&["OrderCreated"]);
+        assert!(matches!(tries(&Silent, &history).await, Err(TriesError::TimedOut(_))));
+        assert_eq!(tries(&Silent, &happened(&["OrderCreated", "OrderFlagged"])).await.unwrap(), None);
+
+        let (machine, execution) = (MemoryFulfilment::default(), at_work(&history).unwrap().unwrap());
+        machine.has_come_to(&execution, third_try());
+        assert_eq!(tries(&machine, &history).await.unwrap(), None, "the Express one is at work");
+        assert!(DurableFulfilment::start(&machine, &execution).await.unwrap());
+        assert_eq!(tries(&machine, &history).await.unwrap(), Some(third_try()));
+        machine.end(&execution);
+        assert_eq!(tries(&machine, &history).await.unwrap(), None);
+        machine.set_down(true);
+        assert!(matches!(tries(&machine, &history).await, Err(TriesError::Unavailable(_))));
     }
 }

@@ -4,7 +4,7 @@ use std::future::ready;
 
 use application::memory::{
     MemoryCounters, MemoryEventStore, MemoryIndex, MemoryInventory, MemoryLimits, MemoryNotifications,
-    MemoryOrderViews, MemoryPayments, MemoryShipping, MemorySnapshots,
+    MemoryOrderViews, MemoryPayments, MemoryProcesses, MemoryShipping, MemorySnapshots,
 };
 
 mod event_store {
@@ -43,6 +43,10 @@ mod counters {
     application::counters_conformance!(super::ready(super::MemoryCounters::default()));
 }
 
+mod processes {
+    application::processes_conformance!(super::ready(super::MemoryProcesses::default()));
+}
+
 mod limits {
     application::limits_conformance!(super::ready(super::MemoryLimits::default()));
 }
@@ -60,6 +64,7 @@ fn every_law_has_its_test() {
         include_str!("../src/conformance/index.rs"),
         include_str!("../src/conformance/counters.rs"),
         include_str!("../src/conformance/limits.rs"),
+        include_str!("../src/conformance/processes.rs"),
     ];
     for suite in suites {
         let laws: Vec<&str> = suite

@@ -22,10 +22,7 @@ use providers::{Port, Remote, breaker};
 use secrecy::SecretString;
 use settings::{Address, BadAddress, Secrets};
 
-use crate::{
-    exchanges::Exchanges,
-    verdict::{keep_what_panics, verdict},
-};
+use crate::{exchanges::Exchanges, verdict::verdict};
 
 const USAGE: &str = "\
 usage: certify inventory|payments|shipping|notifications URL
@@ -86,7 +83,6 @@ async fn certify(arguments: Vec<String>) -> Result<usize, Untried> {
     writeln!(out, "{} at {url}, which claims {claims}\n", port.what())?;
 
     let verbose = env::var("VERBOSE").is_ok_and(|verbose| !verbose.is_empty());
-    keep_what_panics();
     let (mut hold, mut broken, mut skipped) = (0_usize, 0_usize, 0_usize);
     for Law { name, needs, hold: law } in laws {
         if let Some(needed) = needs.filter(|needed| !capabilities.iter().any(|claimed| claimed == needed)) {

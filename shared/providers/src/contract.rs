@@ -21,7 +21,7 @@ pub trait Call: Message + Serialize + Clone + Default + 'static {
     const GRPC_PATH: &str;
     const REST_PATH: &str;
 
-    /// The key under which a repeated call gets the first answer; `None` for one that changes nothing.
+    /// The key under which a repeated call gets the first answer; `None` for one that changes nothing, or sets what it says.
     fn idempotency_key(&self) -> Option<&str>;
 }
 

@@ -5,9 +5,10 @@ mod notifications;
 mod payments;
 mod shipping;
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 use application::{event_store::Unavailable, ports::StockLine};
+use chrono::{DateTime, SecondsFormat, Utc};
 use domain::{
     ids::{OrderId, ProductId},
     money::{Currency, Money, Quantity},
@@ -16,6 +17,12 @@ use providers::contract::{Call, wire};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use uuid::Uuid;
+
+/// The most lines of a reservation or a parcel.
+const LINES_MAX: usize = 100;
+
+/// The most digits of a second's fraction.
+const FRACTION_DIGITS_MAX: usize = 9;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -41,20 +48,24 @@ fn present<T>(field: &'static str, value: Option<T>) -> Result<T, Failure> {
     value.ok_or(Failure::Invalid(field))
 }
 
-fn parse<T: FromStr>(field: &'static str, text: &str) -> Result<T, Failure> {
-    text.parse().map_err(|_| Failure::Invalid(field))
-}
-
+/// A UUID as the contract has them: in lower case, with hyphens.
 fn key(field: &'static str, key: &str) -> Result<Uuid, Failure> {
-    parse(field, key)
+    Uuid::try_parse(key).ok().filter(|uuid| uuid.to_string() == key).ok_or(Failure::Invalid(field))
 }
 
 fn order_id(order_id: &str) -> Result<OrderId, Failure> {
-    OrderId::parse(order_id).ok_or(Failure::Invalid("order_id"))
+    key("order_id", order_id).map(OrderId::new)
 }
 
-fn product_id(product_id: &str) -> Result<ProductId, Failure> {
-    ProductId::parse(product_id).map_err(|_| Failure::Invalid("product_id"))
+fn product_id(field: &'static str, product_id: &str) -> Result<ProductId, Failure> {
+    ProductId::parse(product_id).map_err(|_| Failure::Invalid(field))
+}
+
+fn time(field: &'static str, time: &str) -> Result<DateTime<Utc>, Failure> {
+    let fraction = time.split_once('.').map_or("", |(_, rest)| rest);
+    let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
+    let parsed = DateTime::parse_from_rfc3339(time).ok().filter(|_| digits <= FRACTION_DIGITS_MAX);
+    parsed.map(|time| time.to_utc()).ok_or(Failure::Invalid(field))
 }
 
 fn money(field: &'static str, money: Option<wire::Money>) -> Result<Money, Failure> {
@@ -66,9 +77,12 @@ fn money(field: &'static str, money: Option<wire::Money>) -> Result<Money, Failu
 }
 
 fn lines(lines: Vec<wire::Line>) -> Result<Vec<StockLine>, Failure> {
+    if !(1..=LINES_MAX).contains(&lines.len()) {
+        return Err(Failure::Invalid("lines"));
+    }
     let line = |line: wire::Line| {
         let quantity = Quantity::new(line.quantity).map_err(|_| Failure::Invalid("lines.quantity"))?;
-        Ok(StockLine { product_id: product_id(&line.product_id)?, quantity })
+        Ok(StockLine { product_id: product_id("lines.product_id", &line.product_id)?, quantity })
     };
     lines.into_iter().map(line).collect()
 }
@@ -86,6 +100,6 @@ pub(crate) fn from_json<M: DeserializeOwned>(message: Value) -> Result<M, Failur
 }
 
 /// RFC 3339, exactly.
-pub(crate) fn written(time: chrono::DateTime<chrono::Utc>) -> String {
-    time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
+pub(crate) fn written(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }

@@ -20,7 +20,7 @@ use tonic::{
 use tonic_health::{ServingStatus, server::health_reporter};
 
 use crate::{
-    CAPABILITIES, Phase, Phases, Reference,
+    CAPABILITIES, Phase, Phases, REQUEST_BYTES_MAX, Reference,
     answers::{Answers, Failure},
     breaks, until,
 };
@@ -64,10 +64,10 @@ pub(crate) async fn serve(reference: Arc<Reference>, listener: TcpListener, phas
     let notifications = notifications_server::NotificationsServer::from_arc(services);
     Server::builder()
         .add_service(health)
-        .add_service(InterceptedService::new(inventory, admit.clone()))
-        .add_service(InterceptedService::new(payments, admit.clone()))
-        .add_service(InterceptedService::new(shipping, admit.clone()))
-        .add_service(InterceptedService::new(notifications, admit))
+        .add_service(InterceptedService::new(inventory.max_decoding_message_size(REQUEST_BYTES_MAX), admit.clone()))
+        .add_service(InterceptedService::new(payments.max_decoding_message_size(REQUEST_BYTES_MAX), admit.clone()))
+        .add_service(InterceptedService::new(shipping.max_decoding_message_size(REQUEST_BYTES_MAX), admit.clone()))
+        .add_service(InterceptedService::new(notifications.max_decoding_message_size(REQUEST_BYTES_MAX), admit))
         .serve_with_incoming_shutdown(incoming, stop)
         .await
 }

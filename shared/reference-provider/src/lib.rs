@@ -21,6 +21,9 @@ pub use journal::NotKept;
 /// What this provider can do beyond what every one must.
 const CAPABILITIES: [&str; 3] = ["bars_keys", "lists_products", "sandbox"];
 
+/// The largest request, over either transport: an order of a hundred lines has some 10 KB.
+const REQUEST_BYTES_MAX: usize = 256 * 1024;
+
 /// How long it still takes new calls when its health says that it does not, so that whoever chooses among providers can notice.
 const NOTICE: Duration = Duration::from_secs(1);
 

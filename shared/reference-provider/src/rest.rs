@@ -4,26 +4,25 @@ use std::{io, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, Request, State},
+    extract::{DefaultBodyLimit, Request, State, rejection::JsonRejection},
     http::{HeaderValue, StatusCode, header::AUTHORIZATION},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
     serve::ListenerExt,
 };
-use providers::contract::{Call, wire};
+use providers::contract::{
+    Call, InventoryCapabilities, NotificationsCapabilities, PaymentsCapabilities, ShippingCapabilities, wire,
+};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::{
-    CAPABILITIES, Phase, Phases, Reference,
+    CAPABILITIES, Phase, Phases, REQUEST_BYTES_MAX, Reference,
     answers::{Answers, Failure},
     breaks, until,
 };
-
-/// The largest request: an order of a hundred lines has some 10 KB.
-const REQUEST_BYTES_MAX: usize = 256 * 1024;
 
 pub(crate) async fn serve(reference: Arc<Reference>, listener: TcpListener, phases: Phases) -> io::Result<()> {
     let routes = route::<wire::GetProductsRequest>(Router::new());
@@ -44,7 +43,10 @@ pub(crate) async fn serve(reference: Arc<Reference>, listener: TcpListener, phas
     let routes = route::<wire::CancelShipmentRequest>(routes);
     let routes = route::<wire::ConfirmDeliveryRequest>(routes);
     let routes = route::<wire::SendRequest>(routes)
-        .route("/v1/{service}/get-capabilities", post(capabilities))
+        .route(InventoryCapabilities::REST_PATH, post(capabilities))
+        .route(PaymentsCapabilities::REST_PATH, post(capabilities))
+        .route(ShippingCapabilities::REST_PATH, post(capabilities))
+        .route(NotificationsCapabilities::REST_PATH, post(capabilities))
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
         .layer(from_fn_with_state(Arc::clone(&reference), admit))
         .with_state(reference)
@@ -68,10 +70,21 @@ where
     routes.route(C::REST_PATH, post(answer::<C>))
 }
 
-async fn answer<C: Call + DeserializeOwned>(State(reference): State<Arc<Reference>>, Json(request): Json<C>) -> Response
+async fn answer<C: Call + DeserializeOwned>(
+    State(reference): State<Arc<Reference>>,
+    request: Result<Json<C>, JsonRejection>,
+) -> Response
 where
     Reference: Answers<C>,
 {
+    let request = match request {
+        Ok(Json(request)) => request,
+        // A number that no field of the contract can have, for instance.
+        Err(JsonRejection::JsonDataError(_)) => {
+            return (StatusCode::BAD_REQUEST, Failure::Invalid("the message").to_string()).into_response();
+        }
+        Err(rejection) => return rejection.into_response(),
+    };
     match breaks::answer(&reference, request).await {
         Ok(answer) => Json(answer).into_response(),
         Err(failure @ Failure::Invalid(_)) => (StatusCode::BAD_REQUEST, failure.to_string()).into_response(),

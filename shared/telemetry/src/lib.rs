@@ -28,7 +28,7 @@ use tracing_subscriber::{
 };
 
 pub use end::at_the_end;
-pub use trace::{Hop, Kind, Trace, correlating, correlation_id, failed, has_order, keep, set, traceparent};
+pub use trace::{Hop, Kind, Trace, correlating, correlation_id, failed, function, has_order, keep, set, traceparent};
 
 use crate::{
     export::Exporter,

@@ -1,6 +1,11 @@
 //! What the process of a function has used so far.
 
-use std::{fs, path::Path, sync::LazyLock, time::Duration, time::Instant};
+use std::{
+    fs,
+    path::Path,
+    sync::LazyLock,
+    time::{Duration, SystemTime},
+};
 
 use rustix::{
     fs::statvfs,
@@ -9,8 +14,29 @@ use rustix::{
 
 use crate::{figures::Metric, variable};
 
-/// When the process began, nearly: [`crate::init`] is the first that asks.
-pub(crate) static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// When the process began, nearly: [`crate::init`] is the first that asks. By the clock on the wall, because any other may stand
+/// still while Lambda keeps the process frozen.
+pub(crate) static BEGAN: LazyLock<SystemTime> = LazyLock::new(SystemTime::now);
+
+/// What a process has used, and what is left of the folder that all of its invocations share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    pub memory_bytes: u64,
+    pub cpu: Duration,
+    pub tmp_used_bytes: u64,
+    pub tmp_free_bytes: u64,
+}
+
+/// What this process has used; `None` where the system does not tell all of it.
+pub fn usage() -> Option<Usage> {
+    let (tmp_used_bytes, tmp_free_bytes) = space(Path::new("/tmp"))?;
+    Some(Usage { memory_bytes: memory()?, cpu: cpu()?, tmp_used_bytes, tmp_free_bytes })
+}
+
+/// When this process began.
+pub fn began() -> SystemTime {
+    *BEGAN
+}
 
 /// The memory, the time of processors, the free space in `/tmp` and the age of this process. What the system does not tell is left
 /// out.
@@ -19,8 +45,8 @@ pub fn metrics() -> Vec<Metric> {
     let metrics = [
         memory().map(|bytes| Metric::bytes("MemoryUsed", bytes)),
         cpu().map(|time| Metric::time("CpuTime", time)),
-        free(Path::new("/tmp")).map(|bytes| Metric::bytes("TmpFree", bytes)),
-        Some(Metric::time("ProcessAge", BEGAN.elapsed())),
+        space(Path::new("/tmp")).map(|(_, free)| Metric::bytes("TmpFree", free)),
+        Some(Metric::time("ProcessAge", BEGAN.elapsed().unwrap_or_default())),
     ];
     metrics.into_iter().flatten().map(|metric| metric.of("FunctionName", function.clone())).collect()
 }
@@ -37,9 +63,11 @@ fn cpu() -> Option<Duration> {
     Some(Duration::new(used.tv_sec.try_into().ok()?, used.tv_nsec.try_into().ok()?))
 }
 
-fn free(path: &Path) -> Option<u64> {
+/// How much of a file system is in use, and how much this process could still use of it.
+fn space(path: &Path) -> Option<(u64, u64)> {
     let found = statvfs(path).ok()?;
-    found.f_bavail.checked_mul(found.f_frsize)
+    let used = found.f_blocks.checked_sub(found.f_bfree)?.checked_mul(found.f_frsize)?;
+    Some((used, found.f_bavail.checked_mul(found.f_frsize)?))
 }
 
 #[cfg(test)]
@@ -51,8 +79,10 @@ mod tests {
         let block = vec![1_u8; 64 << 20];
         let names: Vec<&str> = metrics().iter().map(|metric| metric.name).collect();
         assert_eq!(names, ["MemoryUsed", "CpuTime", "TmpFree", "ProcessAge"]);
-        assert!(memory().unwrap() >= u64::try_from(block.len()).unwrap());
-        assert!(cpu().unwrap() > Duration::ZERO && free(Path::new("/tmp")).unwrap() > 0);
-        assert_eq!(free(Path::new("/nowhere")), None);
+        let usage = usage().unwrap();
+        assert!(usage.memory_bytes >= u64::try_from(block.len()).unwrap());
+        assert!(usage.cpu > Duration::ZERO && usage.tmp_free_bytes > 0, "{usage:?}");
+        assert!(began() <= SystemTime::now());
+        assert_eq!(space(Path::new("/nowhere")), None);
     }
 }

@@ -23,12 +23,16 @@ pub(crate) const TARGET: &str = "telemetry::trace";
 /// Which share of the traces that begin here is recorded.
 static SHARE: OnceLock<Share> = OnceLock::new();
 
-/// What the function of this process is called in the source.
 static FUNCTION: OnceLock<&str> = OnceLock::new();
 
 pub(crate) fn begin(function: &'static str, share: Share) {
     let _ = FUNCTION.set(function);
     let _ = SHARE.set(share);
+}
+
+/// What the function of this process is called in the source, once [`crate::init`] was told.
+pub fn function() -> &'static str {
+    FUNCTION.get().copied().unwrap_or("function")
 }
 
 tokio::task_local! {
@@ -132,7 +136,7 @@ pub struct Hop(Span);
 impl Hop {
     /// A call of this process's function.
     pub fn of_function(kind: Kind, trace: Option<Trace>) -> Self {
-        Self::new(FUNCTION.get().copied().unwrap_or("function"), kind, trace)
+        Self::new(function(), kind, trace)
     }
 
     /// Goes on with a trace, or begins one.

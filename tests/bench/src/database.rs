@@ -35,7 +35,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 #[expect(dead_code, reason = "the adapters' tests need more of it")]
 mod support;
 
-pub(crate) use support::{EVENTS, INDEX, ORDERS, SNAPSHOTS, create_orders_table, create_table};
+pub(crate) use support::{EVENTS, INDEX, INVENTORY, ORDERS, SNAPSHOTS, create_orders_table, create_table};
 use support::{InProcess, client_over, operation};
 
 /// A database with the service's tables, and its server.
@@ -262,10 +262,11 @@ pub(crate) struct Collected(Arc<Mutex<BTreeMap<(String, String), Item>>>);
 const ITEMS_PER_IMPORT: usize = 10_000;
 
 impl Collected {
-    /// In the order of their keys: the database finds a place faster when the next one is near.
-    pub(crate) fn import(&self, database: &Database, table: &str) {
+    /// Those that are wanted by their key, in the order of their keys: the database finds a place faster when the next one is near.
+    pub(crate) fn import(&self, database: &Database, table: &str, is_wanted: impl Fn(&str) -> bool) {
         let mut items = self.0.lock().unwrap();
-        let of_table: Vec<_> = items.extract_if(.., |(name, _), _| name == table).map(|(_, item)| item).collect();
+        let is_wanted = |(name, key): &(String, String)| name == table && is_wanted(key);
+        let of_table: Vec<_> = items.extract_if(.., |key, _| is_wanted(key)).map(|(_, item)| item).collect();
         drop(items);
         for some in of_table.chunks(ITEMS_PER_IMPORT) {
             database.import_items(table, some.to_vec(), ImportOptions::default()).unwrap();
@@ -295,6 +296,10 @@ impl Collected {
                         put(&json!(table), &write["PutRequest"]["Item"]);
                     }
                 }
+            }
+            "UpdateItem" => {
+                let key = key_of(request["TableName"].as_str().unwrap(), &request["Key"]);
+                add(items.entry(key).or_insert_with(|| Item::deserialize(&request["Key"]).unwrap()), request);
             }
             "TransactWriteItems" => {
                 for action in request["TransactItems"].as_array().unwrap() {

@@ -202,7 +202,8 @@ pub(crate) async fn load(dynamo: &LocalDynamo, orders: usize, what: Load) -> usi
                 if what == Load::EventsAndReadModel {
                     let failed = project(&*profiles, &model, &commits).await.failed;
                     assert!(failed.is_empty(), "{failed:?}");
-                    collected.import(&database, INDEX);
+                    // More will be added to the hours.
+                    collected.import(&database, INDEX, |key| !key.contains("/hours\n"));
                 }
                 // An import does not wait for anything, and would let nobody else run.
                 tokio::task::yield_now().await;
@@ -210,7 +211,9 @@ pub(crate) async fn load(dynamo: &LocalDynamo, orders: usize, what: Load) -> usi
         });
     }
     let count = loaders.join_all().await.into_iter().sum();
-    collected.import(&dynamo.database, ORDERS);
+    for table in [ORDERS, INDEX] {
+        collected.import(&dynamo.database, table, |_| true);
+    }
     count
 }
 

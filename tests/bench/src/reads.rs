@@ -2,28 +2,32 @@
 
 use std::time::Instant;
 
-use adapters::dynamodb::{DynamoEventStore, Generation};
+use adapters::dynamodb::{DynamoEventStore, DynamoInventory, Generation};
 use application::{
     event_stream::CustomerStream,
     list_events::{EventsWanted, WINDOW_MAX, list_events},
     list_orders::{OrdersWanted, list_orders},
     order_history::{Until, order_history},
     past_commits::PastCommits,
-    ports::{CustomerOrders, OrderViews, Position, Standing},
+    ports::{Catalogue, CustomerOrders, OrderViews, Position, Standing},
     search_orders::{FoundOrders, search_orders},
     shown_orders::with_customer,
+    stats::{By, Stat, Window, get_stats},
 };
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    ids::{CustomerId, OrderId},
+    ids::{CustomerId, OrderId, ProductId},
+    money::{Currency, Money},
     order::OrderStatus,
+    product::Product,
     search::SearchQuery,
+    text::Text,
 };
 
 use crate::{
     contest::{Contest, Outcome, print, ratio},
-    database::{EVENTS, LocalDynamo, ORDERS, Usage},
+    database::{EVENTS, INVENTORY, LocalDynamo, ORDERS, Usage},
     orders::{self, GENERATION, Load, PastOrder},
 };
 
@@ -41,6 +45,7 @@ struct Service {
     client: Client,
     store: DynamoEventStore,
     model: Generation,
+    inventory: DynamoInventory,
     orders: usize,
     /// An order in the middle of all.
     order: PastOrder,
@@ -55,6 +60,7 @@ impl Service {
         Self {
             store: DynamoEventStore::new(client.clone(), EVENTS.to_owned()),
             model: orders::read_model(client.clone()),
+            inventory: DynamoInventory::new(client.clone(), INVENTORY.to_owned()),
             client,
             orders,
             order: orders::order(orders / 2, orders),
@@ -205,6 +211,35 @@ impl Service {
         list_events(&self.model.index, &self.store, &wanted, PAGE).await.unwrap().events.len()
     }
 
+    /// The hours of the day on which the first orders were placed.
+    async fn stats_of_a_day(&self) {
+        assert!(self.placed(By::Hour, 1).await > 0);
+    }
+
+    async fn stats_of_a_year(&self) {
+        assert_eq!(self.placed(By::Day, 366).await, u64::try_from(self.orders).unwrap());
+    }
+
+    async fn placed(&self, by: By, days: i64) -> u64 {
+        let first = orders::first_of_january();
+        let periods =
+            get_stats(&self.model.index, Window::new(by, first, first + TimeDelta::days(days))).await.unwrap();
+        periods.iter().filter_map(|period| period.sums.get(&Stat::Placed)).map(|sum| sum.count).sum()
+    }
+
+    async fn products_first(&self) {
+        self.products(None).await;
+    }
+
+    async fn products_middle(&self) {
+        self.products(Some(product_id(products(self.orders) / 2))).await;
+    }
+
+    async fn products(&self, after: Option<ProductId>) {
+        let page = self.inventory.list_products(after.as_ref(), PAGE).await.unwrap();
+        assert_eq!(page.products.len(), PAGE);
+    }
+
     async fn open_orders(&self) {
         let open = self.model.views.open_orders(Standing::UnderWay, Utc::now(), None, 100).await.unwrap();
         assert!(!open.ids.is_empty());
@@ -215,6 +250,15 @@ impl Service {
         // Of more than a thousand that are under way some stand for the others.
         assert!(counts.values().sum::<u64>().abs_diff(u64::try_from(self.orders).unwrap()) < 10, "{counts:?}");
     }
+}
+
+/// A tenth as many as orders.
+fn products(orders: usize) -> usize {
+    orders / 10
+}
+
+fn product_id(number: usize) -> ProductId {
+    ProductId::parse(&format!("product-{number:06}")).unwrap()
 }
 
 /// Calls `$with` with the name and the method of each use case; the first is the baseline.
@@ -232,6 +276,10 @@ macro_rules! for_each_use_case {
         $with!("all orders, a page in the middle", all_orders_middle);
         $with!("all confirmed orders, first page", confirmed_orders);
         $with!("all orders that wait for a person, first page", orders_that_wait);
+        $with!("orders counted by the hour, one day", stats_of_a_day);
+        $with!("orders counted by the day, a year", stats_of_a_year);
+        $with!("all products, first page", products_first);
+        $with!("all products, a page in the middle", products_middle);
         $with!("search: in every address, page 1", search_frequent_first);
         $with!("search: in every address, page 5", search_frequent_fifth);
         $with!("search: one Chinese character, page 1", search_chinese);
@@ -312,4 +360,10 @@ async fn load(dynamo: &LocalDynamo, orders: usize) {
     let taken = begin.elapsed().as_secs_f64();
     let rate = f64::from(u32::try_from(orders).unwrap()) / taken;
     println!("loaded {orders} orders, {commits} commits, in {taken:.1} s: {rate:.0} orders/s");
+    let inventory = DynamoInventory::new(dynamo.loading_client(), INVENTORY.to_owned());
+    let price = Money::new(1_999, Currency::parse("CNY").unwrap()).unwrap();
+    for number in 0..products(orders) {
+        let name = Text::parse("Tea").unwrap();
+        inventory.put_product(&Product { id: product_id(number), name, price, stock: 5 }).await.unwrap();
+    }
 }

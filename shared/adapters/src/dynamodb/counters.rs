@@ -1,4 +1,5 @@
-//! The counters: one item per function, whose attributes are what it counts, so that handing on is one write unit.
+//! The counters: one item per function, whose attributes are what it counts, so that handing on is one write unit. Beside them lies
+//! what [processes](super::DynamoProcesses) report.
 //!
 //! An item takes 1,000 writes a second: as many as 5,000 warm processes of a function make, each at work all the time.
 
@@ -7,7 +8,7 @@ use std::collections::BTreeMap;
 use application::{event_store::Unavailable, ports::Counters};
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 
-use super::{Item, PAGES_MAX, Table, number, text};
+use super::{Item, Table, number, processes, text};
 
 const PARTITION_KEY: &str = "name";
 
@@ -19,10 +20,12 @@ pub struct DynamoCounters {
 impl DynamoCounters {
     /// What is added goes to the item of this function; what is read is the sum of all of them.
     pub fn new(client: Client, table: String, function: &'static str) -> Self {
-        let table =
-            Table { client, name: table, partition_key: PARTITION_KEY, sort_key: None, what: "the counters' table" };
-        Self { table, function }
+        Self { table: self::table(client, table), function }
     }
+}
+
+pub(super) fn table(client: Client, name: String) -> Table {
+    Table { client, name, partition_key: PARTITION_KEY, sort_key: None, what: "the counters' table" }
 }
 
 impl Counters for DynamoCounters {
@@ -48,26 +51,18 @@ impl Counters for DynamoCounters {
         Ok(())
     }
 
-    /// Reads the whole table, which has as many items as there are functions that count.
+    /// Reads the whole table, which has as many items as there are functions that count, and those of processes.
     async fn read(&self) -> Result<BTreeMap<String, u64>, Unavailable> {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-        let mut from = None;
-        for _ in 0..PAGES_MAX {
-            let scan = self.table.client.scan().table_name(&self.table.name).consistent_read(true);
-            let page =
-                scan.set_exclusive_start_key(from).send().await.map_err(|error| self.table.unavailable(error))?;
-            for (name, value) in page.items.unwrap_or_default().into_iter().flatten() {
-                if let AttributeValue::N(digits) = value {
-                    let amount = digits.parse().map_err(|error| self.table.unavailable(error))?;
-                    let count = counts.entry(name).or_default();
-                    *count = count.saturating_add(amount);
-                }
-            }
-            from = page.last_evaluated_key;
-            if from.is_none() {
-                return Ok(counts);
+        let scan = self.table.client.scan().consistent_read(true).filter_expression("NOT begins_with(#key, :prefix)");
+        let items = self.table.scan(processes::with_prefix(scan, &self.table)).await?;
+        for (name, value) in items.into_iter().flatten() {
+            if let AttributeValue::N(digits) = value {
+                let amount = digits.parse().map_err(|error| self.table.unavailable(error))?;
+                let count = counts.entry(name).or_default();
+                *count = count.saturating_add(amount);
             }
         }
-        Err(self.table.unavailable(format!("the table fills more than {PAGES_MAX} pages")))
+        Ok(counts)
     }
 }

@@ -65,11 +65,16 @@ impl Query {
 
     /// `page_size`, 1 to 100.
     pub fn page_size(&mut self) -> Option<usize> {
-        let size = self.optional("page_size", |text| match text.parse() {
-            Ok(size @ 1..=PAGE_SIZE_MAX) => Ok(size),
-            _ => Err(Invalid::new(format!("must be a whole number from 1 to {PAGE_SIZE_MAX}"))),
+        self.page_size_up_to(PAGE_SIZE_MAX)
+    }
+
+    /// `page_size` of a list whose rows cost more, 1 to `max`.
+    pub fn page_size_up_to(&mut self, max: usize) -> Option<usize> {
+        let size = self.optional("page_size", |text| match text.parse::<usize>() {
+            Ok(size) if (1..=max).contains(&size) => Ok(size),
+            _ => Err(Invalid::new(format!("must be a whole number from 1 to {max}"))),
         });
-        size.map(|size| size.unwrap_or(PAGE_SIZE))
+        size.map(|size| size.unwrap_or(PAGE_SIZE.min(max)))
     }
 
     /// `status`, of an order.

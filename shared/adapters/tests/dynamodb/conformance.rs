@@ -1,7 +1,8 @@
 //! The `DynamoDB` adapters obey the laws of their ports.
 
 use adapters::dynamodb::{
-    DynamoCounters, DynamoEventStore, DynamoIndex, DynamoInventory, DynamoLimits, DynamoOrderViews, DynamoSnapshots,
+    DynamoCounters, DynamoEventStore, DynamoIndex, DynamoInventory, DynamoLimits, DynamoOrderViews, DynamoProcesses,
+    DynamoSnapshots,
 };
 use aws_sdk_dynamodb::Client;
 
@@ -66,6 +67,11 @@ mod counters {
         |client, table| DynamoCounters::new(client, table, "get-order"),
         COUNTERS
     ));
+}
+
+mod processes {
+    use super::{DynamoProcesses, adapter, support::COUNTERS};
+    application::processes_conformance!(adapter(DynamoProcesses::new, COUNTERS));
 }
 
 mod limits {

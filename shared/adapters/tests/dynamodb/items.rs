@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 
 use adapters::dynamodb::{
-    DynamoCounters, DynamoEventStore, DynamoIndex, DynamoInventory, DynamoSnapshots, commit_from_image,
+    DynamoCounters, DynamoEventStore, DynamoIndex, DynamoInventory, DynamoProcesses, DynamoSnapshots, commit_from_image,
 };
 use application::{
     event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId},
     event_store::{PastCommand, Snapshot},
     ports::{
         Catalogue, ChargeCancellation, ChargeRequest, Counters, Index, Inventory, Notification, Notifications,
-        Payments, Posting, ProductPage, RefundRequest, ShipmentRequest, Shipping, Snapshots, StockAdjustment,
-        StockLine,
+        Payments, Posting, Process, Processes, ProductPage, RefundRequest, ShipmentRequest, Shipping, Snapshots,
+        StockAdjustment, StockLine,
     },
 };
 use aws_lambda_events::event::dynamodb::Event;
@@ -592,4 +592,38 @@ async fn the_counts_of_a_function_are_one_item_and_those_of_several_add_up() {
     let sums = [("cache_hits_etag", 9), ("cache_misses_etag", 3), ("commits_projected", 5)];
     let sums: BTreeMap<String, u64> = sums.map(|(name, sum)| (name.to_owned(), sum)).into();
     assert_eq!(of("metrics").read().await.unwrap(), sums);
+}
+
+#[tokio::test]
+async fn what_a_process_has_used_is_an_item_that_says_when_it_may_go_and_counts_nothing() {
+    let client = Client::from_conf(support::database().await);
+    let process = Process {
+        function: "create-order".to_owned(),
+        instance: key(),
+        started_at: 1_767_225_000,
+        memory_limit_bytes: 256 << 20,
+        memory_bytes: 32 << 20,
+        cpu_ms: 250,
+        tmp_used_bytes: 0,
+        tmp_free_bytes: 512 << 20,
+    };
+    let now = "2026-01-01T00:00:00.5Z".parse().unwrap();
+    DynamoProcesses::new(client.clone(), COUNTERS.to_owned()).report(&process, now).await.unwrap();
+    assert_eq!(
+        item(&client, COUNTERS).await,
+        json!({
+            "name": {"S": format!("process#create-order#{KEY}")},
+            "started_at": {"N": "1767225000"},
+            "memory_limit_bytes": {"N": "268435456"},
+            "memory_bytes": {"N": "33554432"},
+            "cpu_ms": {"N": "250"},
+            "tmp_used_bytes": {"N": "0"},
+            "tmp_free_bytes": {"N": "536870912"},
+            "expires_at": {"N": "1767312000"}
+        })
+    );
+    let counters = DynamoCounters::new(client, COUNTERS.to_owned(), "create-order");
+    assert_eq!(counters.read().await.unwrap(), BTreeMap::new());
+    counters.add(&[("cpu_ms".to_owned(), 7)]).await.unwrap();
+    assert_eq!(counters.read().await.unwrap(), [("cpu_ms".to_owned(), 7)].into());
 }

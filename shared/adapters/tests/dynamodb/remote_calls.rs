@@ -4,8 +4,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use adapters::{
     dynamodb::{
-        DynamoCounters, DynamoEventStore, DynamoIndex, DynamoInventory, DynamoOrderViews, DynamoReadModel,
-        DynamoSnapshots,
+        DynamoCounters, DynamoEventStore, DynamoIndex, DynamoInventory, DynamoOrderViews, DynamoProcesses,
+        DynamoReadModel, DynamoSnapshots,
     },
     tally::Tally,
 };
@@ -18,7 +18,7 @@ use application::{
     past_commits::PastCommits,
     ports::{
         Catalogue, ChargeCancellation, ChargeRequest, Counters, Index, Inventory, OrderViews, Payments, Posting,
-        RefundRequest, ShipmentRequest, Shipping, Standing, StockAdjustment, StockLine,
+        Process, Processes, RefundRequest, ShipmentRequest, Shipping, Standing, StockAdjustment, StockLine,
     },
     project_orders::{postings_of, project},
     search_orders::search_orders,
@@ -623,5 +623,25 @@ async fn the_generations_cost_one_read_for_all_that_ask_in_a_while_and_how_often
     assert_eq!(wire.calls(), ["UpdateItem"]);
     let counts = [("cache_hits_generations".to_owned(), 2), ("cache_misses_generations".to_owned(), 1)];
     assert_eq!(counters.read().await.unwrap(), counts.into());
+    assert_eq!(wire.calls(), ["Scan"]);
+}
+
+#[tokio::test]
+async fn what_a_process_has_used_costs_one_write_and_that_of_all_is_one_read() {
+    let (client, wire) = watched();
+    let processes = DynamoProcesses::new(client, COUNTERS.to_owned());
+    let process = Process {
+        function: "create-order".to_owned(),
+        instance: Uuid::new_v4(),
+        started_at: 0,
+        memory_limit_bytes: 256 << 20,
+        memory_bytes: 32 << 20,
+        cpu_ms: 250,
+        tmp_used_bytes: 0,
+        tmp_free_bytes: 512 << 20,
+    };
+    processes.report(&process, Utc::now()).await.unwrap();
+    assert_eq!(wire.calls(), ["UpdateItem"]);
+    assert_eq!(processes.read(Utc::now()).await.unwrap(), [process]);
     assert_eq!(wire.calls(), ["Scan"]);
 }

@@ -68,6 +68,7 @@ macro_rules! inventory_conformance {
             a_description_loses_nothing_that_is_reserved_meanwhile
             a_stock_is_adjusted_by_a_difference_or_to_a_count
             a_count_is_of_what_no_order_holds
+            a_release_on_top_of_the_largest_stock_is_a_release
             a_stock_is_never_adjusted_out_of_its_range
             a_product_that_does_not_exist_is_not_adjusted
             an_adjustment_under_one_id_is_made_once
@@ -642,6 +643,21 @@ pub async fn a_count_is_of_what_no_order_holds(inventory: &(impl Catalogue + Inv
     assert_eq!((counted.by, counted.stock), (-1, 5));
     inventory.release(order).await.unwrap();
     assert_eq!(stock(inventory, &ids).await, [9]);
+}
+
+pub async fn a_release_on_top_of_the_largest_stock_is_a_release(inventory: &(impl Catalogue + Inventory)) {
+    let order = order_id();
+    let ids = stocked(inventory, 1, 10).await;
+    inventory.reserve(order, &[line(&ids[0], 4)]).await.unwrap();
+    inventory.adjust_stock(&adjustment(&ids[0], StockChange::Counted(u32::MAX))).await.unwrap();
+    for _ in 0..2 {
+        inventory.release(order).await.unwrap();
+        assert_eq!(stock(inventory, &ids).await, [u32::MAX]);
+    }
+    assert_eq!(inventory.reserved(order).await.unwrap(), []);
+    let counted = inventory.adjust_stock(&adjustment(&ids[0], StockChange::Counted(7))).await.unwrap();
+    assert_eq!(counted.stock, 7);
+    assert_eq!(stock(inventory, &ids).await, [7]);
 }
 
 pub async fn a_stock_is_never_adjusted_out_of_its_range(inventory: &impl Catalogue) {

@@ -117,6 +117,25 @@ pub enum ExecutionState {
     Ended,
 }
 
+/// How far a durable execution has come with a step. A round is some tries one after the other; then it pauses, and begins the next
+/// from the top.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tries {
+    pub step: String,
+    /// Which try of this round is at work, or was the last.
+    pub attempt: usize,
+    /// How many a round has.
+    pub attempts: usize,
+    pub round: usize,
+    pub rounds: usize,
+    /// When this round came to the step.
+    pub since: DateTime<Utc>,
+    /// The name of the error with which the step has failed last.
+    pub error: Option<String>,
+    /// When the next round begins at the latest, during a pause.
+    pub next_by: Option<DateTime<Utc>>,
+}
+
 /// What starts an order's fulfilment: an execution that is over within [`EXPRESS_LIMIT`](crate::reconcile::EXPRESS_LIMIT), and
 /// leaves what does not get done by then to [another](DurableFulfilment).
 pub trait Fulfilment: Send + Sync {
@@ -133,4 +152,11 @@ pub trait DurableFulfilment: Send + Sync {
 
     /// What has become of the execution under this input's name.
     fn state(&self, input: &FulfilmentInput) -> impl Future<Output = Result<ExecutionState, Unavailable>> + Send;
+}
+
+/// What tells how far durable executions have come.
+pub trait FulfilmentTries: Send + Sync {
+    /// Nothing where no execution is at work under this input's name, or it has not come to a step. MUST be one remote call, and
+    /// MUST tell names and times only: nothing that a step was given, or has said of its error.
+    fn tries(&self, input: &FulfilmentInput) -> impl Future<Output = Result<Option<Tries>, Unavailable>> + Send;
 }

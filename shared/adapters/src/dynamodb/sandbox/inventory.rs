@@ -12,6 +12,7 @@ use application::{
         AdjustError, Adjusted, Catalogue, Inventory, ListProductsError, ProductPage, ReserveError, StockAdjustment,
         StockLine,
     },
+    sandbox::orderable,
 };
 use aws_sdk_dynamodb::{
     Client,
@@ -355,11 +356,6 @@ fn product_key(id: &ProductId) -> Item {
 /// The product that an item or an entry of the index is about.
 fn stored_id(id: &str) -> ProductId {
     ProductId::stored(id.strip_prefix(PRODUCT).unwrap_or_default())
-}
-
-/// Stock that comes back on top of a count that staff have just set may pass what a client can be told.
-fn orderable(stock: u64) -> u32 {
-    u32::try_from(stock).unwrap_or(u32::MAX)
 }
 
 /// What is held for an order, or was.
