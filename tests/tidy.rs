@@ -35,6 +35,9 @@ const DOMAIN_MAY_USE: [&str; 9] = [
 const SHARED: [&str; 8] =
     ["domain", "application", "settings", "telemetry", "adapters", "providers", "reference-provider", "certify"];
 
+/// Programs outside the service, which know it by its contract.
+const CLIENTS: [&str; 2] = ["rust", "orderctl"];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
@@ -110,6 +113,16 @@ fn dependencies_point_one_way() {
             assert!(!used.contains(*other), "{name} must not depend on {other}");
         }
     }
+    for name in CLIENTS {
+        let used = dependencies(&manifest(&format!("clients/{name}/Cargo.toml")), "dependencies");
+        let shared: Vec<_> = SHARED.iter().filter(|shared| used.contains(**shared)).collect();
+        assert!(shared.iter().all(|shared| **shared == "domain"), "clients/{name} must not depend on {shared:?}");
+    }
+    let inside = functions().into_iter().map(|name| format!("functions/{name}"));
+    for path in inside.chain(SHARED.map(|name| format!("shared/{name}"))) {
+        let used = dependencies(&manifest(&format!("{path}/Cargo.toml")), "dependencies");
+        assert!(!used.contains("order-client"), "{path} must not call the service from outside");
+    }
     let application = dependencies(&manifest("shared/application/Cargo.toml"), "dependencies");
     assert!(!application.iter().any(|name| name.starts_with("aws") || name.starts_with("lambda")));
 }
@@ -130,6 +143,7 @@ fn no_aws_crate_comes_with_its_default_features() {
 fn every_dependency_gets_its_version_from_the_workspace() {
     let mut manifests: Vec<String> = functions().iter().map(|name| format!("functions/{name}/Cargo.toml")).collect();
     manifests.extend(SHARED.map(|name| format!("shared/{name}/Cargo.toml")));
+    manifests.extend(CLIENTS.map(|name| format!("clients/{name}/Cargo.toml")));
     manifests.push("tests/Cargo.toml".to_owned());
     for path in manifests {
         let manifest = manifest(&path);
