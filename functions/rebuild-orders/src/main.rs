@@ -226,8 +226,12 @@ impl Rebuild {
             if self.model.generations_now().await?.building != Some(building) {
                 return Err(RebuildError::NotBuilding);
             }
-            progress = rebuild_page(&self.store, &model, segment, progress, limit).await?;
+            progress = progress.begin();
             self.model.save_progress(building, number, &progress).await?;
+            let page = rebuild_page(&self.store, &model, segment, progress.clone(), limit).await;
+            progress = page.as_ref().map_or_else(|_| progress.give_back(), Clone::clone);
+            self.model.save_progress(building, number, &progress).await?;
+            page?;
             if let Some(pace) = units_per_second {
                 tokio::time::sleep(progress.takes(&before, pace).saturating_sub(started.elapsed())).await;
             }
