@@ -7,9 +7,9 @@
 //! Any other line has to be one.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, OpenOptions, Permissions, TryLockError},
     io::{self, BufRead, BufReader, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
     sync::Arc,
 };
@@ -34,6 +34,9 @@ const VERSION: u32 = 1;
 
 /// At this size no call that changes the books is made any more: some 400,000 were, which take seconds to make again.
 const BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// The mode of the file: the books say where customers live.
+const OWNER_ONLY: u32 = 0o600;
 
 /// Why the books cannot be kept in a file, which stays as it is.
 #[derive(Debug, thiserror::Error)]
@@ -146,8 +149,7 @@ struct Pen {
 impl Journal {
     /// Takes the file for this process, and makes its calls again in these books, which have to be new.
     pub(crate) async fn open(path: &Path, books: &Reference) -> Result<Self, NotKept> {
-        // The books say where customers live.
-        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        let file = OpenOptions::new().read(true).append(true).create(true).mode(OWNER_ONLY).open(path)?;
         file.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => NotKept::Taken,
             TryLockError::Error(error) => error.into(),
@@ -184,6 +186,8 @@ impl Journal {
                 return Err(NotKept::Otherwise(number));
             }
         }
+        // The file is ours, and others may have been let in when it was made.
+        file.set_permissions(Permissions::from_mode(OWNER_ONLY))?;
         // What is torn goes. The rest, and that there is such a file, the disk need not have yet when whoever wrote it was killed.
         file.set_len(bytes)?;
         file.sync_all()?;

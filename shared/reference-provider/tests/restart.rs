@@ -11,6 +11,7 @@
 use std::{
     env, fs,
     io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
@@ -57,10 +58,16 @@ impl Books {
         Self(env::temp_dir().join(format!("books-{}.jsonl", Uuid::new_v4())))
     }
 
+    /// Made by somebody who lets everybody read them.
     fn with(bytes: &[u8]) -> Self {
         let books = Self::new();
         fs::write(&books.0, bytes).unwrap();
+        fs::set_permissions(&books.0, fs::Permissions::from_mode(0o644)).unwrap();
         books
+    }
+
+    fn mode(&self) -> u32 {
+        fs::metadata(&self.0).unwrap().permissions().mode() & 0o777
     }
 
     fn read(&self) -> Vec<u8> {
@@ -371,7 +378,15 @@ async fn a_file_that_cannot_be_gone_on_with_is_refused_and_stays_as_it_is() {
     ] {
         let books = Books::with(bytes.as_bytes());
         assert_eq!(books.open().await.err().as_deref(), Some(why), "{bytes}");
-        assert_eq!(books.read(), bytes.as_bytes());
+        assert_eq!((books.read().as_slice(), books.mode()), (bytes.as_bytes(), 0o644));
+    }
+}
+
+#[tokio::test]
+async fn only_its_owner_may_read_the_file_whoever_has_made_it() {
+    for books in [Books::new(), Books::with(b""), Books::with(&charged([1]).await)] {
+        books.open().await.unwrap();
+        assert_eq!(books.mode(), 0o600);
     }
 }
 
