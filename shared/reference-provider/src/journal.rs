@@ -22,7 +22,11 @@ use chrono::{DateTime, Utc};
 use providers::contract::{Call, wire};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use tokio::{sync::Mutex, task::spawn_blocking, time::sleep};
+use tokio::{
+    sync::{Mutex, watch},
+    task::spawn_blocking,
+    time::sleep,
+};
 
 use crate::{
     Reference,
@@ -137,13 +141,18 @@ fn unavailable(what: &'static str, source: impl Into<BoxError>) -> Failure {
 }
 
 /// Lets calls come to the books one by one, so that the lines have the order of the calls, and nobody reads what is not written yet.
-pub(crate) struct Journal(Mutex<Pen>);
+pub(crate) struct Journal {
+    pen: Mutex<Pen>,
+    /// The other end of the pen's.
+    complete: watch::Receiver<()>,
+}
 
 struct Pen {
     file: Arc<File>,
     bytes: u64,
-    /// Whether every call that the books have is in the file. If not, nobody is told anything any more.
-    complete: bool,
+    /// There while every call that the books have is in the file. Once it is dropped, nobody is told anything any more, and health
+    /// says so.
+    complete: Option<watch::Sender<()>>,
 }
 
 impl Journal {
@@ -193,15 +202,23 @@ impl Journal {
         file.sync_all()?;
         let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
         File::open(folder)?.sync_all()?;
-        Ok(Self(Mutex::new(Pen { file: Arc::new(file), bytes, complete: true })))
+        let (complete, watched) = watch::channel(());
+        let pen = Pen { file: Arc::new(file), bytes, complete: Some(complete) };
+        Ok(Self { pen: Mutex::new(pen), complete: watched })
+    }
+
+    /// Is over when the file lacks a call that the books have.
+    pub(crate) async fn until_incomplete(&self) {
+        // Nothing is ever sent.
+        drop(self.complete.clone().wait_for(|()| false).await);
     }
 
     async fn answer<C: Call>(&self, books: &Reference, request: C) -> Result<C::Answer, Failure>
     where
         Reference: Answers<C>,
     {
-        let mut pen = self.0.lock().await;
-        if !pen.complete {
+        let mut pen = self.pen.lock().await;
+        if pen.complete.is_none() {
             return Err(unavailable("the file of the books", "it lacks a call that was made"));
         }
         if !changes_the_books(C::REST_PATH) {
@@ -211,7 +228,7 @@ impl Journal {
             return Err(unavailable("room in the file of the books", "it is full"));
         }
         let (at, call, asked) = (Utc::now(), C::REST_PATH.to_owned(), into_json(&request)?);
-        pen.complete = false;
+        let complete = pen.complete.take();
         let answer = memory::at(at, books.answer(request)).await;
         if !matches!(answer, Err(Failure::Invalid(_))) {
             let line = Line { at, call, asked, answered: told(&answer)? };
@@ -221,7 +238,7 @@ impl Journal {
                 unavailable("the file of the books", error)
             })?;
         }
-        pen.complete = true;
+        pen.complete = complete;
         answer
     }
 }
@@ -290,7 +307,7 @@ mod tests {
         let open = async || Arc::new(Reference::default().kept_in(&file).await.unwrap());
         let (reference, first, second) = (open().await, Uuid::new_v4(), Uuid::new_v4());
         answer(&reference, charge(first)).await.unwrap();
-        let mut pen = reference.journal.as_ref().unwrap().0.lock().await;
+        let mut pen = reference.journal.as_ref().unwrap().pen.lock().await;
         change(&mut pen, &file);
         drop(pen);
         let refused = answer(&reference, charge(second)).await.unwrap_err().to_string();
