@@ -27,7 +27,7 @@ import stack  # noqa: E402
 
 REASONS = {
     "aws": "it needs an account, or the AWS CLI",
-    "stack": "it starts, changes or ends what all others run on",
+    "stack": "it starts, changes or ends what all others run on, or wants what that starts",
     "build": "it compiles for minutes; what comes of it is there when pages are run",
 }
 # What has been, and why, is not held to what is.
@@ -42,6 +42,7 @@ class Block(NamedTuple):
     language: str
     second: str
     text: str
+    answers: bool = True  # it stands right behind the block before it
 
 
 class Page(NamedTuple):
@@ -50,10 +51,11 @@ class Page(NamedTuple):
 
     @property
     def blocks(self) -> list[Block]:
-        found = []
+        found, end = [], 0
         for match in re.finditer(r"^( *)```(\w*)(?: (\S+))?\n(.*?)^\1```$", self.text, re.M | re.S):
             line = self.text.count("\n", 0, match.start()) + 1
-            found.append(Block(line, match[2], match[3] or "", textwrap.dedent(match[4])))
+            found.append(Block(line, match[2], match[3] or "", textwrap.dedent(match[4]), not self.text[end:match.start()].strip()))
+            end = match.end()
         return found
 
     @property
@@ -79,7 +81,7 @@ class Page(NamedTuple):
     def answers(self) -> list[tuple[Block, Block | None]]:
         """What is run, each with its answer as the page shows it, if it does."""
         following = [*self.blocks[1:], None]
-        return [(block, after if after and after.language in ("json", "text") else None)
+        return [(block, after if after and after.answers and after.language in ("json", "text") else None)
                 for block, after in zip(self.blocks, following) if block.language == "sh" and not block.second]
 
 
