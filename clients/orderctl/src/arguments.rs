@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
-use order_client::{At, Currency, Method, OrderId, Period, ProductId};
+use order_client::{At, Currency, Method, OrderId, Period, ProductId, is_loopback};
+use reqwest::Url;
+use uuid::Uuid;
 
 use crate::scenario::Scenario;
 
@@ -10,7 +12,9 @@ const ALWAYS: &str = "For all commands";
 
 const AFTER: &str = "\
 A profile (~/.config/orderctl/<stage>.toml) says where the stage is and who is signed in; ORDERCTL_API_URL and ORDERCTL_TOKEN go before it.
-Times are in UTC. Exit status: 0 it is done, 1 it is not, 2 it was not understood.";
+A URL of its own gets no token of the profile's, and counts as prod unless it is the profile's or of this machine.
+Times are in UTC. Exit status: 0 it is done, 1 it is not or nobody knows, 2 it was not understood.
+Where nobody knows, it says under which --key the same may be sent again, and is done once.";
 
 /// Finds orders of the order service, shows where they are, and helps those that are stuck
 #[derive(Debug, Parser)]
@@ -25,6 +29,9 @@ pub(crate) struct Arguments {
     /// Do not ask before anything is changed in prod
     #[arg(long, global = true, help_heading = ALWAYS)]
     pub(crate) yes: bool,
+    /// Change under this Idempotency-Key: what was done under it before is not done again
+    #[arg(long, global = true, value_name = "UUID", help_heading = ALWAYS)]
+    pub(crate) key: Option<Uuid>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -97,6 +104,9 @@ pub(crate) enum Command {
         /// Its id, in full
         #[arg(value_parser = order_id)]
         order: OrderId,
+        /// Only if it is stuck at this step; at whichever it is stuck, unless it is said
+        #[arg(long)]
+        step: Option<String>,
         /// Why, for the order's history
         #[arg(long)]
         reason: String,
@@ -209,12 +219,15 @@ fn stage(text: &str) -> Result<String, String> {
     }
 }
 
-/// Whatever is sent there has a token with it.
-fn api_url(text: &str) -> Result<String, String> {
-    if ["https://", "http://127.0.0.1:", "http://localhost:"].iter().any(|start| text.starts_with(start)) {
+/// Whatever is sent there has a token with it. A user's name in it, as in `http://localhost:x@elsewhere`, only misleads.
+pub(crate) fn api_url(text: &str) -> Result<String, String> {
+    let safe = |url: &Url| url.scheme() == "https" || url.scheme() == "http" && is_loopback(text);
+    let plain = |url: &Url| url.username().is_empty() && url.password().is_none();
+    let whole = |url: &Url| url.query().is_none() && url.fragment().is_none();
+    if Url::parse(text).is_ok_and(|url| safe(&url) && plain(&url) && whole(&url)) {
         Ok(text.to_owned())
     } else {
-        Err("a URL with https, unless it is of this machine".to_owned())
+        Err("a URL with https, unless it is of this machine, and without user, query and fragment".to_owned())
     }
 }
 
@@ -321,9 +334,21 @@ mod tests {
             "--api-url https://x",
             "--client-id c",
             "--api-url http://x --client-id c --region eu-central-1",
+            "--api-url http://localhost:1@x --client-id c --region eu-central-1",
+            "--api-url https://x?y= --client-id c --region eu-central-1",
             "--api-url https://x --client-id c --region evil.example/",
         ] {
             parse(&format!("orderctl login {bad}")).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_key_is_a_uuid_and_for_any_command() {
+        for command in ["refund ID 1 CNY --reason x", "skip ID --step s --reason x", "api POST /x {}"] {
+            let arguments = parse(&format!("orderctl {command} --key ID")).unwrap();
+            assert_eq!(arguments.key.map(|key| key.to_string()).as_deref(), Some(ID));
+            let bad = parse(&format!("orderctl {command} --key again")).unwrap_err();
+            assert_eq!(bad, ErrorKind::ValueValidation);
         }
     }
 

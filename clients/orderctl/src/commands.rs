@@ -3,24 +3,27 @@
 use std::{
     env,
     io::{self, BufRead, IsTerminal, Read, Write},
+    pin::pin,
     time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
 use order_client::{
-    Accepted, Address, At, Cancel, Currency, CustomerId, Error, Method, Money, Order, OrderClient, OrderId,
-    OrdersResumed, OrdersWanted, Period, PlaceOrder, ProductId, Refund, Request, RequestedItem, ResumeOrders, Timeline,
+    Accepted, Address, Answer, At, Cancel, Currency, CustomerId, Error, Method, Money, Order, OrderClient, OrderId,
+    OrderPlaced, OrdersResumed, OrdersWanted, Period, PlaceOrder, ProductId, Refund, RefundAccepted, Request,
+    RequestedItem, ResumeOrders, Timeline,
 };
 use secrecy::SecretString;
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
 
 use crate::{
-    arguments::{Arguments, Command, Login},
+    arguments::{self, Arguments, Command, Login},
     failure::Failure,
     pool::{Pool, SignedIn},
-    profile::{LocalStack, PROD, Profile, Profiles},
+    profile::{LocalStack, Profile, Profiles},
     render::{self, Style},
     scenario::Scenario,
 };
@@ -40,6 +43,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// An order that was placed to go wrong has done so by then.
 const TRIGGER_MAX: Duration = Duration::from_mins(5);
 
+/// Whoever has waited for so long may give up, and has to know the key by then.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// More than any request may have.
 const BODY_MAX: u64 = 1024 * 1024;
 
@@ -47,10 +53,10 @@ const BODY_MAX: u64 = 1024 * 1024;
 const SECRET_MAX: u64 = 4_096;
 
 pub(crate) async fn run(arguments: Arguments, style: Style) -> Result<(), Failure> {
-    let Arguments { stage, json, yes, command } = arguments;
+    let Arguments { stage, json, yes, key, command } = arguments;
     let out = Out { json, style };
     let profiles = Profiles::of_environment()?;
-    let desk = || Desk::open(out, profiles.clone(), &stage, yes);
+    let desk = || Desk::open(out, profiles.clone(), &stage, yes, key);
     match command {
         Command::Login(login) => sign_in(out, &profiles, &stage, login).await,
         Command::Logout => sign_out(out, &profiles, &stage).await,
@@ -65,7 +71,13 @@ pub(crate) async fn run(arguments: Arguments, style: Style) -> Result<(), Failur
             let step = step.unwrap_or_default();
             desk()?.resume_all(ResumeOrders { step, error, reason, dry_run }).await
         }
-        Command::Skip { order, reason } => desk()?.skip(order, &reason).await,
+        Command::Skip { step: None, .. } if key.is_some() => Err(Failure::Usage(
+            "by now the order may be stuck at another step: with --key, --step says which".to_owned(),
+        )),
+        Command::Skip { order, step, reason } => desk()?.skip(order, step, &reason).await,
+        Command::Refund { amount: None, .. } if key.is_some() => {
+            Err(Failure::Usage("by now another amount may be left: with --key, the amount has to be said".to_owned()))
+        }
         Command::Refund { order, amount, currency, reason, note } => {
             let amount = amount.zip(currency).map(|(amount, currency)| money(&amount, currency)).transpose()?;
             desk()?.refund(order, amount, reason, note).await
@@ -94,6 +106,14 @@ impl Out {
         let mut out = io::stdout().lock();
         serde_json::to_writer(&mut out, json).map_err(io::Error::from)?;
         Ok(writeln!(out)?)
+    }
+
+    /// For people only, beside the answer.
+    fn warn(self, text: &str) {
+        if !self.json {
+            // Whoever cannot be warned still waits for the answer.
+            let _ = writeln!(io::stderr().lock(), "{}", render::printable(text));
+        }
     }
 
     /// For people only.
@@ -183,31 +203,74 @@ async fn sign_out(out: Out, profiles: &Profiles, stage: &str) -> Result<(), Fail
 struct Desk {
     client: OrderClient,
     out: Out,
-    prod: bool,
+    /// What of prod would be changed, if any.
+    prod: Option<String>,
     yes: bool,
+    /// Under which a command is done once, however often it is sent.
+    key: Uuid,
 }
 
 impl Desk {
-    fn open(out: Out, profiles: Profiles, stage: &str, yes: bool) -> Result<Self, Failure> {
+    fn open(out: Out, profiles: Profiles, stage: &str, yes: bool, key: Option<Uuid>) -> Result<Self, Failure> {
         let signed_out = || Failure::SignedOut { stage: stage.to_owned() };
         let setting = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let profile = profiles.load(stage)?;
         let known = profile.as_ref().map(|profile| profile.api_url.clone());
-        let api_url = setting("ORDERCTL_API_URL").or(known).ok_or_else(signed_out)?;
-        let prod = profiles.is_prod(stage, &api_url)?;
+        let told = setting("ORDERCTL_API_URL").map(|url| arguments::api_url(&url)).transpose();
+        let told = told.map_err(|wanted| Failure::Usage(format!("ORDERCTL_API_URL has to be {wanted}")))?;
+        let api_url = told.or(known).ok_or_else(signed_out)?;
+        let prod = profiles.prod_at(stage, profile.as_ref(), &api_url)?;
         let client = OrderClient::new(&api_url)?;
         let client = if let Some(token) = setting("ORDERCTL_TOKEN") {
             client.with_token(SecretString::from(token))
         } else {
             let profile = profile.filter(|profile| profile.tokens.is_some()).ok_or_else(signed_out)?;
+            if !profile.leads_to(&api_url) {
+                return Err(Failure::TokenOfElsewhere { stage: stage.to_owned() });
+            }
             client.with_token(SignedIn::new(profiles, stage, profile)?)
         };
-        Ok(Self { client, out, prod, yes })
+        Ok(Self { client, out, prod, yes, key: key.unwrap_or_else(Uuid::new_v4) })
     }
 
     /// Before anything is changed in prod.
     fn confirm(&self, deed: &str) -> Result<(), Failure> {
-        if self.prod && !self.yes { agreed(PROD, deed, ask) } else { Ok(()) }
+        match &self.prod {
+            Some(prod) if !self.yes => agreed(prod, deed, ask),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the same command again has to say, besides these words: then it is done once.
+    fn again(&self, words: Option<&str>) -> String {
+        let key = format!("--key {}", self.key);
+        match words {
+            Some(words) => format!("{words} {key}"),
+            None => key,
+        }
+    }
+
+    /// Sends a command under the key.
+    async fn command<T: DeserializeOwned>(&self, request: Request, again: String) -> Result<T, Failure> {
+        self.keyed(&request.idempotency_key(self.key), again).await
+    }
+
+    /// Sends a command that has its key.
+    async fn keyed<T: DeserializeOwned>(&self, request: &Request, again: String) -> Result<T, Failure> {
+        let answer = self.patiently(request, &again).await?;
+        answer.json().map_err(|error| unknown(error, again))
+    }
+
+    async fn patiently(&self, request: &Request, again: &str) -> Result<Answer, Failure> {
+        let mut sending = pin!(self.client.send(request));
+        let answer = if let Ok(answer) = timeout(PATIENCE, &mut sending).await {
+            answer
+        } else {
+            self.out
+                .warn(&format!("No answer yet. Whoever gives up repeats it with {again}, so that it is done once."));
+            sending.await
+        };
+        answer.map_err(|error| unknown(error, again.to_owned()))
     }
 
     async fn find(&self, text: &str, limit: u32) -> Result<(), Failure> {
@@ -306,7 +369,7 @@ impl Desk {
 
     async fn resume(&self, id: OrderId, reason: &str) -> Result<(), Failure> {
         self.confirm(&format!("let the order {id} go on"))?;
-        let accepted: Accepted = self.client.resume(id, reason).await?;
+        let accepted: Accepted = self.command(Request::resume(id, reason)?, self.again(None)).await?;
         self.accepted(&accepted, id, "The order goes on.")
     }
 
@@ -321,8 +384,11 @@ impl Desk {
         self.confirm(&format!("let {number} orders go on that are stuck at {step}"))?;
         let mut all =
             OrdersResumed { dry_run: false, matching: 0, resumed: 0, failed: 0, more: true, order_ids: Vec::new() };
-        for _ in 0..RESUMES_MAX {
-            let some = self.client.resume_all(&resume).await?;
+        let request = Request::resume_all(&resume)?;
+        for call in 0..RESUMES_MAX {
+            // Under the key of a call before, what is stuck again would not go on.
+            let request = request.clone().idempotency_key(format!("{}-{call}", self.key));
+            let some: OrdersResumed = self.keyed(&request, self.again(None)).await?;
             all.matching = all.matching.saturating_add(some.matching);
             all.resumed = all.resumed.saturating_add(some.resumed);
             all.failed = all.failed.saturating_add(some.failed);
@@ -339,12 +405,19 @@ impl Desk {
         if failed == 0 { Ok(()) } else { Err(Failure::Refused(format!("{failed} orders are stuck still"))) }
     }
 
-    async fn skip(&self, id: OrderId, reason: &str) -> Result<(), Failure> {
-        let stuck = self.client.order(id).await?.attention;
-        let step = stuck.ok_or_else(|| Failure::Refused("the order is not stuck".to_owned()))?.step;
+    async fn skip(&self, id: OrderId, step: Option<String>, reason: &str) -> Result<(), Failure> {
+        let (step, again) = if let Some(step) = step {
+            (step, None)
+        } else {
+            let stuck = self.client.order(id).await?.attention;
+            let step = stuck.ok_or_else(|| Failure::Refused("the order is not stuck".to_owned()))?.step;
+            let again = format!("--step {step}");
+            (step, Some(again))
+        };
         let shown = render::printable(&step);
         self.confirm(&format!("let the order {id} go on without {shown}"))?;
-        let accepted = self.client.skip(id, &step, reason).await?;
+        let request = Request::skip(id, &step, reason)?;
+        let accepted: Accepted = self.command(request, self.again(again.as_deref())).await?;
         self.accepted(&accepted, id, &format!("The order goes on without {shown}."))
     }
 
@@ -355,24 +428,27 @@ impl Desk {
         reason: String,
         note: Option<String>,
     ) -> Result<(), Failure> {
-        let amount = match amount {
-            Some(amount) => amount,
-            None => left(&self.client.order(id).await?)?,
+        let (amount, again) = if let Some(amount) = amount {
+            (amount, None)
+        } else {
+            let left = left(&self.client.order(id).await?)?;
+            (left, Some(left.to_string()))
         };
         self.confirm(&format!("give back {amount} of the order {id}"))?;
-        let accepted = self.client.refund(id, &Refund { amount, reason, note }).await?;
+        let request = Request::refund(id, &Refund { amount, reason, note })?;
+        let accepted: RefundAccepted = self.command(request, self.again(again.as_deref())).await?;
         self.accepted(&accepted, id, &format!("{amount} are to be given back, as refund {}.", accepted.refund_id))
     }
 
     async fn cancel(&self, id: OrderId, cancel: &Cancel) -> Result<(), Failure> {
         self.confirm(&format!("cancel the order {id}"))?;
-        let accepted = self.client.cancel(id, cancel).await?;
+        let accepted: Accepted = self.command(Request::cancel(id, cancel)?, self.again(None)).await?;
         self.accepted(&accepted, id, &format!("The order is {}.", render::printable(&accepted.status)))
     }
 
     async fn trigger(&self, scenario: Scenario, product_id: ProductId) -> Result<(), Failure> {
-        if self.prod {
-            return Err(Failure::Refused("in prod nothing is asked to go wrong".to_owned()));
+        if let Some(prod) = &self.prod {
+            return Err(Failure::Refused(format!("in {prod} nothing is asked to go wrong")));
         }
         let Scenario { payment_method, postal_code, then_cancel, .. } = scenario;
         let shipping_address = Address {
@@ -386,11 +462,13 @@ impl Desk {
         let item = RequestedItem { product_id, quantity: 1, unit_price: None };
         let payment_method = Some(payment_method.to_owned());
         let order = PlaceOrder { customer_id: me, items: vec![item], shipping_address, payment_method };
-        let id = self.client.place(&order).await?.order_id;
+        let placed: OrderPlaced = self.command(Request::place(&order)?, self.again(None)).await?;
+        let id = placed.order_id;
         self.out.tell(&format!("order {id}\n"))?;
         let mut timeline = self.until_at_rest(id, 0, TRIGGER_MAX).await?;
         if then_cancel && timeline.status == "confirmed" {
-            self.client.cancel(id, &Cancel { reason: "to see it go wrong".to_owned(), note: None }).await?;
+            let cancel = Cancel { reason: "to see it go wrong".to_owned(), note: None };
+            let _: Accepted = self.command(Request::cancel(id, &cancel)?, self.again(None)).await?;
             timeline = self.until_at_rest(id, timeline.version, TRIGGER_MAX).await?;
         }
         self.out.answer(&timeline, &self.next(&timeline))
@@ -422,9 +500,14 @@ impl Desk {
         if method != Method::GET {
             self.confirm(&format!("send {method} {}", render::printable(&path)))?;
         }
+        // What is no POST leaves what it leaves however often it comes, so the service takes no key with it.
+        let again = (method == Method::POST).then(|| self.again(None));
         let request = Request::new(method, path);
         let request = body.into_iter().fold(request, Request::body);
-        let answer = self.client.send(&request).await?;
+        let answer = match &again {
+            Some(again) => self.patiently(&request.idempotency_key(self.key), again).await?,
+            None => self.client.send(&request).await?,
+        };
         let json: Value = serde_json::from_str(&answer.body).unwrap_or_else(|_| Value::String(answer.body.clone()));
         let end = if answer.body.ends_with('\n') { "" } else { "\n" };
         self.out.answer(&json, &format!("{}{end}", answer.body))?;
@@ -433,8 +516,14 @@ impl Desk {
         }
         let status = answer.status.to_string();
         let id = answer.header("x-correlation-id").unwrap_or(&answer.sent.correlation_id);
-        Err(Failure::Printed { status, correlation_id: id.to_owned() })
+        let again = again.filter(|_| answer.retry_key().is_some());
+        Err(Failure::Printed { status, correlation_id: id.to_owned(), again })
     }
+}
+
+/// Whether it was done, the same again under its key finds out.
+fn unknown(source: Error, again: String) -> Failure {
+    if source.retry_key().is_some() { Failure::Unknown { source, again } } else { source.into() }
 }
 
 fn usize_of(limit: u32) -> usize {
@@ -505,12 +594,13 @@ mod tests {
 
     #[test]
     fn prod_is_asked_and_every_other_stage_is_not() {
-        let desk = |prod, yes| {
+        let desk = |prod: Option<&str>, yes| {
             let client = OrderClient::new("https://any.example").unwrap();
-            Desk { client, out: Out { json: false, style: Style::Plain }, prod, yes }
+            let out = Out { json: false, style: Style::Plain };
+            Desk { client, out, prod: prod.map(str::to_owned), yes, key: Uuid::nil() }
         };
-        desk(false, false).confirm("x").unwrap();
-        desk(true, true).confirm("x").unwrap();
+        desk(None, false).confirm("x").unwrap();
+        desk(Some("prod"), true).confirm("x").unwrap();
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `orderctl` is the order service at a terminal: what staff do all day, and what a newcomer tries first.
 //!
-//! The process ends with 0 when what was asked for is done, 1 when it is not, and 2 when it was not understood.
+//! The process ends with 0 when what was asked for is done, 1 when it is not or nobody knows, and 2 when it was not understood.
 
 mod arguments;
 mod commands;
@@ -47,6 +47,9 @@ fn say(failure: &Failure, json: bool) -> io::Result<()> {
         return writeln!(out, "{}", failure.json());
     }
     writeln!(out, "{} {}", style(&io::stderr()).error(), render::printable(&failure.said()))?;
+    if let Some(again) = failure.again() {
+        writeln!(out, "it may have been done: repeat it with {}", render::printable(again))?;
+    }
     match failure.correlation_id() {
         Some(id) => writeln!(out, "correlation id: {}", render::printable(id)),
         None => Ok(()),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::BoxFuture;
-use order_client::{BoxError, TokenSource};
+use order_client::{BoxError, TokenSource, is_loopback};
 use reqwest::redirect;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -29,8 +29,10 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(url: &str, client_id: &str) -> Result<Self, Failure> {
-        let http = reqwest::Client::builder().timeout(CALL_MAX).redirect(redirect::Policy::none()).build();
-        let http = http.map_err(|source| Failure::PoolSilent { source })?;
+        let http = reqwest::Client::builder().timeout(CALL_MAX).redirect(redirect::Policy::none());
+        // A proxy is another machine, which would read the password where there is no TLS.
+        let http = if is_loopback(url) { http.no_proxy() } else { http };
+        let http = http.build().map_err(|source| Failure::PoolSilent { source })?;
         Ok(Self { http, url: url.to_owned(), client_id: client_id.to_owned() })
     }
 

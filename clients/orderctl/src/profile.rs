@@ -8,6 +8,8 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use order_client::is_loopback;
+use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -37,6 +39,14 @@ pub(crate) struct Tokens {
 /// The folder of all profiles.
 #[derive(Debug, Clone)]
 pub(crate) struct Profiles(PathBuf);
+
+impl Profile {
+    /// Whether this is where it leads, however that is written.
+    pub(crate) fn leads_to(&self, api_url: &str) -> bool {
+        let plain = |text: &str| Url::parse(text).map(|url| url.as_str().trim_end_matches('/').to_owned());
+        matches!((plain(&self.api_url), plain(api_url)), (Ok(own), Ok(other)) if own == other)
+    }
+}
 
 impl Profiles {
     pub(crate) fn of_environment() -> Result<Self, Failure> {
@@ -80,10 +90,15 @@ impl Profiles {
         write().map_err(|source| Failure::File { path: path.clone(), source })
     }
 
-    /// Whether changes there are changes in prod: by its name, or because it is where prod's profile leads to.
-    pub(crate) fn is_prod(&self, stage: &str, api_url: &str) -> Result<bool, Failure> {
-        let same = |profile: Profile| profile.api_url.trim_end_matches('/') == api_url.trim_end_matches('/');
-        Ok(stage == PROD || self.load(PROD)?.is_some_and(same))
+    /// What of prod would be changed there, if any: by its name, or because it is where prod's profile leads to. Prod most often
+    /// has no profile, because it takes no passwords; so a URL that is neither the stage's own nor of this machine counts, too.
+    pub(crate) fn prod_at(&self, stage: &str, own: Option<&Profile>, api_url: &str) -> Result<Option<String>, Failure> {
+        let leads_there = |profile: &Profile| profile.leads_to(api_url);
+        if stage == PROD || self.load(PROD)?.as_ref().is_some_and(leads_there) {
+            return Ok(Some(PROD.to_owned()));
+        }
+        let known = own.is_some_and(leads_there) || is_loopback(api_url);
+        Ok((!known).then(|| format!("what may be prod ({api_url})")))
     }
 }
 
@@ -203,11 +218,23 @@ pub(crate) mod tests {
     fn prod_is_known_by_its_name_and_by_where_it_is() {
         let folder = Folder::new("prod");
         let profiles = folder.profiles();
-        assert!(profiles.is_prod("prod", "https://any.example").unwrap());
-        assert!(!profiles.is_prod("dev", "https://prod.example").unwrap());
+        let dev = profile("https://dev.example");
+        let prod_at = |stage: &str, api_url: &str| profiles.prod_at(stage, Some(&dev), api_url).unwrap();
+        let prod = Some("prod".to_owned());
+        assert_eq!(prod_at("prod", "https://any.example"), prod);
+        assert_eq!(prod_at("dev", "https://DEV.example:443/"), None);
+        for here in ["http://127.0.0.1:1/x", "http://localhost:1", "http://[::1]:1"] {
+            assert_eq!(prod_at("dev", here), None);
+        }
+
+        let unknown = Some("what may be prod (https://prod.example)".to_owned());
+        assert_eq!(prod_at("dev", "https://prod.example"), unknown);
+        assert_eq!(profiles.prod_at("local", None, "https://prod.example").unwrap(), unknown);
         profiles.save("prod", &profile("https://prod.example/")).unwrap();
-        assert!(profiles.is_prod("dev", "https://prod.example").unwrap());
-        assert!(!profiles.is_prod("dev", "https://dev.example").unwrap());
+        assert_eq!(prod_at("dev", "https://prod.example"), prod);
+        // A tunnel may end on this machine.
+        profiles.save("prod", &profile("http://localhost:1")).unwrap();
+        assert_eq!(prod_at("dev", "http://localhost:1/"), prod);
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub struct Sent {
     /// Of a command: who sends the same again sends it under this key.
     pub idempotency_key: Option<String>,
     pub correlation_id: String,
+    /// An attempt had no answer, or a 5xx: it may have been done.
+    pub unsure: bool,
 }
 
 /// Why there is no answer, or not the one that was asked for.
@@ -25,7 +27,7 @@ pub enum Error {
     #[error("{} (attempts: {attempts})", if *.timed_out { "no answer in time" } else { "the service cannot be reached" })]
     NoAnswer { attempts: u32, timed_out: bool, sent: Sent, source: Option<reqwest::Error> },
     #[error("there is no token to be had")]
-    Token { source: BoxError },
+    Token { sent: Sent, source: BoxError },
     #[error("the answer is not as the contract has it")]
     Unreadable { sent: Sent, source: serde_json::Error },
     /// Also a link that leads away from the service: its token is for nobody else.
@@ -55,6 +57,16 @@ impl Error {
         }
     }
 
+    /// The key of a command that may have been done all the same: sent again under it, it is done once.
+    pub fn retry_key(&self) -> Option<&str> {
+        match self {
+            Self::Problem(problem) => problem.idempotency_key.as_deref().filter(|_| problem.unsure),
+            Self::NoAnswer { sent, .. } | Self::Unreadable { sent, .. } => sent.idempotency_key.as_deref(),
+            Self::Token { sent, .. } => sent.idempotency_key.as_deref().filter(|_| sent.unsure),
+            Self::Request(_) | Self::Tls(_) => None,
+        }
+    }
+
     /// Whether it is this problem: `out-of-stock`, `rate-limited`, ...
     pub fn is(&self, word: &str) -> bool {
         matches!(self, Self::Problem(problem) if problem.kind.strip_prefix(Problem::URN) == Some(word))
@@ -74,6 +86,8 @@ pub struct Problem {
     pub members: Map<String, Value>,
     pub correlation_id: String,
     pub idempotency_key: Option<String>,
+    /// This or an earlier attempt may have done it: a 5xx says so, and so does silence before a refusal.
+    pub unsure: bool,
     /// In how many seconds the same request is worth sending again.
     pub retry_after: Option<u64>,
 }
@@ -103,6 +117,7 @@ impl Problem {
                 .or_else(|| answer.header("x-correlation-id").map(str::to_owned))
                 .unwrap_or(answer.sent.correlation_id.clone()),
             retry_after: answer.retry_after().map(|after| after.as_secs()),
+            unsure: answer.sent.unsure,
             idempotency_key: answer.sent.idempotency_key,
             members,
         }

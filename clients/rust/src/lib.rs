@@ -32,5 +32,5 @@ pub use domain::{
 };
 pub use error::{Error, FieldError, Problem, Sent};
 pub use reqwest::{Method, StatusCode, header::HeaderMap};
-pub use transport::{Answer, BoxError, Exchange, Request, Retries, TokenSource};
+pub use transport::{Answer, BoxError, Exchange, Request, Retries, TokenSource, is_loopback};
 pub use types::*;

@@ -12,7 +12,7 @@ use reqwest::{Method, StatusCode, header::HeaderMap, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{sleep, timeout};
-use url::Url;
+use url::{Host, Url};
 use uuid::Uuid;
 
 use crate::error::{Error, Problem, Sent};
@@ -97,7 +97,7 @@ impl Request {
     pub fn new(method: Method, path: impl Into<String>) -> Self {
         // A repeated POST without a key would be another command; all else leaves what it leaves however often it comes.
         let idempotency_key = (!method.is_idempotent()).then(|| Uuid::new_v4().to_string());
-        let sent = Sent { idempotency_key, correlation_id: Uuid::new_v4().to_string() };
+        let sent = Sent { idempotency_key, correlation_id: Uuid::new_v4().to_string(), unsure: false };
         Self { method, path: path.into(), headers: HeaderMap::new(), body: None, sent }
     }
 
@@ -155,6 +155,11 @@ impl Answer {
         if self.status.is_success() { Ok(self) } else { Err(Error::Problem(Box::new(Problem::of(self)))) }
     }
 
+    /// As [`Error::retry_key`].
+    pub fn retry_key(&self) -> Option<&str> {
+        self.sent.idempotency_key.as_deref().filter(|_| self.sent.unsure && !self.status.is_success())
+    }
+
     /// Of a header that was sent once, as text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
@@ -192,6 +197,16 @@ pub(crate) struct Transport {
     pub(crate) watch: Option<Watch>,
 }
 
+/// Whether a URL leads to this machine. There a token is safe without TLS, and nowhere else.
+pub fn is_loopback(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    })
+}
+
 /// Why an attempt has no answer.
 enum Silence {
     TimedOut,
@@ -206,6 +221,8 @@ impl Transport {
         }
         // A redirect would take the token to wherever it leads.
         let http = reqwest::Client::builder().connect_timeout(CONNECT_MAX).redirect(redirect::Policy::none());
+        // A proxy is another machine, which would read the token where there is no TLS.
+        let http = if is_loopback(base_url) { http.no_proxy() } else { http };
         Ok(Self {
             http: http.build().map_err(Error::Tls)?,
             base_url: base_url.trim_end_matches('/').to_owned(),
@@ -226,9 +243,16 @@ impl Transport {
         let left = || retries.total.saturating_sub(started.elapsed());
         let mut attempts: u32 = 1;
         let mut said_before = None;
+        let mut unsure = false;
         loop {
             let limit = self.attempt_max.min(left());
             let outcome = timeout(limit, self.attempt(request)).await;
+            // Whatever comes later, such as a 429: this attempt may have been the one that did it.
+            unsure |= match &outcome {
+                Ok(Ok(answer)) => answer.status.is_server_error(),
+                Ok(Err(Silence::Token(_))) => false,
+                Ok(Err(Silence::TimedOut | Silence::Broken(_))) | Err(_) => true,
+            };
             // What the service has said before tells more than that there was no time to ask it again.
             let said = |_| said_before.take().filter(|_| limit < self.attempt_max).ok_or(Silence::TimedOut);
             let outcome = outcome.unwrap_or_else(said);
@@ -239,14 +263,16 @@ impl Transport {
             };
             let pause = passing.map(|asked| retries.pause_after(attempts, asked));
             let Some(pause) = pause.filter(|pause| attempts < retries.attempts && *pause < left()) else {
-                let sent = request.sent.clone();
-                return outcome.map_err(|silence| match silence {
-                    Silence::Token(source) => Error::Token { source },
-                    Silence::TimedOut => Error::NoAnswer { attempts, timed_out: true, sent, source: None },
-                    Silence::Broken(source) => {
-                        Error::NoAnswer { attempts, timed_out: source.is_timeout(), sent, source: Some(source) }
-                    }
-                });
+                let sent = Sent { unsure, ..request.sent.clone() };
+                return outcome.map(|answer| Answer { sent: sent.clone(), ..answer }).map_err(
+                    |silence| match silence {
+                        Silence::Token(source) => Error::Token { sent, source },
+                        Silence::TimedOut => Error::NoAnswer { attempts, timed_out: true, sent, source: None },
+                        Silence::Broken(source) => {
+                            Error::NoAnswer { attempts, timed_out: source.is_timeout(), sent, source: Some(source) }
+                        }
+                    },
+                );
             };
             said_before = outcome.ok();
             sleep(pause).await;

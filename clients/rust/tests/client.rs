@@ -33,7 +33,7 @@ use tokio::{
 const ID: &str = "7e108758-d8c7-5ab4-90d5-4d493c88ba33";
 
 /// What the server does for one connection.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 enum Deed {
     Answer {
         status: u16,
@@ -264,6 +264,40 @@ async fn silence_is_bounded_by_attempts_and_by_time() {
     let started = Instant::now();
     client.order(id()).await.unwrap_err();
     assert!(started.elapsed() < Duration::from_secs(20), "an attempt may take 25 seconds, but not beyond the whole");
+}
+
+#[tokio::test]
+async fn who_cannot_know_whether_it_is_done_has_the_key_and_who_was_refused_has_not() {
+    let busy = || answer_with(429, "retry-after: 3600", &json!({}));
+    let (defect, refused, strange) = (answer(500, &json!({})), answer(409, &json!({})), answer(202, &json!({})));
+    for (deeds, unsure) in [
+        (vec![Deed::Half], true),
+        (vec![defect], true),
+        (vec![strange], true),
+        // The first attempt may have done it, whatever is said to the second.
+        (vec![Deed::Half, busy()], true),
+        (vec![Deed::Half, refused.clone()], true),
+        (vec![busy()], false),
+        (vec![refused], false),
+    ] {
+        let server = Server::with(deeds.clone()).await;
+        let client = server.client.clone().with_timeout(Duration::from_secs(1));
+        let error = client.cancel(id(), &cancel()).await.unwrap_err();
+        let asked = server.asked();
+        assert_eq!(error.retry_key(), asked[0].header("idempotency-key").filter(|_| unsure), "{error:?}");
+        // Whoever looks at answers by themselves is told the same.
+        let server = Server::with(deeds).await;
+        let client = server.client.clone().with_timeout(Duration::from_secs(1));
+        if let Ok(answer) = client.send(&Request::cancel(id(), &cancel()).unwrap()).await {
+            assert_eq!(answer.retry_key().is_some(), unsure && !answer.status.is_success(), "{answer:?}");
+        }
+    }
+    let server = Server::with(vec![answer(503, &json!({}))]).await;
+    let client = server.client.clone().with_token(Numbered(AtomicU32::new(0)));
+    let error = client.cancel(id(), &cancel()).await.unwrap_err();
+    assert!(matches!(error, Error::Token { .. }) && error.retry_key().is_some(), "{error:?}");
+    let Err(error) = server.client.order(id()).await else { panic!() };
+    assert_eq!(error.retry_key(), None, "a read does nothing");
 }
 
 #[tokio::test]
