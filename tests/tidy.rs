@@ -157,14 +157,14 @@ fn every_dependency_gets_its_version_from_the_workspace() {
 }
 
 #[test]
-fn every_function_has_its_sample_event_its_place_in_the_template_and_its_row_in_the_readme() {
-    let (template, readme) = (read("template.yaml"), read("README.md"));
+fn every_function_has_its_sample_event_its_place_in_the_template_and_its_row_in_the_pages() {
+    let (template, page) = (read("template.yaml"), read("docs/extend.md"));
     for name in functions() {
         let package = manifest(&format!("functions/{name}/Cargo.toml"));
         assert_eq!(package["package"]["name"].as_str(), Some(name.as_str()), "a crate is named like its folder");
         assert!(root().join(format!("events/{name}.json")).exists(), "events/{name}.json is missing");
         assert!(template.contains(&format!("CodeUri: functions/{name}/")), "template.yaml does not deploy {name}");
-        assert!(readme.contains(&format!("| `{name}` |")), "the README's table has no row for {name}");
+        assert!(page.contains(&format!("\n| `{name}` |")), "docs/extend.md has no row for {name}");
     }
 }
 
@@ -253,7 +253,8 @@ fn architecture_decisions_are_numbered_without_gaps() {
 #[test]
 fn the_newest_version_is_the_crates_and_the_clients_and_has_a_date() {
     let changelog = read("CHANGELOG.md");
-    let newest = changelog.lines().find_map(|line| line.strip_prefix("## ")).unwrap();
+    let mut headings = changelog.lines().filter_map(|line| line.strip_prefix("## "));
+    let newest = headings.find(|heading| *heading != "Unreleased").unwrap();
     let (version, date) = newest.split_once(" – ").unwrap_or_else(|| panic!("{newest} has no date"));
     date.parse::<chrono::NaiveDate>().unwrap_or_else(|error| panic!("{date}: {error}"));
     assert_eq!(manifest("Cargo.toml")["workspace"]["package"]["version"].as_str(), Some(version));

@@ -77,6 +77,7 @@ templates() {
     .local/tools/sam/bin/python tests/prometheus_suite.py
     .local/tools/sam/bin/python tests/provider_contract_suite.py
     .local/tools/sam/bin/python tests/contract_suite.py
+    .local/tools/sam/bin/python tests/docs_suite.py Pages Spoiled
     local file
     for file in infra/seed.json infra/cost/*.json infra/prometheus/grafana/dashboards/*.json events/*.json; do
         "${PYTHON:-python3}" -m json.tool "$file" >/dev/null || { echo "not valid JSON: $file"; return 1; }
@@ -172,6 +173,7 @@ beside "rebuild under load" system_tests rebuild
 step "system tests" system_tests --skip rebuild --skip traces
 join "rebuild under load"
 step "typescript client on the stack" typescript_client_on_the_stack
+step "commands of the pages" .local/tools/sam/bin/python tests/docs_suite.py Pasted
 step "cost" cost
 # While the machine is quiet: nobody waits for a collector for long, and what it does not take in time is lost.
 step "traces" system_tests traces

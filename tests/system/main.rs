@@ -35,7 +35,6 @@ mod metrics;
 mod orderctl;
 mod products;
 mod providers;
-mod readme;
 mod reads;
 mod rebuild;
 mod refunds;

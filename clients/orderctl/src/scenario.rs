@@ -1,4 +1,4 @@
-//! How an order asks the sandbox for something to go wrong: by its own data, as the README's table has it.
+//! How an order asks the sandbox for something to go wrong: by its own data, as the table of docs/tutorial.md has it.
 
 use clap::{ValueEnum, builder::PossibleValue};
 
@@ -80,13 +80,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_way_of_the_readme_is_a_scenario_and_no_other() {
-        let readme = include_str!("../../../README.md");
-        let (_, table) = readme.split_once("| place this | what happens |").unwrap();
-        let (table, _) = table.split_once("\n\n").unwrap();
-        let placed = table.split('`').filter_map(|code| code.strip_prefix("place "));
-        let words: BTreeSet<(&str, &str)> =
-            placed.map(|words| words.split_once(' ').unwrap_or((words, SHANGHAI))).collect();
-        assert_eq!(words, ALL.iter().map(|scenario| (scenario.payment_method, scenario.postal_code)).collect());
+    fn every_way_of_the_tutorial_is_a_scenario_and_no_other() {
+        let page = include_str!("../../../docs/tutorial.md");
+        let (_, table) = page.split_once("| `orderctl trigger` | field | value |").unwrap();
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+        let told: BTreeSet<[&str; 3]> = rows
+            .map(|row| {
+                let mut words = row.split('`').skip(1).step_by(2);
+                std::array::from_fn(|_| words.next().unwrap())
+            })
+            .collect();
+        let known = ALL.iter().map(|scenario| match scenario.postal_code {
+            SHANGHAI => [scenario.name, "payment_method", scenario.payment_method],
+            postal_code => [scenario.name, "postal_code", postal_code],
+        });
+        assert_eq!(told, known.collect());
     }
 }
