@@ -68,7 +68,8 @@ impl Answer {
 
 /// A setting of the stack under test, from its `stack.env`.
 pub(crate) fn setting(name: &str) -> String {
-    env::var(name).unwrap_or_else(|_| panic!("{name} is not set: it stands in the stack's stack.env, see docs/extend.md"))
+    env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: it stands in the stack's stack.env, see docs/extend.md"))
 }
 
 fn execution_arn(machine: &str, name: &str) -> String {
