@@ -1,12 +1,12 @@
 // The console in a real browser, on the local stack: what staff do all day, and what must never be.
 //
-// Wants CONSOLE_URL, API_URL, CUSTOMER_1_ID, tokens of a customer and of staff, and PASSWORD of the local users. Pictures go to ARTEFACTS.
+// Wants CONSOLE_URL, API_URL, the customers' ids, a token of staff, and PASSWORD of the local users. Pictures go to ARTEFACTS.
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { chromium } from "playwright-core";
 
-const { CONSOLE_URL, API_URL, CUSTOMER_1_ID, CUSTOMER_TOKEN, STAFF_TOKEN, PASSWORD, ARTEFACTS = "artefacts", CHROMIUM = "/usr/bin/chromium" } = process.env;
+const { CONSOLE_URL, API_URL, CUSTOMER_1_ID, CUSTOMER_2_ID, STAFF_TOKEN, PASSWORD, ARTEFACTS = "artefacts", CHROMIUM = "/usr/bin/chromium" } = process.env;
 const ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 const AXE = readFileSync(new URL("node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
 const PATIENCE = 20_000; // milliseconds, for whatever the service does by itself
@@ -22,23 +22,23 @@ before(async () => {
   mkdirSync(ARTEFACTS, { recursive: true });
   browser = await chromium.launch({ executablePath: CHROMIUM, args: ARGUMENTS });
   issuer = new URL((await (await fetch(`${API_URL}/console/config.json`)).json()).sign_in.token_url).origin;
-  await api("PUT", "/api/v1/customers/me", { first_name: "Anna", last_name: HOSTILE, email: "anna@example.com" }, CUSTOMER_TOKEN);
+  await api("PUT", `/api/v1/customers/${CUSTOMER_1_ID}`, { first_name: "Anna", last_name: "王", email: "anna@example.com" });
 });
 
 after(() => browser?.close());
 
 // ---------------------------------------------------------------- what tests are made of
 
-async function api(method, path, body, token = STAFF_TOKEN) {
-  const answer = await fetch(API_URL + path, { method, headers: { authorization: `Bearer ${token}`, "content-type": "application/json" }, body: body && JSON.stringify(body) });
+async function api(method, path, body) {
+  const answer = await fetch(API_URL + path, { method, headers: { authorization: `Bearer ${STAFF_TOKEN}`, "content-type": "application/json" }, body: body && JSON.stringify(body) });
   assert.ok(answer.ok, `${method} ${path}: ${answer.status}`);
   return answer.json();
 }
 
-async function place(payment_method = "pm_card_visa", postal_code = "200001") {
+async function place(payment_method = "pm_card_visa", postal_code = "200001", customer_id = CUSTOMER_1_ID) {
   const shipping_address = { street: "1 Nanjing Road", city: "Shanghai", state: "Shanghai", country: "CN", postal_code };
-  const order = { customer_id: CUSTOMER_1_ID, items: [{ product_id: "tea-longjing", quantity: 1 }], shipping_address, payment_method };
-  return (await api("POST", "/api/v1/orders", order, CUSTOMER_TOKEN)).order_id;
+  const order = { customer_id, items: [{ product_id: "tea-longjing", quantity: 1 }], shipping_address, payment_method };
+  return (await api("POST", "/api/v1/orders", order)).order_id;
 }
 
 /** Waits until the order has this status. */
@@ -260,15 +260,16 @@ test("the stock of a product is changed, and the catalogue shows it", async (t) 
 });
 
 test("names and reasons that nobody means well with are shown as text", async (t) => {
-  const id = await place();
+  await api("PUT", `/api/v1/customers/${CUSTOMER_2_ID}`, { first_name: "Mallory", last_name: HOSTILE, email: "mallory@example.com" });
+  const id = await place("pm_card_visa", "200001", CUSTOMER_2_ID);
   await reaches(id, "confirmed");
   await api("POST", `/api/v1/orders/${id}/refunds`, { amount: { amount: 100, currency: "CNY" }, reason: `</script>${HOSTILE}` });
   const { page } = await open(t);
   await signIn(page, "staff-1", `/orders/${id}`);
   await page.getByText(`</script>${HOSTILE}`).first().waitFor();
-  await page.getByRole("link", { name: `Anna ${HOSTILE}` }).waitFor();
-  await visit(page, `/customers/${CUSTOMER_1_ID}`);
-  await page.getByRole("heading", { name: `Anna ${HOSTILE}` }).waitFor();
+  await page.getByRole("link", { name: `Mallory ${HOSTILE}` }).waitFor();
+  await visit(page, `/customers/${CUSTOMER_2_ID}`);
+  await page.getByRole("heading", { name: `Mallory ${HOSTILE}` }).waitFor();
   await visit(page, "/events?type=RefundRequested");
   await page.getByText(`</script>${HOSTILE}`).first().waitFor();
   assert.equal(await page.evaluate(() => window.hacked), undefined);
@@ -296,7 +297,7 @@ for (const [colorScheme, locale, width] of [["light", "en-US", 1280], ["dark", "
     await page.getByRole("button", { name: /Sign in|登录/ }).waitFor();
     await isClean(page, "signed out");
     await signIn(page, width > 400 ? "staff-1" : "staff-2"); // what one caller may ask in a minute is limited
-    for (const path of [...PAGES, `/orders/${id}?at=3`, `/customers/${CUSTOMER_1_ID}`, "/nowhere"]) {
+    for (const path of [...PAGES, `/orders/${id}?at=3`, `/customers/${CUSTOMER_2_ID}`, "/nowhere"]) {
       await visit(page, path);
       await page.locator("h1").waitFor();
       await isClean(page, path);

@@ -108,16 +108,17 @@ export const CustomerLink = ({ customer }) =>
 export function Actor({ actor }) {
   const [role, ...rest] = actor.split(":");
   const id = rest.join(":");
-  const name = id === claims.value?.sub ? t("you") : role === "service" ? id : short(id);
+  if (id === claims.value?.sub) return html`<span class="actor" title=${actor}>${t("you")}</span>`;
+  const name = role === "service" ? id : short(id);
   return html`<span class="actor" title=${actor}>${t(`who:${role}`)} <bdi>${role === "customer" ? html`<a href=${customerPath(id)}>${name}</a>` : name}</bdi></span>`;
 }
 
-/** Rows that are a table where there is room, and cards where there is none. */
+/** Rows that are a table where there is room, and cards where there is none. A column of numbers has its name in brackets. */
 export const Rows = ({ label, columns, children }) =>
-  html`<div class="rows"><table aria-label=${label}><thead><tr>${columns.map((column) => html`<th scope="col">${column}</th>`)}</tr></thead><tbody>${children}</tbody></table></div>`;
+  html`<div class="rows"><table aria-label=${label}><thead><tr>${columns.map((column) => html`<th scope="col" class=${Array.isArray(column) ? "number" : ""}>${column}</th>`)}</tr></thead><tbody>${children}</tbody></table></div>`;
 
 export const OrderRows = ({ orders, customer = true }) =>
-  html`<${Rows} label=${t("orders")} columns=${[t("column.order"), ...(customer ? [t("column.customer")] : []), t("column.status"), t("column.total"), t("column.items"), t("column.placed")]}>
+  html`<${Rows} label=${t("orders")} columns=${[t("column.order"), ...(customer ? [t("column.customer")] : []), t("column.status"), [t("column.total")], [t("column.items")], t("column.placed")]}>
     ${orders.map(
       (order) => html`<tr key=${order.id}>
         <td><${OrderLink} id=${order.id} /></td>

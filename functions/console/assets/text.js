@@ -231,7 +231,7 @@ const TEXTS = {
   "who:staff": ["Staff", "员工"],
   "who:carrier": ["Carrier", "承运商"],
   "who:service": ["Service", "系统"],
-  "you": ["you", "您"],
+  "you": ["You", "您"],
   "refund:requested": ["under way", "处理中"],
   "refund:completed": ["given back", "已退回"],
   "refund:failed": ["failed", "失败"],
@@ -263,7 +263,7 @@ const TEXTS = {
   "event:CustomerProfileUpdated": ["The customer's profile was changed", "客户资料已更改"],
 
   "reason": ["Reason", "原因"],
-  "reason.hint": ["Kept for ever, with your name beside it", "将永久保存，并附上您的名字"],
+  "reason.hint": ["Kept for ever, with who you are beside it", "将永久保存，并记录您的身份"],
   "note": ["Note, if there is more to say", "备注（可选）"],
   "amount": ["Amount in {currency}", "金额（{currency}）"],
   "amount.wrong": ["No amount in {currency}", "不是有效的 {currency} 金额"],

@@ -199,10 +199,20 @@ mod tests {
     fn every_file_comes_as_it_is_or_smaller_and_only_once() {
         for asset in ASSETS {
             let plain = ask(asset.path, &[]).unwrap();
-            assert_eq!((plain.body().as_ref(), header(&plain, "content-encoding")), (asset.bytes, ""), "{}", asset.path);
+            assert_eq!(
+                (plain.body().as_ref(), header(&plain, "content-encoding")),
+                (asset.bytes, ""),
+                "{}",
+                asset.path
+            );
             let small = ask(asset.path, &[("accept-encoding", "gzip, deflate, br")]).unwrap();
             let whole = miniz_oxide::inflate::decompress_to_vec_zlib(small.body()).unwrap();
-            assert_eq!((whole.as_slice(), header(&small, "content-encoding")), (asset.bytes, "deflate"), "{}", asset.path);
+            assert_eq!(
+                (whole.as_slice(), header(&small, "content-encoding")),
+                (asset.bytes, "deflate"),
+                "{}",
+                asset.path
+            );
             let tag = header(&small, "etag");
             let again = ask(asset.path, &[("if-none-match", tag), ("accept-encoding", "deflate")]).unwrap();
             assert_eq!((again.status().as_u16(), again.body().len(), header(&again, "etag")), (304, 0, tag));
@@ -233,7 +243,11 @@ mod tests {
             let policy = header(&answer, "content-security-policy");
             let sources: BTreeSet<&str> = policy.split([' ', ';']).filter(|word| word.contains(['\'', ':'])).collect();
             let map = format!("'{IMPORT_MAP}'");
-            assert_eq!(sources, BTreeSet::from(["'none'", "'self'", &map, "https://tokens.id.example:8443"]), "{policy}");
+            assert_eq!(
+                sources,
+                BTreeSet::from(["'none'", "'self'", &map, "https://tokens.id.example:8443"]),
+                "{policy}"
+            );
             assert!(policy.starts_with("default-src 'none'; "), "{policy}");
             assert_eq!(header(&answer, "x-content-type-options"), "nosniff");
             assert_eq!(header(&answer, "referrer-policy"), "no-referrer");

@@ -55,7 +55,7 @@ export function Catalogue() {
     <div class="filters"><div class="field grow"><label for="filter">${t("catalogue.filter")}</label><input id="filter" type="search" value=${filter} onInput=${({ target }) => set(target.value)} /></div></div>
     ${problem?.type === "not-listable" ? html`<p class="empty">${t("product.not-listable")}</p>` : html`<${Trouble} problem=${problem} retry=${reload} />`}
     ${!data && !problem && html`<${Loading} />`}
-    ${data && (shown.length ? html`<${Rows} label=${t("catalogue")} columns=${[t("product.name"), t("product.price"), t("product.stock"), t("column.do")]}>${shown.map((product) => html`<${Product} key=${product.id} product=${product} reload=${reload} />`)}<//>` : html`<p class="empty">${t("nothing")}</p>`)}
+    ${data && (shown.length ? html`<${Rows} label=${t("catalogue")} columns=${[t("product.name"), [t("product.price")], [t("product.stock")], t("column.do")]}>${shown.map((product) => html`<${Product} key=${product.id} product=${product} reload=${reload} />`)}<//>` : html`<p class="empty">${t("nothing")}</p>`)}
     ${data && html`<${Pager} next=${data.next && withQuery("/console/catalogue", { after: cursorOf(data.next) })} newest=${after && "/console/catalogue"} />`}
   <//>`;
 }

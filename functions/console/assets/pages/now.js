@@ -6,6 +6,7 @@ import { get } from "/console/session.js";
 import { duration, language, moment, number, since, t } from "/console/text.js";
 
 const MINUTE = 60_000; // a look at the figures is some forty calls of AWS
+const HALF_AN_HOUR = 1_800; // seconds, so that the first bar and the last one are whole
 const STATUSES = ["created", "reserved", "paid", "shipped", "confirmed", "cancelling", "cancelled", "rejected", "needs_attention"];
 const KEPT = 60; // looks, so that times are those of the last hour while the page is open
 
@@ -68,8 +69,8 @@ function ByHour({ periods }) {
           height: 220,
           cursor: { show: false },
           legend: { show: false },
-          scales: { y: { range: (_, __, most) => [0, Math.max(4, most * 1.1)] } },
-          axes: [{ ...axis, values: (_, times) => times.map((time) => new Intl.DateTimeFormat(language.value, { hour: "numeric" }).format(time * 1000)) }, { ...axis, size: 40, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 10000] }],
+          scales: { x: { range: (_, first, last) => [first - HALF_AN_HOUR, last + HALF_AN_HOUR] }, y: { range: (_, __, most) => [0, Math.max(4, most * 1.1)] } },
+          axes: [{ ...axis, size: 28, values: (_, times) => times.map((time) => new Intl.DateTimeFormat(language.value, { hour: "numeric" }).format(time * 1000)) }, { ...axis, size: 40, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 10000] }],
           series: [{}, series("ink-accent", t("now.placed")), series("ink-bad", t("now.refused"))],
         },
         [periods.map(({ from }) => new Date(from) / 1000), periods.map(({ placed }) => placed), periods.map(refused)],
@@ -95,7 +96,7 @@ function ByHour({ periods }) {
     <p class="legend"><span class="ink-accent">■</span> ${t("now.placed")} <span class="ink-bad">■</span> ${t("now.refused")}<span class="ink-faint"></span><span class="ink-line"></span></p>
     <div class="canvas" aria-hidden="true"></div>
     <details><summary>${t("now.table")}</summary>
-      <${Rows} label=${t("now.by-hour")} columns=${[t("now.hour"), t("now.placed"), t("now.refused")]}>
+      <${Rows} label=${t("now.by-hour")} columns=${[t("now.hour"), [t("now.placed")], [t("now.refused")]]}>
         ${periods.map((period) => html`<tr key=${period.from}><td><${Time} at=${period.from} /></td><td class="number">${number(period.placed)}</td><td class="number">${number(refused(period))}</td></tr>`)}
       <//></details>
   </div>`;
@@ -143,6 +144,6 @@ export function Now() {
           ${newest.health?.components.map(({ name, status, response_time_ms }) => html`<li key=${name} class=${status}><span>${name}</span> <span class="faint">${status === "up" ? duration(response_time_ms / 1000) : status}</span></li>`)}
           ${newest.health?.providers.map(({ port, kind, status }) => html`<li key=${port} class=${status}><span>${port}</span> <span class="faint">${kind}</span></li>`)}</ul></section>`}
     </div>
-    ${newest && html`<p class="faint">${t("now.at", { time: moment(newest.at) })}</p>`}
+    ${newest && html`<p class="faint below">${t("now.at", { time: moment(newest.at) })}</p>`}
   <//>`;
 }
