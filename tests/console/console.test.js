@@ -106,7 +106,7 @@ const picture = (page, name) => page.screenshot({ path: `${ARTEFACTS}/${name}.pn
 
 // ---------------------------------------------------------------- who gets in
 
-test("staff sign in by the issuer's page with PKCE, and no token is kept or shown", async (t) => {
+test("staff sign in and out by the issuer's page with PKCE, and no token is kept or shown", async (t) => {
   const { page, requests } = await open(t);
   await signIn(page, "staff-1", "/orders?status=confirmed");
   const authorize = new URL(requests.find((request) => request.url().includes("/oauth2/authorize")).url());
@@ -115,9 +115,11 @@ test("staff sign in by the issuer's page with PKCE, and no token is kept or show
   await page.getByRole("heading", { name: "Orders" }).waitFor();
   const kept = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]));
   assert.doesNotMatch(kept, /eyJ|verifier/);
-  assert.ok(requests.every((request) => !request.url().includes("eyJ")), "a token in a URL");
-  await page.reload();
+  await page.getByRole("button", { name: "Sign out" }).click();
   await page.getByRole("button", { name: "Sign in" }).waitFor();
+  assert.ok(requests.some((request) => request.url().startsWith(`${issuer}/logout?`)), "the issuer's session goes on");
+  assert.equal(page.url(), CONSOLE_URL);
+  assert.ok(requests.every((request) => !request.url().includes("eyJ")), "a token in a URL");
 });
 
 test("a sign-in that was not begun here is not taken", async (t) => {
@@ -136,8 +138,10 @@ test("a customer's token is shown nothing, and asks for nothing", async (t) => {
   assert.ok(!requests.some((request) => request.url().includes("/api/")));
 });
 
-test("a session that is over asks to sign in again", async (t) => {
+test("a session that is over asks to sign in again, and so does a page that is loaded anew", async (t) => {
   const { page } = await open(t);
+  await signIn(page, "staff-1");
+  await page.reload();
   await signIn(page, "staff-1");
   await page.route(/\/api\/v1\/|\/oauth2\/token/, (route) => route.fulfill({ status: 401, json: { message: "Unauthorized" }, headers: { "access-control-allow-origin": "*" } }));
   await visit(page, "/orders");
@@ -245,7 +249,7 @@ test("an order that goes wrong is placed in the sandbox, and watched", async (t)
 });
 
 test("the stock of a product is changed, and the catalogue shows it", async (t) => {
-  const id = `console-${Date.now()}`;
+  const id = `0-console-${Date.now()}`; // on the first page of the list
   await api("PUT", `/api/v1/products/${id}`, { name: "Console tea", price: { amount: 500, currency: "JPY" }, stock: 5 });
   const { page } = await open(t);
   await signIn(page, "staff-2", "/catalogue");

@@ -73,8 +73,8 @@ async function askForTokens(grant) {
     body: new URLSearchParams({ client_id, ...grant }),
     credentials: "omit",
     signal: AbortSignal.timeout(PATIENCE),
-  }).catch(() => null);
-  const given = answer?.ok ? await answer.json() : null;
+  });
+  const given = answer.ok ? await answer.json() : null; // who cannot be reached refuses nothing, and is thrown
   tokens.value = given && { ...tokens.value, ...given };
   return tokens.value;
 }

@@ -236,7 +236,7 @@ export function Order({ id }) {
   const version = order?.version;
   const events = useLoad(async (gone) => (version ? history(id, gone) : undefined), [id, version]);
   const ledger = useLoad(async (gone) => (version ? get(`/api/v1/orders/${id}/ledger`, gone) : undefined), [id, version]);
-  const timeline = useLoad(async (gone) => (version ? get(`/api/v1/orders/${id}/timeline`, gone) : undefined), [id, version], MOVING * 4);
+  const timeline = useLoad(async (gone) => (version ? get(`/api/v1/orders/${id}/timeline`, gone) : undefined), [id, version], AT_REST.includes(order?.status) ? undefined : MOVING * 4);
   const last = Math.max(version ?? 1, events.data?.at(-1)?.version ?? 1);
   const chosen = Math.min(Number(route.value.query.at) || last, last);
   const choose = (version) => go(version >= last ? `/console/orders/${id}` : `/console/orders/${id}?at=${version}`, { replace: true });
