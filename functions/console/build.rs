@@ -27,11 +27,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         let bytes = fs::read(file)?;
         let deflated = out.join(format!("{number}.deflated"));
         fs::write(&deflated, miniz_oxide::deflate::compress_to_vec_zlib(&bytes, LEVEL))?;
-        let path = file.strip_prefix(&root)?.to_str().ok_or("a file's name is not UTF-8")?;
+        let (path, whole, small) = (text(file.strip_prefix(&root)?)?, text(file)?, text(&deflated)?);
         let digest = BASE64_STANDARD.encode(Sha256::digest(&bytes));
         writeln!(
             table,
-            "    Asset {{ path: {path:?}, digest: {digest:?}, bytes: include_bytes!({file:?}), deflated: include_bytes!({deflated:?}) }},"
+            "    Asset {{ path: {path:?}, digest: {digest:?}, bytes: include_bytes!({whole:?}), deflated: include_bytes!({small:?}) }},"
         )?;
     }
     table.push_str("];\n");
@@ -54,4 +54,8 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>
         }
     }
     Ok(())
+}
+
+fn text(path: &Path) -> Result<&str, &'static str> {
+    path.to_str().ok_or("a file's name is not UTF-8")
 }

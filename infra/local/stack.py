@@ -157,13 +157,16 @@ def folder_of_node() -> Path:
 
 def chromium() -> str:
     """A Chromium: the one that is named, the machine's, or Debian's, which is installed where that can be done."""
-    known = lambda: next(filter(None, map(shutil.which, [os.environ.get("CHROMIUM", "chromium"), "chromium-browser", "google-chrome"])), None)  # noqa: E731
-    if not known():
+    if not known_chromium():
         if not shutil.which("apt-get") or os.geteuid() != 0:
-            fail("the console's tests need Chromium. On Debian: apt-get install chromium; or name one: CHROMIUM=/path/to/it")
+            fail("the console's tests need Chromium. On Debian: apt-get install chromium; or name one: make console CHROMIUM=/path/to/it")
         for command in (["update"], ["install", "--yes", "--no-install-recommends", "chromium", "fonts-wqy-microhei"]):
             run_quietly(["apt-get", *command], TOOLS / "chromium.log", os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
-    return known() or fail("chromium was installed and is not on the PATH")
+    return known_chromium() or fail("chromium was installed, and is not on the PATH")
+
+
+def known_chromium() -> str | None:
+    return next(filter(None, map(shutil.which, [os.environ.get("CHROMIUM", "chromium"), "chromium-browser", "google-chrome"])), None)
 
 
 def run_quietly(command: list, log: Path, env: dict | None = None, explain=None):

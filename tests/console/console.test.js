@@ -290,6 +290,23 @@ test("a request is copied for a terminal, without the token", async (t) => {
   assert.equal(await page.evaluate(() => navigator.clipboard.readText()), `curl '${origin}/api/v1/orders/${id}' -H "authorization: Bearer $TOKEN"`);
 });
 
+test("money is written and read in the minor units of its currency, whatever is usual in shops", async (t) => {
+  const { page } = await open(t);
+  await page.goto(CONSOLE_URL);
+  const read = await page.evaluate(async () => {
+    const { minorUnits, money, typedMoney } = await import("/console/text.js");
+    const { curl } = await import("/console/session.js");
+    return {
+      read: [["10", "CNY"], ["10,5", "CNY"], ["0.07", "CNY"], ["1.005", "CNY"], ["7", "JPY"], ["7.0", "JPY"], ["1.234", "KWD"], ["-1", "CNY"], ["", "CNY"], ["1e3", "CNY"]].map(([typed, currency]) => String(minorUnits(typed, currency))),
+      written: [[1999, "CNY"], [7, "JPY"], [1234, "IQD"]].map(([amount, currency]) => [money({ amount, currency }), typedMoney({ amount, currency })]),
+      quoted: curl("POST", "/x", { reason: "it's $HOME" }),
+    };
+  });
+  assert.deepEqual(read.read, ["1000", "1050", "7", "NaN", "7", "NaN", "1234", "NaN", "NaN", "NaN"]);
+  assert.deepEqual(read.written.map(([shown, typed]) => [shown.replace(/[^\d.]/g, ""), typed]), [["19.99", "19.99"], ["7", "7"], ["1.234", "1.234"]]);
+  assert.ok(read.quoted.endsWith(`--json '{"reason":"it'\\''s $HOME"}'`), read.quoted);
+});
+
 // ---------------------------------------------------------------- how it looks
 
 for (const [colorScheme, locale, width] of [["light", "en-US", 1280], ["dark", "zh-CN", 1280], ["dark", "en-US", 360], ["light", "zh-CN", 360]]) {

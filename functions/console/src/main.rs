@@ -123,7 +123,7 @@ fn file(asset: &Asset, request: &ApiRequest) -> Result<Response<Body>, Problem> 
         http::bytes(200, content_type(asset.path), asset.bytes)?
     };
     // What others have written has its version in its name.
-    let is_for_ever = asset.path.starts_with("vendor/") && !asset.path.ends_with(".txt");
+    let is_for_ever = asset.path.starts_with("vendor/") && extension(asset.path) != "txt";
     let kept = if is_for_ever { "public, max-age=31536000, immutable" } else { "no-cache" };
     let answer = http::with_header(answer, "cache-control", kept);
     let answer = http::with_header(answer, "etag", &tag);
@@ -131,18 +131,22 @@ fn file(asset: &Asset, request: &ApiRequest) -> Result<Response<Body>, Problem> 
 }
 
 fn content_type(path: &str) -> &'static str {
-    match path.rsplit('.').next() {
-        Some("html") => "text/html; charset=utf-8",
-        Some("css") => "text/css; charset=utf-8",
-        Some("js" | "mjs") => "text/javascript; charset=utf-8",
-        Some("svg") => "image/svg+xml",
+    match extension(path) {
+        "html" => "text/html; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "js" | "mjs" => "text/javascript; charset=utf-8",
+        "svg" => "image/svg+xml",
         _ => "text/plain; charset=utf-8",
     }
 }
 
+fn extension(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, future::ready};
+    use std::{collections::BTreeSet, fmt::Write, future::ready};
 
     use chrono::Utc;
     use serde_json::{Value, json};
@@ -222,7 +226,7 @@ mod tests {
 
     #[test]
     fn the_console_stays_below_100_kilobytes() {
-        let served = ASSETS.iter().filter(|asset| !asset.path.ends_with(".txt"));
+        let served = ASSETS.iter().filter(|asset| extension(asset.path) != "txt");
         let bytes: usize = served.map(|asset| asset.deflated.len()).sum();
         assert!(bytes < 100_000, "{bytes} bytes");
     }
@@ -269,16 +273,21 @@ mod tests {
         assert!(!page.contains("<style") && !page.contains(" style=") && !page.contains(" on"), "{page}");
     }
 
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").unwrap();
+            text
+        })
+    }
+
     #[test]
     fn what_others_have_written_is_as_they_published_it() {
         let sums = std::str::from_utf8(asset("vendor/SHA256SUMS.txt").unwrap().bytes).unwrap();
-        let sums: BTreeSet<(&str, &str)> = sums.lines().filter_map(|line| line.split_once("  ")).collect();
+        let sums: BTreeSet<(String, &str)> =
+            sums.lines().filter_map(|line| line.split_once("  ")).map(|(sum, name)| (sum.to_owned(), name)).collect();
         let vendored = ASSETS.iter().filter_map(|asset| Some((asset.path.strip_prefix("vendor/")?, asset.bytes)));
-        let found: Vec<(String, &str)> = vendored
-            .filter(|(name, _)| !name.ends_with(".txt"))
-            .map(|(name, bytes)| (Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect(), name))
-            .collect();
-        assert_eq!(found.iter().map(|(sum, name)| (sum.as_str(), *name)).collect::<BTreeSet<_>>(), sums);
+        let vendored = vendored.filter(|(name, _)| extension(name) != "txt");
+        assert_eq!(sums, vendored.map(|(name, bytes)| (hex(&Sha256::digest(bytes)), name)).collect());
         let notice = std::str::from_utf8(asset("vendor/NOTICE.txt").unwrap().bytes).unwrap();
         for (_, name) in sums {
             assert!(notice.contains(name), "{name}");
