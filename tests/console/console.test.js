@@ -194,7 +194,11 @@ test("a stuck order is undone as far as it goes, resumed, and goes on without th
   await page.locator(".verdict.stuck").getByText("refund-payment was given up: RequestRefused").waitFor();
   await visit(page, "/attention");
   const row = page.getByRole("listitem").filter({ has: page.locator(`a[href$="${id}"]`) });
-  while (!(await row.count())) await page.getByRole("button", { name: /^Show \d+ more$/ }).click();
+  const more = page.getByRole("button", { name: /^Show \d+ more$/ });
+  while (!(await row.count())) {
+    await row.or(more).first().waitFor();
+    if (await more.count()) await more.click();
+  }
   await row.getByRole("table").getByText("CN¥128.00").first().waitFor();
   await row.getByRole("button", { name: "Resume…" }).click();
   await dialog.getByLabel("Reason").fill("the bank answers again");
@@ -333,16 +337,19 @@ test("the whole console is less than 100 kB on its way, and asks nobody but its 
   const { page } = await open(t);
   const network = await page.context().newCDPSession(page);
   await network.send("Network.enable");
-  const [sizes, ours] = [new Map(), new Set()];
-  network.on("Network.responseReceived", ({ requestId, response }) => response.url.startsWith(CONSOLE_URL) && ours.add(requestId));
-  network.on("Network.loadingFinished", ({ requestId, encodedDataLength }) => sizes.set(requestId, encodedDataLength));
+  const [urls, sizes] = [new Map(), new Map()]; // of each file, as it came first
+  network.on("Network.responseReceived", ({ requestId, response }) => urls.set(requestId, response.url));
+  network.on("Network.loadingFinished", ({ requestId, encodedDataLength }) => {
+    const url = urls.get(requestId) ?? "";
+    if (url.startsWith(CONSOLE_URL) && !url.includes("?") && !sizes.has(url)) sizes.set(url, encodedDataLength);
+  });
   await page.goto(CONSOLE_URL);
   await page.getByRole("button", { name: "Sign in" }).waitFor();
   const firstView = await page.evaluate(() => performance.now());
   await signIn(page, "staff-1");
   await page.locator(".canvas canvas").waitFor();
-  const bytes = [...ours].reduce((sum, id) => sum + (sizes.get(id) ?? 0), 0);
-  t.diagnostic(`${bytes} bytes with headers, first view after ${Math.round(firstView)} ms`);
+  const bytes = [...sizes.values()].reduce((sum, size) => sum + size);
+  t.diagnostic(`${sizes.size} files, ${bytes} bytes with headers, first view after ${Math.round(firstView)} ms`);
   assert.ok(bytes > 20_000 && bytes < 100_000, `${bytes} bytes`);
   await picture(page, "now");
   assert.deepEqual([...asked].sort(), [origin, issuer].sort());
