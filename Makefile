@@ -5,7 +5,7 @@ DEPLOY := $(PYTHON) infra/deploy.py
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status token demo console watch logs trace reconcile compare-books config providers certify rebuild republish reproject test client cost bench chaos deploy smoke staff second-factor
+.PHONY: help up down status token demo console watch logs trace reconcile compare-books config providers certify rebuild republish reproject test client orderctl cost bench chaos deploy smoke staff second-factor
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,9 @@ test: ## Run everything that CI runs, on a stack of its own
 
 client: ## Build the TypeScript client and run its tests
 	@node=$$($(STACK) node) && cd clients/typescript && export PATH="$$node:$$PATH" && npm ci --no-audit --no-fund && npm test
+
+orderctl: ## Build orderctl, the service at a terminal, and print where it lies
+	@cargo build --locked --bin orderctl && realpath "$${CARGO_TARGET_DIR:-target}/debug/orderctl"
 
 cost: ## Print what a million orders of each kind cost, and why (ORDERS=20, KINDS=happy,declined, JSON=1; BUDGET=check or write)
 	@$(STACK) cost --orders=$(or $(ORDERS),20) --kinds=$(KINDS) --budget=$(BUDGET) $(if $(JSON),--json)

@@ -109,7 +109,11 @@ def build(rebuild: Rebuild, standing: dict, units: int | None):
             stopped.set()
             show("Stopping after the slice at hand; run it again to go on")
             raise
-    show(progress(rebuild.ask("status"), since, before))
+    standing = rebuild.ask("status")
+    show(progress(standing, since, before))
+    if uncounted := sum(part["uncounted"] for part in standing["segments"]):
+        show(f"{uncounted} pages were cut short, and what was in them may not be counted by the hour (/api/v1/stats). All else is as it should be; "
+             "another rebuild counts anew")
 
 
 def run(rebuild: Rebuild, segments: int, units: int | None, abandon: bool):

@@ -49,7 +49,7 @@ def exposition() -> str:
     said = re.sub(r"#\[cfg\(test\)\]\nmod tests \{.*?\n}\n", "", source, flags=re.S)
     families = {f"order_service_{name}": rest for name, *rest in re.findall(r'\.family\("(\w+)", "(\w+)", "([^"]+)"\)', said)}
     lines = []
-    for sample in re.findall(r'^ +r?#?"(order_service_\w+(?:\{[^}]*\})? [\d.]+)"#?,$', source, re.M):
+    for sample in (ROOT / "functions/metrics/src/samples.golden.txt").read_text().splitlines():
         name = SAMPLE.match(sample)[1]
         family = name if name in families else re.sub(r"_(sum|count|bucket)$", "", name)
         if family in families:

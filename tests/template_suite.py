@@ -478,6 +478,20 @@ class Functions(unittest.TestCase):
             self.assertLess(functions(main)[called_by(integration, main)]["Timeout"], gives_up - 1, name)
 
     @in_every_stage
+    def test_a_rebuild_waits_until_nobody_goes_by_the_generations_that_were_before(self, main):
+        """Neither a request nor a batch. Whatever else knows the views is started again by a schedule or by an operator."""
+        def seconds(path: str, name: str) -> int:
+            return int(re.search(rf"const {name}: Duration = Duration::from_secs\((\d+)\);", (ROOT / "shared" / path).read_text())[1])
+
+        known_for = seconds("adapters/src/dynamodb/read_model.rs", "KNOWN_FOR")
+        know_the_views = {name for name, function in functions(main).items() if "ORDERS_TABLE" in function["Environment"]["Variables"]}
+        answer = {name.split("Route")[0] for name in main.child("AWS::ApiGatewayV2::Route").of_type("AWS::ApiGatewayV2::Route")}
+        follow = {named_in(mapping["FunctionName"]) for mapping in main.of_type("AWS::Lambda::EventSourceMapping").values() if is_stream(mapping)}
+        for wait, called in [("UNTIL_READERS_KNOW", answer), ("UNTIL_WRITERS_KNOW", follow)]:
+            longest = max(functions(main)[name]["Timeout"] for name in called & know_the_views)
+            self.assertGreater(seconds("application/src/rebuild_orders.rs", wait), known_for + longest, wait)
+
+    @in_every_stage
     def test_queues_hide_a_message_six_times_as_long_as_its_function_may_take(self, main):
         for name, mapping, queue in queue_mappings(main):
             window = mapping.get("MaximumBatchingWindowInSeconds", 0)

@@ -35,6 +35,9 @@ const DOMAIN_MAY_USE: [&str; 9] = [
 const SHARED: [&str; 8] =
     ["domain", "application", "settings", "telemetry", "adapters", "providers", "reference-provider", "certify"];
 
+/// Programs outside the service, which know it by its contract.
+const CLIENTS: [&str; 2] = ["rust", "orderctl"];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
@@ -110,6 +113,16 @@ fn dependencies_point_one_way() {
             assert!(!used.contains(*other), "{name} must not depend on {other}");
         }
     }
+    for name in CLIENTS {
+        let used = dependencies(&manifest(&format!("clients/{name}/Cargo.toml")), "dependencies");
+        let shared: Vec<_> = SHARED.iter().filter(|shared| used.contains(**shared)).collect();
+        assert!(shared.iter().all(|shared| **shared == "domain"), "clients/{name} must not depend on {shared:?}");
+    }
+    let inside = functions().into_iter().map(|name| format!("functions/{name}"));
+    for path in inside.chain(SHARED.map(|name| format!("shared/{name}"))) {
+        let used = dependencies(&manifest(&format!("{path}/Cargo.toml")), "dependencies");
+        assert!(!used.contains("order-client"), "{path} must not call the service from outside");
+    }
     let application = dependencies(&manifest("shared/application/Cargo.toml"), "dependencies");
     assert!(!application.iter().any(|name| name.starts_with("aws") || name.starts_with("lambda")));
 }
@@ -130,6 +143,7 @@ fn no_aws_crate_comes_with_its_default_features() {
 fn every_dependency_gets_its_version_from_the_workspace() {
     let mut manifests: Vec<String> = functions().iter().map(|name| format!("functions/{name}/Cargo.toml")).collect();
     manifests.extend(SHARED.map(|name| format!("shared/{name}/Cargo.toml")));
+    manifests.extend(CLIENTS.map(|name| format!("clients/{name}/Cargo.toml")));
     manifests.push("tests/Cargo.toml".to_owned());
     for path in manifests {
         let manifest = manifest(&path);
@@ -143,14 +157,14 @@ fn every_dependency_gets_its_version_from_the_workspace() {
 }
 
 #[test]
-fn every_function_has_its_sample_event_its_place_in_the_template_and_its_row_in_the_readme() {
-    let (template, readme) = (read("template.yaml"), read("README.md"));
+fn every_function_has_its_sample_event_its_place_in_the_template_and_its_row_in_the_pages() {
+    let (template, page) = (read("template.yaml"), read("docs/extend.md"));
     for name in functions() {
         let package = manifest(&format!("functions/{name}/Cargo.toml"));
         assert_eq!(package["package"]["name"].as_str(), Some(name.as_str()), "a crate is named like its folder");
         assert!(root().join(format!("events/{name}.json")).exists(), "events/{name}.json is missing");
         assert!(template.contains(&format!("CodeUri: functions/{name}/")), "template.yaml does not deploy {name}");
-        assert!(readme.contains(&format!("| `{name}` |")), "the README's table has no row for {name}");
+        assert!(page.contains(&format!("\n| `{name}` |")), "docs/extend.md has no row for {name}");
     }
 }
 
@@ -239,8 +253,8 @@ fn architecture_decisions_are_numbered_without_gaps() {
 #[test]
 fn the_newest_version_is_the_crates_and_the_clients_and_has_a_date() {
     let changelog = read("CHANGELOG.md");
-    let mut versions = changelog.lines().filter_map(|line| line.strip_prefix("## "));
-    let newest = versions.find(|version| *version != "Unreleased").unwrap();
+    let mut headings = changelog.lines().filter_map(|line| line.strip_prefix("## "));
+    let newest = headings.find(|heading| *heading != "Unreleased").unwrap();
     let (version, date) = newest.split_once(" – ").unwrap_or_else(|| panic!("{newest} has no date"));
     date.parse::<chrono::NaiveDate>().unwrap_or_else(|error| panic!("{date}: {error}"));
     assert_eq!(manifest("Cargo.toml")["workspace"]["package"]["version"].as_str(), Some(version));

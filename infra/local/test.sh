@@ -77,6 +77,7 @@ templates() {
     .local/tools/sam/bin/python tests/prometheus_suite.py
     .local/tools/sam/bin/python tests/provider_contract_suite.py
     .local/tools/sam/bin/python tests/contract_suite.py
+    .local/tools/sam/bin/python tests/docs_suite.py Pages Spoiled
     local file
     for file in infra/seed.json infra/cost/*.json infra/prometheus/grafana/dashboards/*.json events/*.json; do
         "${PYTHON:-python3}" -m json.tool "$file" >/dev/null || { echo "not valid JSON: $file"; return 1; }
@@ -133,6 +134,15 @@ print(url.urlopen(request, timeout=30).read().decode(), end="")' "$API_URL" "$(s
     .local/tools/sam/bin/python tests/prometheus_suite.py
 )
 
+# What the contract allows and what it forbids, made up, instead of what somebody has thought of.
+made_up_requests() (
+    . $state/stack.env
+    STAFF_TOKEN=$(stack token staff-1)
+    CUSTOMER_TOKEN=$(stack token customer-1)
+    export API_URL CUSTOMER_1_ID STAFF_TOKEN CUSTOMER_TOKEN
+    .local/tools/schemathesis/bin/python tests/requests_suite.py
+)
+
 # Eight orders of each kind, one after the other, with nothing else at work on the stack.
 cost() {
     .local/tools/emulator/bin/python tests/cost_suite.py
@@ -167,6 +177,7 @@ step "system tests" system_tests --skip rebuild --skip traces
 join "rebuild under load"
 step "typescript client on the stack" typescript_client_on_the_stack
 step "console in a browser" console_in_a_browser
+step "commands of the pages" .local/tools/sam/bin/python tests/docs_suite.py Pasted
 step "cost" cost
 # While the machine is quiet: nobody waits for a collector for long, and what it does not take in time is lost.
 step "traces" system_tests traces
@@ -177,5 +188,7 @@ step "e-mails" system_tests --ignored mail
 step "rate limits" system_tests --ignored limits
 step "deployment" .local/tools/sam/bin/python tests/deploy_suite.py
 step "failure matrix" stack faults cargo test --workspace --locked --test system -- --ignored failure_matrix
+# The last on the stack: it leaves orders behind that are stuck.
+step "made-up requests" made_up_requests
 step "answers" .local/tools/sam/bin/python tests/answers_suite.py
 join "unit and conformance tests"

@@ -103,7 +103,7 @@ async fn every_function_that_is_at_work_says_what_its_processes_have_used() {
     let service = Service::connect().await;
     let product = service.product(1_000).await;
     let started = Instant::now();
-    // A process reports with its second invocation.
+    // A process reports with its second invocation, and looks again a minute later at the latest.
     let told = loop {
         service.place("customer-1", &fresh_key(), &order("customer-1", &product)).await.expect(201);
         let told = scrape(&service).await;
@@ -112,7 +112,7 @@ async fn every_function_that_is_at_work_says_what_its_processes_have_used() {
         if missing.is_empty() {
             break told;
         }
-        assert!(started.elapsed() < DEADLINE, "{missing:?} did not report in time: {told:?}");
+        assert!(started.elapsed() < 2 * DEADLINE, "{missing:?} did not report in time: {told:?}");
         tokio::time::sleep(Duration::from_secs(1)).await;
     };
     for function in AT_WORK {

@@ -17,7 +17,7 @@ pub use index::DynamoIndex;
 pub use limits::DynamoLimits;
 pub use order_views::DynamoOrderViews;
 pub use processes::DynamoProcesses;
-pub use read_model::{Building, DynamoReadModel, Generation, Generations, KNOWN_FOR};
+pub use read_model::{Building, DynamoReadModel, Generation, Generations};
 pub use sandbox::{DynamoInventory, DynamoNotifications, DynamoPayments, DynamoShipping};
 pub use snapshots::DynamoSnapshots;
 

@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// How often a process looks at itself at most. By the clock on the wall, as all here, because Lambda freezes the other.
 const PAUSE: TimeDelta = TimeDelta::minutes(1);
 
+/// The same after a report that did not get through: nobody knows of a process whose first report is lost. As often as counts are handed on.
+const PAUSE_AFTER_FAILURE: TimeDelta = TimeDelta::seconds(5);
+
 /// After how long it reports again, though little has changed: well before its last report is forgotten.
 const REPEAT_AFTER: TimeDelta = TimeDelta::hours(12);
 
@@ -73,18 +76,22 @@ struct Reported {
     /// When that was.
     at: Option<DateTime<Utc>>,
     looked_at: Option<DateTime<Utc>>,
+    /// How long it does not look again.
+    pause: TimeDelta,
 }
 
 impl<P: Processes> Reporter<P> {
     fn new(processes: P, unused: Process) -> Self {
-        Self { processes, reported: Mutex::new(Reported { last: unused, at: None, looked_at: None }) }
+        let reported = Reported { last: unused, at: None, looked_at: None, pause: PAUSE };
+        Self { processes, reported: Mutex::new(reported) }
     }
 
     async fn report(&self, usage: impl FnOnce() -> Option<Usage>, now: DateTime<Utc>) {
         let is_time = self.change(|reported| {
-            let is_time = has_passed(PAUSE, reported.looked_at, now);
+            let is_time = has_passed(reported.pause, reported.looked_at, now);
             if is_time {
                 reported.looked_at = Some(now);
+                reported.pause = PAUSE;
             }
             is_time
         });
@@ -96,17 +103,20 @@ impl<P: Processes> Reporter<P> {
         }
     }
 
-    /// What does not get through is reported with the next look.
+    /// What does not get through is reported with the next look, which comes soon.
     async fn report_usage(&self, usage: Usage, now: DateTime<Utc>) {
         let process = self.change(|reported| with(&reported.last, &usage));
         match timeout(PATIENCE, self.processes.report(&process, now)).await {
-            Ok(Ok(())) => self.change(|reported| {
-                reported.last = process;
-                reported.at = Some(now);
-            }),
+            Ok(Ok(())) => {
+                return self.change(|reported| {
+                    reported.last = process;
+                    reported.at = Some(now);
+                });
+            }
             Ok(Err(error)) => debug!(error = chain(&error), "what the process has used is not reported"),
             Err(_) => debug!("what the process has used is not reported in time"),
         }
+        self.change(|reported| reported.pause = PAUSE_AFTER_FAILURE);
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Reported) -> T) -> T {
@@ -242,13 +252,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_does_not_get_through_is_reported_with_the_next_look() {
+    async fn what_does_not_get_through_is_reported_within_seconds_and_then_it_looks_as_often_as_ever() {
         let reporter = Reporter::new(MemoryProcesses::default(), unused());
-        reporter.processes.faults.push(Fault::BeforeEffect);
-        for (minute, there) in [(0, None), (1, Some((20, 100, 0)))] {
-            reporter.report(|| Some(usage(20, 100, 0)), at(minute)).await;
-            assert_eq!(told(&reporter, at(minute)).await, there);
+        let second = |second| at(0) + TimeDelta::seconds(second);
+        for _ in 0..2 {
+            reporter.processes.faults.push(Fault::BeforeEffect);
         }
+        for (now, there) in [(0, None), (5, None), (10, Some((20, 100, 0)))] {
+            reporter.report(|| Some(usage(20, 100, 0)), second(now)).await;
+            assert_eq!(told(&reporter, second(now)).await, there, "second {now}");
+            reporter.report(|| panic!("it looks"), second(now + 4)).await;
+        }
+        reporter.report(|| panic!("it looks"), second(69)).await;
+        reporter.report(|| Some(usage(40, 900, 0)), second(70)).await;
+        assert_eq!(told(&reporter, second(70)).await, Some((40, 900, 0)));
     }
 
     /// Never answers.

@@ -150,8 +150,9 @@ fn tries_of(newest_first: &[HistoryEvent], pauses: &[u32]) -> Option<Tries> {
     let is_entry = |event: &HistoryEvent| event.r#type == HistoryEventType::TaskStateEntered;
     let mut visits = newest_first.split_inclusive(is_entry).filter_map(Visit::of).filter(|visit| visit.state != FLAG);
     let now = visits.next()?;
-    // A round that has just come to the step has not failed yet; the one before has.
-    let error = now.error().or_else(|| visits.find(|visit| visit.state == now.state)?.error());
+    // A round that has just come to the step has not got an answer yet; the one before has.
+    let outcome = now.outcome().or_else(|| visits.find(|visit| visit.state == now.state)?.outcome());
+    let error = outcome.and_then(Result::err);
     let pause = Some(newest).filter(|event| event.r#type == HistoryEventType::WaitStateEntered);
     let attempts = if now.state == "ValidateOrder" { TRIES_OF_VALIDATION } else { TRIES };
     let attempt = now.tries().max(1);
@@ -190,14 +191,17 @@ impl<'h> Visit<'h> {
         self.events.iter().filter(begins).count()
     }
 
-    /// With what the step has failed last.
-    fn error(&self) -> Option<&'h str> {
-        self.events.iter().find_map(error)
+    /// How the last try that is over has ended.
+    fn outcome(&self) -> Option<Result<(), &'h str>> {
+        self.events.iter().find_map(outcome)
     }
 }
 
-/// The name of the error, of an event that is a failure.
-fn error(event: &HistoryEvent) -> Option<&str> {
+/// How a try has ended, of an event that says so: well, or with an error of this name.
+fn outcome(event: &HistoryEvent) -> Option<Result<(), &str>> {
+    if matches!(event.r#type, HistoryEventType::LambdaFunctionSucceeded | HistoryEventType::TaskSucceeded) {
+        return Some(Ok(()));
+    }
     let errors = [
         event.lambda_function_failed_event_details().and_then(|failed| failed.error.as_deref()),
         event.lambda_function_timed_out_event_details().and_then(|failed| failed.error.as_deref()),
@@ -206,7 +210,7 @@ fn error(event: &HistoryEvent) -> Option<&str> {
         event.task_failed_event_details().and_then(|failed| failed.error.as_deref()),
         event.task_timed_out_event_details().and_then(|failed| failed.error.as_deref()),
     ];
-    errors.into_iter().flatten().next()
+    errors.into_iter().flatten().next().map(Err)
 }
 
 /// A step as events and people call it: `process-payment` is `ProcessPayment`.
@@ -378,6 +382,29 @@ mod tests {
         assert_eq!(told(&rounds), Some(payment(1, 8, rounds.len() - 1, Some("Unavailable"))));
         let before = &rounds[..rounds.len() - 2];
         assert_eq!(told(before).map(|tries| (tries.step, tries.error)), Some(("reserve-inventory".to_owned(), None)));
+    }
+
+    #[test]
+    fn a_step_that_has_succeeded_at_last_is_not_told_to_have_failed() {
+        for [begun, succeeded] in
+            [["LambdaFunctionScheduled", "LambdaFunctionSucceeded"], ["TaskScheduled", "TaskSucceeded"]]
+        {
+            let reserved = [&["TaskStateEntered ReserveInventory {}"][..], &FAILED, &[begun, succeeded]].concat();
+            assert_eq!(told(&reserved).unwrap().error, None);
+            let refused = FAILED.repeat(5);
+            let first_round = [&reserved[..], &["TaskStateExited", PAYMENT], &refused[..], &PAUSED].concat();
+            assert_eq!(told(&first_round).unwrap().error.as_deref(), Some("Unavailable"));
+            let reserving = ["WaitStateExited", r#"TaskStateEntered ReserveInventory {"pauses":1}"#, begun];
+            let second_round = [&first_round[..], &reserving].concat();
+            let tries = told(&second_round).unwrap();
+            assert_eq!((tries.step.as_str(), tries.round, tries.error), ("reserve-inventory", 2, None));
+            let paying = [succeeded, "TaskStateExited", r#"TaskStateEntered ProcessPayment {"pauses":1}"#, begun];
+            let paying = [&second_round[..], &paying].concat();
+            let tries = told(&paying).unwrap();
+            assert_eq!((tries.step.as_str(), tries.error.as_deref()), ("process-payment", Some("Unavailable")));
+            let paid = [&paying[..], &[succeeded]].concat();
+            assert_eq!(told(&paid).unwrap().error, None);
+        }
     }
 
     #[test]

@@ -548,3 +548,33 @@ proptest! {
         });
     }
 }
+
+/// A page whose views are saved cannot be counted any more, whoever is cut short: so it is told.
+#[tokio::test]
+async fn a_rebuild_knows_of_pages_that_it_may_not_have_counted() {
+    let commits = history(PAYMENT_METHODS[0], &[false; 5]).await;
+    let whole = Segment { number: 0, of: 1 };
+    for (faults_after, uncounted) in [(None, 0), (Some(commits.len()), 1)] {
+        let (store, model) = lost(&commits).await;
+        if let Some(calls) = faults_after {
+            model.index.faults.push_after(calls, Fault::BeforeEffect);
+        }
+        let done = rebuild_page(&store, &model, whole, Progress::default().begin(), 9).await.unwrap();
+        assert_eq!((done.done, done.begun, done.uncounted), (true, false, uncounted));
+    }
+    let (store, model) = lost(&commits).await;
+    let killed = Progress::default().begin();
+    // Whoever was killed has done it all, but for saving how far it is.
+    rebuild_page(&store, &model, whole, killed.clone(), 9).await.unwrap();
+    let done = rebuild_page(&store, &model, whole, killed.begin(), 9).await.unwrap();
+    assert_eq!((done.begun, done.uncounted), (false, 1));
+    // What has failed is begun again, and counted once.
+    let (store, model) = lost(&commits).await;
+    model.views.faults.push_after(1, Fault::BeforeEffect);
+    let begun = Progress::default().begin();
+    rebuild_page(&store, &model, whole, begun.clone(), 9).await.unwrap_err();
+    let done = rebuild_page(&store, &model, whole, begun.give_back().begin(), 9).await.unwrap();
+    let view = model.views.load(commits[0].stream.order_id().unwrap()).await.unwrap().unwrap();
+    let counted = model.index.stats(Hour::new(0), Hour::new(i64::MAX)).await.unwrap();
+    assert_eq!((done.uncounted, counted), (0, stats_of(&commits, &view)));
+}

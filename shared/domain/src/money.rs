@@ -41,6 +41,11 @@ impl Currency {
         // Never the default: the letters are ASCII.
         str::from_utf8(&self.0).unwrap_or_default()
     }
+
+    /// How many digits its minor unit takes after the point. Of a currency that the library has forgotten, nobody can say.
+    pub fn decimals(&self) -> Option<u16> {
+        iso_currency::Currency::from_code(self.code()).and_then(iso_currency::Currency::exponent)
+    }
 }
 
 impl TryFrom<String> for Currency {
@@ -141,9 +146,7 @@ impl Money {
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { amount, currency } = self;
-        let decimals = iso_currency::Currency::from_code(currency.code()).and_then(iso_currency::Currency::exponent);
-        // Of a currency that the library has forgotten, nobody can say how many minor units make one.
-        let Some(decimals) = decimals else { return write!(f, "{amount} minor units of {currency}") };
+        let Some(decimals) = currency.decimals() else { return write!(f, "{amount} minor units of {currency}") };
         let unit = 10_u64.saturating_pow(decimals.into());
         match (amount.checked_div(unit), amount.checked_rem(unit)) {
             (Some(whole), Some(part)) if decimals > 0 => {

@@ -7,9 +7,9 @@
 //! Any other line has to be one.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, OpenOptions, Permissions, TryLockError},
     io::{self, BufRead, BufReader, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
     sync::Arc,
 };
@@ -22,7 +22,11 @@ use chrono::{DateTime, Utc};
 use providers::contract::{Call, wire};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use tokio::{sync::Mutex, task::spawn_blocking, time::sleep};
+use tokio::{
+    sync::{Mutex, watch},
+    task::spawn_blocking,
+    time::sleep,
+};
 
 use crate::{
     Reference,
@@ -34,6 +38,9 @@ const VERSION: u32 = 1;
 
 /// At this size no call that changes the books is made any more: some 400,000 were, which take seconds to make again.
 const BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// The mode of the file: the books say where customers live.
+const OWNER_ONLY: u32 = 0o600;
 
 /// Why the books cannot be kept in a file, which stays as it is.
 #[derive(Debug, thiserror::Error)]
@@ -134,20 +141,24 @@ fn unavailable(what: &'static str, source: impl Into<BoxError>) -> Failure {
 }
 
 /// Lets calls come to the books one by one, so that the lines have the order of the calls, and nobody reads what is not written yet.
-pub(crate) struct Journal(Mutex<Pen>);
+pub(crate) struct Journal {
+    pen: Mutex<Pen>,
+    /// The other end of the pen's.
+    complete: watch::Receiver<()>,
+}
 
 struct Pen {
     file: Arc<File>,
     bytes: u64,
-    /// Whether every call that the books have is in the file. If not, nobody is told anything any more.
-    complete: bool,
+    /// There while every call that the books have is in the file. Once it is dropped, nobody is told anything any more, and health
+    /// says so.
+    complete: Option<watch::Sender<()>>,
 }
 
 impl Journal {
     /// Takes the file for this process, and makes its calls again in these books, which have to be new.
     pub(crate) async fn open(path: &Path, books: &Reference) -> Result<Self, NotKept> {
-        // The books say where customers live.
-        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        let file = OpenOptions::new().read(true).append(true).create(true).mode(OWNER_ONLY).open(path)?;
         file.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => NotKept::Taken,
             TryLockError::Error(error) => error.into(),
@@ -184,20 +195,30 @@ impl Journal {
                 return Err(NotKept::Otherwise(number));
             }
         }
+        // The file is ours, and others may have been let in when it was made.
+        file.set_permissions(Permissions::from_mode(OWNER_ONLY))?;
         // What is torn goes. The rest, and that there is such a file, the disk need not have yet when whoever wrote it was killed.
         file.set_len(bytes)?;
         file.sync_all()?;
         let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
         File::open(folder)?.sync_all()?;
-        Ok(Self(Mutex::new(Pen { file: Arc::new(file), bytes, complete: true })))
+        let (complete, watched) = watch::channel(());
+        let pen = Pen { file: Arc::new(file), bytes, complete: Some(complete) };
+        Ok(Self { pen: Mutex::new(pen), complete: watched })
+    }
+
+    /// Is over when the file lacks a call that the books have.
+    pub(crate) async fn until_incomplete(&self) {
+        // Nothing is ever sent.
+        drop(self.complete.clone().wait_for(|()| false).await);
     }
 
     async fn answer<C: Call>(&self, books: &Reference, request: C) -> Result<C::Answer, Failure>
     where
         Reference: Answers<C>,
     {
-        let mut pen = self.0.lock().await;
-        if !pen.complete {
+        let mut pen = self.pen.lock().await;
+        if pen.complete.is_none() {
             return Err(unavailable("the file of the books", "it lacks a call that was made"));
         }
         if !changes_the_books(C::REST_PATH) {
@@ -207,7 +228,7 @@ impl Journal {
             return Err(unavailable("room in the file of the books", "it is full"));
         }
         let (at, call, asked) = (Utc::now(), C::REST_PATH.to_owned(), into_json(&request)?);
-        pen.complete = false;
+        let complete = pen.complete.take();
         let answer = memory::at(at, books.answer(request)).await;
         if !matches!(answer, Err(Failure::Invalid(_))) {
             let line = Line { at, call, asked, answered: told(&answer)? };
@@ -217,7 +238,7 @@ impl Journal {
                 unavailable("the file of the books", error)
             })?;
         }
-        pen.complete = true;
+        pen.complete = complete;
         answer
     }
 }
@@ -286,7 +307,7 @@ mod tests {
         let open = async || Arc::new(Reference::default().kept_in(&file).await.unwrap());
         let (reference, first, second) = (open().await, Uuid::new_v4(), Uuid::new_v4());
         answer(&reference, charge(first)).await.unwrap();
-        let mut pen = reference.journal.as_ref().unwrap().0.lock().await;
+        let mut pen = reference.journal.as_ref().unwrap().pen.lock().await;
         change(&mut pen, &file);
         drop(pen);
         let refused = answer(&reference, charge(second)).await.unwrap_err().to_string();

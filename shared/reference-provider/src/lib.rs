@@ -10,7 +10,7 @@ mod grpc;
 mod journal;
 mod rest;
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{future::pending, io, path::Path, pin::pin, sync::Arc, time::Duration};
 
 use application::memory::{MemoryInventory, MemoryNotifications, MemoryPayments, MemoryShipping};
 use tokio::{net::TcpListener, sync::watch, time::sleep};
@@ -63,6 +63,14 @@ impl Reference {
         Ok(Self { journal: Some(Arc::new(journal)), ..self })
     }
 
+    /// Is over when nobody can be answered any more, because the books cannot be kept.
+    async fn until_not_kept(&self) {
+        match &self.journal {
+            Some(journal) => journal.until_incomplete().await,
+            None => pending().await,
+        }
+    }
+
     /// Whether it answers whoever shows this in `authorization`.
     fn admits(&self, authorization: Option<&[u8]>) -> bool {
         self.token.as_ref().is_none_or(|token| authorization == Some(format!("Bearer {token}").as_bytes()))
@@ -73,7 +81,7 @@ impl Reference {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Serving,
-    /// They are answered, but health says that they should go elsewhere.
+    /// They are let in, but health says that they should go elsewhere.
     Leaving,
     /// Only what is under way is answered.
     Closing,
@@ -88,7 +96,7 @@ async fn until(mut phases: Phases, phase: Phase) {
 }
 
 /// Answers gRPC on one socket and REST on another, until `stop` is over. Then its health says so, and it ends when what is under
-/// way has been answered, or has taken too long.
+/// way has been answered, or has taken too long. Of books that cannot be kept any more health tells before that.
 pub async fn serve(
     reference: Arc<Reference>,
     grpc: TcpListener,
@@ -97,10 +105,17 @@ pub async fn serve(
 ) -> io::Result<()> {
     let (phase, phases) = watch::channel(Phase::Serving);
     let grpc = grpc::serve(Arc::clone(&reference), grpc, phases.clone());
-    let rest = rest::serve(reference, rest, phases);
+    let rest = rest::serve(Arc::clone(&reference), rest, phases);
     let servers = async { tokio::try_join!(async { grpc.await.map_err(io::Error::other) }, rest).map(drop) };
     let stop = async {
-        stop.await;
+        let mut stop = pin!(stop);
+        tokio::select! {
+            () = &mut stop => {}
+            () = reference.until_not_kept() => {
+                phase.send_replace(Phase::Leaving);
+                stop.await;
+            }
+        }
         phase.send_replace(Phase::Leaving);
         sleep(NOTICE).await;
         phase.send_replace(Phase::Closing);

@@ -1,4 +1,5 @@
-//! A provider with a file knows after a kill what it has answered before, and refuses a file that it cannot go on with.
+//! A provider with a file knows after a kill what it has answered before, refuses a file that it cannot go on with, and says when it
+//! cannot go on with one any more.
 
 #![allow(
     clippy::arithmetic_side_effects,
@@ -11,6 +12,7 @@
 use std::{
     env, fs,
     io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
@@ -46,7 +48,10 @@ use settings::Address;
 use tokio::{
     net::TcpListener,
     sync::{RwLock, mpsc},
+    time::{sleep, timeout},
 };
+use tonic::transport::Channel;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use uuid::Uuid;
 
 /// A file of books that is gone with its test.
@@ -57,10 +62,16 @@ impl Books {
         Self(env::temp_dir().join(format!("books-{}.jsonl", Uuid::new_v4())))
     }
 
+    /// Made by somebody who lets everybody read them.
     fn with(bytes: &[u8]) -> Self {
         let books = Self::new();
         fs::write(&books.0, bytes).unwrap();
+        fs::set_permissions(&books.0, fs::Permissions::from_mode(0o644)).unwrap();
         books
+    }
+
+    fn mode(&self) -> u32 {
+        fs::metadata(&self.0).unwrap().permissions().mode() & 0o777
     }
 
     fn read(&self) -> Vec<u8> {
@@ -74,7 +85,18 @@ impl Books {
 
     /// The command that starts a provider with them.
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_reference-provider"));
+        self.with_settings(Command::new(env!("CARGO_BIN_EXE_reference-provider")))
+    }
+
+    /// The same where a file has room for a few calls only. What is beyond cannot be written, and kills nobody.
+    fn command_without_room(&self) -> Command {
+        let mut command = Command::new("sh");
+        let limited = "trap '' XFSZ; ulimit -f 4; exec \"$0\"";
+        command.args(["-c", limited, env!("CARGO_BIN_EXE_reference-provider")]);
+        self.with_settings(command)
+    }
+
+    fn with_settings(&self, mut command: Command) -> Command {
         command.env_remove("BREAK").env_remove("TOKEN").env("STATE_FILE", &self.0);
         command.env("GRPC_ADDRESS", "127.0.0.1:0").env("REST_ADDRESS", "127.0.0.1:0");
         command
@@ -96,7 +118,11 @@ struct Provider {
 
 impl Provider {
     fn start(books: &Books) -> Self {
-        let mut process = books.command().stdout(Stdio::piped()).spawn().unwrap();
+        Self::run(books.command())
+    }
+
+    fn run(mut command: Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(process.stdout.take().unwrap()).lines();
         let urls = [(), ()].map(|()| said.next().unwrap().unwrap());
         Self { process, urls }
@@ -109,6 +135,14 @@ impl Provider {
 
     fn remote(&self) -> Remote {
         remote(&self.urls[0])
+    }
+
+    /// What it says of its health over gRPC, and over REST.
+    async fn health(&self) -> (ServingStatus, u16) {
+        let channel = Channel::from_shared(self.urls[0].replacen("grpc", "http", 1)).unwrap().connect().await.unwrap();
+        let said = HealthClient::new(channel).check(HealthCheckRequest::default()).await.unwrap().into_inner();
+        let answer = reqwest::get(format!("{}/health", self.urls[1])).await.unwrap();
+        (said.status(), answer.status().as_u16())
     }
 }
 
@@ -371,7 +405,15 @@ async fn a_file_that_cannot_be_gone_on_with_is_refused_and_stays_as_it_is() {
     ] {
         let books = Books::with(bytes.as_bytes());
         assert_eq!(books.open().await.err().as_deref(), Some(why), "{bytes}");
-        assert_eq!(books.read(), bytes.as_bytes());
+        assert_eq!((books.read().as_slice(), books.mode()), (bytes.as_bytes(), 0o644));
+    }
+}
+
+#[tokio::test]
+async fn only_its_owner_may_read_the_file_whoever_has_made_it() {
+    for books in [Books::new(), Books::with(b""), Books::with(&charged([1]).await)] {
+        books.open().await.unwrap();
+        assert_eq!(books.mode(), 0o600);
     }
 }
 
@@ -386,6 +428,32 @@ async fn of_two_processes_with_one_file_the_second_is_refused_and_the_first_goes
     let payment = first.remote().charge(&request).await.unwrap();
     drop(first);
     assert_known(&Provider::start(&books).remote(), &[(request, payment)]).await;
+}
+
+#[tokio::test]
+async fn a_provider_whose_file_takes_no_call_any_more_says_so_until_it_is_started_anew() {
+    let books = Books::new();
+    let provider = Provider::run(books.command_without_room());
+    let remote = provider.remote();
+    assert_eq!(provider.health().await, (ServingStatus::Serving, 200));
+    let mut answered = Vec::new();
+    for number in 1..=100 {
+        let request = charge(number, "pm_card_visa");
+        let Ok(payment) = remote.charge(&request).await else { break };
+        answered.push((request, payment));
+    }
+    assert!((1..100).contains(&answered.len()), "{answered:?}");
+    assert!(remote.ledger(order(1)).await.is_err());
+    let told = async {
+        while provider.health().await != (ServingStatus::NotServing, 503) {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), told).await.unwrap();
+    drop(provider);
+    let provider = Provider::start(&books);
+    assert_eq!(provider.health().await, (ServingStatus::Serving, 200));
+    assert_known(&provider.remote(), &answered).await;
 }
 
 /// How many calls a provider lives for.

@@ -18,7 +18,7 @@ use domain::{
     ids::{CustomerId, OrderId},
     money::Currency,
 };
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use uuid::Uuid;
@@ -233,7 +233,10 @@ impl Index for DynamoIndex {
 
     async fn count(&self, stats: &Stats) -> Result<(), Unavailable> {
         let counting: Vec<_> = stats.by_hour().map(|(hour, sums)| self.count_hour(hour, sums)).collect();
-        stream::iter(counting).buffer_unordered(HOURS_AT_ONCE).try_collect().await
+        let counted: Vec<Result<(), Unavailable>> =
+            stream::iter(counting).buffer_unordered(HOURS_AT_ONCE).collect().await;
+        // After all of them: who is told that some are missing cannot add them.
+        counted.into_iter().collect()
     }
 
     async fn stats(&self, from: Hour, to: Hour) -> Result<Stats, Unavailable> {

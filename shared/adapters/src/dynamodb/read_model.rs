@@ -20,7 +20,7 @@ use crate::tally::Tally;
 pub type Generation = ReadModel<DynamoOrderViews, DynamoIndex>;
 
 /// How long a function goes on with what it knows of the generations. A rebuild waits for longer after each change.
-pub const KNOWN_FOR: Duration = Duration::from_secs(5);
+const KNOWN_FOR: Duration = Duration::from_secs(5);
 
 /// Which generations there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,535 @@
+//! What is sent and what comes back, as the contract names it.
+//!
+//! Members that are not known here are left out. Words of which there may be more some day, such as a status or a step, are text.
+
+use std::{fmt, str::FromStr};
+
+use chrono::{DateTime, Utc};
+use domain::{
+    ids::{AdjustmentId, CustomerId, OrderId, ProductId, RefundId},
+    moment::Moment,
+    money::{Currency, Money},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+// What is sent. A field that is nothing is left out.
+
+#[derive(Debug, Clone, Serialize)]
+pub struct PlaceOrder {
+    pub customer_id: CustomerId,
+    pub items: Vec<RequestedItem>,
+    pub shipping_address: Address,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payment_method: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct RequestedItem {
+    pub product_id: ProductId,
+    pub quantity: u32,
+    /// What you believe the price to be. If it is another one by now, nothing is ordered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit_price: Option<Money>,
+}
+
+/// Personal data: its `Debug` shows nothing, so that no log line can.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    pub street: String,
+    pub city: Option<String>,
+    pub state: Option<String>,
+    pub country: String,
+    pub postal_code: Option<String>,
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Address(..)")
+    }
+}
+
+/// The customer reads the `reason`, only staff the `note`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Cancel {
+    pub reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// The customer reads the `reason`, only staff the `note`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Refund {
+    pub amount: Money,
+    pub reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// All orders that are stuck at this step, with this error if there is one.
+#[derive(Debug, Clone, Serialize)]
+pub struct ResumeOrders {
+    pub step: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    pub reason: String,
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct PutCustomer {
+    pub first_name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_name: Option<String>,
+    pub email: String,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct PutProduct {
+    pub name: String,
+    pub price: Money,
+    /// Without it the stock stays as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stock: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StockChange {
+    /// So many more, or fewer.
+    By(i64),
+    /// So many there are that no order holds.
+    Counted(u32),
+}
+
+/// Up to which version, or which time, a history is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    Version(u64),
+    Time(Moment),
+}
+
+impl FromStr for At {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time =
+            || Moment::parse(text).map(Self::Time).map_err(|_| "a version, or a time such as 2026-01-01T00:00:00Z");
+        Ok(text.parse().map(Self::Version).or_else(|_| time())?)
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(version) => version.fmt(f),
+            Self::Time(moment) => moment.fmt(f),
+        }
+    }
+}
+
+/// Which orders of all customers. Times are of coming to rest for `confirmed`, `cancelled` and `rejected`, of placing for all else.
+#[derive(Debug, Clone, Default)]
+pub struct OrdersWanted {
+    pub status: Option<String>,
+    pub from: Option<DateTime<Utc>>,
+    pub to: Option<DateTime<Utc>>,
+    pub page_size: Option<u32>,
+}
+
+/// How long a period of the statistics is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Period {
+    Hour,
+    Day,
+}
+
+impl Period {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Hour => "hour",
+            Self::Day => "day",
+        }
+    }
+}
+
+// What commands answer.
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderPlaced {
+    pub order_id: OrderId,
+    pub status: String,
+    pub version: u64,
+}
+
+/// Of a cancellation, a delivery, a resumption or a skip.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    pub order_id: OrderId,
+    pub status: String,
+    pub version: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefundAccepted {
+    pub order_id: OrderId,
+    pub refund_id: RefundId,
+    pub status: String,
+    pub version: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrdersResumed {
+    pub dry_run: bool,
+    /// So many are stuck like that, as far as was looked.
+    pub matching: u64,
+    pub resumed: u64,
+    pub failed: u64,
+    /// There may be others: ask again.
+    pub more: bool,
+    pub order_ids: Vec<OrderId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StockAdjusted {
+    pub product_id: ProductId,
+    pub adjustment_id: AdjustmentId,
+    pub by: i64,
+    pub stock: u64,
+}
+
+// What is read.
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    pub id: OrderId,
+    pub status: String,
+    pub version: u64,
+    pub customer: Customer,
+    pub items: Vec<OrderItem>,
+    pub shipping_address: Address,
+    pub payment: Option<Payment>,
+    pub shipment: Option<Shipment>,
+    pub refunds: Vec<OrderRefund>,
+    pub total_amount: Money,
+    pub rejection: Option<Rejection>,
+    pub cancellation: Option<Cancellation>,
+    pub attention: Option<Attention>,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+    /// Of the answer that it came in; see [`OrderClient::newer`](crate::OrderClient::newer).
+    #[serde(skip)]
+    pub etag: Option<String>,
+}
+
+/// Who ordered, as the customer is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Customer {
+    pub id: CustomerId,
+    pub version: u64,
+    pub first_name: Option<String>,
+    pub last_name: Option<String>,
+    pub email: Option<String>,
+    pub email_verified: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderItem {
+    pub product_id: ProductId,
+    pub name: String,
+    pub quantity: u32,
+    pub unit_price: Money,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payment {
+    pub transaction_id: Option<String>,
+    pub status: String,
+    pub amount: Money,
+    pub processed_at: DateTime<Utc>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shipment {
+    pub shipment_id: String,
+    pub carrier: String,
+    pub tracking_number: String,
+    pub status: String,
+    pub estimated_delivery: DateTime<Utc>,
+    pub delivered_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderRefund {
+    pub refund_id: RefundId,
+    pub amount: Money,
+    pub reason: String,
+    pub status: String,
+    pub requested_at: DateTime<Utc>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejection {
+    pub code: String,
+    pub detail: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancellation {
+    pub reason: String,
+}
+
+/// What did not get done, and what the status was then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attention {
+    pub step: String,
+    pub reason: String,
+    pub interrupted: String,
+}
+
+/// An order of a customer's list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderRow {
+    pub id: OrderId,
+    pub status: String,
+    pub total_amount: Money,
+    pub item_count: u64,
+    pub created_at: DateTime<Utc>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundOrder {
+    pub id: OrderId,
+    pub status: String,
+    pub total_amount: Money,
+    pub item_count: u64,
+    pub created_at: DateTime<Utc>,
+    pub customer: Customer,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedOrder {
+    pub id: OrderId,
+    pub status: String,
+    pub total_amount: Money,
+    pub item_count: u64,
+    pub created_at: DateTime<Utc>,
+    pub customer: Customer,
+    pub attention: Option<Attention>,
+    /// When its last event happened. An order that needs attention has needed it since then.
+    pub updated_at: DateTime<Utc>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CustomerOrders {
+    pub customer_id: CustomerId,
+    pub orders: Vec<OrderRow>,
+    pub page: u64,
+    pub page_size: u64,
+    pub total_count: u64,
+    pub total_pages: u64,
+    pub next: Option<String>,
+    pub previous: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundOrders {
+    /// What was looked for, as it was understood.
+    pub query: String,
+    pub orders: Vec<FoundOrder>,
+    pub page: u64,
+    pub page_size: u64,
+    pub total_count: u64,
+    pub total_pages: u64,
+    /// False: there are at least `total_count`.
+    pub total_is_exact: bool,
+    pub next: Option<String>,
+    pub previous: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedOrders {
+    pub orders: Vec<ListedOrder>,
+    pub next: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeline {
+    pub order_id: OrderId,
+    pub status: String,
+    pub version: u64,
+    /// Oldest first; of a history that has more, the newest 500.
+    pub entries: Vec<TimelineEntry>,
+    pub next: TimelineNext,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimelineEntry {
+    pub version: u64,
+    pub at: DateTime<Utc>,
+    pub who: String,
+    pub what: String,
+    pub why: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimelineNext {
+    pub what: String,
+    pub waits_for: String,
+    pub by: Option<DateTime<Utc>>,
+}
+
+/// The order's books beside the providers'.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    pub order_id: OrderId,
+    pub currency: Currency,
+    pub order: LedgerBooks,
+    pub providers: LedgerBooks,
+    pub agrees: bool,
+}
+
+/// Amounts are in minor units of the ledger's currency.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerBooks {
+    pub charged: u64,
+    pub refunded: u64,
+    pub reserved: Vec<ReservedLine>,
+    pub shipment: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReservedLine {
+    pub product_id: ProductId,
+    pub quantity: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    pub order_id: OrderId,
+    /// Up to where it is told.
+    pub version: u64,
+    pub events: Vec<PastEvent>,
+    pub next: Option<String>,
+    /// As it was then.
+    pub order: Order,
+}
+
+/// An event in the newest version of its type, whenever it was stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PastEvent {
+    pub version: u64,
+    #[serde(rename = "type")]
+    pub event_type: String,
+    pub data: Value,
+    pub occurred_at: DateTime<Utc>,
+    /// A role and the token's `sub`, or `service` and the function.
+    pub actor: String,
+    pub command_id: Uuid,
+    pub correlation_id: String,
+    pub causation_id: String,
+    pub traceparent: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventList {
+    #[serde(rename = "type")]
+    pub event_type: String,
+    pub events: Vec<ListedEvent>,
+    pub next: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ListedEvent {
+    pub stream: String,
+    /// Nothing when it did not happen to an order.
+    pub order_id: Option<OrderId>,
+    #[serde(flatten)]
+    pub event: PastEvent,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    pub id: CustomerId,
+    pub first_name: String,
+    pub last_name: Option<String>,
+    pub email: String,
+    pub email_verified: bool,
+    pub version: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Product {
+    pub id: ProductId,
+    pub name: String,
+    pub price: Money,
+    /// What can still be ordered.
+    pub stock: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Products {
+    pub products: Vec<Product>,
+    pub next: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    pub by: String,
+    pub periods: Vec<StatsPeriod>,
+}
+
+/// How many orders had what happen to them from one time to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatsPeriod {
+    pub from: DateTime<Utc>,
+    pub to: DateTime<Utc>,
+    pub placed: u64,
+    pub confirmed: u64,
+    pub rejected: u64,
+    pub cancelled: u64,
+    /// How often money went back.
+    pub refunded: u64,
+    pub amounts: Vec<StatsAmounts>,
+}
+
+/// What these orders come to, in minor units; of `refunded`, what went back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatsAmounts {
+    pub currency: Currency,
+    pub placed: u64,
+    pub confirmed: u64,
+    pub rejected: u64,
+    pub cancelled: u64,
+    pub refunded: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    pub status: String,
+    pub components: Vec<ComponentHealth>,
+    pub providers: Vec<ProviderHealth>,
+    pub configuration: ConfigurationHealth,
+    pub timestamp: DateTime<Utc>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentHealth {
+    pub name: String,
+    pub status: String,
+    pub response_time_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderHealth {
+    pub port: String,
+    pub kind: String,
+    pub status: String,
+}
+
+/// The digest is the same wherever the same settings are in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigurationHealth {
+    pub status: String,
+    pub digest: Option<String>,
+}
