@@ -5,7 +5,7 @@ DEPLOY := $(PYTHON) infra/deploy.py
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status token demo watch logs trace reconcile compare-books config providers certify rebuild republish reproject test client orderctl cost bench chaos deploy smoke staff second-factor
+.PHONY: help up down status token demo console watch logs trace reconcile compare-books config providers certify rebuild republish reproject test client orderctl cost bench chaos deploy smoke staff second-factor
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ token: ## Print an access token: WHO=customer-1, customer-2, staff-1 (a supervis
 
 demo: ## Place an order and follow it to the end
 	@$(STACK) demo
+
+console: ## Try the console in a real browser, on the stack that is up; pictures of its pages go to .local/console
+	@$(STACK) console
 
 watch: ## Run the HTTP functions from source and rebuild them on every change
 	@$(STACK) watch

@@ -214,7 +214,7 @@ def tell(stage: Stage, staff: str | None):
     few = f"This account may run {limit} functions at a time, which is few: ask for more (docs/deploy.md).\n" if limit < 100 else ""
     who = staff or "you@example.com"
     print(f"""
-The order service ({stage.name}) runs at {stage.url()}
+The order service ({stage.name}) runs at {stage.url()}, and its console for staff at {stage.outputs()["ConsoleUrl"]}
 {few}
   make smoke STAGE={stage.name}{" " * 27}places an order, follows it to the end and undoes it
   make staff STAGE={stage.name} STAFF_EMAIL={who}    makes somebody staff

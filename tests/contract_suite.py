@@ -30,6 +30,7 @@ URN = "urn:order-service:problem:"
 METHODS = ["get", "put", "post", "delete", "options", "head", "patch", "trace"]
 PROBLEM, JSON = "application/problem+json", "application/json"
 UINT32_MAX = 2**32 - 1
+CONSOLE = "GET /console"  # and what is below it are for people's browsers, so no client of the contract asks for them
 
 FORMATS = FormatChecker(["uuid"])
 
@@ -427,6 +428,8 @@ class Contract:
         found = {}
         for name, properties in re.findall(pattern, self.texts["infra/api.yaml"], re.MULTILINE):
             key = re.search(r"RouteKey: (.*)", properties)[1]
+            if key == CONSOLE:
+                continue
             found[key] = kebab(name), "AuthorizationType: JWT" in properties
         return found
 
@@ -1058,6 +1061,8 @@ class Contract:
         found, fed = [], set()
         for path in sorted(self.texts):
             event = json.loads(self.texts[path]) if path.startswith("events/") else {}
+            if isinstance(event, dict) and event.get("routeKey", "").split("/{")[0] == CONSOLE:
+                continue
             operation = self.operation(event["routeKey"]) if isinstance(event, dict) and "routeKey" in event else None
             if not operation:
                 found += [f"{path} is for no route of the contract" for _ in [0] if isinstance(event, dict) and "routeKey" in event]

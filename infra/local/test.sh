@@ -122,6 +122,9 @@ typescript_client_on_the_stack() (
     npm run test:stack
 )
 
+# In Debian's Chromium, which is installed where it is missing.
+console_in_a_browser() { stack console; }
+
 # What the service tells once it has done something, instead of what its source says that it tells.
 figures() (
     export METRICS_FILE="$PWD/$state/metrics.txt"
@@ -173,6 +176,7 @@ beside "rebuild under load" system_tests rebuild
 step "system tests" system_tests --skip rebuild --skip traces
 join "rebuild under load"
 step "typescript client on the stack" typescript_client_on_the_stack
+step "console in a browser" console_in_a_browser
 step "commands of the pages" .local/tools/sam/bin/python tests/docs_suite.py Pasted
 step "cost" cost
 # While the machine is quiet: nobody waits for a collector for long, and what it does not take in time is lost.

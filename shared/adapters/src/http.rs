@@ -396,6 +396,15 @@ pub fn response(status: u16, content_type: &str, text: String) -> Result<Respons
         .map_err(|error| Problem::internal(&error))
 }
 
+/// An answer with a body that need not be text. API Gateway gets it in base64, and hands it on as it is.
+pub fn bytes(status: u16, content_type: &str, bytes: &[u8]) -> Result<Response<Body>, Problem> {
+    Response::builder()
+        .status(status)
+        .header("content-type", content_type)
+        .body(if bytes.is_empty() { Body::Empty } else { Body::Binary(bytes.to_vec()) })
+        .map_err(|error| Problem::internal(&error))
+}
+
 /// Adds a header to an answer; one whose value cannot stand in a header is left out.
 #[must_use]
 pub fn with_header(mut response: Response<Body>, name: &'static str, value: &str) -> Response<Body> {
@@ -523,6 +532,7 @@ fn into_event(answer: Response<Body>) -> ApiGatewayV2httpResponse {
     event.status_code = parts.status.as_u16().into();
     event.headers = parts.headers;
     event.headers.entry("cache-control").or_insert(HeaderValue::from_static("no-store"));
+    event.is_base64_encoded = matches!(body, Body::Binary(_));
     // API Gateway takes no null for a body that is not there.
     event.body = Some(body).filter(|body| !matches!(body, Body::Empty));
     event
