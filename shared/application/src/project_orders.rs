@@ -92,7 +92,8 @@ impl TakenIn {
 }
 
 /// Brings a read model up to these commits at least, which may be of many streams: of each stream they stand beside one
-/// another, the oldest first. Goes on after what fails, and answers it.
+/// another, the oldest first. Goes on after what fails, and answers it: that has to come again, also where others have projected it
+/// meanwhile, because whoever is cut short may leave an order listed as it was before.
 ///
 /// What the read model already has changes nothing, and what is missing before a commit is read from the event table, so
 /// neither repetition nor the order of delivery matters. The commits of one order are one save of its view.

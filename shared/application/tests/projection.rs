@@ -121,6 +121,8 @@ struct Plumbing {
     building: Cell<bool>,
     committed: RefCell<Vec<Commit>>,
     taken_in: RefCell<BTreeSet<(StreamId, u64)>>,
+    /// What was not taken in by somebody to whom it had come, whoever else has taken it in.
+    failed: RefCell<Vec<Commit>>,
     /// What somebody has asked for in vain.
     to_reproject: RefCell<Vec<StreamId>>,
     /// What has counted, as far as it has come into the generation that is read.
@@ -151,8 +153,13 @@ impl Plumbing {
             }
         }
         self.figures.borrow_mut().extend(read.figures);
-        let done = batch.iter().filter(|commit| !failed.contains(&commit.stream));
-        self.taken_in.borrow_mut().extend(done.map(|commit| (commit.stream.clone(), commit.version)));
+        for commit in batch {
+            if failed.contains(&commit.stream) {
+                self.failed.borrow_mut().push(commit);
+            } else {
+                self.taken_in.borrow_mut().insert((commit.stream, commit.version));
+            }
+        }
     }
 
     /// Takes in some pages of the event table; a page that fails is begun again.
@@ -203,7 +210,8 @@ impl Plumbing {
         done
     }
 
-    /// At least once means that what nobody has taken in comes until somebody does, and nothing else has to come.
+    /// At least once means that what nobody has taken in comes until somebody does, and that what somebody has failed to take in comes to
+    /// them again: they may have been cut short where others had come in between. Nothing else has to come.
     ///
     /// Who has asked for something once more and was told that it did not get done asks again: it may have been cut short where
     /// others had come in between, and nothing else would bring them there again.
@@ -217,6 +225,12 @@ impl Plumbing {
                 self.deliver(vec![commit.clone()]).await;
             }
         }
+        for _ in 0..50 {
+            for commit in self.failed.take() {
+                self.deliver(vec![commit]).await;
+            }
+        }
+        assert!(self.failed.borrow().is_empty(), "something cannot be projected");
         for stream in self.to_reproject.take() {
             let mut tries = 0;
             while !self.reproject(&stream, customer).await {
