@@ -62,6 +62,9 @@ UNSAID = [
     # One value is measured by another.
     (r"\?page", r"only the first \d+ can be paged through; ask for something narrower"),
     (r"\?to", r"must not be earlier than from|must be at most 31 days later than from"),
+    (r"\?from", r"must be earlier than to, which is now unless it is given|must be no more than 366 (hours|days) before to"),
+    (r"\?books", r"can be asked for with status=needs_attention only"),
+    (r"\?page_size", r"must be a whole number from 1 to 10"),
     (r"/items", r"the order's total must not be above \d+"),
     (r"/items/\d+/product_id", r"stands there more than once"),
     # Only a link has one.
