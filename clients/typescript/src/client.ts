@@ -114,6 +114,10 @@ export class OrderClient {
     yield* this.#each(await this.listOrders(query, options), (page) => page.orders, options);
   }
 
+  async getStats(query: Query<"getStats">, options?: ReadOptions): Promise<schema.Stats> {
+    return taken(await this.api.GET("/api/v1/stats", { params: { query }, ...sent(options) }));
+  }
+
   // Fulfilment.
 
   async recordDelivery(orderId: string, options?: CommandOptions): Promise<schema.DeliveryRecorded> {
