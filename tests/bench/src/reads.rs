@@ -152,7 +152,9 @@ impl Service {
     async fn list(&self, status: Option<OrderStatus>, after: Option<Position>) {
         let wanted = OrdersWanted { status, from: DateTime::UNIX_EPOCH, to: Utc::now(), after };
         let page = list_orders(&self.model.index, &self.model.views, &wanted, PAGE).await.unwrap();
-        assert_eq!(page.orders.len(), PAGE, "{status:?}");
+        // Of a thousand orders, fewer than a page wait for a person.
+        let is_whole = page.orders.len() == PAGE || page.next.is_none() && !page.orders.is_empty();
+        assert!(is_whole, "{status:?}: {}", page.orders.len());
     }
 
     /// Three letters that are in everybody's address.
