@@ -9,8 +9,8 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    net::TcpListener,
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
     time::timeout,
 };
 
@@ -108,13 +108,22 @@ async fn start(binary: &Path, runtime_api: &TcpListener) -> (Duration, u64) {
     command.env_clear().envs(ENVIRONMENT).env("AWS_LAMBDA_RUNTIME_API", address).stdout(Stdio::null());
     let begin = Instant::now();
     let mut process = command.spawn().unwrap();
+    // Connections are kept: without them the process would end before it is looked at.
+    let mut connections = Vec::new();
     let asks = async {
-        let (connection, _) = runtime_api.accept().await.unwrap();
-        let (mut connection, mut line) = (BufReader::new(connection), String::new());
-        connection.read_line(&mut line).await.unwrap();
-        (begin.elapsed(), line, connection)
+        loop {
+            let (connection, _) = runtime_api.accept().await.unwrap();
+            let (mut connection, mut line) = (BufReader::new(connection), String::new());
+            connection.read_line(&mut line).await.unwrap();
+            let asked_after = begin.elapsed();
+            if line.starts_with("POST /2020-01-01/extension/register ") {
+                register(&mut connection).await;
+            } else if !line.starts_with("GET /2020-01-01/extension/event/next ") {
+                return (asked_after, line, connection);
+            }
+            connections.push(connection);
+        }
     };
-    // The connection is kept: without it the process would end before it is looked at.
     let (time, line, _connection) =
         timeout(PATIENCE, asks).await.unwrap_or_else(|_| panic!("{} does not start", binary.display()));
     assert!(line.starts_with("GET /2018-06-01/runtime/invocation/next "), "{}: {line}", binary.display());
@@ -124,6 +133,22 @@ async fn start(binary: &Path, runtime_api: &TcpListener) -> (Duration, u64) {
     process.kill().unwrap();
     process.wait().unwrap();
     (time, peak * 1024)
+}
+
+/// Answers a function that registers an extension of its own, which those do that hand something on when they end.
+async fn register(connection: &mut BufReader<TcpStream>) {
+    let mut length = 0;
+    loop {
+        let mut header = String::new();
+        connection.read_line(&mut header).await.unwrap();
+        let Some((name, value)) = header.split_once(':') else { break };
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    connection.read_exact(&mut vec![0; length]).await.unwrap();
+    let answer = b"HTTP/1.1 200 OK\r\nlambda-extension-identifier: bench\r\ncontent-length: 2\r\n\r\n{}";
+    connection.get_mut().write_all(answer).await.unwrap();
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a tenth of a megabyte is as much as is shown")]
