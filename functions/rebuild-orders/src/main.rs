@@ -229,9 +229,9 @@ impl Rebuild {
             progress = progress.begin();
             self.model.save_progress(building, number, &progress).await?;
             let page = rebuild_page(&self.store, &model, segment, progress.clone(), limit).await;
-            progress = page.as_ref().map_or_else(|_| progress.give_back(), Clone::clone);
+            progress = page.as_ref().map_or_else(|failed| progress.give_back(failed), Clone::clone);
             self.model.save_progress(building, number, &progress).await?;
-            page?;
+            page.map_err(|failed| failed.error)?;
             if let Some(pace) = units_per_second {
                 tokio::time::sleep(progress.takes(&before, pace).saturating_sub(started.elapsed())).await;
             }

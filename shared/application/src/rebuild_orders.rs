@@ -67,10 +67,10 @@ impl Progress {
         Self { begun: true, uncounted, ..self }
     }
 
-    /// To be saved after a page that has failed, and is to be begun again: what was taken in of it is counted.
+    /// To be saved after a page that has failed, and is to be begun again: where what was taken in of it is counted, nothing is missing.
     #[must_use]
-    pub fn give_back(self) -> Self {
-        Self { begun: false, ..self }
+    pub fn give_back(self, failed: &PageFailed) -> Self {
+        Self { begun: !failed.is_counted, ..self }
     }
 
     /// How long it takes to come from `before` to here, at so many write units a second.
@@ -80,6 +80,16 @@ impl Progress {
     }
 }
 
+/// Why a page is not in the read model as a whole.
+#[derive(Debug, thiserror::Error)]
+#[error("the page is not there as a whole")]
+pub struct PageFailed {
+    #[source]
+    pub error: ProjectError,
+    /// Whether what of it is there is counted by the hour.
+    pub is_counted: bool,
+}
+
 /// Takes the next page of a segment, up to `limit` commits, into the read model, and answers how far that is.
 pub async fn rebuild_page<S: EventStore + EventLog>(
     store: &S,
@@ -87,18 +97,20 @@ pub async fn rebuild_page<S: EventStore + EventLog>(
     segment: Segment,
     progress: Progress,
     limit: usize,
-) -> Result<Progress, ProjectError> {
+) -> Result<Progress, PageFailed> {
     if progress.done {
         return Ok(progress);
     }
-    let LogPage { commits, next, read_units } = store.page(segment, progress.next.as_deref(), limit).await?;
+    let page = store.page(segment, progress.next.as_deref(), limit).await;
+    let LogPage { commits, next, read_units } =
+        page.map_err(|error| PageFailed { error: error.into(), is_counted: true })?;
     let streams = commits.chunk_by(|one, next| one.stream == next.stream);
     let (streams, units) = streams.fold((0_u64, 0_u64), |(count, units), stream| {
         (count.saturating_add(1), units.saturating_add(write_units(stream)))
     });
     let projected = project(store, model, &commits).await;
     if let Some(NotProjected { error, .. }) = projected.failed.into_iter().next() {
-        return Err(error);
+        return Err(PageFailed { error, is_counted: projected.uncounted.is_none() });
     }
     let events: usize = commits.iter().map(|commit| commit.events.len()).sum();
     Ok(Progress {

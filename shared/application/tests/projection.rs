@@ -586,9 +586,22 @@ async fn a_rebuild_knows_of_pages_that_it_may_not_have_counted() {
     let (store, model) = lost(&commits).await;
     model.views.faults.push_after(1, Fault::BeforeEffect);
     let begun = Progress::default().begin();
-    rebuild_page(&store, &model, whole, begun.clone(), 9).await.unwrap_err();
-    let done = rebuild_page(&store, &model, whole, begun.give_back().begin(), 9).await.unwrap();
+    let failed = rebuild_page(&store, &model, whole, begun.clone(), 9).await.unwrap_err();
+    let done = rebuild_page(&store, &model, whole, begun.give_back(&failed).begin(), 9).await.unwrap();
     let view = model.views.load(commits[0].stream.order_id().unwrap()).await.unwrap().unwrap();
     let counted = model.index.stats(Hour::new(0), Hour::new(i64::MAX)).await.unwrap();
     assert_eq!((done.uncounted, counted), (0, stats_of(&commits, &view)));
+    // Unless it was not counted either, for what of it is there: that is told when it is begun again.
+    let (store, model) = lost(&commits).await;
+    let other = history(PAYMENT_METHODS[0], &[false; 5]).await;
+    for commit in &other {
+        store.append(commit).await.unwrap();
+    }
+    // Both are listed, then each is saved.
+    model.views.faults.push_after(2, Fault::BeforeEffect);
+    model.index.faults.push_after(commits.len() + other.len(), Fault::BeforeEffect);
+    let failed = rebuild_page(&store, &model, whole, Progress::default().begin(), 20).await.unwrap_err();
+    assert!(!failed.is_counted, "{failed:?}");
+    let again = Progress::default().begin().give_back(&failed).begin();
+    assert_eq!(again.uncounted, 1);
 }

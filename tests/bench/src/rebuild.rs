@@ -11,7 +11,7 @@ use application::{
     event_store::{EventStore, Segment},
     ports::OrderViews,
     project_orders::{ProjectError, project},
-    rebuild_orders::{Progress, rebuild_page},
+    rebuild_orders::{PageFailed, Progress, rebuild_page},
 };
 use aws_sdk_dynamodb::{
     Client,
@@ -244,7 +244,7 @@ async fn rebuild(client: &Client, commits: usize) -> Rebuilt {
                 match rebuild_page(&store, &model, segment, progress.clone(), PAGE).await {
                     Ok(further) => progress = further,
                     // Too many at once were at the same customer's tree. Whoever rebuilds goes on where that was.
-                    Err(ProjectError::Unavailable(error)) => {
+                    Err(PageFailed { error: ProjectError::Unavailable(error), .. }) => {
                         assert!(repeated < REPEATED_MAX, "{error}: {:?}", error.source);
                         repeated += 1;
                     }
