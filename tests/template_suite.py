@@ -690,7 +690,7 @@ ALLOWED = {
     ("AWS::DynamoDB::Table", ".Arn/index/*"): {"dynamodb:Query", "dynamodb:Scan"},
     ("AWS::DynamoDB::Table", ".StreamArn"): {f"dynamodb:{action}" for action in ("DescribeStream", "GetRecords", "GetShardIterator")},
     ("AWS::DynamoDB::Table", ".Arn/stream/*"): {"dynamodb:ListStreams"},
-    ("AWS::SQS::Queue", ".Arn"): {f"sqs:{action}" for action in ("SendMessage", "ReceiveMessage", "DeleteMessage", "GetQueueAttributes")},
+    ("AWS::SQS::Queue", ".Arn"): {f"sqs:{action}" for action in ("SendMessage", "ReceiveMessage", "DeleteMessage", "GetQueueAttributes", "ChangeMessageVisibility")},
     ("AWS::Events::EventBus", ".Arn"): {"events:PutEvents", "events:DescribeEventBus"},
     ("AWS::StepFunctions::StateMachine", ""): {"states:StartExecution", "states:DescribeStateMachine"},
     ("AWS::Lambda::Function", ".Arn"): {"lambda:InvokeFunction"},
@@ -1185,7 +1185,7 @@ class Storage(unittest.TestCase):
 
     def test_what_cannot_be_rebuilt_outlives_its_stack_and_can_be_restored_and_nothing_else_pays_for_that(self):
         main = stack("prod", ProtectData="true")
-        kept = {"EventsTable", "InventoryTable", "PaymentsTable", "ShipmentsTable", "NotificationsTable", "UserPool"}
+        kept = {"EventsTable", "DeadLettersTable", "InventoryTable", "PaymentsTable", "ShipmentsTable", "NotificationsTable", "UserPool"}
         self.assertEqual({name for name, one in main.resources.items() if one.get("DeletionPolicy") == "RetainExceptOnCreate"}, kept)
         self.assertEqual(set(protected(main)), kept)
         recovery = {name: table.get("PointInTimeRecoverySpecification", {}) for name, table in main.of_type("AWS::DynamoDB::Table").items()}
@@ -1209,9 +1209,10 @@ class Storage(unittest.TestCase):
     @in_every_stage
     def test_what_goes_by_itself_has_the_attribute_that_says_when(self, main):
         aging = {name: table["TimeToLiveSpecification"] for name, table in main.of_type("AWS::DynamoDB::Table").items() if "TimeToLiveSpecification" in table}
-        self.assertEqual(aging, dict.fromkeys(["LimitsTable", "CountersTable"], {"AttributeName": "expires_at", "Enabled": True}))
+        self.assertEqual(aging, dict.fromkeys(["LimitsTable", "CountersTable", "DeadLettersTable"], {"AttributeName": "expires_at", "Enabled": True}))
         self.assertIn("SET full_at = :full_at, expires_at = :expires_at", (ROOT / "shared/adapters/src/dynamodb/limits.rs").read_text())
         self.assertIn('("expires_at", ', (ROOT / "shared/adapters/src/dynamodb/processes.rs").read_text())
+        self.assertIn("expires_at: at.", (ROOT / "shared/adapters/src/dynamodb/dead_letters.rs").read_text())
 
     @in_every_stage
     def test_logs_are_kept_for_a_time_that_there_is(self, main):

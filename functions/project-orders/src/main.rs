@@ -2,19 +2,20 @@
 //!
 //! What it does with a commit is [`application::project_orders::project`].
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use adapters::{
     aws,
-    dynamodb::{DynamoCounters, DynamoEventStore, DynamoReadModel},
+    dynamodb::{DynamoCounters, DynamoDeadLetters, DynamoEventStore, DynamoReadModel},
     lambda,
     tally::Tally,
 };
 use application::{
-    event_store::{Commit, EventStore, StreamId},
+    dead_letters::NotHandled,
+    event_store::{Commit, EventStore, StreamId, Unavailable},
     figures::Figure,
-    ports::{Index, OrderViews, ReadModel},
-    project_orders::{NotProjected, TakenIn, project},
+    ports::{Consumer, Failure, Index, OrderViews, ReadModel},
+    project_orders::{NotProjected, ProjectError, TakenIn, project},
 };
 use aws_sdk_dynamodb::Client;
 use chrono::Utc;
@@ -28,32 +29,38 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let counters = DynamoCounters::new(client.clone(), lambda::variable("COUNTERS_TABLE")?, "project-orders");
     let (counters, tally) = (Arc::new(counters), Arc::<Tally>::default());
     tally.hand_on_at_the_end(&counters).await;
+    let letters = DynamoDeadLetters::new(client.clone(), lambda::variable("DEAD_LETTERS_TABLE")?);
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?)
         .with_tally(tally.clone());
-    lambda::run_stream(async |commits| {
-        let failed = match model.written().await {
+    lambda::run_stream(Consumer::ProjectOrders, &letters, async |commits| {
+        let not_handled = match model.written().await {
             Ok(generations) => handle(&store, &generations, &tally, commits).await,
-            Err(error) => {
-                warn!(error = lambda::chain(&error), "the generations of the read model are unknown");
-                commits.len()
-            }
+            Err(error) => unknown_generations(&error, commits),
         };
         // Nobody waits for the answer, so the lag of these commits goes along.
         tally.hand_on(&*counters).await;
-        failed
+        not_handled
     })
     .await
 }
 
-/// Projects what of the batch can be, and answers how many commits cannot.
+fn unknown_generations(error: &Unavailable, mut commits: Vec<Commit>) -> Vec<NotHandled> {
+    warn!(error = lambda::chain(error), "the generations of the read model are unknown");
+    commits.sort_by(|one, other| (&one.stream, one.version).cmp(&(&other.stream, other.version)));
+    let failure = Failure { error_type: "Unavailable".to_owned(), error: lambda::chain(error) };
+    let streams = commits.chunk_by(|one, next| one.stream == next.stream);
+    streams.filter_map(|stream| NotHandled::of(stream.iter(), failure.clone(), false)).collect()
+}
+
+/// Projects what of the batch can be, and answers what cannot.
 async fn handle(
     store: &impl EventStore,
     generations: &[ReadModel<impl OrderViews, impl Index>],
     tally: &Tally,
     mut commits: Vec<Commit>,
-) -> usize {
+) -> Vec<NotHandled> {
     commits.sort_by(|one, other| (&one.stream, one.version).cmp(&(&other.stream, other.version)));
-    let mut failed: BTreeSet<&StreamId> = BTreeSet::new();
+    let mut failed: BTreeMap<&StreamId, NotHandled> = BTreeMap::new();
     // The generation that is read comes last: what has come into that one counts.
     let mut read = TakenIn::default();
     for model in generations {
@@ -63,12 +70,13 @@ async fn handle(
             warn!(generation = model.generation, error = lambda::chain(&error), "orders not counted by the hour");
         }
         for NotProjected { commits, error } in projected.failed {
-            failed.extend(commits.iter().map(|commit| &commit.stream));
-            let generation = model.generation;
             for stream in commits.chunk_by(|one, next| one.stream == next.stream) {
-                let Some(Commit { stream, metadata, .. }) = stream.first() else { continue };
-                let (stream, correlation_id) = (stream.as_str(), &metadata.correlation_id);
-                warn!(stream, generation, correlation_id, error = lambda::chain(&error), "commits not projected");
+                let Some(not_handled) = not_projected(model.generation, stream, &error) else { continue };
+                let Some(Commit { stream, .. }) = stream.first() else { continue };
+                // What is lasting in one generation is not mended by coming again for another.
+                if not_handled.is_lasting || !failed.contains_key(stream) {
+                    failed.insert(stream, not_handled);
+                }
             }
         }
     }
@@ -76,11 +84,9 @@ async fn handle(
     let TakenIn { mut figures, occurred, .. } = read;
     figures.extend(occurred.into_iter().map(|occurred_at| Figure::of_commit(occurred_at, now)));
     tally.record(&figures);
-    let mut not_done: usize = 0;
     for stream in commits.chunk_by(|one, next| one.stream == next.stream) {
         let (Some(first), Some(last)) = (stream.first(), stream.last()) else { continue };
-        if failed.contains(&first.stream) {
-            not_done = not_done.saturating_add(stream.len());
+        if failed.contains_key(&first.stream) {
             continue;
         }
         let lag_ms = now.signed_duration_since(first.metadata.occurred_at).num_milliseconds();
@@ -88,17 +94,31 @@ async fn handle(
             (first.stream.as_str(), last.last_version(), &last.metadata.correlation_id);
         info!(stream = stream_id, version, correlation_id, lag_ms, "commit projected");
     }
-    not_done
+    failed.into_values().collect()
+}
+
+/// Says of some commits of one stream why they are not in a generation.
+fn not_projected(generation: u64, commits: &[Commit], error: &ProjectError) -> Option<NotHandled> {
+    let failure = Failure { error_type: error.error_type().to_owned(), error: lambda::chain(error) };
+    let Commit { stream, metadata, .. } = commits.first()?;
+    let (stream, correlation_id) = (stream.as_str(), &metadata.correlation_id);
+    warn!(stream, generation, correlation_id, error = failure.error, "commits not projected");
+    NotHandled::of(commits.iter(), failure, error.is_lasting())
 }
 
 #[cfg(test)]
 mod tests {
-    use adapters::{lambda::read_batch, tally::HAND_ON_AFTER};
+    use adapters::{
+        lambda::{Unreadable, read_batch},
+        tally::HAND_ON_AFTER,
+    };
     use application::{
-        memory::{Fault, MemoryCounters, MemoryEventStore, MemoryIndex, MemoryOrderViews},
-        ports::{Counter, Counters, Histogram},
+        memory::{Fault, MemoryCounters, MemoryDeadLetters, MemoryEventStore, MemoryIndex, MemoryOrderViews},
+        ports::{Counter, Counters, DeadLetters, Histogram},
     };
     use chrono::TimeDelta;
+    use domain::ids::OrderId;
+    use uuid::Uuid;
 
     use super::*;
 
@@ -112,7 +132,8 @@ mod tests {
         for _ in 0..2 {
             let (commits, unreadable) = read_batch(serde_json::from_str(SAMPLE).unwrap());
             let id = commits[0].stream.order_id().unwrap();
-            assert_eq!((handle(&store, &models, &Tally::default(), commits.clone()).await, unreadable), (0, 0));
+            assert_eq!(handle(&store, &models, &Tally::default(), commits.clone()).await, []);
+            assert_eq!(unreadable, Unreadable::default());
             assert_eq!(models[0].views.load(id).await.unwrap().unwrap().version, 1);
             assert_eq!(models[1].views.load(id).await.unwrap(), models[0].views.load(id).await.unwrap());
         }
@@ -130,8 +151,9 @@ mod tests {
         let (store, models) = (MemoryEventStore::default(), [Model::default(), Model::default()]);
         fail_twice(&models[0]);
         let (commits, _) = read_batch(serde_json::from_str(SAMPLE).unwrap());
-        assert_eq!(handle(&store, &models, &Tally::default(), commits.clone()).await, 1);
-        assert_eq!(handle(&store, &models, &Tally::default(), commits.clone()).await, 0);
+        let not_handled = handle(&store, &models, &Tally::default(), commits.clone()).await;
+        assert_eq!((not_handled.len(), not_handled[0].is_lasting), (1, false));
+        assert!(handle(&store, &models, &Tally::default(), commits.clone()).await.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -147,7 +169,7 @@ mod tests {
         for failed in [1, 0, 0] {
             let batch = handle(&store, &models, &tally, commits.clone());
             let (not_done, metrics) = telemetry::figures::written(batch).await;
-            assert_eq!(not_done, failed);
+            assert_eq!(not_done.len(), failed);
             told.push(metrics.iter().map(|metric| metric.name).collect::<Vec<_>>());
         }
         assert_eq!(told, [vec![], vec!["OrdersPlaced", "ProjectionLag"], vec![]]);
@@ -159,11 +181,102 @@ mod tests {
         assert!((60_000..120_000).contains(&counts[&Counter::Sum(lag).name()]), "{counts:?}");
     }
 
+    /// A batch in which one order has an event that this version does not know, and a later one.
+    fn poisoned() -> (Vec<Commit>, StreamId) {
+        let (commits, _) = read_batch(serde_json::from_str(SAMPLE).unwrap());
+        let of = |number: u128, version: u64, event_type: &str| {
+            let mut commit = commits[0].clone();
+            commit.stream = StreamId::order(OrderId::new(Uuid::from_u128(number)));
+            commit.version = version;
+            event_type.clone_into(&mut commit.events[0].event_type);
+            commit
+        };
+        let poison = of(2, 1, "OrderTeleported");
+        let stream = poison.stream.clone();
+        (vec![of(1, 1, "OrderCreated"), poison, of(2, 2, "OrderConfirmed"), of(3, 1, "OrderCreated")], stream)
+    }
+
     #[tokio::test]
-    async fn an_event_that_nobody_knows_fails_the_batch_and_is_not_skipped() {
-        let (store, models) = (MemoryEventStore::default(), [Model::default(), Model::default()]);
-        let (commits, _) =
-            read_batch(serde_json::from_str(&SAMPLE.replace("OrderCreated", "OrderTeleported")).unwrap());
-        assert_eq!(handle(&store, &models, &Tally::default(), commits.clone()).await, 1);
+    async fn an_event_that_nobody_knows_has_its_order_wait_and_no_other() {
+        let (store, models, letters) =
+            (MemoryEventStore::default(), [Model::default(), Model::default()], MemoryDeadLetters::default());
+        let (batch, poisoned) = poisoned();
+        for commit in &batch {
+            store.append(commit).await.unwrap();
+        }
+        let consume = async |commits| handle(&store, &models, &Tally::default(), commits).await;
+        for tries in 1..=2 {
+            let again = (batch.clone(), Unreadable::default());
+            assert_eq!(lambda::consume_batch(Consumer::ProjectOrders, &letters, &consume, again).await, 0);
+            let parked = letters.parked(Consumer::ProjectOrders, &poisoned).await.unwrap().unwrap();
+            assert_eq!((parked.first_version, parked.last_version, parked.tries), (1, 2, tries));
+            assert_eq!(parked.failure.error_type, "Unreadable");
+        }
+        for number in [1, 3] {
+            let id = OrderId::new(Uuid::from_u128(number));
+            assert_eq!(models[1].views.load(id).await.unwrap().unwrap().version, 1);
+        }
+        assert_eq!(letters.backlog(Consumer::ProjectOrders).await.unwrap().number, 1);
+    }
+
+    #[tokio::test]
+    async fn what_comes_later_of_an_order_that_waits_waits_behind_it() {
+        let (store, models, letters) =
+            (MemoryEventStore::default(), [Model::default(), Model::default()], MemoryDeadLetters::default());
+        let (batch, poisoned) = poisoned();
+        let consume = async |commits| handle(&store, &models, &Tally::default(), commits).await;
+        for commit in &batch {
+            store.append(commit).await.unwrap();
+            let one = (vec![commit.clone()], Unreadable::default());
+            assert_eq!(lambda::consume_batch(Consumer::ProjectOrders, &letters, &consume, one).await, 0);
+        }
+        let parked = letters.parked(Consumer::ProjectOrders, &poisoned).await.unwrap().unwrap();
+        assert_eq!((parked.first_version, parked.last_version), (1, 2));
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_cannot_be_parked_comes_again() {
+        let (store, models, letters) =
+            (MemoryEventStore::default(), [Model::default(), Model::default()], MemoryDeadLetters::default());
+        let (batch, _) = poisoned();
+        for commit in &batch {
+            store.append(commit).await.unwrap();
+        }
+        letters.faults.push(Fault::BeforeEffect);
+        let consume = async |commits| handle(&store, &models, &Tally::default(), commits).await;
+        for failed in [2, 0] {
+            let again = (batch.clone(), Unreadable::default());
+            assert_eq!(lambda::consume_batch(Consumer::ProjectOrders, &letters, &consume, again).await, failed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_record_that_is_no_commit_has_its_stream_wait() {
+        let (store, models, letters) =
+            (MemoryEventStore::default(), [Model::default(), Model::default()], MemoryDeadLetters::default());
+        let batch = read_batch(serde_json::from_str(&SAMPLE.replace("\"actor\"", "\"player\"")).unwrap());
+        assert_eq!((batch.0.len(), batch.1.streams.len(), batch.1.nameless), (0, 1, 0));
+        let stream = batch.1.streams[0].stream.clone();
+        let consume = async |commits| handle(&store, &models, &Tally::default(), commits).await;
+        assert_eq!(lambda::consume_batch(Consumer::ProjectOrders, &letters, &consume, batch).await, 0);
+        let parked = letters.parked(Consumer::ProjectOrders, &stream).await.unwrap().unwrap();
+        assert_eq!(parked.failure.error_type, "NotACommit");
+    }
+
+    /// What may be everybody's trouble holds up the stream, but not until the mapping gives it up.
+    #[tokio::test]
+    async fn what_has_failed_for_five_hours_waits() {
+        let (store, models, letters) =
+            (MemoryEventStore::default(), [Model::default(), Model::default()], MemoryDeadLetters::default());
+        let (mut commits, _) = read_batch(serde_json::from_str(SAMPLE).unwrap());
+        let consume = async |commits| handle(&store, &models, &Tally::default(), commits).await;
+        for (late, failed) in [(TimeDelta::minutes(299), 1), (TimeDelta::minutes(301), 0)] {
+            commits[0].metadata.occurred_at = Utc::now().checked_sub_signed(late).unwrap();
+            fail_twice(&models[0]);
+            let batch = (commits.clone(), Unreadable::default());
+            assert_eq!(lambda::consume_batch(Consumer::ProjectOrders, &letters, &consume, batch).await, failed);
+        }
+        let parked = letters.parked(Consumer::ProjectOrders, &commits[0].stream).await.unwrap().unwrap();
+        assert_eq!(parked.failure.error_type, "Unavailable");
     }
 }

@@ -2,6 +2,7 @@
 
 mod counters;
 mod customer_orders;
+mod dead_letters;
 mod event_store;
 mod index;
 mod limits;
@@ -12,7 +13,8 @@ mod sandbox;
 mod snapshots;
 
 pub use counters::DynamoCounters;
-pub use event_store::{DynamoEventStore, UnreadableCommit, commit_from_image};
+pub use dead_letters::DynamoDeadLetters;
+pub use event_store::{CommitKey, DynamoEventStore, UnreadableCommit, commit_from_image, key_from_image};
 pub use index::DynamoIndex;
 pub use limits::DynamoLimits;
 pub use order_views::DynamoOrderViews;
@@ -23,7 +25,7 @@ pub use snapshots::DynamoSnapshots;
 
 use std::{collections::HashMap, time::Duration};
 
-use application::event_store::{BoxError, Unavailable};
+use application::event_store::{BoxError, Lasting, Unavailable};
 use aws_sdk_dynamodb::{
     Client,
     operation::{
@@ -77,7 +79,7 @@ impl Table {
     }
 
     fn row<R: DeserializeOwned>(&self, item: Item) -> Result<R, Unavailable> {
-        from_item(item).map_err(|error| self.unavailable(error))
+        from_item(item).map_err(|error| self.unavailable(Lasting(error.into())))
     }
 
     /// One strongly consistent read.

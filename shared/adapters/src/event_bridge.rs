@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use application::{
     event_store::BoxError,
-    ports::{EventBus, PublishError, PublishedEvent},
+    ports::{EventBus, NotPublished, PublishError, PublishedEvent},
 };
 use aws_sdk_eventbridge::{
     Client,
@@ -134,20 +134,22 @@ impl EventBridgeBus {
         Ok((entry, bytes))
     }
 
-    /// Sends up to ten entries; offers refused ones again. Answers how many were refused to the end.
-    async fn put(&self, entries: Vec<PutEventsRequestEntry>) -> Result<usize, BoxError> {
-        let mut left = entries;
+    /// Sends up to ten entries; offers again those that were not taken and may be. Answers which were not taken to the end.
+    async fn put(&self, entries: Vec<(usize, PutEventsRequestEntry)>) -> Result<Vec<NotPublished>, BoxError> {
+        let (mut left, mut not_taken) = (entries, Vec::new());
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 tokio::time::sleep(PAUSE.saturating_mul(attempt)).await;
             }
-            let answer = self.client.put_events().set_entries(Some(left.clone())).send().await?;
-            left = refused(left, answer.entries());
+            let sent = left.iter().map(|(_, entry)| entry.clone()).collect();
+            let answer = self.client.put_events().set_entries(Some(sent)).send().await?;
+            left = not_taken_yet(left, answer.entries(), &mut not_taken);
             if left.is_empty() {
                 break;
             }
         }
-        Ok(left.len())
+        not_taken.extend(left.into_iter().map(|(index, _)| NotPublished { index, refused: false }));
+        Ok(not_taken)
     }
 }
 
@@ -156,24 +158,39 @@ fn entry_bytes(text: &str, detail: &Detail) -> usize {
     text.len().saturating_add(SOURCE.len()).saturating_add(detail.metadata.event_type.len())
 }
 
-/// The entries whose answer carries an error code, or that have no answer.
-fn refused(entries: Vec<PutEventsRequestEntry>, answers: &[PutEventsResultEntry]) -> Vec<PutEventsRequestEntry> {
-    let taken = |index: usize| answers.get(index).is_some_and(|answer| answer.error_code().is_none());
-    entries.into_iter().enumerate().filter(|(index, _)| !taken(*index)).map(|(_, entry)| entry).collect()
+/// What `EventBridge` answers about an entry that it takes at no time. Other errors are about the bus, its load or the caller's rights.
+const REFUSALS: [&str; 2] = ["InvalidArgument", "MalformedDetail"];
+
+/// The entries that may be taken another time: those whose answer carries an error code, or that have no answer. Those that are refused
+/// as such are noted.
+fn not_taken_yet(
+    entries: Vec<(usize, PutEventsRequestEntry)>,
+    answers: &[PutEventsResultEntry],
+    refused: &mut Vec<NotPublished>,
+) -> Vec<(usize, PutEventsRequestEntry)> {
+    let mut left = Vec::new();
+    for (place, (index, entry)) in entries.into_iter().enumerate() {
+        match answers.get(place).map(PutEventsResultEntry::error_code) {
+            Some(None) => {}
+            Some(Some(code)) if REFUSALS.contains(&code) => refused.push(NotPublished { index, refused: true }),
+            Some(Some(_)) | None => left.push((index, entry)),
+        }
+    }
+    left
 }
 
-/// Splits into requests within the limits, in order.
-fn requests(entries: Vec<(PutEventsRequestEntry, usize)>) -> Vec<Vec<PutEventsRequestEntry>> {
-    let mut requests: Vec<Vec<PutEventsRequestEntry>> = Vec::new();
+/// Splits into requests within the limits, in order; each entry with its place among all.
+fn requests(entries: Vec<(PutEventsRequestEntry, usize)>) -> Vec<Vec<(usize, PutEventsRequestEntry)>> {
+    let mut requests: Vec<Vec<(usize, PutEventsRequestEntry)>> = Vec::new();
     let mut room = 0_usize;
-    for (entry, bytes) in entries {
+    for (index, (entry, bytes)) in entries.into_iter().enumerate() {
         match requests.last_mut() {
             Some(request) if request.len() < ENTRIES_MAX && bytes <= room => {
-                request.push(entry);
+                request.push((index, entry));
                 room = room.saturating_sub(bytes);
             }
             _ => {
-                requests.push(vec![entry]);
+                requests.push(vec![(index, entry)]);
                 room = REQUEST_BYTES_MAX.saturating_sub(bytes);
             }
         }
@@ -183,20 +200,28 @@ fn requests(entries: Vec<(PutEventsRequestEntry, usize)>) -> Vec<Vec<PutEventsRe
 
 impl EventBus for EventBridgeBus {
     async fn publish(&self, events: &[PublishedEvent]) -> Result<(), PublishError> {
-        let all_failed = |source: BoxError| PublishError { undelivered: events.len(), source };
-        let entries = events
-            .iter()
-            .map(|event| self.entry(event))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| all_failed(e.into()))?;
-        let mut undelivered: usize = 0;
-        for request in requests(entries) {
-            undelivered = undelivered.saturating_add(self.put(request).await.map_err(all_failed)?);
+        let from = |index: usize| (index..events.len()).map(|index| NotPublished { index, refused: false });
+        let mut entries = Vec::with_capacity(events.len());
+        for event in events {
+            let entry = self.entry(event);
+            entries.push(entry.map_err(|error| PublishError { events: from(0).collect(), source: error.into() })?);
         }
-        if undelivered == 0 {
+        let mut not_taken = Vec::new();
+        for request in requests(entries) {
+            let first = request.first().map_or(events.len(), |(index, _)| *index);
+            match self.put(request).await {
+                Ok(these) => not_taken.extend(these),
+                // Then the bus is not there, and nothing more is tried.
+                Err(source) => {
+                    not_taken.extend(from(first));
+                    return Err(PublishError { events: not_taken, source });
+                }
+            }
+        }
+        if not_taken.is_empty() {
             Ok(())
         } else {
-            Err(PublishError { undelivered, source: "the bus refused entries to the end".into() })
+            Err(PublishError { events: not_taken, source: "the bus refused entries to the end".into() })
         }
     }
 }
@@ -257,10 +282,13 @@ mod tests {
     }
 
     #[test]
-    fn only_refused_entries_are_offered_again() {
+    fn what_may_be_taken_another_time_is_offered_again_and_nothing_else() {
         let answer =
             |code: Option<&str>| PutEventsResultEntry::builder().set_error_code(code.map(str::to_owned)).build();
-        let left = refused(vec![entry(0), entry(1), entry(2)], &[answer(None), answer(Some("ThrottlingException"))]);
-        assert_eq!(left, [entry(1), entry(2)]);
+        let answers = [answer(None), answer(Some("ThrottlingException")), answer(Some("MalformedDetail"))];
+        let mut refused = Vec::new();
+        let entries = (0..4).map(|id| (id, entry(id))).collect();
+        assert_eq!(not_taken_yet(entries, &answers, &mut refused), [(1, entry(1)), (3, entry(3))]);
+        assert_eq!(refused, [NotPublished { index: 2, refused: true }]);
     }
 }

@@ -1,6 +1,7 @@
 //! Where API Gateway calls in: who is asking, what the body says, and how an answer or a problem looks.
 
 mod body;
+pub mod dead_letters;
 mod event;
 #[cfg(any(test, feature = "testing"))]
 pub mod hostile;

@@ -6,7 +6,13 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use application::{event_store::Commit, fulfilment::StepError, ports::FulfilmentInput, sandbox::Sandbox};
+use application::{
+    dead_letters::NotHandled,
+    event_store::{Commit, StreamId},
+    fulfilment::StepError,
+    ports::{Consumer, DeadLetters, Failure, FulfilmentInput},
+    sandbox::Sandbox,
+};
 use aws_lambda_events::event::{
     dynamodb::Event as DynamoDbEvent,
     sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent},
@@ -26,7 +32,7 @@ pub use telemetry::{Kind, at_the_end, correlating, init};
 use tracing::{Instrument, Span, error, info, warn};
 
 use crate::{
-    dynamodb::commit_from_image,
+    dynamodb::{CommitKey, commit_from_image, key_from_image},
     event_bridge::{BusEvent, Detail},
     processes,
 };
@@ -237,22 +243,23 @@ pub struct BatchNotDone {
 
 /// Runs a consumer of the event table's stream on each batch of commits.
 ///
-/// `consume` answers how many commits it could not take in. Then the whole invocation fails, and Lambda sends the batch
-/// again, or halves of it: consumers are idempotent, and a batch that is reported as done never comes back.
-pub async fn run_stream<F>(consume: F) -> Result<(), Error>
+/// `consume` answers what it could not handle. Where that is a stream's own trouble, the stream is parked, and only this one waits. What
+/// may be everybody's trouble fails the whole invocation, and Lambda sends the batch again, or halves of it: consumers are
+/// idempotent, and a batch that is reported as done never comes back.
+pub async fn run_stream<F>(consumer: Consumer, letters: &impl DeadLetters, consume: F) -> Result<(), Error>
 where
-    F: AsyncFn(Vec<Commit>) -> usize,
+    F: AsyncFn(Vec<Commit>) -> Vec<NotHandled>,
 {
     lambda_runtime::run(service_fn(async |event: LambdaEvent<DynamoDbEvent>| {
         let total = event.payload.records.len();
-        let (commits, unreadable) = read_batch(event.payload);
-        let (hop, parts) = hops(commits.iter().map(|commit| commit.metadata.traceparent.as_deref()));
+        let batch = read_batch(event.payload);
+        let (hop, parts) = hops(batch.0.iter().map(|commit| commit.metadata.traceparent.as_deref()));
         let work = async {
             let _parts = parts;
-            for commit in &commits {
+            for commit in &batch.0 {
                 keep_trouble(commit);
             }
-            let failed = Box::pin(consume(commits)).await.saturating_add(unreadable);
+            let failed = Box::pin(consume_batch(consumer, letters, &consume, batch)).await;
             if failed == 0 {
                 return Ok(());
             }
@@ -264,6 +271,50 @@ where
         Invocation::of(&event.context, hop).run(work).await
     }))
     .await
+}
+
+/// Answers how many records of the batch have to come again.
+pub async fn consume_batch(
+    consumer: Consumer,
+    letters: &impl DeadLetters,
+    consume: &impl AsyncFn(Vec<Commit>) -> Vec<NotHandled>,
+    (commits, Unreadable { streams, nameless }): (Vec<Commit>, Unreadable),
+) -> usize {
+    let now = Utc::now();
+    // These first, so that what comes later of their streams finds that they wait.
+    let unreadable = park(consumer, letters, streams, now).await;
+    let not_handled = if commits.is_empty() { Vec::new() } else { consume(commits).await };
+    let failed = park(consumer, letters, not_handled, now).await;
+    nameless.saturating_add(unreadable).saturating_add(failed)
+}
+
+/// Has streams wait of which it is clear that it is their own trouble. Answers how many commits have to come again instead.
+async fn park(
+    consumer: Consumer,
+    letters: &impl DeadLetters,
+    not_handled: Vec<NotHandled>,
+    now: DateTime<Utc>,
+) -> usize {
+    let mut come_again: usize = 0;
+    for NotHandled { stream, versions, commits, failure, .. } in
+        not_handled.iter().filter(|not_handled| not_handled.is_given_up(now))
+    {
+        let (name, version) = (stream.as_str(), versions.0);
+        match letters.park(consumer, stream, *versions, failure, now).await {
+            Ok(()) => {
+                let Failure { error_type, error } = failure;
+                error!(stream = name, version, error_type, error, "stream parked");
+                telemetry::failed("stream_parked");
+                figures::write([Metric::count("StreamsParked", 1)]);
+            }
+            Err(error) => {
+                warn!(stream = name, version, error = chain(&error), "stream not parked");
+                come_again = come_again.saturating_add(*commits);
+            }
+        }
+    }
+    let others = not_handled.iter().filter(|not_handled| !not_handled.is_given_up(now));
+    others.map(|not_handled| not_handled.commits).fold(come_again, usize::saturating_add)
 }
 
 /// An event of the bus that a queue cannot hand on.
@@ -376,19 +427,40 @@ fn keep_trouble(commit: &Commit) {
     }
 }
 
-/// The commits of a batch, and how many records could not be read as one.
+/// Records of a batch that are not commits.
+#[derive(Debug, Default, PartialEq)]
+pub struct Unreadable {
+    pub streams: Vec<NotHandled>,
+    /// How many do not even say of which stream they are.
+    pub nameless: usize,
+}
+
+/// The commits of a batch, and what could not be read as one.
 ///
 /// The event table is only ever added to, and the mappings let insertions through only.
-pub fn read_batch(batch: DynamoDbEvent) -> (Vec<Commit>, usize) {
+pub fn read_batch(batch: DynamoDbEvent) -> (Vec<Commit>, Unreadable) {
     let mut commits = Vec::with_capacity(batch.records.len());
-    let mut unreadable: usize = 0;
+    let mut unreadable = Unreadable::default();
     for record in batch.records {
-        match commit_from_image(record.change.new_image) {
-            Ok(commit) => commits.push(commit),
-            Err(error) => {
-                unreadable = unreadable.saturating_add(1);
-                warn!(stream_event_id = record.event_id, error = chain(&error), "unreadable stream record");
+        let error = match commit_from_image(record.change.new_image) {
+            Ok(commit) => {
+                commits.push(commit);
+                continue;
             }
+            Err(error) => error,
+        };
+        warn!(stream_event_id = record.event_id, error = chain(&error), "unreadable stream record");
+        if let Some(CommitKey { stream, version }) = key_from_image(record.change.keys) {
+            unreadable.streams.push(NotHandled {
+                stream: StreamId::new(stream),
+                versions: (version, version),
+                commits: 1,
+                failure: Failure { error_type: "NotACommit".to_owned(), error: error.to_string() },
+                is_lasting: true,
+                occurred_at: record.change.approximate_creation_date_time,
+            });
+        } else {
+            unreadable.nameless = unreadable.nameless.saturating_add(1);
         }
     }
     (commits, unreadable)

@@ -12,5 +12,6 @@ pub mod limits;
 mod processes;
 pub mod secrets;
 pub mod ses;
+pub mod sqs;
 pub mod step_functions;
 pub mod tally;

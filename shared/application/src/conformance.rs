@@ -15,6 +15,7 @@
 )]
 
 pub mod counters;
+pub mod dead_letters;
 pub mod event_store;
 pub mod index;
 pub mod inventory;

@@ -25,6 +25,18 @@ pub struct Unavailable {
     pub source: BoxError,
 }
 
+/// The cause of an [`Unavailable`] that no waiting mends: what is stored there is not what this version reads.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Lasting(pub BoxError);
+
+impl Unavailable {
+    /// Whether the same call fails whenever it comes, until the code or what is stored has changed.
+    pub fn is_lasting(&self) -> bool {
+        self.source.is::<Lasting>()
+    }
+}
+
 /// The name of an aggregate's stream of events: `order#<order id>` or `customer#<customer id>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(String);

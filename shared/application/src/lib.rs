@@ -4,6 +4,7 @@
 
 pub mod compare_books;
 pub mod create_order;
+pub mod dead_letters;
 pub mod event_store;
 pub mod event_stream;
 pub mod figures;
@@ -18,6 +19,7 @@ pub mod page;
 pub mod past_commits;
 pub mod ports;
 pub mod project_orders;
+pub mod publish_events;
 pub mod rebuild_orders;
 pub mod reconcile;
 pub mod record_delivery;

@@ -36,13 +36,14 @@ use crate::{
     },
     limits::Micros,
     ports::{
-        AdjustError, Adjusted, CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest, Counters,
-        CustomerOrders, Declines, DeliveryError, Draw, Drawn, DurableFulfilment, EventBus, EventPlace, ExecutionState,
-        Fulfilment, FulfilmentInput, FulfilmentTries, IdentityProvider, Index, Inventory, LedgerEntry, Limits,
-        ListProductsError, Notification, Notifications, OpenOrders, OrderViews, Payments, PlacedOrder, Position,
-        Posting, Process, Processes, ProductPage, PublishError, PublishedEvent, REPORT_KEPT, RefundError,
-        RefundRequest, ReserveError, SaveError, ShipmentError, ShipmentRequest, Shipping, Snapshots, Standing,
-        StockAdjustment, StockLine, TakeBackError, Tries,
+        AdjustError, Adjusted, Backlog, CancelChargeError, Catalogue, ChargeCancellation, ChargeError, ChargeRequest,
+        Consumer, Counters, CustomerOrders, DeadLetter, DeadLetterQueue, DeadLetters, DeadMessage, Declines,
+        DeliveryError, Draw, Drawn, DurableFulfilment, EventBus, EventPlace, ExecutionState, Failure, Fulfilment,
+        FulfilmentInput, FulfilmentTries, IdentityProvider, Index, Inventory, LedgerEntry, Limits, ListProductsError,
+        NotPublished, Notification, Notifications, OpenOrders, OrderViews, ParkedStream, Payments, PlacedOrder,
+        Position, Posting, Process, Processes, ProductPage, PublishError, PublishedEvent, REPORT_KEPT, ReceivedMessage,
+        RefundError, RefundRequest, ReserveError, SaveError, Settlement, ShipmentError, ShipmentRequest, Shipping,
+        Snapshots, Standing, StockAdjustment, StockLine, TakeBackError, Tries,
     },
     sandbox::{self, Sandbox},
     stats::{Hour, Stats},
@@ -1112,6 +1113,7 @@ impl Declines for MemoryLimits {
 pub struct MemoryEventBus {
     published: Mutex<Vec<PublishedEvent>>,
     down: Mutex<bool>,
+    refused: Mutex<BTreeSet<String>>,
 }
 
 impl MemoryEventBus {
@@ -1122,15 +1124,38 @@ impl MemoryEventBus {
     pub fn set_down(&self, down: bool) {
         *self.down.lock().unwrap() = down;
     }
+
+    /// From now on the bus refuses events of this type, or takes them again.
+    pub fn refuse(&self, event_type: &str, refuses: bool) {
+        let mut refused = self.refused.lock().unwrap();
+        if refuses {
+            refused.insert(event_type.to_owned());
+        } else {
+            refused.remove(event_type);
+        }
+    }
 }
 
 impl EventBus for MemoryEventBus {
     async fn publish(&self, events: &[PublishedEvent]) -> Result<(), PublishError> {
         if *self.down.lock().unwrap() {
-            return Err(PublishError { undelivered: events.len(), source: "the bus is down".into() });
+            let events = (0..events.len()).map(|index| NotPublished { index, refused: false }).collect();
+            return Err(PublishError { events, source: "the bus is down".into() });
         }
-        self.published.lock().unwrap().extend_from_slice(events);
-        Ok(())
+        let refused = self.refused.lock().unwrap();
+        let mut not_taken = Vec::new();
+        for (index, event) in events.iter().enumerate() {
+            if refused.contains(&event.event.event_type) {
+                not_taken.push(NotPublished { index, refused: true });
+            } else {
+                self.published.lock().unwrap().push(event.clone());
+            }
+        }
+        if not_taken.is_empty() {
+            Ok(())
+        } else {
+            Err(PublishError { events: not_taken, source: "the bus does not take these".into() })
+        }
     }
 }
 
@@ -1299,5 +1324,186 @@ mod tests {
             assert!(given_back.unwrap().is_some());
             assert_eq!(payments.books.lock().unwrap().left_of(charge_key, charge.amount), cny(0));
         }
+    }
+}
+
+type ParkedStreams = BTreeMap<(&'static str, StreamId), ParkedStream>;
+
+#[derive(Default)]
+pub struct MemoryDeadLetters {
+    parked: Mutex<ParkedStreams>,
+    /// By consumer and place.
+    settled: Mutex<BTreeMap<(String, String), (DeadLetter, Settlement)>>,
+    /// How often anything was asked.
+    asked: AtomicU32,
+    pub faults: Faults,
+}
+
+impl MemoryDeadLetters {
+    /// How often anything was asked or done.
+    pub fn asked(&self) -> u32 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    async fn change<T>(&self, change: impl FnOnce(&mut ParkedStreams) -> T) -> Result<T, Unavailable> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.faults.around("the dead letters", || change(&mut self.parked.lock().unwrap())).await
+    }
+}
+
+impl DeadLetters for MemoryDeadLetters {
+    async fn park(
+        &self,
+        consumer: Consumer,
+        stream: &StreamId,
+        versions: (u64, u64),
+        failure: &Failure,
+        now: DateTime<Utc>,
+    ) -> Result<(), Unavailable> {
+        self.change(|parked| {
+            let key = (consumer.name(), stream.clone());
+            let there = parked.remove(&key);
+            parked.insert(key, ParkedStream::after(there, stream, versions, failure, now));
+        })
+        .await
+    }
+
+    async fn line_up(&self, consumer: Consumer, streams: &[(StreamId, u64)]) -> Result<Vec<StreamId>, Unavailable> {
+        self.change(|parked| {
+            let mut waiting = Vec::new();
+            for (stream, version) in streams {
+                if let Some(parked) = parked.get_mut(&(consumer.name(), stream.clone())) {
+                    parked.last_version = parked.last_version.max(*version);
+                    waiting.push(stream.clone());
+                }
+            }
+            waiting
+        })
+        .await
+    }
+
+    async fn parked(&self, consumer: Consumer, stream: &StreamId) -> Result<Option<ParkedStream>, Unavailable> {
+        self.change(|parked| parked.get(&(consumer.name(), stream.clone())).cloned()).await
+    }
+
+    async fn list(
+        &self,
+        consumer: Consumer,
+        after: Option<&StreamId>,
+        limit: usize,
+    ) -> Result<Vec<ParkedStream>, Unavailable> {
+        self.change(|parked| {
+            let of =
+                parked.iter().filter(|((of, stream), _)| *of == consumer.name() && after.is_none_or(|a| stream > a));
+            of.map(|(_, parked)| parked.clone()).take(limit).collect()
+        })
+        .await
+    }
+
+    async fn settle(
+        &self,
+        consumer: Consumer,
+        stream: &StreamId,
+        done: u64,
+        settlement: &Settlement,
+    ) -> Result<bool, Unavailable> {
+        self.change(|parked| {
+            let key = (consumer.name(), stream.clone());
+            let Some(there) = parked.get(&key) else { return true };
+            if there.last_version > done {
+                return false;
+            }
+            let place = format!("{:020}#{}", settlement.at.timestamp_micros(), stream.as_str());
+            let settled = (DeadLetter::Parked(there.clone()), settlement.clone());
+            self.settled.lock().unwrap().insert((consumer.name().to_owned(), place), settled);
+            parked.remove(&key);
+            true
+        })
+        .await
+    }
+
+    async fn keep(&self, consumer: &str, message: &DeadMessage, settlement: &Settlement) -> Result<(), Unavailable> {
+        let place = format!("{:020}#message#{}", settlement.at.timestamp_micros(), message.id);
+        let settled = (DeadLetter::Message(message.clone()), settlement.clone());
+        self.settled.lock().unwrap().insert((consumer.to_owned(), place), settled);
+        Ok(())
+    }
+
+    async fn settled(
+        &self,
+        consumer: &str,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, DeadLetter, Settlement)>, Unavailable> {
+        let settled = self.settled.lock().unwrap();
+        let of =
+            settled.iter().rev().filter(|((of, place), _)| of == consumer && before.is_none_or(|b| place.as_str() < b));
+        Ok(of.map(|((_, place), (letter, how))| (place.clone(), letter.clone(), how.clone())).take(limit).collect())
+    }
+
+    async fn backlog(&self, consumer: Consumer) -> Result<Backlog, Unavailable> {
+        self.change(|parked| {
+            let of: Vec<_> = parked.iter().filter(|((of, _), _)| *of == consumer.name()).collect();
+            Backlog { number: of.len() as u64, oldest: of.iter().map(|(_, parked)| parked.since).min() }
+        })
+        .await
+    }
+}
+
+/// A dead-letter queue: what lies in it, and what was sent again.
+#[derive(Default)]
+pub struct MemoryDeadLetterQueue {
+    lying: Mutex<VecDeque<ReceivedMessage>>,
+    received: Mutex<BTreeMap<String, ReceivedMessage>>,
+    sent: Mutex<Vec<String>>,
+    /// Nothing has given these messages up that takes them again.
+    pub leads_nowhere: bool,
+}
+
+impl MemoryDeadLetterQueue {
+    pub fn put(&self, message: DeadMessage, body: &str) {
+        let receipt = format!("receipt-{}", message.id);
+        self.lying.lock().unwrap().push_back(ReceivedMessage { message, receipt, body: body.to_owned() });
+    }
+
+    /// How many messages there are, whether anybody looks at them or not.
+    pub fn count(&self) -> usize {
+        self.lying.lock().unwrap().len() + self.received.lock().unwrap().len()
+    }
+
+    /// The bodies that were sent again.
+    pub fn sent(&self) -> Vec<String> {
+        self.sent.lock().unwrap().clone()
+    }
+}
+
+impl DeadLetterQueue for MemoryDeadLetterQueue {
+    async fn receive(&self) -> Result<Vec<ReceivedMessage>, Unavailable> {
+        yield_now().await;
+        let mut lying = self.lying.lock().unwrap();
+        let count = lying.len().min(10);
+        let messages: Vec<_> = lying.drain(..count).collect();
+        let mut received = self.received.lock().unwrap();
+        received.extend(messages.iter().map(|message| (message.receipt.clone(), message.clone())));
+        Ok(messages)
+    }
+
+    async fn release(&self, messages: &[ReceivedMessage]) -> Result<(), Unavailable> {
+        let mut received = self.received.lock().unwrap();
+        self.lying.lock().unwrap().extend(messages.iter().filter_map(|message| received.remove(&message.receipt)));
+        Ok(())
+    }
+
+    async fn send_again(&self, message: &ReceivedMessage) -> Result<bool, Unavailable> {
+        if self.leads_nowhere {
+            return Ok(false);
+        }
+        self.sent.lock().unwrap().push(message.body.clone());
+        Ok(true)
+    }
+
+    async fn delete(&self, message: &ReceivedMessage) -> Result<(), Unavailable> {
+        self.received.lock().unwrap().remove(&message.receipt);
+        Ok(())
     }
 }

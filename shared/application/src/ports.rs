@@ -7,6 +7,7 @@
 //! effect under its key: what another attempt of the same call brings about meanwhile is never refused.
 
 mod counters;
+mod dead_letters;
 mod event_bus;
 mod fulfilment;
 mod identity_provider;
@@ -22,7 +23,11 @@ mod shipping;
 mod snapshots;
 
 pub use counters::{Cache, Counter, Counters, Histogram};
-pub use event_bus::{EventBus, PublishError, PublishedEvent};
+pub use dead_letters::{
+    Backlog, Consumer, DeadLetter, DeadLetterQueue, DeadLetters, DeadMessage, Failure, MessageKind, ParkedStream,
+    ReceivedMessage, SETTLED_KEPT, SettledAs, Settlement, letter_id,
+};
+pub use event_bus::{EventBus, NotPublished, PublishError, PublishedEvent};
 pub use fulfilment::{Cause, DurableFulfilment, ExecutionState, Fulfilment, FulfilmentInput, FulfilmentTries, Tries};
 pub use identity_provider::IdentityProvider;
 pub use index::{EventPlace, Index, Position, Posting};

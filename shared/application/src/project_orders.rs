@@ -43,7 +43,17 @@ impl ProjectError {
         match self {
             Self::Unreadable(_) => "Unreadable",
             Self::Contended => "Contended",
+            Self::Unavailable(error) if error.is_lasting() => "NotACommit",
             Self::Unavailable(_) => "Unavailable",
+        }
+    }
+
+    /// Whether it is this stream's own trouble, and comes again however often it is tried.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::Unreadable(_) => true,
+            Self::Contended => false,
+            Self::Unavailable(error) => error.is_lasting(),
         }
     }
 }

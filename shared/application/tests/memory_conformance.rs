@@ -3,8 +3,8 @@
 use std::future::ready;
 
 use application::memory::{
-    MemoryCounters, MemoryEventStore, MemoryIndex, MemoryInventory, MemoryLimits, MemoryNotifications,
-    MemoryOrderViews, MemoryPayments, MemoryProcesses, MemoryShipping, MemorySnapshots,
+    MemoryCounters, MemoryDeadLetters, MemoryEventStore, MemoryIndex, MemoryInventory, MemoryLimits,
+    MemoryNotifications, MemoryOrderViews, MemoryPayments, MemoryProcesses, MemoryShipping, MemorySnapshots,
 };
 
 mod event_store {
@@ -41,6 +41,10 @@ mod index {
 
 mod counters {
     application::counters_conformance!(super::ready(super::MemoryCounters::default()));
+}
+
+mod dead_letters {
+    application::dead_letters_conformance!(super::ready(super::MemoryDeadLetters::default()));
 }
 
 mod processes {

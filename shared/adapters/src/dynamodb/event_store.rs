@@ -212,3 +212,15 @@ pub fn commit_from_image(image: serde_dynamo::Item) -> Result<Commit, Unreadable
     let row: CommitRow = serde_dynamo::from_item(image)?;
     Ok(row.into())
 }
+
+/// The key of an item of the event table.
+#[derive(Debug, Deserialize)]
+pub struct CommitKey {
+    pub stream: String,
+    pub version: u64,
+}
+
+/// The key of an item, also of one that is not a commit; `None` when it has none.
+pub fn key_from_image(keys: serde_dynamo::Item) -> Option<CommitKey> {
+    serde_dynamo::from_item(keys).ok()
+}

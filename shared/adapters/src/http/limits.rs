@@ -25,7 +25,7 @@ enum Counts {
 }
 
 /// Every route that asks for a token; `GET /health` asks for none, and is limited by the gateway alone.
-const ROUTES: [(&str, Counts); 23] = [
+const ROUTES: [(&str, Counts); 26] = [
     ("POST /api/v1/orders", Command),
     ("POST /api/v1/orders/{order_id}/cancel", Command),
     ("POST /api/v1/orders/{order_id}/delivery", Command),
@@ -45,6 +45,9 @@ const ROUTES: [(&str, Counts); 23] = [
     ("GET /api/v1/products/{product_id}", Read),
     ("GET /api/v1/orders/{order_id}/ledger", Read),
     ("GET /api/v1/orders/search", Own(Class::Searches)),
+    ("GET /api/v1/dead-letters", Own(Class::Searches)),
+    ("POST /api/v1/dead-letters/redrive", Command),
+    ("POST /api/v1/dead-letters/discard", Command),
     ("GET /api/v1/stats", Own(Class::Searches)),
     ("GET /api/v1/orders/{order_id}/events", Own(Class::EventLists)),
     ("GET /api/v1/events", Own(Class::EventLists)),

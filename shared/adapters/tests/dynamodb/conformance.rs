@@ -1,8 +1,8 @@
 //! The `DynamoDB` adapters obey the laws of their ports.
 
 use adapters::dynamodb::{
-    DynamoCounters, DynamoEventStore, DynamoIndex, DynamoInventory, DynamoLimits, DynamoOrderViews, DynamoProcesses,
-    DynamoSnapshots,
+    DynamoCounters, DynamoDeadLetters, DynamoEventStore, DynamoIndex, DynamoInventory, DynamoLimits, DynamoOrderViews,
+    DynamoProcesses, DynamoSnapshots,
 };
 use aws_sdk_dynamodb::Client;
 
@@ -67,6 +67,11 @@ mod counters {
         |client, table| DynamoCounters::new(client, table, "get-order"),
         COUNTERS
     ));
+}
+
+mod dead_letters {
+    use super::{DynamoDeadLetters, adapter, support::DEAD_LETTERS};
+    application::dead_letters_conformance!(adapter(DynamoDeadLetters::new, DEAD_LETTERS));
 }
 
 mod processes {

@@ -33,6 +33,7 @@ pub(crate) const SNAPSHOTS: &str = "snapshots";
 pub(crate) const INDEX: &str = "index";
 pub(crate) const COUNTERS: &str = "counters";
 pub(crate) const LIMITS: &str = "limits";
+pub(crate) const DEAD_LETTERS: &str = "dead-letters";
 
 /// A database that lives as long as the test, and the settings of a client for it.
 pub(crate) async fn database() -> Config {
@@ -129,6 +130,7 @@ pub(crate) fn create_tables(database: &Database) {
     create_table(database, INDEX, "term", Some(("place", "S")));
     create_table(database, COUNTERS, "name", None);
     create_table(database, LIMITS, "bucket", None);
+    create_table(database, DEAD_LETTERS, "consumer", Some(("place", "S")));
 }
 
 pub(crate) fn create_table(database: &Database, name: &str, partition_key: &str, sort_key: Option<(&str, &str)>) {

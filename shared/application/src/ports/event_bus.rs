@@ -24,17 +24,27 @@ impl PublishedEvent {
     }
 }
 
+/// An event that the bus has not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotPublished {
+    /// Its place among those that were to be published.
+    pub index: usize,
+    /// The bus refuses this one, whenever it comes.
+    pub refused: bool,
+}
+
 /// Some events did not get through.
 #[derive(Debug, thiserror::Error)]
-#[error("{undelivered} events were not published")]
+#[error("{} events were not published", .events.len())]
 pub struct PublishError {
-    pub undelivered: usize,
+    pub events: Vec<NotPublished>,
     #[source]
     pub source: BoxError,
 }
 
 /// The event bus.
 pub trait EventBus: Send + Sync {
-    /// MUST answer with success only if the bus has taken every event. Some may be there also after an error.
+    /// MUST answer with success only if the bus has taken every event, and MUST name each that it may not have taken. Some of those may
+    /// be there also after an error.
     fn publish(&self, events: &[PublishedEvent]) -> impl Future<Output = Result<(), PublishError>> + Send;
 }

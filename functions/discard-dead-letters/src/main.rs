@@ -1,0 +1,200 @@
+//! `POST /api/v1/dead-letters/discard`: supervisors have what a consumer or a queue could not handle never be handled.
+//!
+//! 200 with what became of it and what that means, also for a dry run; 400 for invalid input, 403 for anybody else.
+
+use adapters::{
+    app_config, aws,
+    dynamodb::DynamoDeadLetters,
+    http::{
+        self, ApiRequest, FieldErrors, Problem,
+        dead_letters::{Consumers, consumer, optional_error_type, optional_id, settled_body, wanted},
+    },
+    lambda,
+    limits::Limiter,
+    sqs::SqsDeadLetters,
+};
+use application::{
+    dead_letters::{Settle, Settled, discard_messages, discard_streams},
+    event_store::Unavailable,
+    ports::{Consumer, DeadLetterQueue, DeadLetters, SettledAs, Settlement},
+};
+use deserr::Deserr;
+use domain::text::{Invalid, Text};
+use lambda_http::{Body, Response};
+use tracing::info;
+
+/// How many are begun in a second.
+const PACE: u32 = 50;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    lambda::init(env!("CARGO_PKG_NAME"));
+    let config = aws::config();
+    let client = aws_sdk_dynamodb::Client::new(&config);
+    let settings = app_config::settings_without_secrets(&config)?;
+    let limiter = Limiter::of_process(&client, settings, "discard-dead-letters").await?;
+    let letters = DynamoDeadLetters::new(client, lambda::variable("DEAD_LETTERS_TABLE")?);
+    let consumers = Consumers::new(SqsDeadLetters::of_process(&aws_sdk_sqs::Client::new(&config))?);
+    http::run(&limiter, async |request| handle(&letters, &consumers, request).await).await
+}
+
+async fn handle<Q: DeadLetterQueue>(
+    letters: &impl DeadLetters,
+    consumers: &Consumers<Q>,
+    request: ApiRequest,
+) -> Result<Response<Body>, Problem> {
+    let caller = request.supervisor()?;
+    let DiscardBody { consumer: name, id, error_type, all, reason, dry_run } = request.json()?;
+    let named = consumer(consumers, &name)?;
+    let (by, reason, at) = (caller.actor(), reason.to_string(), request.now);
+    let command = Settle {
+        wanted: wanted(id, error_type, all.unwrap_or_default())?,
+        settlement: Settlement { settled_as: SettledAs::Discarded, by, reason, at },
+        dry_run: dry_run.unwrap_or_default(),
+        pace: PACE,
+    };
+    let streams = match named.stream_consumer {
+        Some(consumer) => discard_streams(letters, consumer, &command).await,
+        None => Ok(Settled::default()),
+    };
+    let streams = streams.map_err(|error| Problem::unavailable(&error))?;
+    let messages = match named.queue {
+        Some(queue) if !streams.more => discard_messages(queue, letters, &name, &command).await,
+        _ => Ok(Settled::default()),
+    };
+    respond(&name, named.stream_consumer, &command, messages.map(|messages| streams.and(messages)))
+}
+
+fn respond(
+    name: &str,
+    stream_consumer: Option<Consumer>,
+    command: &Settle,
+    settled: Result<Settled, Unavailable>,
+) -> Result<Response<Body>, Problem> {
+    let settled = settled.map_err(|error| Problem::unavailable(&error))?;
+    let (by, done, failed) = (&command.settlement.by, settled.done, settled.failed.len());
+    info!(
+        consumer = name,
+        by,
+        dry_run = command.dry_run,
+        matching = settled.matching,
+        done,
+        failed,
+        "dead letters discarded"
+    );
+    let mut body = settled_body(name, command.dry_run, "discarded", &settled);
+    if let Some(body) = body.as_object_mut() {
+        body.insert("consequence".to_owned(), consequence(stream_consumer).into());
+    }
+    http::json(200, &body)
+}
+
+/// What it means that they are never handled.
+fn consequence(stream_consumer: Option<Consumer>) -> &'static str {
+    match stream_consumer {
+        Some(Consumer::ProjectOrders) => "reads show these as they were before, until their next event or a rebuild",
+        Some(Consumer::PublishEvents) => "consumers of the bus never hear of these events, unless they are republished",
+        None => {
+            "the work that these messages ask for is not begun; reconcile looks after the orders that are left open by that"
+        }
+    }
+}
+
+#[derive(Deserr)]
+#[deserr(error = FieldErrors, deny_unknown_fields)]
+struct DiscardBody {
+    consumer: String,
+    #[deserr(default, try_from(Option<String>) = optional_id -> Invalid)]
+    id: Option<String>,
+    #[deserr(default, try_from(Option<String>) = optional_error_type -> Invalid)]
+    error_type: Option<String>,
+    #[deserr(default)]
+    all: Option<bool>,
+    #[deserr(try_from(&String) = Text::parse -> Invalid)]
+    reason: Text<500>,
+    #[deserr(default)]
+    dry_run: Option<bool>,
+}
+
+#[cfg(test)]
+mod tests {
+    use application::{
+        event_store::StreamId,
+        memory::{MemoryDeadLetterQueue, MemoryDeadLetters},
+        ports::{DeadMessage, Failure, MessageKind},
+    };
+    use chrono::Utc;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../../events/discard-dead-letters.json");
+
+    fn failure() -> Failure {
+        Failure { error_type: "Unreadable".to_owned(), error: "it was so".to_owned() }
+    }
+
+    /// The sample's order waits, and a batch that was given up lies in the queue.
+    async fn fixture() -> (MemoryDeadLetters, Consumers<MemoryDeadLetterQueue>) {
+        let (letters, queue) = (MemoryDeadLetters::default(), MemoryDeadLetterQueue::default());
+        let stream = StreamId::new("order#0197a3c2-7b1e-5c44-9d55-3f1f5c0c9a10".to_owned());
+        letters.park(Consumer::ProjectOrders, &stream, (5, 7), &failure(), Utc::now()).await.unwrap();
+        let message = DeadMessage {
+            id: "m-1".to_owned(),
+            kind: MessageKind::Batch,
+            failure: failure(),
+            since: Utc::now(),
+            tries: 3,
+        };
+        queue.put(message, "{}");
+        (letters, Consumers::new(vec![("project-orders".to_owned(), queue)]))
+    }
+
+    async fn send(
+        (letters, consumers): &(MemoryDeadLetters, Consumers<MemoryDeadLetterQueue>),
+        event: &str,
+    ) -> Result<Value, Problem> {
+        let answer = handle(letters, consumers, ApiRequest::from_event(event, Utc::now()).unwrap()).await?;
+        assert_eq!(answer.status(), 200);
+        Ok(serde_json::from_slice(answer.body()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn the_sample_discards_one_order_and_says_what_that_means() {
+        let fixture = fixture().await;
+        let dry = SAMPLE.replace(r#"\"reason\""#, r#"\"dry_run\": true, \"reason\""#);
+        assert_eq!(send(&fixture, &dry).await.unwrap()["matching"], 1);
+        assert_eq!(fixture.0.backlog(Consumer::ProjectOrders).await.unwrap().number, 1);
+        let answer = send(&fixture, SAMPLE).await.unwrap();
+        assert_eq!((&answer["discarded"], &answer["failed"]), (&json!(1), &json!([])));
+        assert!(answer["consequence"].as_str().unwrap().contains("rebuild"), "{answer}");
+        assert_eq!(fixture.0.backlog(Consumer::ProjectOrders).await.unwrap().number, 0);
+        let settled = fixture.0.settled("project-orders", None, 10).await.unwrap();
+        assert_eq!((settled[0].2.settled_as, settled[0].2.reason.as_str()), (SettledAs::Discarded, "a test order"));
+        assert_eq!(fixture.1.find("project-orders").unwrap().queue.unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn all_means_messages_as_well() {
+        let fixture = fixture().await;
+        let mut event: Value = serde_json::from_str(SAMPLE).unwrap();
+        event["body"] = json!({"consumer": "project-orders", "all": true, "reason": "rebuilt"}).to_string().into();
+        assert_eq!(send(&fixture, &event.to_string()).await.unwrap()["discarded"], 2);
+        assert_eq!(fixture.1.find("project-orders").unwrap().queue.unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn only_a_supervisor_may() {
+        let fixture = fixture().await;
+        for groups in ["[]", "[staff]"] {
+            let event = SAMPLE.replace("[staff supervisor]", groups);
+            assert_eq!(send(&fixture, &event).await.unwrap_err().status, 403, "{groups}");
+        }
+    }
+
+    #[tokio::test]
+    async fn hostile_events_are_answered() {
+        let (letters, consumers) = fixture().await;
+        http::hostile::is_answered(SAMPLE, |request| handle(&letters, &consumers, request), || 0).await;
+    }
+}
