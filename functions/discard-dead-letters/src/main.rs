@@ -46,7 +46,7 @@ async fn handle<Q: DeadLetterQueue>(
     let caller = request.supervisor()?;
     let DiscardBody { consumer: name, id, error_type, all, reason, dry_run } = request.json()?;
     let named = consumer(consumers, &name)?;
-    let (by, reason, at) = (caller.actor(), reason.to_string(), request.now);
+    let (by, reason, at) = (caller.actor(), reason.as_str().to_owned(), request.now);
     let command = Settle {
         wanted: wanted(id, error_type, all.unwrap_or_default())?,
         settlement: Settlement { settled_as: SettledAs::Discarded, by, reason, at },

@@ -68,7 +68,7 @@ async fn handle<Q: DeadLetterQueue>(
     if !(1..=PACE_MAX).contains(&pace) {
         return Err(Problem::invalid_field("/pace", format!("must be from 1 to {PACE_MAX}")));
     }
-    let (by, reason, at) = (caller.actor(), reason.to_string(), request.now);
+    let (by, reason, at) = (caller.actor(), reason.as_str().to_owned(), request.now);
     let command = Settle {
         wanted: wanted(id, error_type, all.unwrap_or_default())?,
         settlement: Settlement { settled_as: SettledAs::Redriven, by, reason, at },

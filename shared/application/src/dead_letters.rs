@@ -6,6 +6,7 @@
 use std::{error::Error, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::BoxFuture;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::{
@@ -149,8 +150,9 @@ impl Settled {
 pub trait Redelivery {
     fn consumer(&self) -> Consumer;
 
-    /// Answers the version up to which everything is handled.
-    fn redeliver(&self, parked: &ParkedStream) -> impl Future<Output = Result<u64, Failure>> + Send;
+    /// Answers the version up to which everything is handled. In a box, because the compiler cannot see through what it is made of
+    /// whether it may go to another thread.
+    fn redeliver<'r>(&'r self, parked: &'r ParkedStream) -> BoxFuture<'r, Result<u64, Failure>>;
 }
 
 /// Brings the stream into every generation of the read model.
@@ -164,21 +166,29 @@ impl<S: EventStore, V: OrderViews, I: Index> Redelivery for Reprojection<'_, S, 
         Consumer::ProjectOrders
     }
 
-    async fn redeliver(&self, ParkedStream { stream, .. }: &ParkedStream) -> Result<u64, Failure> {
-        let commits = self.store.read(stream, 0).await.map_err(|error| unavailable(&error))?;
-        let done = commits.last().map(Commit::last_version).ok_or_else(no_such_stream)?;
-        for model in self.generations {
-            let projected = if let Some(id) = stream.order_id() {
-                reproject_order(self.store, model, id).await.map(|_| ())
-            } else if let Some(id) = stream.customer_id() {
-                reproject_customer(self.store, model, &id).await.map(|_| ())
-            } else {
-                Ok(())
-            };
-            projected.map_err(|error| Failure { error_type: error.error_type().to_owned(), error: told(&error) })?;
-        }
-        Ok(done)
+    fn redeliver<'r>(&'r self, parked: &'r ParkedStream) -> BoxFuture<'r, Result<u64, Failure>> {
+        Box::pin(reproject(self.store, self.generations, &parked.stream))
     }
+}
+
+async fn reproject(
+    store: &impl EventStore,
+    generations: &[ReadModel<impl OrderViews, impl Index>],
+    stream: &StreamId,
+) -> Result<u64, Failure> {
+    let commits = store.read(stream, 0).await.map_err(|error| unavailable(&error))?;
+    let done = commits.last().map(Commit::last_version).ok_or_else(no_such_stream)?;
+    for model in generations {
+        let projected = if let Some(id) = stream.order_id() {
+            reproject_order(store, model, id).await.map(|_| ())
+        } else if let Some(id) = stream.customer_id() {
+            reproject_customer(store, model, &id).await.map(|_| ())
+        } else {
+            Ok(())
+        };
+        projected.map_err(|error| Failure { error_type: error.error_type().to_owned(), error: told(&error) })?;
+    }
+    Ok(done)
 }
 
 /// Puts the stream's events on the bus, in their order.
@@ -192,20 +202,23 @@ impl<S: EventStore, B: EventBus> Redelivery for Republication<'_, S, B> {
         Consumer::PublishEvents
     }
 
-    async fn redeliver(&self, parked: &ParkedStream) -> Result<u64, Failure> {
-        let mut done = parked.first_version.saturating_sub(1);
-        for _ in 0..PARTS_MAX {
-            let part = republish_events(self.store, self.bus, &parked.stream, done).await;
-            let part =
-                part.map_err(|error| Failure { error_type: error.error_type().to_owned(), error: told(&error) })?;
-            match part.next_after {
-                Some(next) => done = next,
-                None => return Ok(done.saturating_add(u64::try_from(part.events).unwrap_or(u64::MAX))),
-            }
-        }
-        let error = format!("published up to event {done}; the rest is for another call");
-        Err(Failure { error_type: "Unavailable".to_owned(), error })
+    fn redeliver<'r>(&'r self, parked: &'r ParkedStream) -> BoxFuture<'r, Result<u64, Failure>> {
+        Box::pin(republish(self.store, self.bus, parked))
     }
+}
+
+async fn republish(store: &impl EventStore, bus: &impl EventBus, parked: &ParkedStream) -> Result<u64, Failure> {
+    let mut done = parked.first_version.saturating_sub(1);
+    for _ in 0..PARTS_MAX {
+        let part = republish_events(store, bus, &parked.stream, done).await;
+        let part = part.map_err(|error| Failure { error_type: error.error_type().to_owned(), error: told(&error) })?;
+        match part.next_after {
+            Some(next) => done = next,
+            None => return Ok(done.saturating_add(u64::try_from(part.events).unwrap_or(u64::MAX))),
+        }
+    }
+    let error = format!("published up to event {done}; the rest is for another call");
+    Err(Failure { error_type: "Unavailable".to_owned(), error })
 }
 
 /// Has the streams that wait tried again.
@@ -228,8 +241,8 @@ pub async fn redrive_streams(
                 }
             };
             // More may have lined up while this was done.
-            let settled = letters.settle(consumer, &parked.stream, done, &command.settlement).await;
-            if settled.map_err(|error| unavailable(&error))? {
+            let all_done = letters.settle(consumer, &parked.stream, done, &command.settlement).await;
+            if all_done.map_err(|error| unavailable(&error))? {
                 return Ok(());
             }
             parked.first_version = done.saturating_add(1);
@@ -269,7 +282,7 @@ async fn each_stream(
     command: &Settle,
     deed: impl AsyncFn(&ParkedStream) -> Result<(), Failure>,
 ) -> Result<Settled, Unavailable> {
-    let mut settled = Settled::default();
+    let mut outcome = Settled::default();
     let mut pace = Pace::new(command.pace);
     let mut after: Option<StreamId> = None;
     for _ in 0..PAGES_MAX {
@@ -282,24 +295,24 @@ async fn each_stream(
                 continue;
             }
             if !command.dry_run && !pace.may_begin().await {
-                settled.more = true;
-                return Ok(settled);
+                outcome.more = true;
+                return Ok(outcome);
             }
-            settled.matching = settled.matching.saturating_add(1);
+            outcome.matching = outcome.matching.saturating_add(1);
             if command.dry_run {
                 continue;
             }
             match deed(&parked).await {
-                Ok(()) => settled.done = settled.done.saturating_add(1),
-                Err(failure) => settled.fail(letter.id(), failure),
+                Ok(()) => outcome.done = outcome.done.saturating_add(1),
+                Err(failure) => outcome.fail(letter.id(), failure),
             }
         }
         if is_last {
-            return Ok(settled);
+            return Ok(outcome);
         }
     }
-    settled.more = true;
-    Ok(settled)
+    outcome.more = true;
+    Ok(outcome)
 }
 
 /// Some streams that wait, a full [`PAGE`] if there may be more.

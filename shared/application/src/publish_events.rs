@@ -113,7 +113,9 @@ pub async fn publish_events<'c>(
     }
     for (stream, commits) in streams {
         let Some((version, refused)) = first.get(stream) else {
-            commits.iter().for_each(|commit| published.note(stream, commit.last_version()));
+            for commit in &commits {
+                published.note(stream, commit.last_version());
+            }
             outcome.published.extend(commits);
             continue;
         };
