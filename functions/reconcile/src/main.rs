@@ -315,7 +315,7 @@ mod tests {
             let tell = tell_parked(now, async |consumer: Consumer| {
                 let at = Consumer::ALL.iter().position(|each| each.name() == consumer.name()).unwrap();
                 let (number, seconds) = backlog[at];
-                Ok(Backlog { number, oldest: seconds.map(|seconds| now - TimeDelta::seconds(seconds)) })
+                Ok(Backlog { number, oldest: seconds.and_then(|ago| now.checked_sub_signed(TimeDelta::seconds(ago))) })
             });
             figures::written(tell).await.1
         };
