@@ -49,7 +49,7 @@ SPOILED = {
 # left alone, because others order them.
 PRODUCTS = [f"requests-{number}" for number in range(100)]
 CHANGED = "requests-changed"
-# Whose dead letters are asked for. There are none, so whatever is done with all of them does nothing.
+# Whose dead letters are asked for. Nobody else on the stack waits for any, so something may be done with all of them.
 CONSUMERS = ["project-orders", "publish-events", "start-fulfilment"]
 
 # Why something that fits its schema may be a 400 all the same: rules that a schema cannot say, or not without a list as long as
