@@ -275,7 +275,7 @@ def cases() -> dict[str, tuple]:
         "EventsNotPublished": ({"value": [0, 1]}, {"value": [0, 0, None]}),
         "ViewsLag": ({"value": [0, 11_000, 12_000, 30_000]}, {"value": [90, 11_000, 40, None]}),
         "EventsNotProjected": ({"value": [None, 3]}, {"value": [None, 0]}),
-        "StreamsParked": ({"value": [0, 0, 1]}, {"value": [None, 0, None, 0]}),
+        "StreamsParked": (({"value": [0, 0, 1]}, {"value": [0, 0, None, None, None]}), {"value": [None, 0, None, None, 0]}),
         # A run that fails to count says nothing, and one that comes twice does not make a day of two halves.
         "ParkedTooLong": ({"value": [0, 86_401]}, {"value": [0, 86_400, None, 43_300]}),
         "DeadLettersExpire": ({"projection": [0, 864_001]}, {"fulfilment": [0, 863_999], "publishing": [60, None]}),
