@@ -27,6 +27,7 @@ RUNBOOK = (ROOT / "docs/runbook.md").read_text()
 # What AWS's services publish of themselves, by namespace and dimensions, from the page "metrics and dimensions" of each one's
 # guide, and the statistics with which an alarm on it means something.
 COUNTED, OLDEST, UNITS = {"Sum"}, {"Maximum"}, {"Sum"}
+GAUGES = {"ParkedStreams", "ParkedSeconds"}  # of the service's own: how it stands, and not what has been
 PUBLISHED = {
     ("AWS/Lambda", ("FunctionName",)): {"Invocations": COUNTED, "Errors": COUNTED, "Throttles": COUNTED, "IteratorAge": OLDEST},
     ("AWS/Lambda", ()): {"Throttles": COUNTED},
@@ -274,6 +275,9 @@ def cases() -> dict[str, tuple]:
         "EventsNotPublished": ({"value": [0, 1]}, {"value": [0, 0, None]}),
         "ViewsLag": ({"value": [0, 11_000, 12_000, 30_000]}, {"value": [90, 11_000, 40, None]}),
         "EventsNotProjected": ({"value": [None, 3]}, {"value": [None, 0]}),
+        "StreamsParked": (({"value": [0, 0, 1]}, {"value": [0, 0, None, None, None]}), {"value": [None, 0, None, None, 0]}),
+        # A run that fails to count says nothing, and one that comes twice does not make a day of two halves.
+        "ParkedTooLong": ({"value": [0, 86_401]}, {"value": [0, 86_400, None, 43_300]}),
         "DeadLettersExpire": ({"projection": [0, 864_001]}, {"fulfilment": [0, 863_999], "publishing": [60, None]}),
         "NobodyLooks": ({"value": [1, 1, None, None, None, None, None]}, {"value": [None, 1, 1, None, 2, 1]}),
         "NobodyReconciles": ({"value": [0, 1, 1, 1]}, {"value": [0, 1, 1, 0, None]}),
@@ -396,7 +400,7 @@ class Names(unittest.TestCase):
                 with self.subTest(name, metric=one["MetricName"]):
                     dimensions = [(dimension["Name"], dimension["Value"]) for dimension in one.get("Dimensions", [])]
                     self.assert_published(main, one["Namespace"], one["MetricName"], dimensions)
-                    tells = PUBLISHED.get((one["Namespace"], tuple(name for name, _ in dimensions)), {}).get(one["MetricName"], COUNTED)
+                    tells = PUBLISHED.get((one["Namespace"], tuple(name for name, _ in dimensions)), {}).get(one["MetricName"], OLDEST if one["MetricName"] in GAUGES else COUNTED)
                     self.assertIn(one["Stat"], tells)
 
     @in_every_stage

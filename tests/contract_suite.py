@@ -322,6 +322,11 @@ ANSWERS = {
     "StatsPeriod": ("functions/get-stats/src/main.rs", "PeriodBody", set()),
     "StatsAmounts": ("functions/get-stats/src/main.rs", "AmountsBody", set()),
     "ListedProducts": ("functions/list-products/src/main.rs", "ListBody", set()),
+    "DeadLetters": ("functions/list-dead-letters/src/main.rs", "ListBody", set()),
+    "DeadLetter": ("functions/list-dead-letters/src/main.rs", "LetterBody", set()),
+    "Settlement": ("functions/list-dead-letters/src/main.rs", "SettlementBody", set()),
+    "DeadLettersRedriven": ("functions/redrive-dead-letters/src/main.rs", "RedrivenBody", set()),
+    "DeadLettersDiscarded": ("functions/discard-dead-letters/src/main.rs", "DiscardedBody", set()),
     "Timeline": ("functions/get-timeline/src/main.rs", "TimelineBody", set()),
     "TimelineEntry": (f"{APPLICATION}timeline.rs", "Entry", set()),
     "TimelineNext": (f"{APPLICATION}timeline.rs", "Next", set()),
@@ -350,6 +355,8 @@ REQUESTS = {
     "PutCustomer": ("functions/put-customer/src/main.rs", "ProfileBody"),
     "PutProduct": ("functions/put-product/src/main.rs", "ProductBody"),
     "AdjustStock": ("functions/adjust-stock/src/main.rs", "AdjustStockBody"),
+    "RedriveDeadLetters": ("functions/redrive-dead-letters/src/main.rs", "RedriveDeadLettersBody"),
+    "DiscardDeadLetters": ("functions/discard-dead-letters/src/main.rs", "DiscardDeadLettersBody"),
     "Money": (f"{HTTP}/body.rs", "MoneyBody"),
 }
 # A schema, and the function that writes it by `json!`.
@@ -1172,7 +1179,7 @@ class Written(unittest.TestCase):
     def test_everything_is_read(self):
         """A reader that finds nothing finds nothing wrong."""
         written = contract()
-        self.assertEqual(len(written.routes), 24)
+        self.assertEqual(len(written.routes), 27)
         self.assertGreaterEqual(len(written.problems_of_the_code), 24)
         self.assertGreaterEqual(len(written.events_of_the_code), 25)
         self.assertGreaterEqual(len(list(written.stored())), 48)

@@ -132,7 +132,7 @@ def words_of_orderctl() -> tuple[set[str], set[str]]:
     source, _ = (ROOT / "clients/orderctl/src/arguments.rs").read_text().split("#[cfg(test)]")
     commands = re.search(r"enum Command \{\n(.*?)^\}", source, re.M | re.S)[1]
     options = set(re.findall(r'long = "([a-z-]+)"', source)) | {name.replace("_", "-") for name in re.findall(r"^ +(?:pub\(crate\) )?(\w+):", source, re.M)}
-    return {name.lower() for name in re.findall(r"^    (\w+)(?:\(| \{|,)", commands, re.M)}, options | {"help", "version"}
+    return {re.sub(r"(?<!^)([A-Z])", r"-\1", name).lower() for name in re.findall(r"^    (\w+)(?:\(| \{|,)", commands, re.M)}, options | {"help", "version"}
 
 
 def wrong_orderctls(page: Page) -> list[str]:
@@ -141,7 +141,7 @@ def wrong_orderctls(page: Page) -> list[str]:
     for code in page.code:
         for call in re.findall(r"(?<![\w/.\"-])orderctl ([^|;#)\n]*)", code):
             called = call.split()[0] if call.split() else ""
-            if re.fullmatch(r"[a-z]+", called) and called not in commands:
+            if re.fullmatch(r"[a-z][a-z-]*", called) and called not in commands:
                 found.append(f"{page.name}: there is no `orderctl {called}`")
             given = re.findall(r"(?<!\S)--([a-z-]+)", re.sub(r"'[^']*'|\"[^\"]*\"", "", call))
             found += [f"{page.name}: orderctl has no --{name}" for name in given if name not in options]
@@ -327,6 +327,7 @@ class Spoiled(unittest.TestCase):
         self.assertIn("`make up` takes no STAGE", self.of(wrong_makes, "```text\n$ make up STAGE=dev\n```\n"))
         self.assertEqual(self.of(wrong_makes, "`make republish ORDER=1 PACE=2 STAGE=dev`, `make reconcile PATIENCE=60`, and make sure"), "")
         self.assertIn("no `orderctl mend`", self.of(wrong_orderctls, "`orderctl mend`"))
+        self.assertIn("no `orderctl dead-orders`", self.of(wrong_orderctls, "`orderctl dead-orders list`"))
         self.assertIn("no --force", self.of(wrong_orderctls, "`orderctl skip 7 --reason '--x' --force`"))
         self.assertIn("no infra/nothing.py", self.of(wrong_paths, "`python3 infra/nothing.py`"))
         self.assertEqual(self.of(wrong_paths, '`curl "$API_URL/api/v1/orders"`, `shared/domain/src/order/*.rs`, `functions/<deed>`'), "")

@@ -49,6 +49,8 @@ SPOILED = {
 # left alone, because others order them.
 PRODUCTS = [f"requests-{number}" for number in range(100)]
 CHANGED = "requests-changed"
+# Whose dead letters are asked for. Nobody else on the stack waits for any, so something may be done with all of them.
+CONSUMERS = ["project-orders", "publish-events", "start-fulfilment"]
 
 # Why something that fits its schema may be a 400 all the same: rules that a schema cannot say, or not without a list as long as
 # the world. Where the field is, and what is said about it.
@@ -67,6 +69,8 @@ UNSAID = [
     (r"\?page_size", r"must be a whole number from 1 to 10"),
     (r"/items", r"the order's total must not be above \d+"),
     (r"/items/\d+/product_id", r"stands there more than once"),
+    # Consumers are what is deployed.
+    (r"\?consumer|/consumer", r"must be one of [a-z-]+(, [a-z-]+)*"),
     # Only a link has one.
     (r"\?after", r"must be as it came in the link to this page"),
     # The caller decides, and a schema knows none.
@@ -113,6 +117,9 @@ def before_call(context, case, kwargs):
     if path is None or path.mode.is_positive:
         for name, value in case.path_parameters.items():
             case.path_parameters[name] = real_parameter(case.operation, name, value)
+    query = case.meta.components.get(ParameterLocation.QUERY)
+    if query is not None and query.mode.is_positive and "consumer" in case.query:
+        case.query["consumer"] = CONSUMERS[next(turns) % len(CONSUMERS)]
     if isinstance(case.body, (dict, list)):
         case.body = real(case.body)
 
@@ -145,6 +152,8 @@ def real(value, name: str = "", index: int = 0):
         return "GI"  # where an address has to have nothing but a street
     if name == "currency" and re.fullmatch("[A-Z]{3}", value):
         return "CNY"
+    if name == "consumer" and re.fullmatch("[a-z0-9-]{1,64}", value):
+        return CONSUMERS[next(turns) % len(CONSUMERS)]
     if name == "customer_id" and re.fullmatch("[ -~]{1,255}", value) and WORLD["caller"] == "customer":
         return WORLD["customer"]
     if name == "product_id" and re.fullmatch("[A-Za-z0-9._-]{1,64}", value) and index < len(PRODUCTS):

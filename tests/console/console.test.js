@@ -11,7 +11,7 @@ const ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-firs
 const AXE = readFileSync(new URL("node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
 const PATIENCE = 20_000; // milliseconds, for whatever the service does by itself
 const HOSTILE = `<img src=x onerror="window.hacked=1">`;
-const PAGES = ["", "/orders", "/attention", "/customers?q=Anna", "/catalogue", "/events?type=OrderCreated", "/sandbox"];
+const PAGES = ["", "/orders", "/attention", "/letters", "/customers?q=Anna", "/catalogue", "/events?type=OrderCreated", "/sandbox"];
 
 const { origin } = new URL(CONSOLE_URL);
 const asked = new Set(); // origins of all requests of all pages
@@ -222,6 +222,10 @@ test("what only supervisors may do is not offered to others", async (t) => {
   await signIn(page, "staff-2", `/orders/${id}`);
   await page.getByRole("button", { name: "Resume…" }).waitFor();
   assert.equal(await page.getByRole("button", { name: "Skip the step…" }).count(), 0);
+  await page.route("**/api/v1/dead-letters**", (route) => route.fulfill({ json: { consumer: "project-orders", dead_letters: [{ id: `order/${id}`, kind: "parked", aggregate_type: "order", aggregate_id: id, first_sequence: 5, last_sequence: 5, error_type: "Unreadable", error: "no", since: "2026-03-01T08:00:00Z", tries: 1, last_tried_at: null, settlement: null }], next: null } }));
+  await visit(page, "/letters");
+  await page.getByRole("button", { name: "Redrive…" }).waitFor();
+  assert.equal(await page.getByRole("button", { name: "Discard…" }).count(), 0);
 });
 
 test("the slider goes through the versions, and says what each has changed", async (t) => {
@@ -282,6 +286,54 @@ test("names and reasons that nobody means well with are shown as text", async (t
   await page.getByText(`</script>${HOSTILE}`).first().waitFor();
   assert.equal(await page.evaluate(() => window.hacked), undefined);
   assert.equal(await page.locator("img[src=x]").count(), 0);
+});
+
+test("dead letters are shown as text, and redriven or discarded once it is said what comes of that", async (t) => {
+  const id = "0197a3c2-7b1e-5c44-9d55-3f1f5c0c9a10";
+  const parked = { id: `order/${id}`, kind: "parked", aggregate_type: "order", aggregate_id: id, first_sequence: 5, last_sequence: 7, error_type: "Unreadable", error: `the event cannot be read: ${HOSTILE.repeat(5)}`, since: "2026-03-01T08:00:00Z", tries: 3, last_tried_at: "2026-03-01T09:00:00Z", settlement: null };
+  const waiting = [parked, { ...parked, id: "customer/anna", aggregate_type: "customer", aggregate_id: "anna", first_sequence: 1, last_sequence: 1 }, { ...parked, id: "message/9", kind: "batch", aggregate_type: null, aggregate_id: null, first_sequence: null, last_sequence: null, error_type: "BatchGivenUp" }];
+  const settlement = { outcome: "discarded", by: "staff:anna", reason: `</script>${HOSTILE}`, at: "2026-03-01T10:00:00Z" };
+  const { page } = await open(t, { viewport: { width: 360, height: 860 } });
+  const sent = [];
+  await page.route("**/api/v1/dead-letters**", async (route) => {
+    const [request, url] = [route.request(), new URL(route.request().url())];
+    const consumer = url.searchParams.get("consumer");
+    if (request.method() === "GET") return route.fulfill({ json: { consumer, dead_letters: url.searchParams.get("settled") ? [{ ...parked, settlement }] : waiting, next: null } });
+    const { dry_run = false, ...body } = request.postDataJSON();
+    if (!dry_run) sent.push([url.pathname, body]);
+    const failed = [{ id: parked.id, error_type: "Unreadable", error: parked.error }];
+    return route.fulfill({ json: { consumer: body.consumer, dry_run, matching: 2, redriven: 1, discarded: 1, failed, more: true, consequence: "reads stay as they are" } });
+  });
+  await signIn(page, "staff-1", "/letters");
+  const first = page.getByRole("listitem").filter({ has: page.locator(`a[href$="${id}"]`) });
+  await first.getByText(HOSTILE).waitFor();
+  await isClean(page, "dead letters");
+  assert.ok((await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)) <= 0, "a long error makes the page too wide");
+  assert.equal(await page.getByRole("listitem").filter({ hasText: "BatchGivenUp" }).getByRole("button", { name: "Redrive…" }).count(), 0);
+  const dialog = page.getByRole("dialog");
+  await first.getByRole("button", { name: "Redrive…" }).click();
+  await dialog.getByText("handled anew from the event table").waitFor();
+  assert.ok(await dialog.getByRole("button", { name: "Redrive" }).isDisabled(), "nobody has said why");
+  await dialog.getByLabel("Reason").fill("0.3.0 can read it");
+  await isClean(page, "redrive");
+  await dialog.getByRole("button", { name: "Redrive" }).click();
+  await page.getByText("1 redriven. 1 failed: Unreadable. There are more: do it again.").waitFor();
+  await first.getByRole("button", { name: "Discard…" }).click();
+  await dialog.getByText("Reads show it as it was before").waitFor();
+  await dialog.getByRole("button", { name: "Leave it" }).click();
+  await page.getByRole("button", { name: "Discard all with Unreadable…" }).click();
+  await dialog.getByRole("heading", { name: "Never handle these 2?" }).waitFor();
+  await dialog.getByLabel("Reason").fill("nobody wants it");
+  await dialog.getByRole("button", { name: "Discard" }).click();
+  await dialog.waitFor({ state: "detached" });
+  const [consumer, reason] = ["project-orders", "nobody wants it"];
+  assert.deepEqual(sent, [["/api/v1/dead-letters/redrive", { consumer, id: parked.id, reason: "0.3.0 can read it" }], ["/api/v1/dead-letters/discard", { consumer, error_type: "Unreadable", reason }]]);
+  await page.getByLabel("Status").selectOption("true");
+  await page.getByText(settlement.reason).waitFor();
+  await isClean(page, "settled");
+  await page.getByLabel("Consumer").selectOption("publish-events");
+  await page.waitForURL(/consumer=publish-events&settled=true$/);
+  assert.equal(await page.evaluate(() => window.hacked), undefined);
 });
 
 test("a request is copied for a terminal, without the token", async (t) => {

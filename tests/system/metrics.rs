@@ -49,7 +49,7 @@ async fn read(service: &Service, id: &str) {
 async fn an_order_shows_in_every_figure_that_it_concerns() {
     let service = Service::connect().await;
     let before = scrape(&service).await;
-    for source in ["orders", "counters", "processes", "dead_letters"] {
+    for source in ["orders", "counters", "processes", "dead_letters", "parked"] {
         assert_eq!(before[&format!("order_service_scrape_errors{{source=\"{source}\"}}")], 0.0);
     }
     for status in ["created", "reserved", "paid", "shipped", "cancelling", "cancelled", "rejected", "needs_attention"] {
@@ -57,6 +57,9 @@ async fn an_order_shows_in_every_figure_that_it_concerns() {
     }
     for queue in ["start-fulfilment", "project-orders", "publish-events"] {
         assert!(before.contains_key(&format!("order_service_dead_letters{{queue=\"{queue}\"}}")), "{queue}");
+    }
+    for (figure, consumer) in [("parked_streams", "project-orders"), ("parked_oldest_seconds", "publish-events")] {
+        assert!(before.contains_key(&format!("order_service_{figure}{{consumer=\"{consumer}\"}}")), "{figure}");
     }
 
     let product = service.product(1_000).await;

@@ -146,6 +146,27 @@ async fn a_payment_is_given_back_in_part_then_the_rest_and_the_order_cancelled()
 }
 
 #[tokio::test]
+async fn dead_letters_are_listed_and_nobodys_are_neither_redriven_nor_discarded() {
+    let orderctl = Orderctl::signed_in("staff-1").await;
+    for consumer in ["project-orders", "publish-events", "start-fulfilment"] {
+        for settled in [None, Some("--settled")] {
+            let words: Vec<&str> = ["dead-letters", "--consumer", consumer].into_iter().chain(settled).collect();
+            let listed = orderctl.json(&words).await;
+            assert!(listed["dead_letters"].is_array(), "{listed:#}");
+        }
+        for deed in ["redrive", "discard"] {
+            let words =
+                ["dead-letters", deed, "--consumer", consumer, "--error", "NobodyHasThis", "--reason", "to see it"];
+            assert_eq!(orderctl.json(&words).await["matching"], 0, "{consumer}");
+            let said = orderctl.run(&words).await.expect(0).out;
+            assert!(said.starts_with(&format!("0 dead letters of {consumer} would be {deed}")), "{said}");
+        }
+    }
+    let said = orderctl.run(&["dead-letters", "--consumer", "nobody"]).await.expect(1);
+    assert!(said.err.contains("?consumer"), "{}", said.err);
+}
+
+#[tokio::test]
 async fn what_fails_says_why_and_under_which_correlation_id() {
     let orderctl = Orderctl::signed_in("customer-1").await;
     let nobodys = Uuid::new_v4().to_string();

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
-use order_client::{At, Currency, Method, OrderId, Period, ProductId, is_loopback};
+use order_client::{At, Currency, Method, OrderId, Period, ProductId, WhichLetters, is_loopback};
 use reqwest::Url;
 use uuid::Uuid;
 
@@ -167,6 +167,14 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 1_000, value_parser = rows)]
         limit: u32,
     },
+    /// List what a consumer has not been able to handle; redrive and discard end that
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+    DeadLetters {
+        #[command(subcommand)]
+        deed: Option<LettersDeed>,
+        #[command(flatten)]
+        list: ListLetters,
+    },
     /// Send any request, and print what comes back
     Api {
         /// GET, POST, PUT or DELETE
@@ -177,6 +185,79 @@ pub(crate) enum Command {
         /// JSON, or - for standard input
         body: Option<String>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LettersDeed {
+    /// List them, as does no word at all
+    List(ListLetters),
+    /// Have them handled after all, once the cause is mended
+    Redrive {
+        #[command(flatten)]
+        change: ChangeLetters,
+        /// So many are begun in a second; 10 unless it is said
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=50))]
+        pace: Option<u32>,
+    },
+    /// Give them up, so that the consumer never handles them; for supervisors
+    Discard(ChangeLetters),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ListLetters {
+    /// Who could not handle them: project-orders, publish-events or start-fulfilment
+    #[arg(long, value_name = "NAME", required = true)]
+    pub(crate) consumer: Option<String>,
+    /// Only those with this error
+    #[arg(long, value_name = "NAME")]
+    pub(crate) error: Option<String>,
+    /// Those that were redriven or discarded: by whom, when and why
+    #[arg(long)]
+    pub(crate) settled: bool,
+    /// So many at most
+    #[arg(long, default_value_t = 100, value_parser = rows)]
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ChangeLetters {
+    /// Who could not handle them: project-orders, publish-events or start-fulfilment
+    #[arg(long, value_name = "NAME")]
+    pub(crate) consumer: String,
+    #[command(flatten)]
+    pub(crate) chosen: ChosenLetters,
+    /// Why; it is kept with them for a year
+    #[arg(long)]
+    pub(crate) reason: String,
+    /// Only say how many these are
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// One of the three, so that nobody means all by accident.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct ChosenLetters {
+    /// This one, as the list names it
+    #[arg(long)]
+    id: Option<String>,
+    /// Those with this error
+    #[arg(long, value_name = "NAME")]
+    error: Option<String>,
+    /// All
+    #[arg(long)]
+    all: bool,
+}
+
+impl From<ChosenLetters> for WhichLetters {
+    fn from(ChosenLetters { id, error, all }: ChosenLetters) -> Self {
+        match (id, error, all) {
+            (Some(id), ..) => Self::one(id),
+            (None, Some(error), _) => Self::with_error(error),
+            // There is one of the three.
+            (None, None, _) => Self::all(),
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -310,6 +391,38 @@ mod tests {
         {
             parse(&format!("orderctl resume {bad}")).unwrap_err();
         }
+    }
+
+    #[test]
+    fn dead_letters_are_listed_unless_it_is_said_which_of_them_are_changed() {
+        for good in [
+            "--consumer project-orders",
+            "list --consumer project-orders --error Unreadable --settled --limit 5",
+            "redrive --consumer c --id order/ID --reason x",
+            "redrive --consumer c --error E --reason x --pace 50 --dry-run --json",
+            "discard --consumer c --all --reason x --yes",
+        ] {
+            parse(&format!("orderctl dead-letters {good}")).unwrap();
+        }
+        for bad in [
+            "",
+            "list",
+            "--consumer c redrive --consumer c --all --reason x",
+            "redrive --consumer c --reason x",
+            "redrive --consumer c --all",
+            "redrive --all --reason x",
+            "redrive --consumer c --all --error E --reason x",
+            "redrive --consumer c --all --reason x --pace 51",
+            "discard --consumer c --all --reason x --pace 5",
+        ] {
+            parse(&format!("orderctl dead-letters {bad}")).unwrap_err();
+        }
+        let line = "orderctl dead-letters redrive --consumer c --error E --reason x";
+        let Command::DeadLetters { deed: Some(LettersDeed::Redrive { change, .. }), .. } = parse(line).unwrap().command
+        else {
+            panic!()
+        };
+        assert_eq!(WhichLetters::from(change.chosen), WhichLetters::with_error("E"));
     }
 
     #[test]

@@ -9,9 +9,10 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use order_client::{
-    Accepted, Address, Answer, At, Cancel, Currency, CustomerId, Error, Method, Money, Order, OrderClient, OrderId,
-    OrderPlaced, OrdersResumed, OrdersWanted, Period, PlaceOrder, ProductId, Refund, RefundAccepted, Request,
-    RequestedItem, ResumeOrders, Timeline,
+    Accepted, Address, Answer, At, Cancel, Currency, CustomerId, DeadLettersDiscarded, DeadLettersRedriven,
+    DeadLettersWanted, DiscardDeadLetters, Error, FailedLetter, Method, Money, Order, OrderClient, OrderId,
+    OrderPlaced, OrdersResumed, OrdersWanted, Period, PlaceOrder, ProductId, RedriveDeadLetters, Refund,
+    RefundAccepted, Request, RequestedItem, ResumeOrders, Timeline,
 };
 use secrecy::SecretString;
 use serde::{Serialize, de::DeserializeOwned};
@@ -20,7 +21,7 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use crate::{
-    arguments::{self, Arguments, Command, Login},
+    arguments::{self, Arguments, ChangeLetters, Command, LettersDeed, ListLetters, Login},
     failure::Failure,
     pool::{Pool, SignedIn},
     profile::{LocalStack, Profile, Profiles},
@@ -36,6 +37,9 @@ const EVENTS_MAX: usize = 10_000;
 
 /// A call lets some 500 orders go on. What is stuck again at once would be let go on for ever.
 const RESUMES_MAX: usize = 20;
+
+/// A call works for 20 seconds. At its usual pace these are some 10,000 dead letters.
+const LETTERS_CALLS_MAX: usize = 50;
 
 /// How often an order is looked at that is followed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -86,6 +90,12 @@ pub(crate) async fn run(arguments: Arguments, style: Style) -> Result<(), Failur
         Command::Trigger { scenario, product } => desk()?.trigger(scenario, product).await,
         Command::Stats { from, to, by } => desk()?.stats(by.into(), from, to).await,
         Command::Products { limit } => desk()?.products(limit).await,
+        Command::DeadLetters { deed: None, list }
+        | Command::DeadLetters { deed: Some(LettersDeed::List(list)), .. } => desk()?.letters(list).await,
+        Command::DeadLetters { deed: Some(LettersDeed::Redrive { change, pace }), .. } => {
+            desk()?.redrive(change, pace).await
+        }
+        Command::DeadLetters { deed: Some(LettersDeed::Discard(change)), .. } => desk()?.discard(change).await,
         Command::Api { method, path, body } => desk()?.api(method, path, body).await,
     }
 }
@@ -487,6 +497,97 @@ impl Desk {
         self.out.answer(&json!({ "products": products.rows, "more": products.more }), &text)
     }
 
+    async fn letters(&self, ListLetters { consumer, error, settled, limit }: ListLetters) -> Result<(), Failure> {
+        // There is one: it is asked for where nothing is changed.
+        let consumer = consumer.unwrap_or_default();
+        let page_size = Some(limit.min(PAGE_MAX));
+        let wanted = DeadLettersWanted { consumer, error_type: error, settled, page_size };
+        let listed = self.client.dead_letters(&wanted).await?;
+        let listed = self.client.all(listed, usize_of(limit)).await?;
+        let mut text = if settled {
+            render::settled_letters(self.out.style, &listed.rows)
+        } else {
+            render::letters(self.out.style, &listed.rows)
+        };
+        if listed.rows.is_empty() {
+            text += if settled { "None was settled.\n" } else { "No dead letter waits.\n" };
+        } else if listed.more {
+            text += "There are more: --limit shows them.\n";
+        }
+        self.out.answer(&json!({ "dead_letters": listed.rows, "more": listed.more }), &text)
+    }
+
+    async fn redrive(&self, change: ChangeLetters, pace: Option<u32>) -> Result<(), Failure> {
+        let ChangeLetters { consumer, chosen, reason, dry_run } = change;
+        let redrive = RedriveDeadLetters { consumer, which: chosen.into(), reason, dry_run: true, pace };
+        let dry = self.client.redrive_dead_letters(&redrive).await?;
+        let these = these(dry.matching, dry.more, &dry.consumer);
+        if dry_run || dry.matching == 0 {
+            return self.out.answer(&dry, &format!("{these} would be redriven\n"));
+        }
+        self.confirm(&format!("redrive {these}"))?;
+        let request = Request::redrive_dead_letters(&RedriveDeadLetters { dry_run: false, ..redrive })?;
+        let mut all = DeadLettersRedriven { dry_run: false, more: true, ..dry };
+        for call in 0..LETTERS_CALLS_MAX {
+            let request = request.clone().idempotency_key(format!("{}-{call}", self.key));
+            let some: DeadLettersRedriven = self.keyed(&request, self.again(None)).await?;
+            all.redriven = all.redriven.saturating_add(some.redriven);
+            add_failed(&mut all.failed, some.failed);
+            all.more = some.more;
+            // Where none is, the others fail, and asking again at once changes nothing.
+            if !all.more || some.redriven == 0 {
+                break;
+            }
+            self.out.warn(&format!("{} of {these} are redriven", all.redriven));
+        }
+        let done = format!("{} redriven, {} failed", all.redriven, all.failed.len());
+        self.letters_changed(&all, &all.failed, &done, all.more)
+    }
+
+    async fn discard(&self, change: ChangeLetters) -> Result<(), Failure> {
+        let ChangeLetters { consumer, chosen, reason, dry_run } = change;
+        let discard = DiscardDeadLetters { consumer, which: chosen.into(), reason, dry_run: true };
+        let dry = self.client.discard_dead_letters(&discard).await?;
+        let these = these(dry.matching, dry.more, &dry.consumer);
+        let consequence = render::printable(&dry.consequence);
+        if dry_run || dry.matching == 0 {
+            return self.out.answer(&dry, &format!("{these} would be discarded: {consequence}\n"));
+        }
+        self.out.warn(&format!("Of what is discarded: {consequence}"));
+        self.confirm(&format!("discard {these}: {consequence}"))?;
+        let request = Request::discard_dead_letters(&DiscardDeadLetters { dry_run: false, ..discard })?;
+        let mut all = DeadLettersDiscarded { dry_run: false, more: true, ..dry };
+        for call in 0..LETTERS_CALLS_MAX {
+            let request = request.clone().idempotency_key(format!("{}-{call}", self.key));
+            let some: DeadLettersDiscarded = self.keyed(&request, self.again(None)).await?;
+            all.discarded = all.discarded.saturating_add(some.discarded);
+            add_failed(&mut all.failed, some.failed);
+            all.more = some.more;
+            if !all.more || some.discarded == 0 {
+                break;
+            }
+            self.out.warn(&format!("{} of {these} are discarded", all.discarded));
+        }
+        let done = format!("{} discarded, {} failed", all.discarded, all.failed.len());
+        self.letters_changed(&all, &all.failed, &done, all.more)
+    }
+
+    fn letters_changed(
+        &self,
+        all: &impl Serialize,
+        failed: &[FailedLetter],
+        done: &str,
+        more: bool,
+    ) -> Result<(), Failure> {
+        let more = if more { "; there may be more" } else { "" };
+        self.out.answer(all, &format!("{}{done}{more}\n", render::failed_letters(self.out.style, failed)))?;
+        if failed.is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::Refused(format!("{} are dead letters still", failed.len())))
+        }
+    }
+
     /// What comes back is printed as it is, also when it is a refusal.
     async fn api(&self, method: Method, path: String, body: Option<String>) -> Result<(), Failure> {
         let body = match body.as_deref() {
@@ -524,6 +625,18 @@ impl Desk {
 /// Whether it was done, the same again under its key finds out.
 fn unknown(source: Error, again: String) -> Failure {
     if source.retry_key().is_some() { Failure::Unknown { source, again } } else { source.into() }
+}
+
+/// So many dead letters, in words.
+fn these(matching: u64, more: bool, consumer: &str) -> String {
+    let or_more = if more { " or more" } else { "" };
+    format!("{matching}{or_more} dead letters of {}", render::printable(consumer))
+}
+
+/// What fails again in the next call has failed once.
+fn add_failed(all: &mut Vec<FailedLetter>, some: Vec<FailedLetter>) {
+    all.retain(|known| some.iter().all(|failed| failed.id != known.id));
+    all.extend(some);
 }
 
 fn usize_of(limit: u32) -> usize {

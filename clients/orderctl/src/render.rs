@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use order_client::{
-    Currency, Customer, FoundOrder, Ledger, LedgerBooks, ListedOrder, Money, Order, PastEvent, Product, Stats,
-    TimelineEntry, TimelineNext,
+    Currency, Customer, DeadLetter, FailedLetter, FoundOrder, Ledger, LedgerBooks, ListedOrder, Money, Order,
+    PastEvent, Product, Stats, TimelineEntry, TimelineNext,
 };
 use unicode_width::UnicodeWidthStr;
 
@@ -146,6 +146,57 @@ pub(crate) fn attention(style: Style, orders: &[ListedOrder]) -> String {
         [id.to_string(), step, reason, time(*updated_at), total_amount.to_string(), name(customer)]
     };
     table(style, columns, &orders.iter().map(row).collect::<Vec<_>>())
+}
+
+/// Which events of the stream these are, where it is known.
+fn events_of(DeadLetter { first_sequence, last_sequence, .. }: &DeadLetter) -> String {
+    match (first_sequence, last_sequence) {
+        (Some(first), Some(last)) if first != last => format!("{first} to {last}"),
+        (Some(only), _) | (None, Some(only)) => only.to_string(),
+        (None, None) => String::new(),
+    }
+}
+
+pub(crate) fn letters(style: Style, letters: &[DeadLetter]) -> String {
+    let columns = [
+        Column::Left("LETTER"),
+        Column::Left("EVENTS"),
+        Column::Left("ERROR"),
+        Column::Left("SINCE (UTC)"),
+        Column::Right("TRIES"),
+        Column::Left("WHAT"),
+    ];
+    let row = |letter: &DeadLetter| {
+        let DeadLetter { id, error_type, error, since, tries, .. } = letter;
+        [id.clone(), events_of(letter), error_type.clone(), time(*since), tries.to_string(), error.clone()]
+    };
+    table(style, columns, &letters.iter().map(row).collect::<Vec<_>>())
+}
+
+pub(crate) fn settled_letters(style: Style, letters: &[DeadLetter]) -> String {
+    let columns = [
+        Column::Left("LETTER"),
+        Column::Left("EVENTS"),
+        Column::Left("ERROR"),
+        Column::Left("OUTCOME"),
+        Column::Left("AT (UTC)"),
+        Column::Left("BY"),
+        Column::Left("REASON"),
+    ];
+    let row = |letter: &DeadLetter| {
+        let (id, events, error) = (letter.id.clone(), events_of(letter), letter.error_type.clone());
+        letter.settlement.as_ref().map(|settled| {
+            let (outcome, at) = (settled.outcome.clone(), time(settled.at));
+            [id, events, error, outcome, at, settled.by.clone(), settled.reason.clone()]
+        })
+    };
+    table(style, columns, &letters.iter().filter_map(row).collect::<Vec<_>>())
+}
+
+pub(crate) fn failed_letters(style: Style, failed: &[FailedLetter]) -> String {
+    let columns = [Column::Left("LETTER"), Column::Left("ERROR"), Column::Left("WHAT")];
+    let row = |FailedLetter { id, error_type, error }: &FailedLetter| [id.clone(), error_type.clone(), error.clone()];
+    table(style, columns, &failed.iter().map(row).collect::<Vec<_>>())
 }
 
 pub(crate) fn products(style: Style, products: &[Product]) -> String {
@@ -344,6 +395,33 @@ ORDER                                 STEP            ERROR           SINCE (UTC
 7e108758-d8c7-5ab4-90d5-4d493c88ba33  refund-payment  RequestRefused  2026-03-01 08:09:12  19.99 CNY  Anna 王
 ";
         assert_eq!(attention(Style::Plain, &[of(row("needs_attention", "CNY", &anna()))]), told);
+    }
+
+    #[test]
+    fn a_dead_letter_says_what_waits_and_a_settled_one_who_ended_that() {
+        let letter = |id: &str, first: Value, last: Value, settlement: Value| -> DeadLetter {
+            of(
+                json!({"id": id, "kind": "parked", "aggregate_type": "order", "aggregate_id": "7", "first_sequence": first,
+                "last_sequence": last, "error_type": "Unreadable", "error": "no \u{1b}[31m event", "since": "2026-03-01T08:00:00Z",
+                "tries": 3, "last_tried_at": null, "settlement": settlement}),
+            )
+        };
+        let waiting = [
+            letter("order/7", 5.into(), 7.into(), Value::Null),
+            letter("message/9", Value::Null, Value::Null, Value::Null),
+        ];
+        let told = "\
+LETTER     EVENTS  ERROR       SINCE (UTC)          TRIES  WHAT
+order/7    5 to 7  Unreadable  2026-03-01 08:00:00      3  no ?[31m event
+message/9          Unreadable  2026-03-01 08:00:00      3  no ?[31m event
+";
+        assert_eq!(letters(Style::Plain, &waiting), told.replace('?', "\u{fffd}"));
+        let settlement = json!({"outcome": "discarded", "by": "staff:anna", "reason": "nobody wants it", "at": "2026-03-01T09:00:00Z"});
+        let told = "\
+LETTER   EVENTS  ERROR       OUTCOME    AT (UTC)             BY          REASON
+order/7  5       Unreadable  discarded  2026-03-01 09:00:00  staff:anna  nobody wants it
+";
+        assert_eq!(settled_letters(Style::Plain, &[letter("order/7", 5.into(), 5.into(), settlement)]), told);
     }
 
     #[test]

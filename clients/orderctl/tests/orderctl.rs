@@ -116,6 +116,9 @@ fn read(request: &str) -> Value {
     if request.contains("/customer/me") {
         return json!({"customer_id": "c", "orders": [], "page": 1, "page_size": 1, "total_count": 0, "total_pages": 0, "next": null, "previous": null});
     }
+    if request.contains("/dead-letters/") {
+        return letters(true, 0, false);
+    }
     if request.starts_with("POST") {
         return json!({"dry_run": true, "matching": 2, "resumed": 0, "failed": 0, "more": false, "order_ids": [ID, ID]});
     }
@@ -134,7 +137,20 @@ fn answer(request: &str) -> Value {
     let accepted = json!({"order_id": ID, "refund_id": ID, "status": "requested", "version": 6});
     let resumed =
         json!({"dry_run": false, "matching": 2, "resumed": 2, "failed": 0, "more": false, "order_ids": [ID, ID]});
+    if request.contains("/dead-letters/") {
+        // The first call does not get done with all of them.
+        let first = header(request, "idempotency-key").is_some_and(|key| key.ends_with("-0"));
+        return letters(false, 1, first);
+    }
     if request.contains("/fulfilment/resume") && !request.contains(ID) { resumed } else { accepted }
+}
+
+/// What became of dead letters: one is done in each call, and another one fails.
+fn letters(dry_run: bool, done: u64, more: bool) -> Value {
+    let failed =
+        json!([{"id": format!("order/{ID}"), "error_type": "Unreadable", "error": "the event cannot be read"}]);
+    json!({"consumer": "project-orders", "dry_run": dry_run, "matching": 3, "redriven": done, "discarded": done, "more": more,
+        "failed": if dry_run { json!([]) } else { failed }, "consequence": "reads stay as they are"})
 }
 
 /// The program's surroundings, with profiles of the test's own.
@@ -199,7 +215,7 @@ impl Drop for Orderctl {
 }
 
 /// All that changes something, with what it has to say when it is repeated besides its key.
-const COMMANDS: [(&str, &str); 9] = [
+const COMMANDS: [(&str, &str); 11] = [
     ("refund ID 10.00 CNY --reason x", ""),
     ("refund ID --reason x", "10.00 CNY "),
     ("skip ID --step refund-payment --reason x", ""),
@@ -208,6 +224,8 @@ const COMMANDS: [(&str, &str); 9] = [
     ("resume --step refund-payment --reason x", ""),
     ("cancel ID --reason x", ""),
     ("trigger refund-fails", ""),
+    ("dead-letters redrive --consumer project-orders --error Unreadable --reason x", ""),
+    ("dead-letters discard --consumer project-orders --all --reason x", ""),
     ("api POST /api/v1/products/tea/stock-adjustments {\"by\":-3}", ""),
 ];
 
@@ -234,6 +252,24 @@ fn what_may_have_been_done_says_under_which_key_it_is_done_once() {
         let said = Orderctl::at("unknown", &service).run(&format!("{line} --json"));
         let failure: Value = serde_json::from_str(&said.err).unwrap_or_else(|error| panic!("{error}: {}", said.err));
         assert_eq!(failure["repeat_with"], format!("{besides}--key {}", only_key(&service)), "{line}");
+    }
+}
+
+#[test]
+fn dead_letters_are_redriven_call_by_call_and_what_fails_is_told_once() {
+    for (deed, told) in
+        [("redrive", "3 dead letters of project-orders are redriven"), ("discard", "reads stay as they are")]
+    {
+        let service = Service::start(Commands::Answered(200));
+        let line = format!("dead-letters {deed} --consumer project-orders --all --reason x --key KEY");
+        let said = Orderctl::at(deed, &service).run(&line);
+        assert_eq!(service.keys(), [format!("{KEY}-0"), format!("{KEY}-1")]);
+        assert_eq!(said.status, 1, "{}", said.err);
+        assert!(said.err.contains(told) && said.err.contains("1 are dead letters still"), "{}", said.err);
+
+        let service = Service::start(Commands::Answered(200));
+        let said = Orderctl::at(deed, &service).run(&format!("{line} --dry-run"));
+        assert_eq!((said.status, service.keys().len(), service.asked().len()), (0, 0, 1), "{}", said.err);
     }
 }
 

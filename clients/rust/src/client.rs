@@ -14,10 +14,11 @@ use crate::{
     error::Error,
     transport::{Answer, Exchange, Request, Retries, TokenSource, Transport},
     types::{
-        Accepted, At, Cancel, CustomerOrders, EventList, FoundOrder, FoundOrders, Health, History, Ledger, ListedEvent,
-        ListedOrder, ListedOrders, Order, OrderPlaced, OrderRow, OrdersResumed, OrdersWanted, PastEvent, Period,
-        PlaceOrder, Product, Products, Profile, PutCustomer, PutProduct, Refund, RefundAccepted, ResumeOrders, Stats,
-        StockAdjusted, StockChange, Timeline,
+        Accepted, At, Cancel, CustomerOrders, DeadLetter, DeadLetters, DeadLettersDiscarded, DeadLettersRedriven,
+        DeadLettersWanted, DiscardDeadLetters, EventList, FoundOrder, FoundOrders, Health, History, Ledger,
+        ListedEvent, ListedOrder, ListedOrders, Order, OrderPlaced, OrderRow, OrdersResumed, OrdersWanted, PastEvent,
+        Period, PlaceOrder, Product, Products, Profile, PutCustomer, PutProduct, RedriveDeadLetters, Refund,
+        RefundAccepted, ResumeOrders, Stats, StockAdjusted, StockChange, Timeline,
     },
 };
 
@@ -54,6 +55,7 @@ macro_rules! page {
 
 page! {
     CustomerOrders has orders of OrderRow;
+    DeadLetters has dead_letters of DeadLetter;
     EventList has events of ListedEvent;
     FoundOrders has orders of FoundOrder;
     History has events of PastEvent;
@@ -295,6 +297,28 @@ impl OrderClient {
         self.get(with_query("/api/v1/stats", query)).await
     }
 
+    /// What a consumer has not been able to handle; or, where settled ones are wanted, what became of it.
+    pub async fn dead_letters(&self, wanted: &DeadLettersWanted) -> Result<DeadLetters, Error> {
+        let DeadLettersWanted { consumer, error_type, settled, page_size } = wanted;
+        let query = [
+            ("consumer", Some(consumer.clone())),
+            ("error_type", error_type.clone()),
+            ("settled", settled.then(|| "true".to_owned())),
+            ("page_size", text(*page_size)),
+        ];
+        self.get(with_query("/api/v1/dead-letters", query)).await
+    }
+
+    /// Works for 20 seconds at most; again while the answer says `more`.
+    pub async fn redrive_dead_letters(&self, redrive: &RedriveDeadLetters) -> Result<DeadLettersRedriven, Error> {
+        self.send(&Request::redrive_dead_letters(redrive)?).await?.json()
+    }
+
+    /// Again while the answer says `more`. A dry run says what it means, and leaves it.
+    pub async fn discard_dead_letters(&self, discard: &DiscardDeadLetters) -> Result<DeadLettersDiscarded, Error> {
+        self.send(&Request::discard_dead_letters(discard)?).await?.json()
+    }
+
     /// Asked once: a service that says what of it is down has answered.
     pub async fn health(&self) -> Result<Health, Error> {
         let answer = self.transport.send(&Request::new(Method::GET, "/health"), &Retries::NONE).await?;
@@ -343,6 +367,14 @@ impl Request {
             StockChange::Counted(counted) => json!({ "counted": counted, "reason": reason }),
         };
         Self::post(format!("/api/v1/products/{id}/stock-adjustments"), &body)
+    }
+
+    pub fn redrive_dead_letters(redrive: &RedriveDeadLetters) -> Result<Self, Error> {
+        Self::post("/api/v1/dead-letters/redrive", redrive)
+    }
+
+    pub fn discard_dead_letters(discard: &DiscardDeadLetters) -> Result<Self, Error> {
+        Self::post("/api/v1/dead-letters/discard", discard)
     }
 
     fn post(path: impl Into<String>, body: &impl Serialize) -> Result<Self, Error> {

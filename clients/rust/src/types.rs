@@ -137,6 +137,63 @@ pub struct OrdersWanted {
     pub page_size: Option<u32>,
 }
 
+/// Which dead letters of a consumer are listed.
+#[derive(Debug, Clone, Default)]
+pub struct DeadLettersWanted {
+    pub consumer: String,
+    pub error_type: Option<String>,
+    /// Those that were redriven or discarded, instead of those that wait.
+    pub settled: bool,
+    pub page_size: Option<u32>,
+}
+
+/// Which dead letters of a consumer something is done with. Somebody has to say it, so nobody means all by accident.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WhichLetters {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    all: Option<bool>,
+}
+
+impl WhichLetters {
+    /// This one, as it is listed.
+    pub fn one(id: impl Into<String>) -> Self {
+        Self { id: Some(id.into()), error_type: None, all: None }
+    }
+
+    pub fn with_error(error_type: impl Into<String>) -> Self {
+        Self { id: None, error_type: Some(error_type.into()), all: None }
+    }
+
+    pub fn all() -> Self {
+        Self { id: None, error_type: None, all: Some(true) }
+    }
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct RedriveDeadLetters {
+    pub consumer: String,
+    #[serde(flatten)]
+    pub which: WhichLetters,
+    pub reason: String,
+    pub dry_run: bool,
+    /// So many are begun in a second, from 1 to 50; 10 without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pace: Option<u32>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct DiscardDeadLetters {
+    pub consumer: String,
+    #[serde(flatten)]
+    pub which: WhichLetters,
+    pub reason: String,
+    pub dry_run: bool,
+}
+
 /// How long a period of the statistics is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Period {
@@ -196,6 +253,41 @@ pub struct StockAdjusted {
     pub adjustment_id: AdjustmentId,
     pub by: i64,
     pub stock: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLettersRedriven {
+    pub consumer: String,
+    pub dry_run: bool,
+    /// So many are like that, as far as was looked.
+    pub matching: u64,
+    pub redriven: u64,
+    /// Those that are dead letters still.
+    pub failed: Vec<FailedLetter>,
+    /// There may be others: ask again.
+    pub more: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLettersDiscarded {
+    pub consumer: String,
+    pub dry_run: bool,
+    /// So many are like that, as far as was looked.
+    pub matching: u64,
+    pub discarded: u64,
+    /// Those that are dead letters still.
+    pub failed: Vec<FailedLetter>,
+    /// There may be others: ask again.
+    pub more: bool,
+    /// What it means that this consumer does not handle them.
+    pub consequence: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedLetter {
+    pub id: String,
+    pub error_type: String,
+    pub error: String,
 }
 
 // What is read.
@@ -502,6 +594,41 @@ pub struct StatsAmounts {
     pub rejected: u64,
     pub cancelled: u64,
     pub refunded: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetters {
+    pub consumer: String,
+    pub dead_letters: Vec<DeadLetter>,
+    pub next: Option<String>,
+}
+
+/// What a consumer has not been able to handle: a parked stream, a message that its queue has given up, or a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    pub id: String,
+    pub kind: String,
+    /// Nothing of a batch, and of a message that cannot be read, as are the next three.
+    pub aggregate_type: Option<String>,
+    pub aggregate_id: Option<String>,
+    pub first_sequence: Option<u64>,
+    /// The last event that is known to wait behind it.
+    pub last_sequence: Option<u64>,
+    pub error_type: String,
+    pub error: String,
+    pub since: DateTime<Utc>,
+    pub tries: u64,
+    pub last_tried_at: Option<DateTime<Utc>>,
+    /// What became of it; nothing while it waits.
+    pub settlement: Option<Settlement>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settlement {
+    pub outcome: String,
+    pub by: String,
+    pub reason: String,
+    pub at: DateTime<Utc>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,8 +20,9 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use order_client::{
-    At, BoxError, Cancel, Currency, CustomerId, Error, Method, Money, OrderClient, OrderId, OrdersWanted, Period,
-    ProductId, Refund, Request, Retries, StockChange, TokenSource,
+    At, BoxError, Cancel, Currency, CustomerId, DeadLettersWanted, DiscardDeadLetters, Error, Method, Money,
+    OrderClient, OrderId, OrdersWanted, Period, ProductId, RedriveDeadLetters, Refund, Request, Retries, StockChange,
+    TokenSource, WhichLetters,
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -417,6 +418,49 @@ async fn ids_and_words_go_into_paths_as_the_service_has_them() {
     assert_eq!(server.asked().pop().unwrap().body.parse::<Value>().unwrap(), json!({"by": -3, "reason": "damp"}));
 }
 
+#[tokio::test]
+async fn which_dead_letters_are_meant_is_said() {
+    let letter = json!({"id": "order/7", "kind": "parked", "aggregate_type": "order", "aggregate_id": "7", "first_sequence": 5,
+        "last_sequence": 7, "error_type": "Unreadable", "error": "no", "since": "2026-03-01T08:00:00Z", "tries": 3,
+        "last_tried_at": null, "settlement": {"outcome": "redriven", "by": "staff:anna", "reason": "mended", "at": "2026-03-01T09:00:00Z"}});
+    let page = json!({"consumer": "project-orders", "dead_letters": [letter], "next": null});
+    let redriven = json!({"consumer": "project-orders", "dry_run": false, "matching": 2, "redriven": 1, "more": true,
+        "failed": [{"id": "order/7", "error_type": "Unreadable", "error": "no"}]});
+    let discarded = json!({"consumer": "project-orders", "dry_run": true, "matching": 1, "discarded": 0, "failed": [], "more": false,
+        "consequence": "reads stay as they are"});
+    let server = Server::with(vec![answer(200, &page), answer(200, &redriven), answer(200, &discarded)]).await;
+    let consumer = || "project-orders".to_owned();
+    let error_type = Some("Unreadable".to_owned());
+    let wanted = DeadLettersWanted { consumer: consumer(), error_type, settled: true, page_size: Some(5) };
+    let listed = server.client.dead_letters(&wanted).await.unwrap();
+    let listed = server.client.all(listed, 10).await.unwrap();
+    let settled = listed.rows[0].settlement.as_ref().unwrap();
+    assert_eq!((settled.outcome.as_str(), listed.rows[0].last_sequence), ("redriven", Some(7)));
+
+    let (which, reason) = (WhichLetters::with_error("Unreadable"), "mended".to_owned());
+    let redrive = RedriveDeadLetters { consumer: consumer(), which, reason, dry_run: false, pace: Some(5) };
+    let told = server.client.redrive_dead_letters(&redrive).await.unwrap();
+    assert_eq!((told.redriven, told.failed[0].id.as_str(), told.more), (1, "order/7", true));
+    let (which, reason) = (WhichLetters::one("order/7"), "nobody wants it".to_owned());
+    let discard = DiscardDeadLetters { consumer: consumer(), which, reason, dry_run: true };
+    let told = server.client.discard_dead_letters(&discard).await.unwrap();
+    assert_eq!(told.consequence, "reads stay as they are");
+    server.client.discard_dead_letters(&DiscardDeadLetters { which: WhichLetters::all(), ..discard }).await.unwrap();
+
+    let asked = server.asked();
+    let query = "consumer=project-orders&error_type=Unreadable&settled=true&page_size=5";
+    assert_eq!(asked[0].line, format!("GET /stage/api/v1/dead-letters?{query} HTTP/1.1"));
+    assert_eq!(asked[1].line, "POST /stage/api/v1/dead-letters/redrive HTTP/1.1");
+    assert_eq!(asked[2].line, "POST /stage/api/v1/dead-letters/discard HTTP/1.1");
+    let bodies: Vec<Value> = asked[1..].iter().map(|asked| asked.body.parse().unwrap()).collect();
+    let expected = [
+        json!({"consumer": "project-orders", "error_type": "Unreadable", "reason": "mended", "dry_run": false, "pace": 5}),
+        json!({"consumer": "project-orders", "id": "order/7", "reason": "nobody wants it", "dry_run": true}),
+        json!({"consumer": "project-orders", "all": true, "reason": "nobody wants it", "dry_run": true}),
+    ];
+    assert_eq!(bodies, expected);
+}
+
 #[test]
 fn a_history_is_told_up_to_a_version_or_a_time() {
     assert_eq!("3".parse(), Ok(At::Version(3)));
@@ -501,6 +545,9 @@ fn every_operation_of_the_contract_has_its_method() {
         ("getProduct", "product"),
         ("putProduct", "put_product"),
         ("adjustStock", "adjust_stock"),
+        ("listDeadLetters", "dead_letters"),
+        ("redriveDeadLetters", "redrive_dead_letters"),
+        ("discardDeadLetters", "discard_dead_letters"),
         ("getHealth", "health"),
         ("getMetrics", "metrics"),
     ];

@@ -202,6 +202,25 @@ export class OrderClient {
 
   // Operation.
 
+  /** What a consumer has not been able to handle; with `settled`, what became of it. */
+  async listDeadLetters(query: Query<"listDeadLetters">, options?: ReadOptions): Promise<schema.DeadLetters> {
+    return taken(await this.api.GET("/api/v1/dead-letters", { params: { query }, ...sent(options) }));
+  }
+
+  async *eachDeadLetter(query: Query<"listDeadLetters">, options?: ReadOptions): AsyncGenerator<schema.DeadLetter> {
+    yield* this.#each(await this.listDeadLetters(query, options), (page) => page.dead_letters, options);
+  }
+
+  /** Works for 20 seconds at most; again while the answer says `more`. */
+  async redriveDeadLetters(redrive: schema.RedriveDeadLetters, options?: CommandOptions): Promise<schema.DeadLettersRedriven> {
+    return taken(await this.api.POST("/api/v1/dead-letters/redrive", { body: redrive, ...sent(options) }));
+  }
+
+  /** As `redriveDeadLetters`. What it means is in the answer's `consequence`, also of a dry run. */
+  async discardDeadLetters(discard: schema.DiscardDeadLetters, options?: CommandOptions): Promise<schema.DeadLettersDiscarded> {
+    return taken(await this.api.POST("/api/v1/dead-letters/discard", { body: discard, ...sent(options) }));
+  }
+
   /** Asked once: a service that says what of it is down has answered. */
   async getHealth(options?: ReadOptions): Promise<schema.Health> {
     const answer = await this.api.GET("/health", { fetch: this.#sendWith({ attempts: 1 }), ...sent(options) });

@@ -281,6 +281,7 @@ describe("a list", () => {
     ["a customer's orders", "orders", "/api/v1/orders/customer/me?page_size=2", (client) => client.eachCustomerOrder("me", { page_size: 2 })],
     ["orders found", "orders", "/api/v1/orders/search?q=%E7%8E%8B", (client) => client.eachFoundOrder({ q: "王" })],
     ["events", "events", "/api/v1/events?type=OrderCreated&from=2026-01-01T00%3A00%3A00Z&to=2026-01-02T00%3A00%3A00Z", (client) => client.eachEvent(WINDOW)],
+    ["dead letters", "dead_letters", "/api/v1/dead-letters?consumer=project-orders&settled=true", (client) => client.eachDeadLetter({ consumer: "project-orders", settled: true })],
     ["an order's events", "events", `/api/v1/orders/${ID}/events?at=7`, (client) => client.eachOrderEvent(ID, { at: 7 })],
   ];
   for (const [name, rows, url, each] of lists) {
@@ -319,6 +320,25 @@ describe("a list", () => {
       await assert.rejects(all(client.eachOrder()), /no link to a page/);
       assert.equal(received.length, 1);
     }
+  });
+});
+
+describe("dead letters", () => {
+  it("are redriven and discarded as it is said which", async (test) => {
+    const redriven = { consumer: "project-orders", dry_run: false, matching: 2, redriven: 1, failed: [{ id: "order/7", error_type: "Unreadable", error: "no" }], more: true };
+    const discarded = { consumer: "project-orders", dry_run: true, matching: 1, discarded: 0, failed: [], more: false, consequence: "reads stay as they are" };
+    const { client, received } = await serving(test, [answer(200, redriven), answer(200, discarded)]);
+    const told = await client.redriveDeadLetters({ consumer: "project-orders", error_type: "Unreadable", reason: "mended", pace: 5 });
+    assert.deepEqual([told.more, told.failed[0]?.error_type], [true, "Unreadable"]);
+    const dry = await client.discardDeadLetters({ consumer: "project-orders", all: true, reason: "nobody wants it", dry_run: true });
+    assert.equal(dry.consequence, "reads stay as they are");
+    assert.deepEqual(received.map(({ method, url, body }) => [method, url, JSON.parse(body)]), [
+      ["POST", "/stage/api/v1/dead-letters/redrive", { consumer: "project-orders", error_type: "Unreadable", reason: "mended", pace: 5 }],
+      ["POST", "/stage/api/v1/dead-letters/discard", { consumer: "project-orders", all: true, reason: "nobody wants it", dry_run: true }],
+    ]);
+    // @ts-expect-error Nobody means all by accident.
+    const unsaid: Parameters<OrderClient["redriveDeadLetters"]>[0] = { consumer: "project-orders", reason: "mended" };
+    assert.ok(!("all" in unsaid));
   });
 });
 

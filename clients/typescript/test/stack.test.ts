@@ -70,8 +70,20 @@ describe("on a service that runs", { skip: !baseUrl && "API_URL is not set", tim
     assert.ok((await staff.getLedger(id)).agrees);
   });
 
+  it("dead letters are listed, and of those that are not there none is redriven or discarded", async () => {
+    const staff = signedIn("STAFF_TOKEN");
+    for (const settled of [false, true]) {
+      for await (const letter of staff.eachDeadLetter({ consumer: "project-orders", settled })) assert.equal(letter.settlement !== null, settled);
+    }
+    const nobodys = { consumer: "project-orders", error_type: "NobodyHasThis", reason: "to see it", dry_run: true };
+    const { matching, redriven, more } = await staff.redriveDeadLetters(nobodys);
+    assert.deepEqual([matching, redriven, more], [0, 0, false]);
+    assert.match((await staff.discardDeadLetters(nobodys)).consequence, /reads/);
+  });
+
   it("what is refused says why", async () => {
     const customer = signedIn("CUSTOMER_TOKEN");
+    assert.ok((await refusal(customer.listDeadLetters({ consumer: "project-orders" }))).is("forbidden"));
     assert.ok((await refusal(customer.listOrders())).is("forbidden"));
     assert.ok((await refusal(customer.getTimeline("7e108758-d8c7-5ab4-90d5-4d493c88ba33"))).is("not-found"));
     const wrong = await refusal(customer.placeOrder({ customer_id: customerId(), items: [], shipping_address: { street: "1", country: "HK" } }));

@@ -7,6 +7,7 @@ import { Attention, Count } from "/console/pages/attention.js";
 import { Catalogue } from "/console/pages/catalogue.js";
 import { Customer, Customers } from "/console/pages/customers.js";
 import { Events } from "/console/pages/events.js";
+import { Letters } from "/console/pages/letters.js";
 import { Now } from "/console/pages/now.js";
 import { Order } from "/console/pages/order.js";
 import { Orders, search } from "/console/pages/orders.js";
@@ -14,7 +15,7 @@ import { Sandbox } from "/console/pages/sandbox.js";
 import { begin, claims, config, failure, isStaff, isSupervisor, signIn, signOut } from "/console/session.js";
 import { language, speak, t } from "/console/text.js";
 
-const PAGES = { "": Now, orders: Orders, attention: Attention, customers: Customers, catalogue: Catalogue, events: Events, sandbox: Sandbox };
+const PAGES = { "": Now, orders: Orders, attention: Attention, letters: Letters, customers: Customers, catalogue: Catalogue, events: Events, sandbox: Sandbox };
 const ONE = { orders: Order, customers: Customer };
 const THEMES = ["auto", "light", "dark"];
 const THEME = "console.theme";

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
 use adapters::{
     app_config, aws,
-    dynamodb::{DynamoCounters, DynamoProcesses, DynamoReadModel},
+    dynamodb::{DynamoCounters, DynamoDeadLetters, DynamoProcesses, DynamoReadModel},
     http::{self, ApiRequest, Problem},
     lambda,
     limits::Limiter,
@@ -18,9 +18,10 @@ use application::{
     event_store::Unavailable,
     figures::STEPS,
     limits::Class,
-    ports::{Cache, Counter, Counters, Histogram, OrderViews, Process, Processes},
+    ports::{Backlog, Cache, Consumer, Counter, Counters, DeadLetters, Histogram, OrderViews, Process, Processes},
 };
 use aws_sdk_sqs::types::QueueAttributeName::ApproximateNumberOfMessages;
+use chrono::{DateTime, Utc};
 use domain::order::{OrderStatus, RejectionReason};
 use exposition::{CONTENT_TYPE, Exposition};
 use lambda_http::{Body, Response};
@@ -38,6 +39,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let limiter = Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "metrics").await?;
     let counters = DynamoCounters::new(client.clone(), lambda::variable("COUNTERS_TABLE")?, "metrics");
     let processes = DynamoProcesses::new(client.clone(), lambda::variable("COUNTERS_TABLE")?);
+    let letters = DynamoDeadLetters::new(client.clone(), lambda::variable("DEAD_LETTERS_TABLE")?);
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
     let sqs = aws_sdk_sqs::Client::new(&config);
     let queues = queues(&lambda::variable("DEAD_LETTER_QUEUES")?)?;
@@ -45,7 +47,8 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         let orders = async { model.live().await?.views.count().await };
         // Boxed, as in `http::run`.
         let processes = processes.read(request.now);
-        Box::pin(handle(request, orders, counters.read(), processes, dead_letters(&sqs, &queues))).await
+        let parked = parked(request.now, async |consumer| letters.backlog(consumer).await);
+        Box::pin(handle(request, orders, counters.read(), processes, dead_letters(&sqs, &queues), parked)).await
     })
     .await
 }
@@ -69,15 +72,17 @@ async fn handle(
     counters: impl Future<Output = Result<BTreeMap<String, u64>, Unavailable>>,
     processes: impl Future<Output = Result<Vec<Process>, Unavailable>>,
     dead_letters: impl Future<Output = Result<Vec<(&str, u64)>, Unavailable>>,
+    parked: impl Future<Output = Result<Vec<Parked>, Unavailable>>,
 ) -> Result<Response<Body>, Problem> {
     request.staff_or_metrics()?;
-    let (orders, counters, processes, dead_letters) = tokio::join!(
+    let (orders, counters, processes, dead_letters, parked) = tokio::join!(
         ask("orders", orders),
         ask("counters", counters),
         ask("processes", processes),
-        ask("dead_letters", dead_letters)
+        ask("dead_letters", dead_letters),
+        ask("parked", parked)
     );
-    respond(orders.as_ref(), counters.as_ref(), processes.as_deref(), dead_letters.as_deref())
+    respond(orders.as_ref(), counters.as_ref(), processes.as_deref(), dead_letters.as_deref(), parked.as_deref())
 }
 
 async fn ask<T>(source: &str, question: impl Future<Output = Result<T, Unavailable>>) -> Option<T> {
@@ -107,11 +112,35 @@ async fn dead_letters<'q>(sqs: &aws_sdk_sqs::Client, queues: &'q [Queue]) -> Res
     Ok(counts)
 }
 
+/// How many streams a consumer has parked, and for how long the oldest of them waits.
+#[derive(Debug, PartialEq, Eq)]
+struct Parked {
+    consumer: &'static str,
+    streams: u64,
+    oldest_seconds: u64,
+}
+
+async fn parked(
+    now: DateTime<Utc>,
+    backlog: impl AsyncFn(Consumer) -> Result<Backlog, Unavailable>,
+) -> Result<Vec<Parked>, Unavailable> {
+    let mut parked = Vec::with_capacity(Consumer::ALL.len());
+    for consumer in Consumer::ALL {
+        let Backlog { number: streams, oldest } = backlog(consumer).await?;
+        let waits = oldest.map(|oldest| now.signed_duration_since(oldest).num_seconds());
+        // Clocks of processes differ a little.
+        let oldest_seconds = waits.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or_default();
+        parked.push(Parked { consumer: consumer.name(), streams, oldest_seconds });
+    }
+    Ok(parked)
+}
+
 fn respond(
     orders: Option<&BTreeMap<OrderStatus, u64>>,
     counters: Option<&BTreeMap<String, u64>>,
     processes: Option<&[Process]>,
     dead_letters: Option<&[(&str, u64)]>,
+    parked: Option<&[Parked]>,
 ) -> Result<Response<Body>, Problem> {
     let mut text = Exposition::default();
     if let Some(orders) = orders {
@@ -178,12 +207,23 @@ fn respond(
             text.sample("dead_letters", &[("queue", queue)], count);
         }
     }
+    if let Some(parked) = parked {
+        text.family("parked_streams", "gauge", "Streams of orders and customers that a consumer has set aside.");
+        for Parked { consumer, streams, .. } in parked {
+            text.sample("parked_streams", &[("consumer", consumer)], streams);
+        }
+        text.family("parked_oldest_seconds", "gauge", "For how long the oldest of them waits, 0 where there is none.");
+        for Parked { consumer, oldest_seconds, .. } in parked {
+            text.sample("parked_oldest_seconds", &[("consumer", consumer)], oldest_seconds);
+        }
+    }
     text.family("scrape_errors", "gauge", "1 for a source whose figures are left out of this answer.");
     let sources = [
         ("orders", orders.is_none()),
         ("counters", counters.is_none()),
         ("processes", processes.is_none()),
         ("dead_letters", dead_letters.is_none()),
+        ("parked", parked.is_none()),
     ];
     for (source, is_left_out) in sources {
         text.sample("scrape_errors", &[("source", source)], u8::from(is_left_out));
@@ -249,13 +289,16 @@ fn least(processes: &[&Process], figure: impl Fn(&Process) -> u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::future::{pending, ready};
+    use std::{
+        cell::Cell,
+        future::{pending, ready},
+    };
 
     use application::{
         figures::Figure,
         memory::{MemoryCounters, MemoryOrderViews, MemoryProcesses},
     };
-    use chrono::{DateTime, Utc};
+    use chrono::TimeDelta;
     use domain::money::{Currency, Money};
     use uuid::Uuid;
 
@@ -331,7 +374,12 @@ mod tests {
         report(&processes, request.now).await;
         let queues = ready(Ok(vec![("fulfilment", 4)]));
         let processes = processes.read(request.now);
-        let told = text(handle(request, views.count(), counters.read(), processes, queues).await.unwrap());
+        let an_hour_ago = request.now.checked_sub_signed(TimeDelta::hours(1));
+        let parked = parked(request.now, async |consumer: Consumer| {
+            let is_first = consumer.name() == "project-orders";
+            Ok(Backlog { number: if is_first { 2 } else { 0 }, oldest: an_hour_ago.filter(|_| is_first) })
+        });
+        let told = text(handle(request, views.count(), counters.read(), processes, queues, parked).await.unwrap());
         let samples: Vec<&str> = told.lines().filter(|line| !line.starts_with('#')).collect();
         let expected: Vec<&str> = include_str!("samples.golden.txt").lines().collect();
         assert_eq!(samples, expected);
@@ -340,7 +388,7 @@ mod tests {
     #[test]
     fn orders_are_told_by_their_status() {
         let orders = BTreeMap::from([(OrderStatus::Confirmed, 12), (OrderStatus::NeedsAttention, 1)]);
-        let told = text(respond(Some(&orders), None, None, None).unwrap());
+        let told = text(respond(Some(&orders), None, None, None, None).unwrap());
         for line in [r#"{status="confirmed"} 12"#, r#"{status="needs_attention"} 1"#, r#"{status="paid"} 0"#] {
             assert!(told.contains(&format!("order_service_orders{line}\n")), "{told}");
         }
@@ -350,16 +398,38 @@ mod tests {
     async fn what_cannot_be_had_is_left_out_and_the_rest_is_told() {
         let counters = MemoryCounters::default();
         let down = || Unavailable { what: "a dead-letter queue", source: "it is down".into() };
-        let answer = handle(request(SAMPLE), pending(), counters.read(), pending(), ready(Err(down())));
+        let answer =
+            handle(request(SAMPLE), pending(), counters.read(), pending(), ready(Err(down())), ready(Err(down())));
         let told = text(answer.await.unwrap());
-        for (source, is_left_out) in [("orders", 1), ("counters", 0), ("processes", 1), ("dead_letters", 1)] {
+        let sources = [("orders", 1), ("counters", 0), ("processes", 1), ("dead_letters", 1), ("parked", 1)];
+        for (source, is_left_out) in sources {
             let line = format!("order_service_scrape_errors{{source=\"{source}\"}} {is_left_out}\n");
             assert!(told.contains(&line), "{told}");
         }
         assert!(told.contains("order_service_cache_requests_total{"));
-        for left_out in ["order_service_orders{", "order_service_process", "order_service_dead_letters"] {
+        for left_out in
+            ["order_service_orders{", "order_service_process", "order_service_dead_letters", "order_service_parked"]
+        {
             assert!(!told.contains(left_out), "{told}");
         }
+    }
+
+    /// The figures of both consumers, or of none: half of them would be taken for all.
+    #[tokio::test]
+    async fn what_is_parked_is_told_of_every_consumer_or_not_at_all() {
+        let (now, is_first) = (Utc::now(), Cell::new(true));
+        let half = parked(now, async |_| {
+            if is_first.replace(false) {
+                Ok(Backlog { number: 1, oldest: Some(now) })
+            } else {
+                Err(Unavailable { what: "the dead letters", source: "they are down".into() })
+            }
+        });
+        half.await.unwrap_err();
+        let ahead = now.checked_add_signed(TimeDelta::seconds(5));
+        let told = parked(now, async |_| Ok(Backlog { number: 1, oldest: ahead })).await.unwrap();
+        assert!(told.iter().all(|parked| parked.oldest_seconds == 0), "a clock that is ahead makes no age: {told:?}");
+        assert_eq!(told.len(), Consumer::ALL.len());
     }
 
     #[tokio::test]
@@ -367,7 +437,8 @@ mod tests {
         let unasked = async { panic!("asked for a customer") };
         let customer = request(&SAMPLE.replace("orders/metrics", ""));
         let counters = MemoryCounters::default();
-        let answer = handle(customer, unasked, counters.read(), ready(Ok(vec![])), ready(Ok(vec![]))).await;
+        let (processes, letters, parked) = (ready(Ok(vec![])), ready(Ok(vec![])), ready(Ok(vec![])));
+        let answer = handle(customer, unasked, counters.read(), processes, letters, parked).await;
         assert_eq!(answer.unwrap_err().status, 403);
     }
 
@@ -384,7 +455,10 @@ mod tests {
         let (views, counters) = (MemoryOrderViews::default(), MemoryCounters::default());
         http::hostile::is_answered(
             SAMPLE,
-            |request| handle(request, views.count(), counters.read(), ready(Ok(vec![])), ready(Ok(vec![]))),
+            |request| {
+                let (processes, letters, parked) = (ready(Ok(vec![])), ready(Ok(vec![])), ready(Ok(vec![])));
+                handle(request, views.count(), counters.read(), processes, letters, parked)
+            },
             || (),
         )
         .await;

@@ -2,28 +2,29 @@
 //!
 //! What it does with one order is [`application::reconcile::reconcile`]. A run that has no time for all goes on in the next
 //! one. Now and then it is asked to remind: then it calls again for every order that waits for a person, because a call may
-//! be missed. An operator may call it with a shorter patience.
+//! be missed. An operator may call it with a shorter patience. Each run also tells how many streams consumers have parked.
 
 use std::time::{Duration, SystemTime};
 
 use adapters::{
     aws,
-    dynamodb::{DynamoEventStore, DynamoReadModel},
+    dynamodb::{DynamoDeadLetters, DynamoEventStore, DynamoReadModel},
     lambda::{self, Invocation, Kind},
     step_functions::StandardStateMachine,
 };
 use application::{
     event_store::Unavailable,
-    ports::{OpenOrders, OrderViews, Standing},
+    ports::{Backlog, Consumer, DeadLetters, OpenOrders, OrderViews, Standing},
     project_orders::{ProjectError, catch_up},
     reconcile::{Finding, PATIENCE, ReconcileError, reconcile},
 };
 use aws_sdk_dynamodb::Client;
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::ids::OrderId;
 use futures_util::{StreamExt, stream};
 use lambda_runtime::{Context, LambdaEvent, service_fn};
 use serde::{Deserialize, Serialize};
+use telemetry::figures::{self, Metric};
 use tracing::{error, info, warn};
 
 /// How many orders are looked at between two looks at the clock.
@@ -41,6 +42,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let settings = aws::config();
     let client = Client::new(&settings);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
+    let letters = DynamoDeadLetters::new(client.clone(), lambda::variable("DEAD_LETTERS_TABLE")?);
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
     let machine = StandardStateMachine::new(aws_sdk_sfn::Client::new(&settings), lambda::variable("FULFILMENT_ARN")?);
     let look_after = async |id, patience| {
@@ -58,12 +60,35 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Reconcile>| {
         let LambdaEvent { payload, context } = event;
         let work = async {
+            tell_parked(Utc::now(), async |consumer| letters.backlog(consumer).await).await;
             let live = model.live().await?;
             Box::pin(handle(&live.views, look_after, payload, &context)).await
         };
         Invocation::new(&context, Kind::Consumer, None).run(work).await
     }))
     .await
+}
+
+/// Tells how many streams all consumers together have parked, and for how long the oldest waits: also that there is none, so that alarms
+/// end. What cannot be counted is not told, and keeps nobody from looking after orders.
+async fn tell_parked(now: DateTime<Utc>, backlog: impl AsyncFn(Consumer) -> Result<Backlog, Unavailable>) {
+    let mut streams = 0_u64;
+    let mut first: Option<DateTime<Utc>> = None;
+    for consumer in Consumer::ALL {
+        match backlog(consumer).await {
+            Ok(Backlog { number, oldest }) => {
+                streams = streams.saturating_add(number);
+                first = first.into_iter().chain(oldest).min();
+            }
+            Err(error) => {
+                warn!(consumer = consumer.name(), error = lambda::chain(&error), "parked streams not counted");
+                return;
+            }
+        }
+    }
+    let waits = first.map(|first| now.signed_duration_since(first).num_seconds());
+    let seconds = waits.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or_default();
+    figures::write([Metric::count("ParkedStreams", streams), Metric::plain("ParkedSeconds", seconds)]);
 }
 
 /// Why an order could not be looked after.
@@ -213,6 +238,7 @@ mod tests {
         order::{Attention, OrderStatus},
         order_view::{AttentionView, OrderView},
     };
+    use telemetry::logs::logged;
     use uuid::Uuid;
 
     use super::*;
@@ -280,6 +306,36 @@ mod tests {
         assert!(runs > 1, "there was time for all, which says nothing");
         assert!(seen.lock().unwrap().values().all(|times| *times == 1), "after {runs} runs");
         assert_eq!(views.place_kept().await.unwrap(), None, "the next run begins anew");
+    }
+
+    #[tokio::test]
+    async fn what_is_parked_is_told_at_each_run_also_that_there_is_nothing() {
+        let now = Utc::now();
+        let told = async |backlog: &[(u64, Option<i64>); 2]| {
+            let tell = tell_parked(now, async |consumer: Consumer| {
+                let at = Consumer::ALL.iter().position(|each| each.name() == consumer.name()).unwrap();
+                let (number, seconds) = backlog[at];
+                Ok(Backlog { number, oldest: seconds.and_then(|ago| now.checked_sub_signed(TimeDelta::seconds(ago))) })
+            });
+            figures::written(tell).await.1
+        };
+        let expected =
+            |streams, seconds| [Metric::count("ParkedStreams", streams), Metric::plain("ParkedSeconds", seconds)];
+        assert_eq!(told(&[(0, None), (0, None)]).await, expected(0, 0));
+        assert_eq!(told(&[(2, Some(60)), (1, Some(90_000))]).await, expected(3, 90_000));
+        assert_eq!(told(&[(0, None), (1, Some(-5))]).await, expected(1, 0), "a clock that is ahead makes no age");
+    }
+
+    /// Half of them would be taken for all.
+    #[tokio::test]
+    async fn what_cannot_be_counted_is_said_and_not_told() {
+        let down = async |consumer: Consumer| match consumer.name() {
+            "project-orders" => Ok(Backlog { number: 1, oldest: None }),
+            _ => Err(Unavailable { what: "the dead letters", source: "they are down".into() }),
+        };
+        let (((), lines), told) = figures::written(logged(tell_parked(Utc::now(), down))).await;
+        assert!(told.is_empty(), "{told:?}");
+        assert!(lines.iter().any(|line| line.contains("parked streams not counted")), "{lines:?}");
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import { CustomerLink, html, Loading, OrderLink, Page, Rows, Status, Time, Trouble, useGet, useLoad } from "/console/parts.js";
 import { waiting } from "/console/pages/attention.js";
+import { lettersPath } from "/console/pages/letters.js";
 import { get } from "/console/session.js";
 import { duration, language, moment, number, since, t } from "/console/text.js";
 
@@ -114,7 +115,9 @@ export function Now() {
   const newest = seen.data?.at(-1);
   const gauge = (name) => newest.figures[name] ?? [];
   const orders = newest && Object.fromEntries(gauge("orders").map(([{ status }, value]) => [status, value]));
-  const letters = newest && gauge("dead_letters").map(([{ queue }, value]) => [queue, value]);
+  // Of a queue, and of the streams that its consumer has parked, in one.
+  const letters = newest && Object.entries(Object.groupBy([...gauge("dead_letters"), ...gauge("parked_streams")], ([{ queue, consumer }]) => queue ?? consumer))
+    .map(([consumer, counts]) => [consumer, counts.reduce((sum, [, value]) => sum + value, 0)]);
   const dead = letters?.reduce((sum, [, value]) => sum + value, 0);
   const missing = newest && gauge("scrape_errors").flatMap(([{ source }, value]) => (value ? [source] : []));
   const oldest = waiting.value?.slice(0, 5) ?? [];
@@ -125,7 +128,7 @@ export function Now() {
     ${newest && html`
       <p class=${`verdict ${state}`} role="status"><strong>${t(`now.${state}`)}</strong>
         ${orders?.needs_attention > 0 && html`<a href="/console/attention">${t("now.stuck", { count: number(orders.needs_attention) })}</a>`}
-        ${dead > 0 && html`<a href="#letters">${t("now.dead", { count: number(dead) })}</a>`}</p>
+        ${dead > 0 && html`<a href=${lettersPath(letters.find(([, value]) => value)[0])}>${t("now.dead", { count: number(dead) })}</a>`}</p>
       ${missing.length > 0 && html`<p class="faint">${t("now.partly", { names: missing.join(", ") })}</p>`}
       <section aria-label=${t("now.by-status")} class="tiles">
         ${STATUSES.map((status) => html`<a key=${status} class=${`tile ${status}`} href=${status === "needs_attention" ? "/console/attention" : `/console/orders?status=${status}`}><${Status} of=${status} /><span class="big">${number(orders?.[status] ?? 0)}</span></a>`)}
@@ -135,8 +138,8 @@ export function Now() {
       ${newest && html`
         <section class="card"><h2>${t("now.confirm")}</h2><${Times} histogram="order_confirmation_seconds" looks=${seen.data} /></section>
         <section class="card"><h2>${t("now.lag")}</h2><${Times} histogram="projection_lag_seconds" looks=${seen.data} /></section>
-        <section class="card" id="letters"><h2>${t("now.letters")}</h2>
-          ${dead ? html`<dl class="pairs">${letters.filter(([, value]) => value).map(([queue, value]) => html`<dt>${queue}</dt><dd>${number(value)}<p class="faint">${t(queue.includes("fulfilment") ? "now.letters.fulfilment" : "now.letters.stream")}</p></dd>`)}</dl>` : html`<p class="big">0</p><p class="faint">${t("now.letters.none")}</p>`}
+        <section class="card"><h2>${t("letters")}</h2>
+          ${dead ? html`<dl class="pairs">${letters.filter(([, value]) => value).map(([consumer, value]) => html`<dt><a href=${lettersPath(consumer)}>${consumer}</a></dt><dd>${number(value)}<p class="faint">${t(`consumer:${consumer}`)}</p></dd>`)}</dl>` : html`<p class="big">0</p><p class="faint">${t("letters.none")}</p>`}
         </section>
         ${oldest.length > 0 && html`<section class="card wide"><h2>${t("now.oldest")}</h2><ul class="plain">
           ${oldest.map((order) => html`<li key=${order.id}><${OrderLink} id=${order.id} /> <${CustomerLink} customer=${order.customer} /> <code>${order.attention?.step}</code> <span class="faint">${t("attention.since", { time: since(order.updated_at) })}</span></li>`)}</ul></section>`}
