@@ -7,7 +7,7 @@ use adapters::{
     dynamodb::DynamoDeadLetters,
     http::{
         self, ApiRequest, FieldErrors, Problem,
-        dead_letters::{Consumers, consumer, optional_error_type, optional_id, settled_body, wanted},
+        dead_letters::{Consumers, NotSettledBody, consumer, optional_error_type, optional_id, wanted},
     },
     lambda,
     limits::Limiter,
@@ -21,6 +21,7 @@ use application::{
 use deserr::Deserr;
 use domain::text::{Invalid, Text};
 use lambda_http::{Body, Response};
+use serde::Serialize;
 use tracing::info;
 
 /// How many are begun in a second.
@@ -44,7 +45,7 @@ async fn handle<Q: DeadLetterQueue>(
     request: ApiRequest,
 ) -> Result<Response<Body>, Problem> {
     let caller = request.supervisor()?;
-    let DiscardBody { consumer: name, id, error_type, all, reason, dry_run } = request.json()?;
+    let DiscardDeadLettersBody { consumer: name, id, error_type, all, reason, dry_run } = request.json()?;
     let named = consumer(consumers, &name)?;
     let (by, reason, at) = (caller.actor(), reason.as_str().to_owned(), request.now);
     let command = Settle {
@@ -82,11 +83,28 @@ fn respond(
         failed,
         "dead letters discarded"
     );
-    let mut body = settled_body(name, command.dry_run, "discarded", &settled);
-    if let Some(body) = body.as_object_mut() {
-        body.insert("consequence".to_owned(), consequence(stream_consumer).into());
-    }
+    let Settled { matching, done: discarded, failed, more } = settled;
+    let body = DiscardedBody {
+        consumer: name,
+        dry_run: command.dry_run,
+        matching,
+        discarded,
+        failed: failed.into_iter().map(NotSettledBody::from).collect(),
+        more,
+        consequence: consequence(stream_consumer),
+    };
     http::json(200, &body)
+}
+
+#[derive(Serialize)]
+struct DiscardedBody<'a> {
+    consumer: &'a str,
+    dry_run: bool,
+    matching: usize,
+    discarded: usize,
+    failed: Vec<NotSettledBody>,
+    more: bool,
+    consequence: &'static str,
 }
 
 /// What it means that they are never handled.
@@ -102,7 +120,7 @@ fn consequence(stream_consumer: Option<Consumer>) -> &'static str {
 
 #[derive(Deserr)]
 #[deserr(error = FieldErrors, deny_unknown_fields)]
-struct DiscardBody {
+struct DiscardDeadLettersBody {
     consumer: String,
     #[deserr(default, try_from(Option<String>) = optional_id -> Invalid)]
     id: Option<String>,

@@ -7,7 +7,7 @@ use adapters::{
     dynamodb::DynamoDeadLetters,
     http::{
         self, ApiRequest, Problem,
-        dead_letters::{Consumers, DeadLetterBody, Named},
+        dead_letters::{Consumers, LetterBody, Named},
         link,
     },
     lambda,
@@ -59,8 +59,9 @@ fn asked<'q, Q: DeadLetterQueue>(consumers: &'q Consumers<Q>, request: &ApiReque
     let mut query = request.query(&["consumer", "error_type", "settled", "page_size", "after"]);
     let consumer = query.required("consumer", |name| consumers.find(name));
     let error_type = query.optional("error_type", |name| {
-        let is_name = (1..=100).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric());
-        if is_name { Ok(name.to_owned()) } else { Err(Invalid::new("must be 1 to 100 letters and digits")) }
+        let is_name = (1..=100).contains(&name.len())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
+        if is_name { Ok(name.to_owned()) } else { Err(Invalid::new("must be 1 to 100 letters, digits and . -")) }
     });
     let settled = query.optional("settled", |text| match text {
         "true" => Ok(true),
@@ -78,13 +79,13 @@ fn asked<'q, Q: DeadLetterQueue>(consumers: &'q Consumers<Q>, request: &ApiReque
 }
 
 /// Some rows, and the place after which others follow.
-type Page = (Vec<DeadLetterBody>, Option<String>);
+type Page = (Vec<LetterBody>, Option<String>);
 
 async fn settled<Q>(letters: &impl DeadLetters, asked: &Asked<'_, Q>) -> Result<Page, Unavailable> {
     let rows = letters.settled(&asked.consumer.name, asked.after.as_deref(), asked.page_size).await?;
     let next = rows.last().filter(|_| rows.len() == asked.page_size).map(|(place, ..)| place.clone());
     let rows = rows.into_iter().filter(|(_, letter, _)| asked.wants(letter));
-    Ok((rows.map(|(_, letter, settlement)| DeadLetterBody::new(letter, Some(settlement))).collect(), next))
+    Ok((rows.map(|(_, letter, settlement)| LetterBody::new(letter, Some(settlement))).collect(), next))
 }
 
 /// The streams that wait, and behind the last of them the messages.
@@ -110,9 +111,9 @@ impl<Q> Asked<'_, Q> {
         self.error_type.as_ref().is_none_or(|wanted| *wanted == letter.failure().error_type)
     }
 
-    fn bodies(&self, letters: Vec<DeadLetter>) -> Vec<DeadLetterBody> {
+    fn bodies(&self, letters: Vec<DeadLetter>) -> Vec<LetterBody> {
         let wanted = letters.into_iter().filter(|letter| self.wants(letter));
-        wanted.map(|letter| DeadLetterBody::new(letter, None)).collect()
+        wanted.map(|letter| LetterBody::new(letter, None)).collect()
     }
 }
 
@@ -131,7 +132,7 @@ fn respond<Q>(asked: &Asked<'_, Q>, (dead_letters, next): Page) -> Result<Respon
 #[derive(Serialize)]
 struct ListBody<'a> {
     consumer: &'a str,
-    dead_letters: Vec<DeadLetterBody>,
+    dead_letters: Vec<LetterBody>,
     next: Option<String>,
 }
 

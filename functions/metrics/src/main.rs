@@ -13,6 +13,7 @@ use adapters::{
     http::{self, ApiRequest, Problem},
     lambda,
     limits::Limiter,
+    sqs::named_urls,
 };
 use application::{
     event_store::Unavailable,
@@ -42,12 +43,12 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let letters = DynamoDeadLetters::new(client.clone(), lambda::variable("DEAD_LETTERS_TABLE")?);
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
     let sqs = aws_sdk_sqs::Client::new(&config);
-    let queues = queues(&lambda::variable("DEAD_LETTER_QUEUES")?)?;
+    let queues = named_urls(&lambda::variable("DEAD_LETTER_QUEUES")?)?;
     http::run(&limiter, async |request| {
         let orders = async { model.live().await?.views.count().await };
         // Boxed, as in `http::run`.
         let processes = processes.read(request.now);
-        let parked = parked(request.now, async |consumer| letters.backlog(consumer).await);
+        let parked = parked(request.now, &letters);
         Box::pin(handle(request, orders, counters.read(), processes, dead_letters(&sqs, &queues), parked)).await
     })
     .await
@@ -55,15 +56,6 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 
 /// A queue: what it is called here, and its URL.
 type Queue = (String, String);
-
-#[derive(Debug, thiserror::Error)]
-#[error("the environment variable DEAD_LETTER_QUEUES is not a list of name=URL")]
-struct NoQueues;
-
-fn queues(setting: &str) -> Result<Vec<Queue>, NoQueues> {
-    let queue = |one: &str| one.split_once('=').map(|(name, url)| (name.to_owned(), url.to_owned()));
-    setting.split_whitespace().map(|one| queue(one).ok_or(NoQueues)).collect()
-}
 
 /// Asks every source at once, once it is clear that the caller may know.
 async fn handle(
@@ -120,13 +112,10 @@ struct Parked {
     oldest_seconds: u64,
 }
 
-async fn parked(
-    now: DateTime<Utc>,
-    backlog: impl AsyncFn(Consumer) -> Result<Backlog, Unavailable>,
-) -> Result<Vec<Parked>, Unavailable> {
+async fn parked(now: DateTime<Utc>, letters: &impl DeadLetters) -> Result<Vec<Parked>, Unavailable> {
     let mut parked = Vec::with_capacity(Consumer::ALL.len());
     for consumer in Consumer::ALL {
-        let Backlog { number: streams, oldest } = backlog(consumer).await?;
+        let Backlog { number: streams, oldest } = letters.backlog(consumer).await?;
         let waits = oldest.map(|oldest| now.signed_duration_since(oldest).num_seconds());
         // Clocks of processes differ a little.
         let oldest_seconds = waits.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or_default();
@@ -289,14 +278,13 @@ fn least(processes: &[&Process], figure: impl Fn(&Process) -> u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        cell::Cell,
-        future::{pending, ready},
-    };
+    use std::future::{pending, ready};
 
     use application::{
+        event_store::StreamId,
         figures::Figure,
-        memory::{MemoryCounters, MemoryOrderViews, MemoryProcesses},
+        memory::{Fault, MemoryCounters, MemoryDeadLetters, MemoryOrderViews, MemoryProcesses},
+        ports::Failure,
     };
     use chrono::TimeDelta;
     use domain::money::{Currency, Money};
@@ -365,6 +353,11 @@ mod tests {
         }
     }
 
+    async fn park(letters: &MemoryDeadLetters, consumer: Consumer, number: u32, since: DateTime<Utc>) {
+        let failure = Failure { error_type: "Unreadable".to_owned(), error: String::new() };
+        letters.park(consumer, &StreamId::new(format!("order#{number}")), (1, 1), &failure, since).await.unwrap();
+    }
+
     #[tokio::test]
     async fn the_sample_tells_every_family_also_of_what_there_is_none() {
         let (views, counters, processes) =
@@ -374,11 +367,10 @@ mod tests {
         report(&processes, request.now).await;
         let queues = ready(Ok(vec![("fulfilment", 4)]));
         let processes = processes.read(request.now);
-        let an_hour_ago = request.now.checked_sub_signed(TimeDelta::hours(1));
-        let parked = parked(request.now, async |consumer: Consumer| {
-            let is_first = consumer.name() == "project-orders";
-            Ok(Backlog { number: if is_first { 2 } else { 0 }, oldest: an_hour_ago.filter(|_| is_first) })
-        });
+        let letters = MemoryDeadLetters::default();
+        park(&letters, Consumer::ProjectOrders, 1, request.now).await;
+        park(&letters, Consumer::ProjectOrders, 2, request.now.checked_sub_signed(TimeDelta::hours(1)).unwrap()).await;
+        let parked = parked(request.now, &letters);
         let told = text(handle(request, views.count(), counters.read(), processes, queues, parked).await.unwrap());
         let samples: Vec<&str> = told.lines().filter(|line| !line.starts_with('#')).collect();
         let expected: Vec<&str> = include_str!("samples.golden.txt").lines().collect();
@@ -417,17 +409,14 @@ mod tests {
     /// The figures of both consumers, or of none: half of them would be taken for all.
     #[tokio::test]
     async fn what_is_parked_is_told_of_every_consumer_or_not_at_all() {
-        let (now, is_first) = (Utc::now(), Cell::new(true));
-        let half = parked(now, async |_| {
-            if is_first.replace(false) {
-                Ok(Backlog { number: 1, oldest: Some(now) })
-            } else {
-                Err(Unavailable { what: "the dead letters", source: "they are down".into() })
-            }
-        });
-        half.await.unwrap_err();
-        let ahead = now.checked_add_signed(TimeDelta::seconds(5));
-        let told = parked(now, async |_| Ok(Backlog { number: 1, oldest: ahead })).await.unwrap();
+        let (now, letters) = (Utc::now(), MemoryDeadLetters::default());
+        letters.faults.push_after(1, Fault::BeforeEffect);
+        parked(now, &letters).await.unwrap_err();
+        let ahead = now.checked_add_signed(TimeDelta::seconds(5)).unwrap();
+        for consumer in Consumer::ALL {
+            park(&letters, consumer, 1, ahead).await;
+        }
+        let told = parked(now, &letters).await.unwrap();
         assert!(told.iter().all(|parked| parked.oldest_seconds == 0), "a clock that is ahead makes no age: {told:?}");
         assert_eq!(told.len(), Consumer::ALL.len());
     }
@@ -444,10 +433,10 @@ mod tests {
 
     #[test]
     fn a_list_of_queues_that_is_none_is_found_out_at_the_start() {
-        let two = queues("a=http://localhost/1?x=y b=http://localhost/2").unwrap();
+        let two = named_urls("a=http://localhost/1?x=y b=http://localhost/2").unwrap();
         assert_eq!(two[0], ("a".to_owned(), "http://localhost/1?x=y".to_owned()));
         assert_eq!(two.len(), 2);
-        assert!(queues("http://localhost/1").is_err());
+        assert!(named_urls("http://localhost/1").is_err());
     }
 
     #[tokio::test]

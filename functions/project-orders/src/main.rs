@@ -98,7 +98,7 @@ async fn handle(
 }
 
 /// Says of some commits of one stream why they are not in a generation.
-fn not_projected(generation: u64, commits: &[Commit], error: &ProjectError) -> Option<NotHandled> {
+fn not_projected(generation: u32, commits: &[Commit], error: &ProjectError) -> Option<NotHandled> {
     let failure = Failure { error_type: error.error_type().to_owned(), error: lambda::chain(error) };
     let Commit { stream, metadata, .. } = commits.first()?;
     let (stream, correlation_id) = (stream.as_str(), &metadata.correlation_id);

@@ -60,7 +60,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Reconcile>| {
         let LambdaEvent { payload, context } = event;
         let work = async {
-            tell_parked(Utc::now(), async |consumer| letters.backlog(consumer).await).await;
+            tell_parked(Utc::now(), &letters).await;
             let live = model.live().await?;
             Box::pin(handle(&live.views, look_after, payload, &context)).await
         };
@@ -71,11 +71,11 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 
 /// Tells how many streams all consumers together have parked, and for how long the oldest waits: also that there is none, so that alarms
 /// end. What cannot be counted is not told, and keeps nobody from looking after orders.
-async fn tell_parked(now: DateTime<Utc>, backlog: impl AsyncFn(Consumer) -> Result<Backlog, Unavailable>) {
+async fn tell_parked(now: DateTime<Utc>, letters: &impl DeadLetters) {
     let mut streams = 0_u64;
     let mut first: Option<DateTime<Utc>> = None;
     for consumer in Consumer::ALL {
-        match backlog(consumer).await {
+        match letters.backlog(consumer).await {
             Ok(Backlog { number, oldest }) => {
                 streams = streams.saturating_add(number);
                 first = first.into_iter().chain(oldest).min();
@@ -233,7 +233,11 @@ mod tests {
     use std::{collections::BTreeMap, sync::Mutex, time::UNIX_EPOCH};
 
     use adapters::lambda::read_batch;
-    use application::memory::MemoryOrderViews;
+    use application::{
+        event_store::StreamId,
+        memory::{Fault, MemoryDeadLetters, MemoryOrderViews},
+        ports::Failure,
+    };
     use domain::{
         order::{Attention, OrderStatus},
         order_view::{AttentionView, OrderView},
@@ -311,29 +315,30 @@ mod tests {
     #[tokio::test]
     async fn what_is_parked_is_told_at_each_run_also_that_there_is_nothing() {
         let now = Utc::now();
-        let told = async |backlog: &[(u64, Option<i64>); 2]| {
-            let tell = tell_parked(now, async |consumer: Consumer| {
-                let at = Consumer::ALL.iter().position(|each| each.name() == consumer.name()).unwrap();
-                let (number, seconds) = backlog[at];
-                Ok(Backlog { number, oldest: seconds.and_then(|ago| now.checked_sub_signed(TimeDelta::seconds(ago))) })
-            });
-            figures::written(tell).await.1
+        let letters = MemoryDeadLetters::default();
+        let park = async |consumer, number: u32, seconds| {
+            let failure = Failure { error_type: "Unreadable".to_owned(), error: String::new() };
+            let since = now.checked_sub_signed(TimeDelta::seconds(seconds)).unwrap();
+            let stream = StreamId::new(format!("order#{number}"));
+            letters.park(consumer, &stream, (1, 1), &failure, since).await.unwrap();
         };
+        let told = async || figures::written(tell_parked(now, &letters)).await.1;
         let expected =
             |streams, seconds| [Metric::count("ParkedStreams", streams), Metric::plain("ParkedSeconds", seconds)];
-        assert_eq!(told(&[(0, None), (0, None)]).await, expected(0, 0));
-        assert_eq!(told(&[(2, Some(60)), (1, Some(90_000))]).await, expected(3, 90_000));
-        assert_eq!(told(&[(0, None), (1, Some(-5))]).await, expected(1, 0), "a clock that is ahead makes no age");
+        assert_eq!(told().await, expected(0, 0));
+        park(Consumer::PublishEvents, 1, -5).await;
+        assert_eq!(told().await, expected(1, 0), "a clock that is ahead makes no age");
+        park(Consumer::ProjectOrders, 1, 60).await;
+        park(Consumer::ProjectOrders, 2, 90_000).await;
+        assert_eq!(told().await, expected(3, 90_000));
     }
 
     /// Half of them would be taken for all.
     #[tokio::test]
     async fn what_cannot_be_counted_is_said_and_not_told() {
-        let down = async |consumer: Consumer| match consumer.name() {
-            "project-orders" => Ok(Backlog { number: 1, oldest: None }),
-            _ => Err(Unavailable { what: "the dead letters", source: "they are down".into() }),
-        };
-        let (((), lines), told) = figures::written(logged(tell_parked(Utc::now(), down))).await;
+        let letters = MemoryDeadLetters::default();
+        letters.faults.push_after(1, Fault::BeforeEffect);
+        let (((), lines), told) = figures::written(logged(tell_parked(Utc::now(), &letters))).await;
         assert!(told.is_empty(), "{told:?}");
         assert!(lines.iter().any(|line| line.contains("parked streams not counted")), "{lines:?}");
     }

@@ -8,7 +8,7 @@ use adapters::{
     event_bridge::EventBridgeBus,
     http::{
         self, ApiRequest, FieldErrors, Problem,
-        dead_letters::{Consumers, consumer, optional_error_type, optional_id, settled_body, wanted},
+        dead_letters::{Consumers, NotSettledBody, consumer, optional_error_type, optional_id, wanted},
     },
     lambda,
     limits::Limiter,
@@ -22,6 +22,7 @@ use application::{
 use deserr::Deserr;
 use domain::text::{Invalid, Text};
 use lambda_http::{Body, Response};
+use serde::Serialize;
 use tracing::info;
 
 /// How many are begun in a second, if nothing is said, and at most.
@@ -62,7 +63,7 @@ async fn handle<Q: DeadLetterQueue>(
     request: ApiRequest,
 ) -> Result<Response<Body>, Problem> {
     let caller = request.staff()?;
-    let RedriveBody { consumer: name, id, error_type, all, reason, dry_run, pace } = request.json()?;
+    let RedriveDeadLettersBody { consumer: name, id, error_type, all, reason, dry_run, pace } = request.json()?;
     let named = consumer(consumers, &name)?;
     let pace = pace.unwrap_or(PACE);
     if !(1..=PACE_MAX).contains(&pace) {
@@ -103,12 +104,24 @@ fn respond(name: &str, command: &Settle, settled: Result<Settled, Unavailable>) 
         failed,
         "dead letters redriven"
     );
-    http::json(200, &settled_body(name, command.dry_run, "redriven", &settled))
+    let Settled { matching, done: redriven, failed, more } = settled;
+    let failed = failed.into_iter().map(NotSettledBody::from).collect();
+    http::json(200, &RedrivenBody { consumer: name, dry_run: command.dry_run, matching, redriven, failed, more })
+}
+
+#[derive(Serialize)]
+struct RedrivenBody<'a> {
+    consumer: &'a str,
+    dry_run: bool,
+    matching: usize,
+    redriven: usize,
+    failed: Vec<NotSettledBody>,
+    more: bool,
 }
 
 #[derive(Deserr)]
 #[deserr(error = FieldErrors, deny_unknown_fields)]
-struct RedriveBody {
+struct RedriveDeadLettersBody {
     consumer: String,
     #[deserr(default, try_from(Option<String>) = optional_id -> Invalid)]
     id: Option<String>,

@@ -3,7 +3,7 @@
 //!
 //! A stream that waits is tried again from the event table, so it is never too late for that, and the newest code sees it.
 
-use std::{error::Error, time::Duration};
+use std::{collections::VecDeque, error::Error, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::BoxFuture;
@@ -13,7 +13,7 @@ use crate::{
     event_store::{Commit, EventStore, StreamId, Unavailable},
     ports::{
         Consumer, DeadLetter, DeadLetterQueue, DeadLetters, EventBus, Failure, Index, MessageKind, OrderViews,
-        ParkedStream, ReadModel, ReceivedMessage, Settlement,
+        ParkedStream, ReadModel, ReceivedMessage, Settlement, letter_id,
     },
     project_orders::{reproject_customer, reproject_order},
     republish_events::republish_events,
@@ -139,9 +139,11 @@ impl Settled {
         }
     }
 
-    fn fail(&mut self, id: String, failure: Failure) {
-        if self.failed.len() < NAMED_MAX {
-            self.failed.push(NotSettled { id, failure });
+    fn note(&mut self, id: String, outcome: Result<(), Failure>) {
+        match outcome {
+            Ok(()) => self.done = self.done.saturating_add(1),
+            Err(failure) if self.failed.len() < NAMED_MAX => self.failed.push(NotSettled { id, failure }),
+            Err(_) => {}
         }
     }
 }
@@ -228,31 +230,39 @@ pub async fn redrive_streams(
     command: &Settle,
     now: DateTime<Utc>,
 ) -> Result<Settled, Unavailable> {
-    let consumer = redelivery.consumer();
-    each_stream(letters, consumer, command, async |parked| {
-        let mut parked = parked.clone();
-        for _ in 0..ROUNDS_MAX {
-            let done = match redelivery.redeliver(&parked).await {
-                Ok(done) => done,
-                Err(failure) => {
-                    let versions = (parked.first_version, parked.last_version);
-                    let tried = letters.park(consumer, &parked.stream, versions, &failure, now).await;
-                    return Err(tried.err().map_or(failure, |error| unavailable(&error)));
-                }
-            };
-            // More may have lined up while this was done.
-            let all_done = letters.settle(consumer, &parked.stream, done, &command.settlement).await;
-            if all_done.map_err(|error| unavailable(&error))? {
-                return Ok(());
+    let mut walk = Walk::new(redelivery.consumer(), command);
+    while let Some(parked) = walk.next(letters).await? {
+        let redriven = redrive(redelivery, letters, command, &parked, now).await;
+        walk.outcome.note(letter_id(&parked.stream), redriven);
+    }
+    Ok(walk.outcome)
+}
+
+async fn redrive(
+    redelivery: &impl Redelivery,
+    letters: &impl DeadLetters,
+    command: &Settle,
+    parked: &ParkedStream,
+    now: DateTime<Utc>,
+) -> Result<(), Failure> {
+    let (consumer, mut parked) = (redelivery.consumer(), parked.clone());
+    for _ in 0..ROUNDS_MAX {
+        let done = match redelivery.redeliver(&parked).await {
+            Ok(done) => done,
+            Err(failure) => {
+                let versions = (parked.first_version, parked.last_version);
+                let tried = letters.park(consumer, &parked.stream, versions, &failure, now).await;
+                return Err(tried.err().map_or(failure, |error| unavailable(&error)));
             }
-            parked.first_version = done.saturating_add(1);
+        };
+        // More may have lined up while this was done.
+        let all_done = letters.settle(consumer, &parked.stream, done, &command.settlement).await;
+        if all_done.map_err(|error| unavailable(&error))? {
+            return Ok(());
         }
-        Err(Failure {
-            error_type: "Contended".to_owned(),
-            error: "more lines up, or the event table lacks it".to_owned(),
-        })
-    })
-    .await
+        parked.first_version = done.saturating_add(1);
+    }
+    Err(Failure { error_type: "Contended".to_owned(), error: "more lines up, or the event table lacks it".to_owned() })
 }
 
 /// Has the consumer never handle what waits; what comes later it handles again.
@@ -261,9 +271,10 @@ pub async fn discard_streams(
     consumer: Consumer,
     command: &Settle,
 ) -> Result<Settled, Unavailable> {
-    each_stream(letters, consumer, command, async |parked| {
-        let done = letters.settle(consumer, &parked.stream, parked.last_version, &command.settlement).await;
-        match done {
+    let mut walk = Walk::new(consumer, command);
+    while let Some(parked) = walk.next(letters).await? {
+        let all = letters.settle(consumer, &parked.stream, parked.last_version, &command.settlement).await;
+        let discarded = match all {
             Ok(true) => Ok(()),
             // Nobody has seen that, so nobody has decided on it.
             Ok(false) => {
@@ -271,48 +282,65 @@ pub async fn discard_streams(
                 Err(Failure { error_type: "Contended".to_owned(), error })
             }
             Err(error) => Err(unavailable(&error)),
-        }
-    })
-    .await
+        };
+        walk.outcome.note(letter_id(&parked.stream), discarded);
+    }
+    Ok(walk.outcome)
 }
 
-async fn each_stream(
-    letters: &impl DeadLetters,
+/// Goes over the streams that are meant, at the pace that is wanted. A dry run only counts them.
+struct Walk<'w> {
     consumer: Consumer,
-    command: &Settle,
-    deed: impl AsyncFn(&ParkedStream) -> Result<(), Failure>,
-) -> Result<Settled, Unavailable> {
-    let mut outcome = Settled::default();
-    let mut pace = Pace::new(command.pace);
-    let mut after: Option<StreamId> = None;
-    for _ in 0..PAGES_MAX {
-        let page = page(letters, consumer, command, after.as_ref()).await?;
-        let is_last = page.len() < PAGE;
-        after = page.last().map(|parked| parked.stream.clone());
-        for parked in page {
-            let letter = DeadLetter::Parked(parked.clone());
-            if !command.wanted.wants(&letter) {
-                continue;
-            }
-            if !command.dry_run && !pace.may_begin().await {
-                outcome.more = true;
-                return Ok(outcome);
-            }
-            outcome.matching = outcome.matching.saturating_add(1);
-            if command.dry_run {
-                continue;
-            }
-            match deed(&parked).await {
-                Ok(()) => outcome.done = outcome.done.saturating_add(1),
-                Err(failure) => outcome.fail(letter.id(), failure),
-            }
-        }
-        if is_last {
-            return Ok(outcome);
+    command: &'w Settle,
+    pace: Pace,
+    page: VecDeque<ParkedStream>,
+    after: Option<StreamId>,
+    pages_left: usize,
+    is_last: bool,
+    outcome: Settled,
+}
+
+impl<'w> Walk<'w> {
+    fn new(consumer: Consumer, command: &'w Settle) -> Self {
+        Self {
+            consumer,
+            command,
+            pace: Pace::new(command.pace),
+            page: VecDeque::new(),
+            after: None,
+            pages_left: PAGES_MAX,
+            is_last: false,
+            outcome: Settled::default(),
         }
     }
-    outcome.more = true;
-    Ok(outcome)
+
+    async fn next(&mut self, letters: &impl DeadLetters) -> Result<Option<ParkedStream>, Unavailable> {
+        loop {
+            let Some(parked) = self.page.pop_front() else {
+                if self.is_last || self.pages_left == 0 {
+                    self.outcome.more = !self.is_last;
+                    return Ok(None);
+                }
+                self.pages_left = self.pages_left.saturating_sub(1);
+                let page = page(letters, self.consumer, self.command, self.after.as_ref()).await?;
+                self.is_last = page.len() < PAGE;
+                self.after = page.last().map(|parked| parked.stream.clone());
+                self.page = page.into();
+                continue;
+            };
+            if !self.command.wanted.wants(&DeadLetter::Parked(parked.clone())) {
+                continue;
+            }
+            if !self.command.dry_run && !self.pace.may_begin().await {
+                self.outcome.more = true;
+                return Ok(None);
+            }
+            self.outcome.matching = self.outcome.matching.saturating_add(1);
+            if !self.command.dry_run {
+                return Ok(Some(parked));
+            }
+        }
+    }
 }
 
 /// Some streams that wait, a full [`PAGE`] if there may be more.
@@ -333,20 +361,29 @@ pub async fn redrive_messages(
     consumer: &str,
     command: &Settle,
 ) -> Result<Settled, Unavailable> {
-    each_message(queue, command, async |received| {
-        let without_content = || Failure {
-            error_type: "NoContent".to_owned(),
-            error: "it names a place in a stream, and nothing that could be handled again".to_owned(),
-        };
-        if received.message.kind == MessageKind::Batch {
-            return Err(without_content());
-        }
-        if !queue.send_again(received).await.map_err(|error| unavailable(&error))? {
-            return Err(without_content());
-        }
-        done_with(queue, letters, consumer, received, &command.settlement).await
-    })
-    .await
+    let mut look = Look::new(command);
+    while let Some(received) = look.next(queue).await? {
+        let redriven = redrive_message(queue, letters, consumer, &received, &command.settlement).await;
+        look.note(received, redriven);
+    }
+    look.end(queue).await
+}
+
+async fn redrive_message(
+    queue: &impl DeadLetterQueue,
+    letters: &impl DeadLetters,
+    consumer: &str,
+    received: &ReceivedMessage,
+    settlement: &Settlement,
+) -> Result<(), Failure> {
+    let is_sent = received.message.kind != MessageKind::Batch
+        && queue.send_again(received).await.map_err(|error| unavailable(&error))?;
+    if is_sent {
+        done_with(queue, letters, consumer, received, settlement).await
+    } else {
+        let error = "it names a place in a stream, and nothing that could be handled again".to_owned();
+        Err(Failure { error_type: "NoContent".to_owned(), error })
+    }
 }
 
 /// Has nobody ever handle the messages that a queue has given up.
@@ -356,10 +393,12 @@ pub async fn discard_messages(
     consumer: &str,
     command: &Settle,
 ) -> Result<Settled, Unavailable> {
-    each_message(queue, command, async |received| {
-        done_with(queue, letters, consumer, received, &command.settlement).await
-    })
-    .await
+    let mut look = Look::new(command);
+    while let Some(received) = look.next(queue).await? {
+        let discarded = done_with(queue, letters, consumer, &received, &command.settlement).await;
+        look.note(received, discarded);
+    }
+    look.end(queue).await
 }
 
 /// It is kept first what became of it: whoever is cut short does it once more, and keeps the same.
@@ -374,53 +413,78 @@ async fn done_with(
     queue.delete(received).await.map_err(|error| unavailable(&error))
 }
 
-async fn each_message(
-    queue: &impl DeadLetterQueue,
-    command: &Settle,
-    deed: impl AsyncFn(&ReceivedMessage) -> Result<(), Failure>,
-) -> Result<Settled, Unavailable> {
-    let mut settled = Settled { more: true, ..Settled::default() };
-    let mut pace = Pace::new(command.pace);
-    // They are given back at the end, so that none is received twice.
-    let mut left = Vec::new();
-    let mut goes_on = true;
-    for _ in 0..RECEIVES_MAX {
-        let received = match queue.receive().await {
-            Ok(received) => received,
-            Err(error) => {
-                queue.release(&left).await?;
-                return Err(error);
-            }
-        };
-        if received.is_empty() {
-            settled.more = false;
-            break;
-        }
-        for received in received {
-            let letter = DeadLetter::Message(received.message.clone());
-            if goes_on && command.wanted.wants(&letter) {
-                goes_on = command.dry_run || pace.may_begin().await;
-            }
-            if !goes_on || !command.wanted.wants(&letter) {
-                left.push(received);
-                continue;
-            }
-            settled.matching = settled.matching.saturating_add(1);
-            if command.dry_run {
-                left.push(received);
-            } else if let Err(failure) = deed(&received).await {
-                settled.fail(letter.id(), failure);
-                left.push(received);
-            } else {
-                settled.done = settled.done.saturating_add(1);
-            }
-        }
-        if !goes_on {
-            break;
+/// Looks through a queue for the messages that are meant, at the pace that is wanted. A dry run only counts them.
+struct Look<'w> {
+    command: &'w Settle,
+    pace: Pace,
+    received: VecDeque<ReceivedMessage>,
+    /// They are given back at the end, so that none is received twice.
+    left: Vec<ReceivedMessage>,
+    receives_left: usize,
+    outcome: Settled,
+}
+
+impl<'w> Look<'w> {
+    fn new(command: &'w Settle) -> Self {
+        Self {
+            command,
+            pace: Pace::new(command.pace),
+            received: VecDeque::new(),
+            left: Vec::new(),
+            receives_left: RECEIVES_MAX,
+            outcome: Settled::default(),
         }
     }
-    queue.release(&left).await?;
-    Ok(settled)
+
+    async fn next(&mut self, queue: &impl DeadLetterQueue) -> Result<Option<ReceivedMessage>, Unavailable> {
+        loop {
+            let Some(received) = self.received.pop_front() else {
+                if self.receives_left == 0 {
+                    self.outcome.more = true;
+                    return Ok(None);
+                }
+                self.receives_left = self.receives_left.saturating_sub(1);
+                match queue.receive().await {
+                    Ok(received) if received.is_empty() => return Ok(None),
+                    Ok(received) => self.received = received.into(),
+                    Err(error) => {
+                        queue.release(&self.left).await?;
+                        return Err(error);
+                    }
+                }
+                continue;
+            };
+            if !self.command.wanted.wants(&DeadLetter::Message(received.message.clone())) {
+                self.left.push(received);
+                continue;
+            }
+            if !self.command.dry_run && !self.pace.may_begin().await {
+                self.left.push(received);
+                self.outcome.more = true;
+                return Ok(None);
+            }
+            self.outcome.matching = self.outcome.matching.saturating_add(1);
+            if self.command.dry_run {
+                self.left.push(received);
+            } else {
+                return Ok(Some(received));
+            }
+        }
+    }
+
+    fn note(&mut self, received: ReceivedMessage, outcome: Result<(), Failure>) {
+        let id = DeadLetter::Message(received.message.clone()).id();
+        if outcome.is_err() {
+            self.left.push(received);
+        }
+        self.outcome.note(id, outcome);
+    }
+
+    async fn end(mut self, queue: &impl DeadLetterQueue) -> Result<Settled, Unavailable> {
+        self.left.extend(self.received);
+        queue.release(&self.left).await?;
+        Ok(self.outcome)
+    }
 }
 
 /// The messages that a queue has given up, some of them if there are many. They stay.

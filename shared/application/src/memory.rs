@@ -1126,9 +1126,9 @@ impl MemoryEventBus {
     }
 
     /// From now on the bus refuses events of this type, or takes them again.
-    pub fn refuse(&self, event_type: &str, refuses: bool) {
+    pub fn refuse(&self, event_type: &str, yes: bool) {
         let mut refused = self.refused.lock().unwrap();
-        if refuses {
+        if yes {
             refused.insert(event_type.to_owned());
         } else {
             refused.remove(event_type);

@@ -1,14 +1,13 @@
 //! Dead letters, as clients name them and see what became of them.
 
 use application::{
-    dead_letters::{NotSettled, Settled, Wanted},
+    dead_letters::{NotSettled, Wanted},
     event_store::StreamId,
     ports::{Consumer, DeadLetter, DeadLetterQueue, DeadMessage, Failure, MessageKind, ParkedStream, Settlement},
 };
 use chrono::{DateTime, Utc};
 use domain::text::Invalid;
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use super::Problem;
 
@@ -71,31 +70,32 @@ pub fn optional_id(text: Option<String>) -> Result<Option<String>, Invalid> {
 
 /// The name of an error in a body.
 pub fn optional_error_type(text: Option<String>) -> Result<Option<String>, Invalid> {
-    let is_name = |text: &String| (1..=100).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric());
+    let is_name = |text: &String| {
+        (1..=100).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'))
+    };
     match text {
-        Some(text) if !is_name(&text) => Err(Invalid::new("must be 1 to 100 letters and digits")),
+        Some(text) if !is_name(&text) => Err(Invalid::new("must be 1 to 100 letters, digits and . -")),
         other => Ok(other),
     }
 }
 
-/// What became of dead letters; `done` is what it is called that was done.
-pub fn settled_body(consumer: &str, dry_run: bool, done: &str, settled: &Settled) -> Value {
-    let failed = settled.failed.iter().map(|NotSettled { id, failure: Failure { error_type, error } }| {
-        json!({"id": id, "error_type": error_type, "error": error})
-    });
-    json!({
-        "consumer": consumer,
-        "dry_run": dry_run,
-        "matching": settled.matching,
-        done: settled.done,
-        "failed": failed.collect::<Vec<_>>(),
-        "more": settled.more,
-    })
+/// A dead letter with which it was not done, and why.
+#[derive(Serialize)]
+pub struct NotSettledBody {
+    id: String,
+    error_type: String,
+    error: String,
+}
+
+impl From<NotSettled> for NotSettledBody {
+    fn from(NotSettled { id, failure: Failure { error_type, error } }: NotSettled) -> Self {
+        Self { id, error_type, error }
+    }
 }
 
 /// A dead letter in a list.
 #[derive(Serialize)]
-pub struct DeadLetterBody {
+pub struct LetterBody {
     id: String,
     kind: &'static str,
     aggregate_type: Option<String>,
@@ -119,7 +119,7 @@ struct SettlementBody {
     at: DateTime<Utc>,
 }
 
-impl DeadLetterBody {
+impl LetterBody {
     pub fn new(letter: DeadLetter, settlement: Option<Settlement>) -> Self {
         let id = letter.id();
         let settlement = settlement.map(|Settlement { settled_as, by, reason, at }| SettlementBody {
