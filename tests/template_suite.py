@@ -1064,6 +1064,13 @@ class Api(unittest.TestCase):
         self.assertEqual(told, {"CONSOLE_CLIENT_ID": "c-1", "CONSOLE_AUTHORIZE_URL": "https://id.example/authorize", "CONSOLE_SCOPE": "openid",
                                 "CONSOLE_TOKEN_URL": "https://id.example/token", "CONSOLE_LOGOUT_URL": ""})
 
+    def test_the_console_signs_in_over_https_or_on_the_browsers_own_machine(self):
+        for name in ("ConsoleAuthorizeUrl", "ConsoleTokenUrl", "ConsoleLogoutUrl"):
+            pattern = source("template.yaml")["Parameters"][name]["AllowedPattern"]
+            for url, may in [("", True), ("https://id.example/token", True), ("http://127.0.0.1:8080/token", True), ("http://id.example/token", False),
+                             ("http://127.0.0.1.example/token", False), ("http://127.0.0.1:8080@id.example/token", False), ("javascript:alert(1)", False)]:
+                self.assertEqual(re.fullmatch(pattern, url) is not None, may, f"{name}={url}")
+
     def test_another_issuer_needs_no_pool(self):
         main = stack("dev", Issuer="https://id.example", Audience="orders")
         for part in all_stacks(main):
