@@ -220,14 +220,29 @@ class StaffSecondFactor(unittest.TestCase):
             Service(self.stage.url(), staff["AccessToken"]).expect([200], "GET", "/metrics")
             Service(self.stage.url(), tokens["AccessToken"]).expect([200], "GET", f"/api/v1/orders/customer/{customer}")
 
-    def test_groups_that_are_not_of_staff_stay(self):
+    def tokens(self, *groups: str) -> dict[str, str]:
+        """Of somebody new without a second factor."""
         cognito, pool = self.stage.client("cognito-idp"), self.stage.outputs()["UserPoolId"]
         name, password = f"temporary-{uuid.uuid4()}", f"Aa1-{secrets.token_urlsafe(24)}"
         cognito.admin_create_user(UserPoolId=pool, Username=name, MessageAction="SUPPRESS")
         cognito.admin_set_user_password(UserPoolId=pool, Username=name, Password=password, Permanent=True)
-        for group in ("carrier", "supervisor"):
+        for group in groups:
             cognito.admin_add_user_to_group(UserPoolId=pool, Username=name, GroupName=group)
-        tokens = deploy.sign_in(self.stage, name, password, deploy.ask_machine)
+        return deploy.sign_in(self.stage, name, password, deploy.ask_machine)
+
+    def test_while_the_pool_cannot_be_asked_staff_get_no_tokens_and_customers_do(self):
+        iam, function = self.stage.client("iam"), f"{self.stage.settings['stack_name']}-withhold-staff"
+        role = self.stage.client("lambda").get_function_configuration(FunctionName=function)["Role"].split("/")[-1]
+        policy = {"RoleName": role, "PolicyName": "ask-the-pool"}
+        document = json.dumps(iam.get_role_policy(**policy)["PolicyDocument"])
+        iam.delete_role_policy(**policy)
+        self.addCleanup(lambda: iam.put_role_policy(**policy, PolicyDocument=document))
+        with self.assertRaises(deploy.ClientError):
+            self.tokens("staff")
+        self.assertIn("AccessToken", self.tokens("carrier"))
+
+    def test_groups_that_are_not_of_staff_stay(self):
+        tokens = self.tokens("carrier", "supervisor")
         for kind in ("AccessToken", "IdToken"):
             claims = tokens[kind].split(".")[1]
             claims = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
