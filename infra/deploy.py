@@ -278,13 +278,32 @@ def second_factor(arguments):
     """Gives a user a second factor, where the pool does not ask everybody for one."""
     stage = Stage(arguments.stage)
     access = sign_in(stage, arguments.who, ask_person(f"Password of {arguments.who}"), ask_person)["AccessToken"]
+    set_second_factor(stage, access, ask_person)
+    # Whoever has signed in with the password alone could else go on from there for as long as that can be renewed.
+    stage.client("cognito-idp").global_sign_out(AccessToken=access)
+    print(f"From now on, {arguments.who} signs in with a second factor")
+
+
+def set_second_factor(stage: Stage, access: str, ask):
     cognito = stage.client("cognito-idp")
     secret = cognito.associate_software_token(AccessToken=access)["SecretCode"]
-    verified = cognito.verify_software_token(AccessToken=access, UserCode=ask_person("Code that the app shows", secret))
+    verified = cognito.verify_software_token(AccessToken=access, UserCode=ask("Code that the app shows", secret))
     if verified["Status"] != "SUCCESS":
         fail("Cognito does not take this code")
     cognito.set_user_mfa_preference(AccessToken=access, SoftwareTokenMfaSettings={"Enabled": True, "PreferredMfa": True})
-    print(f"From now on, {arguments.who} signs in with a second factor")
+
+
+def staff_is_withheld(stage: Stage) -> bool:
+    """Whether the pool withholds the groups of staff from those without a second factor (StaffSecondFactor)."""
+    pool = stage.client("cognito-idp").describe_user_pool(UserPoolId=stage.outputs()["UserPoolId"])["UserPool"]
+    return "PreTokenGeneration" in pool.get("LambdaConfig", {})
+
+
+def renew(stage: Stage, tokens: dict[str, str]) -> dict[str, str]:
+    outputs = stage.outputs()
+    return stage.client("cognito-idp").admin_initiate_auth(
+        UserPoolId=outputs["UserPoolId"], ClientId=outputs["UserPoolClientId"], AuthFlow="REFRESH_TOKEN_AUTH",
+        AuthParameters={"REFRESH_TOKEN": tokens["RefreshToken"]})["AuthenticationResult"]
 
 
 def staff(arguments):
@@ -326,11 +345,14 @@ def make_staff(stage: Stage, email: str, prompt: bool):
     if prompt:
         cognito.admin_set_user_password(UserPoolId=pool, Username=email, Password=password, Permanent=True)
     print(f"{email} is staff" + ("" if prompt else "; the password for the first day comes by e-mail"))
+    if staff_is_withheld(stage):
+        print(f"Until there is a second factor, {email} has no rights of staff: make second-factor STAGE={stage.name} WHO={email}")
 
 
 @contextlib.contextmanager
 def temporary_user(stage: Stage, *groups: str, email: str | None = None):
-    """A user that is deleted again: the id (`sub`) and tokens. The address, if any, counts as verified."""
+    """A user that is deleted again: the id (`sub`) and tokens. The address, if any, counts as verified. Where a second factor is what
+    staff needs, this one gets it, and tokens anew without its code, because Cognito takes none twice within half a minute."""
     cognito, pool = stage.client("cognito-idp"), stage.outputs()["UserPoolId"]
     name, password = f"temporary-{uuid.uuid4()}", f"Aa1-{secrets.token_urlsafe(24)}"
     attributes = [{"Name": "email", "Value": email}, {"Name": "email_verified", "Value": "true"}] if email else []
@@ -340,7 +362,12 @@ def temporary_user(stage: Stage, *groups: str, email: str | None = None):
         for group in groups:
             cognito.admin_add_user_to_group(UserPoolId=pool, Username=name, GroupName=group)
         sub = next(attribute["Value"] for attribute in made["User"]["Attributes"] if attribute["Name"] == "sub")
-        yield sub, sign_in(stage, name, password, ask_machine)
+        tokens = sign_in(stage, name, password, ask_machine)
+        if groups and staff_is_withheld(stage):
+            Service(stage.url(), tokens["AccessToken"]).expect([403], "GET", "/metrics")  # or nothing is withheld
+            set_second_factor(stage, tokens["AccessToken"], ask_machine)
+            tokens = renew(stage, tokens)
+        yield sub, tokens
     finally:
         cognito.admin_delete_user(UserPoolId=pool, Username=name)
 

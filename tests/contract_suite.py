@@ -282,7 +282,7 @@ def characters(rule: str) -> set[str]:
 WORDS = {"String", "str", "Text", "CountryCode", "CustomerId", "ProductId", "OrderId", "RefundId", "ReservationId", "TransactionId",
          "ShipmentId", "NotificationId", "PaymentMethod", "Uuid", "DateTime", "Email", "CancelReason", "StaffNote", "OrderStatus",
          "PaymentStatus", "ShipmentStatus", "RefundState", "ShipmentBook", "SkippableStep", "LateEffect", "Status", "Kind", "Currency",
-         "Who", "WaitsFor"}
+         "Who", "WaitsFor", "Coming"}
 NUMBERS = {"u8", "u16", "u32", "u64", "usize", "i64", "Quantity"}
 UUIDS = {"OrderId", "RefundId", "AdjustmentId", "Uuid"}
 UNIONS = {"RejectionReason"}
@@ -744,12 +744,16 @@ class Contract:
             "/schemas/Health/properties/status": variants(health, "Status"),
             "/schemas/ComponentHealth/properties/name": components,
             "/schemas/TimelineEntry/properties/who": variants(self.code(f"{APPLICATION}timeline.rs"), "Who"),
+            "/schemas/TimelineNext/properties/code": variants(self.code(f"{APPLICATION}timeline.rs"), "Coming"),
             "/schemas/TimelineNext/properties/waits_for": variants(self.code(f"{APPLICATION}timeline.rs"), "WaitsFor"),
             "/schemas/CancelAccepted/properties/status": [snake(name) for name in re.findall(
                 r"OrderStatus::(\w+)", between(self.function("cancel-order"), "fn respond<"))],
         }
         found = [f"{path} is {words}" for path, words in in_code.items()
                  if sorted(self.at(path).get("enum", [])) != sorted(set(words)) or not words]
+        in_chinese = set(re.findall(r"^  (\w+):", between(self.texts["functions/console/assets/text.js"], "const NEXT = {"), re.MULTILINE)) - {"tried"}
+        found += [f"the console has no Chinese for {code}" for code in set(self.at("/schemas/TimelineNext/properties/code")["enum"]) - in_chinese]
+        found += [f"the console has Chinese for {code}, which nobody says" for code in in_chinese - set(self.at("/schemas/TimelineNext/properties/code")["enum"])]
         roles = re.findall(r'=> "(\w+)"', between(self.code(f"{HTTP}.rs"), "fn actor("))
         pattern = self.schemas["Actor"]["pattern"]
         found += [f"the actor {role} is in one of the two only" for role in
@@ -1155,7 +1159,7 @@ CHECKS = ["form", "names", "references", "examples", "closed", "deprecations", "
 @functools.cache
 def as_it_is_written() -> Contract:
     paths = [*ROOT.glob("functions/*/src/*.rs"), *ROOT.glob("shared/*/src/**/*.rs"), *ROOT.glob("shared/domain/src/**/*.jsonl"),
-             *ROOT.glob("events/*.json"), ROOT / "infra/api.yaml",
+             *ROOT.glob("events/*.json"), ROOT / "infra/api.yaml", ROOT / "functions/console/assets/text.js",
              *(ROOT / f"docs/{page}.md" for page in ("api", "errors", "events"))]
     texts = {str(path.relative_to(ROOT)): path.read_text() for path in paths}
     return Contract(api=yaml.load((ROOT / CONTRACT).read_text(), Loader), texts=texts)
@@ -1359,6 +1363,8 @@ class Spoiled(unittest.TestCase):
             (f"{HTTP}.rs", '=> "carrier"', '=> "parcel"', "the actor parcel"),
             ("functions/health/src/main.rs", '("limits", "LIMITS_TABLE")', '("buckets", "LIMITS_TABLE")', "buckets"),
             ("functions/skip-step/src/main.rs", '"status": "skipped"', '"status": "left"', "SkipAccepted says ['left']"),
+            (f"{APPLICATION}timeline.rs", "BringParcel,\n", "BringParcel,\n    TakeParcelBack,\n", "/schemas/TimelineNext/properties/code is"),
+            ("functions/console/assets/text.js", "  bring_parcel:", "  bring_parcels:", "no Chinese for bring_parcel"),
             (f"{APPLICATION}timeline.rs", "Nobody,\n}", "Nobody,\n    Provider,\n}", "/schemas/TimelineNext/properties/waits_for is"),
         ]:
             self.in_text("words", path, before, after, word)

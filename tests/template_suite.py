@@ -233,7 +233,7 @@ def variants() -> list[Stack]:
             stack("dev", Issuer="https://id.example", Audience="orders")]
 
 
-EVERYTHING = {"ProtectData": "true", "MachineClients": "true", "SecondFactor": "ON", "CommandConcurrency": "20",
+EVERYTHING = {"ProtectData": "true", "MachineClients": "true", "StaffSecondFactor": "true", "CommandConcurrency": "20",
               "ProviderSecrets": "order-service-prod/", "ProviderSubnets": "subnet-0123456789abcdef0", "ProviderSecurityGroups": "sg-0123456789abcdef0"}
 
 
@@ -243,6 +243,10 @@ def listed(value) -> list:
 
 def functions(of: Stack) -> dict[str, dict]:
     return of.of_type("AWS::Lambda::Function")
+
+
+def withholds_staff(of: Stack) -> bool:
+    return "WithholdStaff" in of.resources
 
 
 def called_by(integration: dict, main: Stack) -> str:
@@ -444,7 +448,8 @@ def protected(part: Stack) -> list[str]:
 class Functions(unittest.TestCase):
     @in_every_stage
     def test_limits(self, main):
-        self.assertEqual(len(functions(main)), len(list(ROOT.glob("functions/*/Cargo.toml"))))
+        crates = {manifest.parent.name for manifest in ROOT.glob("functions/*/Cargo.toml")}
+        self.assertEqual({deed(function, main) for function in functions(main).values()}, crates - (set() if withholds_staff(main) else {"withhold-staff"}))
         for name, function in functions(main).items():
             with self.subTest(name):
                 self.assertRegex(function["FunctionName"], r"^[\w-]{1,64}$")
@@ -837,8 +842,9 @@ class Discovery(unittest.TestCase):
 
 
 def grants(main: Stack, role: str) -> list[tuple[str, str]]:
-    found = []
-    for policy in main.resources[role]["Properties"].get("Policies", []):
+    """By the role itself, or by a policy that is attached to it."""
+    found, attached = [], [policy for policy in main.of_type("AWS::IAM::Policy").values() if f"<{role}>" in policy["Roles"]]
+    for policy in [*main.resources[role]["Properties"].get("Policies", []), *attached]:
         for statement in policy["PolicyDocument"]["Statement"]:
             assert statement["Effect"] == "Allow", statement
             found += [(action, resource) for action in listed(statement["Action"]) for resource in listed(statement["Resource"])]
@@ -962,7 +968,8 @@ class Api(unittest.TestCase):
         """Lite has passwords, groups, scopes, machines and authenticator apps; the default costs about three times as much."""
         pool, = main.of_type("AWS::Cognito::UserPool").values()
         self.assertEqual(pool["UserPoolTier"], "LITE")
-        self.assertEqual({"UserPoolAddOns", "WebAuthnRelyingPartyID", "LambdaConfig"} & pool.keys(), set(), "needs another tier")
+        self.assertEqual({"UserPoolAddOns", "WebAuthnRelyingPartyID"} & pool.keys(), set(), "needs another tier")
+        self.assertLessEqual(pool.get("LambdaConfig", {}).keys(), {"PreTokenGeneration"}, "a later version of the event needs another tier")
 
     @in_every_stage
     def test_a_second_factor_is_offered(self, main):
@@ -972,6 +979,35 @@ class Api(unittest.TestCase):
     def test_a_second_factor_can_be_asked_for(self):
         pool, = stack("prod", SecondFactor="ON").of_type("AWS::Cognito::UserPool").values()
         self.assertEqual(pool["MfaConfiguration"], "ON")
+
+    def test_staff_is_withheld_from_those_without_a_second_factor_where_a_parameter_says_so(self):
+        for stage, parameters, withheld in [
+            ("prod", {}, True),  # by samconfig.toml
+            ("dev", {}, False),
+            ("dev", {"StaffSecondFactor": "true"}, True),
+            ("dev", {"StaffSecondFactor": "true", "SecondFactor": "ON"}, False),  # everybody has one
+        ]:
+            with self.subTest(stage, **parameters):
+                main = stack(stage, **parameters)
+                pool, = main.of_type("AWS::Cognito::UserPool").values()
+                self.assertEqual(pool.get("LambdaConfig"), {"PreTokenGeneration": "<WithholdStaff.Arn>"} if withheld else None)
+                self.assertEqual({name for name in main.resources if name.startswith("WithholdStaff")},
+                                 {"WithholdStaff", "WithholdStaffRole", "WithholdStaffPolicy", "WithholdStaffPermission"} if withheld else set())
+                if withheld:
+                    self.assertTrue(lambda_permits(main, "<WithholdStaff.Arn>", "cognito-idp.amazonaws.com", "<UserPool.Arn>"))
+                    self.assertEqual(set(grants_of(main, "WithholdStaff")),
+                                     {("cognito-idp:AdminGetUser", "<UserPool.Arn>"), ("dynamodb:UpdateItem", "<CountersTable.Arn>")})
+                    # Cognito waits 5 seconds for a function, and this is no setting.
+                    self.assertLessEqual(functions(main)["WithholdStaff"]["Timeout"], 5)
+        self.assertNotIn("WithholdStaff", stack("dev", Issuer="https://id.example", Audience="orders", StaffSecondFactor="true").resources)
+
+    def test_the_groups_that_are_withheld_are_those_that_the_service_takes_for_staff(self):
+        source = (ROOT / "functions/withhold-staff/src/main.rs").read_text()
+        withheld = set(re.findall(r'"(\w+)"', re.search(r"const OF_STAFF[^=]+= \[([^]]+)\]", source)[1]))
+        known = (ROOT / "shared/adapters/src/http.rs").read_text()
+        self.assertEqual(withheld, set(re.findall(r'is_in\("(\w+)"\)', known)) - {"carrier"})
+        groups = {group["GroupName"] for group in stack("dev").of_type("AWS::Cognito::UserPoolGroup").values()}
+        self.assertEqual(withheld, groups - {"carrier"})
 
     @in_every_stage
     def test_scopes_of_machines_are_those_that_the_service_knows(self, main):
@@ -1027,6 +1063,13 @@ class Api(unittest.TestCase):
         told = {name: value for name, value in environment.items() if name.startswith("CONSOLE_")}
         self.assertEqual(told, {"CONSOLE_CLIENT_ID": "c-1", "CONSOLE_AUTHORIZE_URL": "https://id.example/authorize", "CONSOLE_SCOPE": "openid",
                                 "CONSOLE_TOKEN_URL": "https://id.example/token", "CONSOLE_LOGOUT_URL": ""})
+
+    def test_the_console_signs_in_over_https_or_on_the_browsers_own_machine(self):
+        for name in ("ConsoleAuthorizeUrl", "ConsoleTokenUrl", "ConsoleLogoutUrl"):
+            pattern = source("template.yaml")["Parameters"][name]["AllowedPattern"]
+            for url, may in [("", True), ("https://id.example/token", True), ("http://127.0.0.1:8080/token", True), ("http://id.example/token", False),
+                             ("http://127.0.0.1.example/token", False), ("http://127.0.0.1:8080@id.example/token", False), ("javascript:alert(1)", False)]:
+                self.assertEqual(re.fullmatch(pattern, url) is not None, may, f"{name}={url}")
 
     def test_another_issuer_needs_no_pool(self):
         main = stack("dev", Issuer="https://id.example", Audience="orders")

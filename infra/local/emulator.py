@@ -9,6 +9,7 @@ from pathlib import Path
 import meter
 import spans
 from ministack import app
+from ministack.services import cognito
 
 # The emulator hands an event to a function in two small packets, the head and the body. With Nagle's algorithm the second
 # waits until the function's side has acknowledged the first, which that side delays: 40 ms in every call.
@@ -16,6 +17,18 @@ socketserver.StreamRequestHandler.disable_nagle_algorithm = True
 
 # The emulator answers GET /health itself, also where the host is that of an API. It has other paths for that.
 app._HEALTH_PATHS = ("/_ministack/health",)
+
+customize = cognito._apply_pretoken_trigger
+
+
+def customize_access_tokens_too(*, claims: dict, token_type: str, **of_user) -> dict:
+    """What the function that a user pool asks before it makes tokens says of groups, Cognito puts into access tokens as well, the
+    emulator into ID tokens only."""
+    customized = customize(claims=dict(claims), token_type="id", **of_user)
+    return customized if token_type == "id" else claims | {name: customized[name] for name in ["cognito:groups"] if name in customized}
+
+
+cognito._apply_pretoken_trigger = customize_access_tokens_too
 
 if __name__ == "__main__":
     meter.install(Path(sys.argv[1]) / "meter.jsonl")

@@ -272,6 +272,8 @@ def start_emulator(port: int) -> dict:
         # everything: deployments and scripts use it. A function gets a session of its own role, and is held to it.
         # What AWS does on a function's behalf (reading streams and queues, running the state machine) is not checked.
         "AUTH": "true",
+        # When the function fails that a user pool asks before it makes tokens, there are none, as on AWS.
+        "MINISTACK_COGNITO_PRETOKEN_STRICT": "1",
         # Listeners for services that are not used; the first would be open to the network.
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",

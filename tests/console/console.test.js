@@ -247,6 +247,25 @@ test("the slider goes through the versions, and says what each has changed", asy
   await picture(page, "rejected");
 });
 
+test("what comes next is said in Chinese too, and in the API's English where the console has no words for it", async (t) => {
+  const [confirmed, stuck] = await Promise.all([place(), place("pm_refund_fails")]);
+  await Promise.all([confirmed, stuck].map((id) => reaches(id, "confirmed")));
+  await api("POST", `/api/v1/orders/${stuck}/cancel`, { reason: "to be stuck" });
+  await reaches(stuck, "needs_attention");
+  const { page } = await open(t, { locale: "zh-CN" });
+  await signIn(page, "staff-1");
+  for (const [id, said] of [[confirmed, "sandbox 正在配送包裹。"], [stuck, /^排除 \w+ 的原因后，请恢复或跳过步骤 refund-payment。$/]]) {
+    await visit(page, `/orders/${id}`);
+    await page.locator("section").filter({ hasText: "接下来" }).locator("p[lang=zh]").getByText(said).waitFor();
+  }
+  const told = await page.evaluate(async () => {
+    const { comesNext } = await import("/console/text.js");
+    const tries = { step: "process-payment", error: "Unavailable" };
+    return [{ code: "take_payment", what: "The payment is being taken." }, { code: "paint_it", what: "It is being painted." }].map((next) => comesNext({ next, tries }));
+  });
+  assert.deepEqual(told, [{ lang: "zh", what: "正在收款。步骤 process-payment 因 Unavailable 失败，正在重试。" }, { lang: "en", what: "It is being painted." }]);
+});
+
 test("an order that goes wrong is placed in the sandbox, and watched", async (t) => {
   const { page } = await open(t);
   await signIn(page, "staff-1", "/sandbox");

@@ -241,7 +241,7 @@ pub(crate) fn entry(TimelineEntry { at, who, what, why, .. }: &TimelineEntry) ->
     format!("{}\n", printable(&format!("{} UTC  {who:<8}  {what}{why}", time(*at))))
 }
 
-pub(crate) fn next(style: Style, status: &str, TimelineNext { what, waits_for, by }: &TimelineNext) -> String {
+pub(crate) fn next(style: Style, status: &str, TimelineNext { what, waits_for, by, .. }: &TimelineNext) -> String {
     let by = by.map(|by| format!(", by {} UTC", time(by))).unwrap_or_default();
     let waits_for = if waits_for == "nobody" { String::new() } else { format!(" (waits for {waits_for}{by})") };
     format!("{}: {}{waits_for}\n", style.status(status), printable(what))
@@ -496,7 +496,8 @@ FROM (UTC)     PLACED  CONFIRMED   REJECTED  CANCELLED  REFUNDED
         let told = "2026-03-01 08:00:00 UTC  customer  The order was placed. (a\u{fffd}[2Jgift)\n";
         assert_eq!(entry(&of(placed)), told, "and nothing moves the cursor");
         let next_of = |waits_for: &str, by: Value| {
-            let told = of(json!({"what": "The payment is being taken.", "waits_for": waits_for, "by": by}));
+            let what = "The payment is being taken.";
+            let told = of(json!({"what": what, "code": "take_payment", "waits_for": waits_for, "by": by}));
             next(Style::Plain, "reserved", &told)
         };
         let told = "reserved: The payment is being taken. (waits for service, by 2026-03-02 08:00:00 UTC)\n";

@@ -467,6 +467,11 @@ pub struct TimelineEntry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimelineNext {
     pub what: String,
+    /// What it says by a name that stays, such as `take_payment`; what stands in its words comes after.
+    pub code: String,
+    pub carrier: Option<String>,
+    pub step: Option<String>,
+    pub reason: Option<String>,
     pub waits_for: String,
     pub by: Option<DateTime<Utc>>,
 }

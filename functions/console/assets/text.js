@@ -10,11 +10,19 @@ export function speak(name) {
   language.value = name;
 }
 
+const filled = (text, values) => text.replace(/\{(\w+)\}/g, (_, what) => values[what] ?? "");
+
 /** A text by its name, with `{what}` filled in. A name that has no text is shown as it is: it came from the API. */
 export function t(name, values = {}) {
   const [english, chinese] = TEXTS[name] ?? [name.slice(name.indexOf(":") + 1)];
-  const text = (language.value === "zh" && chinese) || english;
-  return text.replace(/\{(\w+)\}/g, (_, what) => values[what] ?? "");
+  return filled((language.value === "zh" && chinese) || english, values);
+}
+
+/** What comes next for an order, and the language that says it. The API says it in English, and so does the console what it has no Chinese for. */
+export function comesNext({ next, tries }) {
+  const chinese = language.value === "zh" && NEXT[next.code];
+  if (!chinese) return { lang: "en", what: next.what };
+  return { lang: "zh", what: filled(chinese, next) + (tries?.error ? filled(NEXT.tried, tries) : "") };
 }
 
 // ---------------------------------------------------------------- money and times
@@ -59,6 +67,21 @@ export function duration(seconds) {
 export const since = (time) => duration(Math.max(0, (Date.now() - new Date(time)) / 1000));
 
 // ---------------------------------------------------------------- texts
+
+// By the API's codes.
+const NEXT = {
+  reserve_goods: "正在备货。",
+  take_payment: "正在收款。",
+  hand_over_parcel: "正在把包裹交给承运商。",
+  send_confirmation: "正在发送确认通知。",
+  undo_order: "正在撤销已完成的部分：包裹、款项、库存。",
+  resume_or_skip: "排除 {reason} 的原因后，请恢复或跳过步骤 {step}。",
+  look_after_order: "我们的人员正在处理此订单。",
+  give_money_back: "正在退款。",
+  bring_parcel: "{carrier} 正在配送包裹。",
+  nothing: "没有后续步骤。",
+  tried: "步骤 {step} 因 {error} 失败，正在重试。",
+};
 
 const TEXTS = {
   "title": ["Orders", "订单控制台"],

@@ -134,7 +134,10 @@ mod tests {
         assert_eq!((&body["status"], &body["version"]), (&json!("needs_attention"), &json!(2)));
         let entries = body["entries"].as_array().unwrap();
         assert_eq!((entries.len(), &entries[0]["who"]), (2, &json!("customer")));
-        let next = json!({"what": "Somebody of ours is looking after the order.", "waits_for": "person", "by": null});
+        let next = json!({
+            "what": "Somebody of ours is looking after the order.", "code": "look_after_order", "carrier": null, "step": null, "reason": null,
+            "waits_for": "person", "by": null
+        });
         assert_eq!(body["next"], next);
         assert!(!body.to_string().contains("process-payment"), "{body}");
     }

@@ -244,10 +244,11 @@ impl EventLog for MemoryEventStore {
     }
 }
 
-/// Users and their verified addresses.
+/// Users, their verified addresses, and who of them has a second factor.
 #[derive(Default)]
 pub struct MemoryIdentityProvider {
     verified: Mutex<BTreeMap<String, String>>,
+    second_factors: Mutex<BTreeSet<String>>,
     pub faults: Faults,
 }
 
@@ -255,11 +256,19 @@ impl MemoryIdentityProvider {
     pub fn verify(&self, username: &str, email: &str) {
         self.verified.lock().unwrap().insert(username.to_owned(), email.to_owned());
     }
+
+    pub fn set_second_factor(&self, username: &str) {
+        self.second_factors.lock().unwrap().insert(username.to_owned());
+    }
 }
 
 impl IdentityProvider for MemoryIdentityProvider {
     async fn verified_email(&self, username: &str) -> Result<Option<String>, Unavailable> {
         self.faults.around("the user pool", || self.verified.lock().unwrap().get(username).cloned()).await
+    }
+
+    async fn has_second_factor(&self, username: &str) -> Result<bool, Unavailable> {
+        self.faults.around("the user pool", || self.second_factors.lock().unwrap().contains(username)).await
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use domain::{
     order::{Attention, OrderEvent, OrderStatus, RefundState, RequestedRefund},
-    order_view::{OrderView, ShipmentStatus},
+    order_view::{AttentionView, OrderView, ShipmentStatus},
 };
 use serde::Serialize;
 use tokio::time::timeout;
@@ -61,13 +61,35 @@ pub enum Who {
     Service,
 }
 
-/// What comes next.
+/// What comes next: in words, and as a code with what stands in its words, for whoever says it in words of their own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Next {
     pub what: String,
+    pub code: Coming,
+    pub carrier: Option<String>,
+    /// What was given up, for staff.
+    pub step: Option<String>,
+    /// Why it was, for staff.
+    pub reason: Option<String>,
     pub waits_for: WaitsFor,
     /// When it is done, or a person is called, at the latest; nothing where nobody can say.
     pub by: Option<DateTime<Utc>>,
+}
+
+/// What comes next, by a name that stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Coming {
+    ReserveGoods,
+    TakePayment,
+    HandOverParcel,
+    SendConfirmation,
+    UndoOrder,
+    ResumeOrSkip,
+    LookAfterOrder,
+    GiveMoneyBack,
+    BringParcel,
+    Nothing,
 }
 
 /// Who has to do it.
@@ -223,36 +245,46 @@ fn told(event: &OrderEvent, reader: Reader) -> Option<(String, Option<String>)> 
 
 /// What comes next for an order that stands like that.
 fn next(order: &OrderView, reader: Reader) -> Next {
-    let service = |what: &str| Next {
+    let coming = |code, what: &str, waits_for| Next {
         what: what.to_owned(),
-        waits_for: WaitsFor::Service,
-        by: order.updated_at.checked_add_signed(LIMIT),
+        code,
+        carrier: None,
+        step: None,
+        reason: None,
+        waits_for,
+        by: None,
     };
-    let nothing = || Next { what: "Nothing more.".to_owned(), waits_for: WaitsFor::Nobody, by: None };
+    let by = order.updated_at.checked_add_signed(LIMIT);
+    let service = |code, what| Next { by, ..coming(code, what, WaitsFor::Service) };
+    let nothing = || coming(Coming::Nothing, "Nothing more.", WaitsFor::Nobody);
     match order.status {
-        OrderStatus::Created => service("The goods are being reserved."),
-        OrderStatus::Reserved => service("The payment is being taken."),
-        OrderStatus::Paid => service("The parcel is being given to the carrier."),
-        OrderStatus::Shipped => service("The confirmation is on its way."),
-        OrderStatus::Cancelling => service("What was done for the order is being undone: parcel, money, goods."),
-        OrderStatus::NeedsAttention => {
-            let what = match (&order.attention, reader) {
-                (Some(stuck), Reader::Staff) => {
-                    format!(
-                        "Once the cause of {} is mended, {} is to be resumed, or skipped.",
-                        stuck.reason, stuck.step
-                    )
-                }
-                _ => "Somebody of ours is looking after the order.".to_owned(),
-            };
-            Next { what, waits_for: WaitsFor::Person, by: None }
+        OrderStatus::Created => service(Coming::ReserveGoods, "The goods are being reserved."),
+        OrderStatus::Reserved => service(Coming::TakePayment, "The payment is being taken."),
+        OrderStatus::Paid => service(Coming::HandOverParcel, "The parcel is being given to the carrier."),
+        OrderStatus::Shipped => service(Coming::SendConfirmation, "The confirmation is on its way."),
+        OrderStatus::Cancelling => {
+            service(Coming::UndoOrder, "What was done for the order is being undone: parcel, money, goods.")
         }
-        OrderStatus::Confirmed if owes_a_refund(order) => service("The money is being given back."),
+        OrderStatus::NeedsAttention => match (&order.attention, reader) {
+            (Some(stuck), Reader::Staff) => {
+                let AttentionView { step, reason, .. } = stuck;
+                let what = format!("Once the cause of {reason} is mended, {step} is to be resumed, or skipped.");
+                Next {
+                    step: Some(step.clone()),
+                    reason: Some(reason.clone()),
+                    ..coming(Coming::ResumeOrSkip, &what, WaitsFor::Person)
+                }
+            }
+            _ => coming(Coming::LookAfterOrder, "Somebody of ours is looking after the order.", WaitsFor::Person),
+        },
+        OrderStatus::Confirmed if owes_a_refund(order) => {
+            service(Coming::GiveMoneyBack, "The money is being given back.")
+        }
         OrderStatus::Confirmed => match &order.shipment {
             Some(shipment) if shipment.status == ShipmentStatus::Created => Next {
-                what: format!("{} brings the parcel.", shipment.carrier),
-                waits_for: WaitsFor::Carrier,
+                carrier: Some(shipment.carrier.clone()),
                 by: Some(shipment.estimated_delivery),
+                ..coming(Coming::BringParcel, &format!("{} brings the parcel.", shipment.carrier), WaitsFor::Carrier)
             },
             _ => nothing(),
         },
@@ -331,18 +363,31 @@ mod tests {
     fn an_order_says_what_comes_next_and_by_when() {
         let next = |types: &[&str]| timeline(&happened(types), Reader::Customer, None).next;
         let placed = ["OrderCreated", "InventoryReserved", "PaymentCompleted", "ShipmentCreated", "OrderConfirmed"];
-        for (events, what) in [(1, "reserved"), (2, "payment"), (3, "parcel"), (4, "confirmation")] {
+        for (events, what, code) in [
+            (1, "reserved", Coming::ReserveGoods),
+            (2, "payment", Coming::TakePayment),
+            (3, "parcel", Coming::HandOverParcel),
+            (4, "confirmation", Coming::SendConfirmation),
+        ] {
             let next = next(&placed[..events]);
             assert!(next.what.contains(what) && next.waits_for == WaitsFor::Service, "{next:?}");
+            assert_eq!((next.code, &next.carrier), (code, &None));
             let last = i64::try_from(events).unwrap();
             assert_eq!(next.by, DateTime::from_timestamp(last + LIMIT.num_seconds(), 0));
         }
         let next_of_confirmed = next(&placed);
         assert!(next_of_confirmed.waits_for == WaitsFor::Carrier && next_of_confirmed.by.is_some());
+        let carrier = next_of_confirmed.carrier.unwrap();
+        assert_eq!(
+            (next_of_confirmed.code, next_of_confirmed.what),
+            (Coming::BringParcel, format!("{carrier} brings the parcel."))
+        );
         let delivered = next(&[&placed[..], &["ShipmentDelivered"]].concat());
-        assert_eq!((delivered.waits_for, delivered.by), (WaitsFor::Nobody, None));
+        assert_eq!((delivered.code, delivered.waits_for, delivered.by), (Coming::Nothing, WaitsFor::Nobody, None));
+        let refunding = next(&[&placed[..], &["RefundRequested"]].concat());
+        assert_eq!((refunding.code, refunding.waits_for), (Coming::GiveMoneyBack, WaitsFor::Service));
         let undoing = next(&[&placed[..3], &["OrderCancelRequested"]].concat());
-        assert!(undoing.what.contains("undone"), "{undoing:?}");
+        assert!(undoing.what.contains("undone") && undoing.code == Coming::UndoOrder, "{undoing:?}");
     }
 
     #[test]
@@ -350,9 +395,15 @@ mod tests {
         let history = happened(&["OrderCreated", "OrderFlagged"]);
         let staff = timeline(&history, Reader::Staff, None);
         assert!(staff.next.what.contains("process-payment") && staff.next.waits_for == WaitsFor::Person);
+        assert_eq!((staff.next.code, staff.next.step.as_deref()), (Coming::ResumeOrSkip, Some("process-payment")));
+        assert_eq!(staff.next.reason, staff.entries[1].why);
         assert!(staff.entries[1].what.contains("process-payment") && staff.entries[1].why.is_some());
         let customer = timeline(&history, Reader::Customer, None);
         assert!(!format!("{customer:?}").contains("process-payment"), "{customer:?}");
+        assert_eq!(
+            (customer.next.code, &customer.next.step, &customer.next.reason),
+            (Coming::LookAfterOrder, &None, &None)
+        );
         assert_eq!((customer.entries.len(), customer.next.waits_for), (2, WaitsFor::Person));
     }
 

@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { Actor, after, Command, Curl, CustomerLink, go, html, Loading, Money, Page, reasonField, route, short, Status, Time, Trouble, useLoad, what, why } from "/console/parts.js";
 import { call, get, isSupervisor, Problem } from "/console/session.js";
-import { minorUnits, moment, money, t, typedMoney } from "/console/text.js";
+import { comesNext, minorUnits, moment, money, t, typedMoney } from "/console/text.js";
 
 const MOVING = 1_500; // milliseconds between two looks at an order that goes on, and at one that rests
 const RESTING = 10_000;
@@ -158,7 +158,8 @@ function Books({ ledger, problem }) {
 function Next({ timeline }) {
   if (!timeline) return null;
   const { next, tries } = timeline;
-  return html`<section class="card"><h2>${t("order.next")}</h2><p><strong>${t(`waits:${next.waits_for}`)}</strong>${next.by && html` · <${Time} at=${next.by} />`}</p><p lang="en">${next.what}</p>
+  const { lang, what } = comesNext(timeline);
+  return html`<section class="card"><h2>${t("order.next")}</h2><p><strong>${t(`waits:${next.waits_for}`)}</strong>${next.by && html` · <${Time} at=${next.by} />`}</p><p lang=${lang}>${what}</p>
     ${tries && html`<p class="faint">${t("tries", tries)}${tries.next_by && html` · ${t("tries.next", { time: moment(tries.next_by) })}`}</p>`}</section>`;
 }
 
