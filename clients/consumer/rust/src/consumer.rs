@@ -171,6 +171,7 @@ mod tests {
     struct Memory {
         orders: RefCell<BTreeMap<String, (u64, Order)>>,
         points: Cell<i64>,
+        reads: Cell<u32>,
         crashes: RefCell<VecDeque<Crash>>,
     }
 
@@ -179,6 +180,7 @@ mod tests {
         type Write = Points;
 
         async fn read(&self, order: &str) -> Result<Progress<Order>, BoxError> {
+            self.reads.set(self.reads.get().saturating_add(1));
             let found = self.orders.borrow().get(order).cloned();
             Ok(found.map_or(Progress { last: 0, state: None }, |(last, state)| Progress { last, state: Some(state) }))
         }
@@ -291,6 +293,7 @@ mod tests {
         let parked = deliver(&ledger, all, &CNY, 3).await;
         assert_eq!(parked, ["b/3", "b/4", "b/5"]);
         assert_eq!(ledger.points.get(), 2);
+        assert_eq!(ledger.reads.get(), 21, "15, 3 and 3: nobody waits within a batch for what has failed there");
         let redriven = poison.into_iter().rev().filter(|(id, _)| parked.contains(id)).collect();
         assert_eq!(deliver(&ledger, redriven, &[("CNY", 100), ("EUR", 10)], 1).await, NOTHING);
         assert_eq!(ledger.points.get(), 15, "13 for 1.30 EUR");
