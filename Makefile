@@ -5,7 +5,7 @@ DEPLOY := $(PYTHON) infra/deploy.py
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status token demo console watch logs trace reconcile compare-books config providers certify rebuild republish reproject test client orderctl cost bench chaos deploy smoke staff second-factor
+.PHONY: help up down status token demo console consumer watch logs trace reconcile compare-books config providers certify rebuild republish reproject test client orderctl cost bench chaos deploy smoke staff second-factor
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,9 @@ demo: ## Place an order and follow it to the end
 
 console: ## Try the console in a real browser, on the stack that is up; pictures of its pages go to .local/console
 	@$(STACK) console
+
+consumer: ## Try the example consumers beside the stack that is up: one order that they refuse among ORDERS=30 (LANGUAGE=rust or typescript, KEEP=1 leaves them there)
+	@.local/tools/sam/bin/python tests/consumer_suite.py --orders=$(or $(ORDERS),30) --languages $(or $(LANGUAGE),rust typescript) $(if $(KEEP),--keep)
 
 watch: ## Run the HTTP functions from source and rebuild them on every change
 	@$(STACK) watch

@@ -233,7 +233,7 @@ def variants() -> list[Stack]:
             stack("dev", Issuer="https://id.example", Audience="orders")]
 
 
-EVERYTHING = {"ProtectData": "true", "MachineClients": "true", "StaffSecondFactor": "true", "CommandConcurrency": "20",
+EVERYTHING = {"ProtectData": "true", "MachineClients": "true", "StaffSecondFactor": "true", "CommandConcurrency": "20", "BusArchiveDays": "30",
               "ProviderSecrets": "order-service-prod/", "ProviderSubnets": "subnet-0123456789abcdef0", "ProviderSecurityGroups": "sg-0123456789abcdef0"}
 
 
@@ -623,6 +623,13 @@ class Functions(unittest.TestCase):
                     self.assertEqual(transformer["InputPathsMap"], {"metadata": "$.detail.metadata"})
                     self.assertEqual(json.loads(transformer["InputTemplate"].replace("<metadata>", "7")), {"detail": {"metadata": 7}})
 
+    def test_the_bus_is_archived_only_where_a_parameter_says_for_how_long(self):
+        """Of an archive, nothing is taken back before its time: it has the addresses that events have."""
+        self.assertEqual([main.name for main in first_deployments() if main.of_type("AWS::Events::Archive")], [])
+        self.assertEqual(stack("local", BusArchiveDays="30").of_type("AWS::Events::Archive"), {}, "the emulator refuses it")
+        archive = stack("prod", BusArchiveDays="30").of_type("AWS::Events::Archive")["BusArchive"]
+        self.assertEqual((archive["SourceArn"], archive["RetentionDays"]), ("<EventBus.Arn>", "30"))
+
     @in_every_stage
     def test_what_a_rule_hands_on_changes_after_whoever_reads_it(self, main):
         """A rule is updated in a moment, a function's code is not: in between, the old code would get the new messages."""
@@ -683,6 +690,40 @@ def queue_permits(main: Stack, queue: str, rule: str) -> bool:
                 if queue in listed(statement["Resource"]) and statement["Condition"] == {"ArnEquals": {"aws:SourceArn": rule}}:
                     return statement["Effect"] == "Allow" and statement["Action"] == "sqs:SendMessage"
     return False
+
+
+class Consumers(unittest.TestCase):
+    """The example of clients/consumer, which stands beside the service."""
+
+    def setUp(self):
+        template = copy.deepcopy(source("clients/consumer/template.yaml"))
+        template["Resources"]["Consumer"]["Properties"]["CodeUri"] = "s3://bucket/key"
+        self.parameters = {"EventBus": "order-service-prod", "Language": "rust"}
+        self.consumer = Stack(transform(template, dict(self.parameters), NoManagedPolicies()), self.parameters, "loyalty-points")
+
+    def test_it_gets_all_events_of_an_order_or_it_would_take_what_its_rule_leaves_out_for_a_gap(self):
+        rule = self.consumer.of_type("AWS::Events::Rule")["Rule"]
+        self.assertEqual(rule["EventPattern"], {"source": ["order-service"], "detail": {"metadata": {"aggregate_type": ["order"]}}})
+        (target,) = rule["Targets"]
+        self.assertTrue(queue_permits(self.consumer, target["Arn"], "<Rule.Arn>"))
+        self.assertTrue(queue_permits(self.consumer, target["DeadLetterConfig"]["Arn"], "<Rule.Arn>"))
+
+    def test_a_message_that_fails_comes_again_by_itself_and_is_parked_at_last(self):
+        ((name, mapping, queue),) = queue_mappings(self.consumer)
+        self.assertEqual(mapping["FunctionResponseTypes"], ["ReportBatchItemFailures"], name)
+        timeout = self.consumer.properties(mapping["FunctionName"])["Timeout"]
+        self.assertGreaterEqual(int(queue["VisibilityTimeout"]), 6 * timeout, "as Lambda recommends")
+        least = self.consumer.template["Parameters"]["RetryAfterSeconds"]["MinValue"]
+        self.assertGreaterEqual(least, timeout, "Lambda refuses a queue that shows a message again while its function may be at it")
+        letters = self.consumer.properties(queue["RedrivePolicy"]["deadLetterTargetArn"])
+        self.assertGreater(letters["MessageRetentionPeriod"], queue["MessageRetentionPeriod"])
+        self.assertGreaterEqual(int(queue["RedrivePolicy"]["maxReceiveCount"]), 5, "throttled deliveries count, too")
+
+    def test_its_role_allows_its_own_calls_and_reading_its_queue(self):
+        own = {(action, resource) for action, resource in grants_of(self.consumer, "Consumer") if action.startswith("dynamodb:")}
+        self.assertEqual(own, {(f"dynamodb:{action}", "<Table.Arn>") for action in ("GetItem", "PutItem", "UpdateItem")})
+        policies = json.dumps(self.consumer.properties("<ConsumerRole>")["ManagedPolicyArns"])
+        self.assertIn("AWSLambdaSQSQueueExecutionRole", policies)
 
 
 # ---------------------------------------------------------------- rights

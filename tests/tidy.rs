@@ -36,7 +36,7 @@ const SHARED: [&str; 8] =
     ["domain", "application", "settings", "telemetry", "adapters", "providers", "reference-provider", "certify"];
 
 /// Programs outside the service, which know it by its contract.
-const CLIENTS: [&str; 2] = ["rust", "orderctl"];
+const CLIENTS: [&str; 3] = ["rust", "orderctl", "consumer/rust"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()

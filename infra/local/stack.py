@@ -261,7 +261,7 @@ def start_emulator(port: int) -> dict:
     scratch.mkdir(parents=True, exist_ok=True)
     # A function inherits the emulator's environment, so this is all that either of them gets to see.
     environment = {
-        "PATH": os.environ["PATH"],
+        "PATH": f"{os.environ['PATH']}{os.pathsep}{TOOLS / 'node' / 'bin'}",  # functions in TypeScript run by Node
         "TMPDIR": str(scratch),
         "STATE_DIR": str(scratch / "state"),
         "GATEWAY_PORT": str(port),

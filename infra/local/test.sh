@@ -70,7 +70,7 @@ trap 'exit 143' TERM
 trap 'exit 129' HUP
 
 templates() {
-    .local/tools/sam/bin/cfn-lint template.yaml infra/api.yaml infra/alarms.yaml
+    .local/tools/sam/bin/cfn-lint template.yaml infra/api.yaml infra/alarms.yaml clients/consumer/template.yaml
     AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .local/tools/sam/bin/sam validate --lint
     .local/tools/sam/bin/python tests/template_suite.py
     .local/tools/sam/bin/python tests/alarms_suite.py
@@ -176,6 +176,7 @@ beside "rebuild under load" system_tests rebuild
 step "system tests" system_tests --skip rebuild --skip traces
 join "rebuild under load"
 step "typescript client on the stack" typescript_client_on_the_stack
+step "consumers" .local/tools/sam/bin/python tests/consumer_suite.py
 step "console in a browser" console_in_a_browser
 step "commands of the pages" .local/tools/sam/bin/python tests/docs_suite.py Pasted
 step "cost" cost
