@@ -32,8 +32,17 @@ const DOMAIN_MAY_USE: [&str; 9] = [
 ];
 
 /// What functions are made of.
-const SHARED: [&str; 8] =
-    ["domain", "application", "settings", "telemetry", "adapters", "providers", "reference-provider", "certify"];
+const SHARED: [&str; 9] = [
+    "domain",
+    "application",
+    "settings",
+    "telemetry",
+    "adapters",
+    "providers",
+    "reference-provider",
+    "certify",
+    "replay",
+];
 
 /// Programs outside the service, which know it by its contract.
 const CLIENTS: [&str; 2] = ["rust", "orderctl"];
@@ -106,6 +115,7 @@ fn dependencies_point_one_way() {
         ("providers", &["domain", "application", "settings", "telemetry"]),
         ("reference-provider", &["domain", "application", "providers"]),
         ("certify", &["application", "providers", "settings"]),
+        ("replay", &["domain", "application", "adapters"]),
     ];
     for (name, may_use) in may_use {
         let used = dependencies(&manifest(&format!("shared/{name}/Cargo.toml")), "dependencies");

@@ -544,12 +544,12 @@ def rebuild(arguments):
     operate(arguments.stage, "rebuild.py", arguments.view, *given, *(["--abandon"] if arguments.abandon else []))
 
 
-def replay(arguments):
-    given = [f"--{name}={value}" for name in REPLAY if (value := getattr(arguments, name))]
-    operate(arguments.stage, "replay.py", arguments.command, *given)
+def redeliver(arguments):
+    given = [f"--{name}={value}" for name in REDELIVER if (value := getattr(arguments, name))]
+    operate(arguments.stage, "redeliver.py", arguments.command, *given)
 
 
-REPLAY = ["order", "customer", "orders", "after", "pace", "limit"]  # what infra/replay.py is told
+REDELIVER = ["order", "customer", "orders", "after", "pace", "limit"]  # what infra/redeliver.py is told
 
 
 def operate(stage: str, script: str, *arguments: str):
@@ -644,9 +644,9 @@ def main():
     for name in ("republish", "reproject"):
         command = commands.add_parser(name)
         command.add_argument("--stage", choices=["local", "dev", "prod"], default="local")
-        for option in REPLAY:
+        for option in REDELIVER:
             command.add_argument(f"--{option}", default="")
-        command.set_defaults(run=replay)
+        command.set_defaults(run=redeliver)
     commands.add_parser("node").set_defaults(run=node)
     command = commands.add_parser("logs")
     command.add_argument("function", nargs="?", default="", choices=["", *functions()])
