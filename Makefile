@@ -52,8 +52,9 @@ providers: ## Start a provider of your own to try: all four services over gRPC a
 certify: ## Hold a provider to the laws of its port: PROVIDER=inventory, payments, shipping or notifications, URL=grpc://127.0.0.1:50051 (TOKEN=<bearer token>, CA=<file of roots>, VERBOSE=1 shows all calls)
 	@cargo run --quiet --locked --bin certify -- $(PROVIDER) $(URL)
 
-rebuild: ## Rebuild a read model from the events while orders go on (VIEW=orders STAGE=local SEGMENTS=4 UNITS=<write units a second>, ABANDON=1 gives one up)
-	@$(STACK) rebuild $(VIEW) --stage=$(or $(STAGE),local) --segments=$(SEGMENTS) --units=$(UNITS) $(if $(ABANDON),--abandon)
+rebuild: ## Rebuild a read model from the events while orders go on (VIEW=orders STAGE=local SEGMENTS=4 UNITS=<write units a second>, CHECK=1 stops before the switch, ACCEPT=1 switches whatever is missing, ABANDON=1 gives one up)
+	@$(STACK) rebuild $(VIEW) --stage=$(or $(STAGE),local) --segments=$(SEGMENTS) --units=$(UNITS) \
+		$(if $(ABANDON),--abandon) $(if $(CHECK),--check) $(if $(ACCEPT),--accept)
 
 # Whose events, and how many at a time: see infra/redeliver.py.
 REDELIVER = --stage=$(or $(STAGE),local) --order='$(ORDER)' --customer='$(CUSTOMER)' --orders='$(ORDERS)' --pace=$(PACE) --limit=$(LIMIT)

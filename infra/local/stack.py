@@ -541,7 +541,8 @@ def compare_books(arguments):
 
 def rebuild(arguments):
     given = [f"--{name}={value}" for name in ("segments", "units") if (value := getattr(arguments, name))]
-    operate(arguments.stage, "rebuild.py", arguments.view, *given, *(["--abandon"] if arguments.abandon else []))
+    given += [f"--{name}" for name in ("abandon", "check", "accept") if getattr(arguments, name)]
+    operate(arguments.stage, "rebuild.py", arguments.view, *given)
 
 
 def redeliver(arguments):
@@ -634,7 +635,8 @@ def main():
     command.add_argument("--stage", choices=["local", "dev", "prod"], default="local")
     command.add_argument("--segments", default="")
     command.add_argument("--units", default="")
-    command.add_argument("--abandon", action="store_true")
+    for option in ("abandon", "check", "accept"):
+        command.add_argument(f"--{option}", action="store_true")
     command.set_defaults(run=rebuild)
     command = commands.add_parser("config")
     command.add_argument("--stage", choices=["local", "dev", "prod"], default="local")

@@ -1,4 +1,4 @@
-//! An operator's tool → builds the read model anew from the event table, beside the one that is read, and switches.
+//! An operator's tool → builds the read model anew from the event table, beside the one that is read, compares the two, and switches.
 //!
 //! `make rebuild VIEW=orders` calls it, action after action; what each of them answers is where the rebuild stands. Every
 //! action may be called again, and a rebuild that was left goes on where it was. What is done with a page of events is
@@ -17,7 +17,11 @@ use adapters::{
 use application::{
     event_store::{Segment, Unavailable},
     project_orders::ProjectError,
-    rebuild_orders::{Progress, UNTIL_READERS_KNOW, UNTIL_WRITERS_KNOW, rebuild_page},
+    rebuild_orders::{
+        Differences, Progress, SETTLES_WITHIN, UNTIL_READERS_KNOW, UNTIL_WRITERS_KNOW, compare_hours, compare_page,
+        rebuild_page,
+    },
+    stats::Hour,
 };
 use aws_sdk_dynamodb::Client;
 use chrono::{DateTime, Utc};
@@ -56,6 +60,10 @@ enum Action {
     Begin { segments: u32 },
     /// Reads on in one segment of the event table, and writes no more than so many write units a second, about.
     Work { segment: u32, units_per_second: Option<NonZeroU32> },
+    /// Reads on in one segment once more, and counts what the new generation has otherwise than the one that is read.
+    Compare { segment: u32, after: Option<String>, units_per_second: Option<NonZeroU32> },
+    /// Counts the hours in which the new generation has other sums.
+    CompareHours {},
     /// The new generation is complete: from now on it is the one that is read.
     Switch {},
     /// The new generation is given up.
@@ -79,6 +87,12 @@ struct Standing {
     /// About how many commits, and bytes, the event table has.
     commits: u64,
     bytes: u64,
+    /// The same of what is read, with all generations that there are.
+    view_items: u64,
+    view_bytes: u64,
+    /// Of [`Action::Compare`]: what differs, and where the next page begins.
+    differences: Differences,
+    compare_after: Option<String>,
     /// Of [`Action::Clear`]: how many items are gone, and where the next page begins.
     cleared: usize,
     clear_after: Option<String>,
@@ -134,17 +148,24 @@ impl Rebuild {
     async fn handle(&self, action: Action, now: DateTime<Utc>) -> Result<Standing, RebuildError> {
         let generations = self.model.generations_now().await?;
         let (mut cleared, mut clear_after) = (0, None);
+        let (mut differences, mut compare_after) = (Differences::default(), None);
         match action {
             Action::Status {} => {}
             Action::Begin { segments } => self.begin(generations, segments).await?,
             Action::Work { segment, units_per_second } => {
                 self.work(generations, segment, units_per_second, now).await?;
             }
+            Action::Compare { segment, after, units_per_second } => {
+                (differences, compare_after) = self.compare(generations, segment, after, units_per_second, now).await?;
+            }
+            Action::CompareHours {} => {
+                let new = self.model.generation(self.built(generations).await?.generation);
+                let read = self.model.generation(generations.live);
+                // What happens now is on its way into both.
+                differences.hours = compare_hours(&read.index, &new.index, Hour::of(now).previous()).await?;
+            }
             Action::Switch {} => {
-                let building = building(generations)?;
-                if !self.model.progress(building).await?.iter().all(|segment| segment.done) {
-                    return Err(RebuildError::NotDone);
-                }
+                let building = self.built(generations).await?;
                 let (live, outgoing) = (building.generation, Some(generations.live));
                 self.change(generations, Generations { live, building: None, outgoing, ..generations }).await?;
                 info!(live, "switched to a new generation of the read model");
@@ -176,6 +197,7 @@ impl Rebuild {
             None => Vec::new(),
         };
         let (commits, bytes) = self.model.size(&self.events_table).await?;
+        let (view_items, view_bytes) = self.model.own_size().await?;
         Ok(Standing {
             live: generations.live,
             building: generations.building.map(|building| building.generation),
@@ -186,6 +208,10 @@ impl Rebuild {
             segments,
             commits,
             bytes,
+            view_items,
+            view_bytes,
+            differences,
+            compare_after,
             cleared,
             clear_after,
         })
@@ -238,6 +264,48 @@ impl Rebuild {
         }
         info!(number, events = progress.events, done = progress.done, "segment read on");
         Ok(())
+    }
+
+    /// Works on for a slice, and answers what differs in that, and where the next one begins.
+    async fn compare(
+        &self,
+        generations: Generations,
+        number: u32,
+        after: Option<String>,
+        units_per_second: Option<NonZeroU32>,
+        now: DateTime<Utc>,
+    ) -> Result<(Differences, Option<String>), RebuildError> {
+        let building = self.built(generations).await?;
+        if number >= building.segments {
+            return Err(RebuildError::BadSegments);
+        }
+        let models = (&self.model.generation(generations.live), &self.model.generation(building.generation));
+        let segment = Segment { number, of: building.segments };
+        let limit = units_per_second.map_or(PAGE, page_at);
+        let settled = now.checked_sub_signed(SETTLES_WITHIN).unwrap_or(now);
+        let (started, mut read_units) = (Instant::now(), 0.0);
+        let (mut differences, mut place) = (Differences::default(), after);
+        loop {
+            let page =
+                compare_page(&self.store, models, segment, place.as_deref(), limit, settled, &mut differences).await?;
+            read_units += page.read_units;
+            place = page.next;
+            if let Some(pace) = units_per_second {
+                let takes = Duration::try_from_secs_f64(read_units / f64::from(pace.get())).unwrap_or_default();
+                tokio::time::sleep(takes.saturating_sub(started.elapsed())).await;
+            }
+            if place.is_none() || started.elapsed() >= SLICE {
+                info!(number, done = place.is_none(), "segment compared");
+                return Ok((differences, place));
+            }
+        }
+    }
+
+    /// What is built, once all of it is there.
+    async fn built(&self, generations: Generations) -> Result<Building, RebuildError> {
+        let building = building(generations)?;
+        let done = self.model.progress(building).await?.iter().all(|segment| segment.done);
+        if done { Ok(building) } else { Err(RebuildError::NotDone) }
     }
 
     async fn change(&self, from: Generations, to: Generations) -> Result<(), RebuildError> {

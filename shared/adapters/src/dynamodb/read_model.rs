@@ -221,8 +221,18 @@ impl DynamoReadModel {
 
     /// How many items, and bytes, the table of events has: what a rebuild has to read. About, and hours old.
     pub async fn size(&self, events_table: &str) -> Result<(u64, u64), Unavailable> {
+        self.size_of(events_table).await
+    }
+
+    /// The same of the read model itself, with all its generations.
+    pub async fn own_size(&self) -> Result<(u64, u64), Unavailable> {
+        let (views, index) = (self.size_of(&self.orders_table).await?, self.size_of(&self.index_table).await?);
+        Ok((views.0.saturating_add(index.0), views.1.saturating_add(index.1)))
+    }
+
+    async fn size_of(&self, name: &str) -> Result<(u64, u64), Unavailable> {
         let table = self.table();
-        let answer = self.client.describe_table().table_name(events_table).send().await;
+        let answer = self.client.describe_table().table_name(name).send().await;
         let described = answer.map_err(|error| table.unavailable(error))?.table;
         let count = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok()).unwrap_or_default();
         let described = described.as_ref();
