@@ -109,9 +109,11 @@ def answer(export: Path, output: Path, replay: list):
 def version() -> str:
     """The commit that is checked out, and whether there is more to it."""
     def git(*call: str) -> str:
-        return subprocess.run(["git", *call], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True, timeout=stack.MINUTE).stdout.strip()
+        done = subprocess.run(["git", *call], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=stack.MINUTE)
+        return done.stdout.strip()
 
-    return git("rev-parse", "--short=12", "HEAD") + ("-changed" if git("status", "--porcelain", "--untracked-files=no") else "")
+    commit = git("rev-parse", "--short=12", "HEAD") or "no-commit"
+    return commit + ("-changed" if git("status", "--porcelain", "--untracked-files=no") else "")
 
 
 # ---------------------------------------------------------------- differences

@@ -206,6 +206,18 @@ fn the_state_machine_goes_by_errors_that_steps_give() {
     }
 }
 
+/// But for the one by which an order comes about: at a replay it is there.
+#[test]
+fn every_decision_is_asked_at_a_replay() {
+    let (asked, mut decisions) = (read("shared/replay/src/answers.rs"), 0);
+    for file in rust_files(&root().join("shared/domain/src/order")) {
+        let decision = file.file_stem().unwrap().to_str().unwrap();
+        assert!(decision == "create" || asked.contains(&format!("{decision}::")), "a replay does not ask {decision}");
+        decisions += 1;
+    }
+    assert!(decisions >= 18);
+}
+
 #[test]
 fn every_function_whose_command_has_an_id_holds_it_still() {
     let mut held = 0;

@@ -39,6 +39,7 @@ mod reads;
 mod rebuild;
 mod redeliver;
 mod refunds;
+mod replay;
 mod sandbox;
 mod search;
 mod staff_lists;
