@@ -155,7 +155,7 @@ const READS_PER_COMPARED: f64 = 4.0;
 
 /// What two generations have otherwise, as far as they were compared. What has only just happened, and is on its way into both, is not
 /// among it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Differences {
     /// How many orders were compared.
     pub orders: u64,
@@ -180,6 +180,11 @@ pub struct Differences {
 }
 
 impl Differences {
+    /// Whether the new generation lacks what the other has. That is never meant, as all else may be.
+    pub fn is_lost(&self) -> bool {
+        self.missing > 0 || self.behind > 0
+    }
+
     fn name(&mut self, stream: &StreamId) {
         if self.sample.len() < SAMPLE_MAX {
             self.sample.push(stream.as_str().to_owned());
@@ -187,40 +192,42 @@ impl Differences {
     }
 }
 
-/// How far a comparison has come.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Compared {
-    /// Where the next page begins; `None` at the end.
+/// How far the comparison of one segment has come.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Where the next page begins.
     pub next: Option<String>,
-    /// What it has cost, about.
-    pub read_units: f64,
+    pub done: bool,
+    pub differences: Differences,
 }
 
-/// Compares what the generation that is `read` and the `new` one have of the streams that begin on a page of up to `limit` commits, and adds
-/// what differs. What has happened to an order since `settled` the new one may still lack.
+/// Compares what the generation that is `read` and the `new` one have of the streams that begin on the next page of a segment, of up to
+/// `limit` commits, and answers how far that is, and about how many read units it has taken. What has happened to an order since `settled`
+/// the new one may still lack.
 pub async fn compare_page<V: OrderViews, I: Index>(
     store: &impl EventLog,
     (read, new): (&ReadModel<V, I>, &ReadModel<V, I>),
     segment: Segment,
-    after: Option<&str>,
+    comparison: Comparison,
     limit: usize,
     settled: DateTime<Utc>,
-    differences: &mut Differences,
-) -> Result<Compared, Unavailable> {
-    let LogPage { commits, next, read_units } = store.page(segment, after, limit).await?;
+) -> Result<(Comparison, f64), Unavailable> {
+    let LogPage { commits, next, read_units } = store.page(segment, comparison.next.as_deref(), limit).await?;
+    let mut differences = comparison.differences;
     // Each stream once, on however many pages it is.
     let begun: Vec<&StreamId> =
         commits.iter().filter(|commit| commit.version == 1).map(|commit| &commit.stream).collect();
     let orders: Vec<OrderId> = begun.iter().filter_map(|stream| stream.order_id()).collect();
     for ids in orders.chunks(VIEWS_MAX) {
-        compare_orders(&read.views, &new.views, ids, settled, differences).await?;
+        compare_orders(&read.views, &new.views, ids, settled, &mut differences).await?;
     }
     let customers: Vec<CustomerId> = begun.iter().filter_map(|stream| stream.customer_id()).collect();
     for ids in customers.chunks(VIEWS_MAX) {
-        compare_profiles(&read.views, &new.views, ids, differences).await?;
+        compare_profiles(&read.views, &new.views, ids, &mut differences).await?;
     }
     let compared = u32::try_from(begun.len()).map_or(f64::MAX, f64::from);
-    Ok(Compared { next, read_units: read_units + compared * READS_PER_COMPARED })
+    let done = next.is_none();
+    Ok((Comparison { next, done, differences }, read_units + compared * READS_PER_COMPARED))
 }
 
 async fn compare_orders(

@@ -21,7 +21,7 @@ use application::{
     memory::{Fault, MemoryEventStore, MemoryIndex, MemoryOrderViews},
     ports::{EventPlace, Index as _, OrderViews, PlacedOrder, Posting, ReadModel},
     project_orders::{Projected, TakenIn, catch_up, postings_of, project, reproject_customer, reproject_order},
-    rebuild_orders::{Differences, Progress, compare_hours, compare_page, rebuild_page},
+    rebuild_orders::{Comparison, Differences, Progress, compare_hours, compare_page, rebuild_page},
     shop::{Shop, at},
     shown_orders::load_shown,
     stats::{Hour, Stats},
@@ -618,16 +618,11 @@ async fn compared_when(
     limit: usize,
     settled: DateTime<Utc>,
 ) -> Differences {
-    let (mut differences, mut place) = (Differences::default(), None);
-    let whole = Segment { number: 0, of: 1 };
-    loop {
-        let page =
-            compare_page(store, models, whole, place.as_deref(), limit, settled, &mut differences).await.unwrap();
-        place = page.next;
-        if place.is_none() {
-            break;
-        }
+    let (whole, mut comparison) = (Segment { number: 0, of: 1 }, Comparison::default());
+    while !comparison.done {
+        (comparison, _) = compare_page(store, models, whole, comparison, limit, settled).await.unwrap();
     }
+    let mut differences = comparison.differences;
     differences.hours = compare_hours(&models.0.index, &models.1.index, Hour::new(i64::MAX)).await.unwrap();
     differences
 }
@@ -681,6 +676,7 @@ async fn what_a_new_generation_has_otherwise_is_counted_before_it_is_read() {
         sample,
     };
     assert_eq!(differences, wanted);
+    assert!(wanted.is_lost() && !same.is_lost());
     // A customer's list is counted on each page, and nothing else is.
     let by_three = compared(&store, (&read, &new), 3).await;
     let rest = Differences { lists: 1, sample: wanted.sample.clone(), ..by_three.clone() };
