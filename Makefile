@@ -1,11 +1,11 @@
-# Everything is done by infra/local and infra/deploy.py; this file only gives it short names.
+# Everything is done by infra/local, infra/deploy.py and infra/replay.py; this file only gives it short names.
 PYTHON ?= python3
 STACK  := $(PYTHON) infra/local/stack.py
 DEPLOY := $(PYTHON) infra/deploy.py
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status token demo console consumer watch logs trace reconcile compare-books config providers certify rebuild republish reproject test client orderctl cost bench chaos deploy smoke staff second-factor
+.PHONY: help up down status token demo console consumer watch logs trace reconcile compare-books config providers certify rebuild republish reproject replay anonymise test client orderctl cost bench chaos deploy smoke staff second-factor
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -55,17 +55,24 @@ providers: ## Start a provider of your own to try: all four services over gRPC a
 certify: ## Hold a provider to the laws of its port: PROVIDER=inventory, payments, shipping or notifications, URL=grpc://127.0.0.1:50051 (TOKEN=<bearer token>, CA=<file of roots>, VERBOSE=1 shows all calls)
 	@cargo run --quiet --locked --bin certify -- $(PROVIDER) $(URL)
 
-rebuild: ## Rebuild a read model from the events while orders go on (VIEW=orders STAGE=local SEGMENTS=4 UNITS=<write units a second>, ABANDON=1 gives one up)
-	@$(STACK) rebuild $(VIEW) --stage=$(or $(STAGE),local) --segments=$(SEGMENTS) --units=$(UNITS) $(if $(ABANDON),--abandon)
+rebuild: ## Rebuild a read model from the events while orders go on (VIEW=orders STAGE=local SEGMENTS=4 UNITS=<write units a second>, CHECK=1 stops before the switch, ACCEPT=1 switches whatever is missing, ABANDON=1 gives one up)
+	@$(STACK) rebuild $(VIEW) --stage=$(or $(STAGE),local) --segments=$(SEGMENTS) --units=$(UNITS) \
+		$(if $(ABANDON),--abandon) $(if $(CHECK),--check) $(if $(ACCEPT),--accept)
 
-# Whose events, and how many at a time: see infra/replay.py.
-REPLAY = --stage=$(or $(STAGE),local) --order='$(ORDER)' --customer='$(CUSTOMER)' --orders='$(ORDERS)' --pace=$(PACE) --limit=$(LIMIT)
+# Whose events, and how many at a time: see infra/redeliver.py.
+REDELIVER = --stage=$(or $(STAGE),local) --order='$(ORDER)' --customer='$(CUSTOMER)' --orders='$(ORDERS)' --pace=$(PACE) --limit=$(LIMIT)
 
 republish: ## Put an order's events on the bus once more (ORDER=<id>, CUSTOMER=<id>, or ORDERS=<file> or - for many; AFTER=<version> STAGE=local)
-	@$(STACK) republish $(REPLAY) --after=$(AFTER)
+	@$(STACK) republish $(REDELIVER) --after=$(AFTER)
 
 reproject: ## Bring an order's views to what its events say (ORDER=<id>, CUSTOMER=<id>, or ORDERS=<file> or - for many; STAGE=local)
-	@$(STACK) reproject $(REPLAY)
+	@$(STACK) reproject $(REDELIVER)
+
+replay: ## Replay an export with this build, and show what another build has made something else of (FROM=<folder>; AGAINST=<file> ACCEPT=<field,...>, RECORD=1 keeps this build's answers)
+	@$(PYTHON) infra/replay.py replay "$(FROM)" $(if $(AGAINST),--against="$(AGAINST)") $(if $(ACCEPT),--accept="$(ACCEPT)") $(if $(RECORD),--record)
+
+anonymise: ## Write an export once more without what it says about people: FROM=<folder> TO=<folder>
+	@$(PYTHON) infra/replay.py anonymise "$(FROM)" "$(TO)"
 
 test: ## Run everything that CI runs, on a stack of its own
 	@infra/local/test.sh
@@ -87,9 +94,9 @@ bench: ## Print how fast the service is beside named baselines (ONLY=coldstart, 
 chaos: ## Kill functions at random while 200 orders are placed, then compare the books (SEED=1 asks for the same orders again)
 	@$(STACK) status >/dev/null && set -a && . .local/stack.env && cargo test --workspace --locked --test system -- --ignored --nocapture chaos
 
-deploy: ## Build and deploy to AWS: STAGE=dev or prod (ARCHITECTURE=arm64, STAFF_EMAIL= to make somebody staff, SEED=1 for products)
+deploy: ## Build and deploy to AWS: STAGE=dev or prod (ARCHITECTURE=arm64, STAFF_EMAIL= to make somebody staff, SEED=1 for products, REPLAY=<export> ACCEPT=<field,...> to replay it first)
 	@$(DEPLOY) deploy $(STAGE) $(if $(ARCHITECTURE),--architecture=$(ARCHITECTURE)) $(if $(STAFF_EMAIL),--staff="$(STAFF_EMAIL)") \
-		$(if $(PROMPT),--prompt) $(if $(SEED),--seed)
+		$(if $(PROMPT),--prompt) $(if $(SEED),--seed) $(if $(REPLAY),--replay="$(REPLAY)") $(if $(ACCEPT),--accept="$(ACCEPT)")
 
 smoke: ## Place an order on what is deployed, follow it to the end and undo it (STAGE=local, dev or prod)
 	@$(DEPLOY) smoke $(or $(STAGE),local)

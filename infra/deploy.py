@@ -36,6 +36,7 @@ if __name__ == "__main__" and Path(sys.prefix) != LIBRARIES:
     os.execv(python, [python, __file__, *sys.argv[1:]])
 
 import botocore.session  # noqa: E402
+import replay  # noqa: E402
 import tomlkit  # noqa: E402
 from botocore.exceptions import BotoCoreError, ClientError  # noqa: E402
 from samcli.yamlhelper import yaml_parse  # noqa: E402
@@ -178,6 +179,7 @@ def deploy(arguments):
              "  aws sns create-topic --name order-service-prod --query TopicArn --output text\n"
              "  aws sns subscribe --topic-arn ARN --protocol email --notification-endpoint you@example.com\n"
              "Then add AlarmTopicArn=ARN to prod's parameter_overrides in samconfig.toml (docs/deploy.md)")
+    replayed = replay.check(arguments.replay, None, arguments.accept) if arguments.replay else None
     template = build(stage)
     check(template, stage.architecture, released=stage.name != "local")
     if described and described["StackStatus"] in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED"):
@@ -187,6 +189,8 @@ def deploy(arguments):
     if "NotProtected" in stage.outputs():
         say("It has come up: protecting its tables and users against deletion")
         stage.sam("deploy", "--template-file", str(template), "--region", stage.region, ProtectData="true")
+    if replayed:
+        replay.record(arguments.replay, replayed)
     if arguments.seed:
         with temporary_user(stage, "staff") as (_, tokens):
             Service(stage.url(), tokens["AccessToken"]).seed()
@@ -467,6 +471,8 @@ def main():
     added.add_argument("--staff", metavar="EMAIL")
     added.add_argument("--prompt", action="store_true", help="ask for the password of staff here")
     added.add_argument("--seed", action="store_true", help="put the products of seed.json")
+    added.add_argument("--replay", type=Path, metavar="EXPORT", help="only if this build makes of it what the deployed one does (replay.py)")
+    added.add_argument("--accept", type=replay.accepted, default=[], metavar="FIELD,...")
     command(supervisor, "stage", "email")
     command(staff, "stage", "email").add_argument("--prompt", action="store_true", help="ask for the password here")
     command(token, "stage", "who")

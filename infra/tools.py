@@ -9,7 +9,7 @@ import botocore.session
 from botocore.config import Config
 
 # Errors that may be gone at the next try, and how often in a row they are met.
-PASSING, TRIES = ["Unavailable", "Contended", "TooEarly", "Sandbox.Timedout"], 5
+PASSING, TRIES = ["Unavailable", "Contended", "Sandbox.Timedout"], 5
 
 
 class Refused(Exception):

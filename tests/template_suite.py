@@ -1241,6 +1241,23 @@ class StateMachines(unittest.TestCase):
                     self.assertTrue(rule.get("IntervalSeconds", 1) < rule.get("MaxDelaySeconds", 31_622_399) < 31_622_400)
 
     @in_every_stage
+    def test_a_rebuild_outlasts_its_function_and_tries_nothing_again_that_is_refused(self, main):
+        source = (ROOT / "functions" / "rebuild-orders" / "src" / "main.rs").read_text()
+        refusals = set(re.findall(r'Self::\w+ => "(\w+)"', source)) - {"Overtaken"}
+        longest = functions(main)["RebuildOrders"]["Timeout"]
+        slice_seconds = int(re.search(r"const SLICE: Duration = Duration::from_secs\((\d+)\);", source)[1])
+        self.assertLess(slice_seconds + 27, longest, "a slice, and the page that is begun in it")
+        states = definition(main, "Rebuild")["States"]
+        parts = [part for state in states.values() for part in state.get("ItemProcessor", {"States": {}})["States"].values()]
+        tasks = [state for state in [*states.values(), *parts] if state["Type"] == "Task"]
+        self.assertEqual([task["Arguments"]["action"] for task in tasks], ["switch", "retire", "clear", "work", "compare"])
+        for task in tasks:
+            self.assertGreater(task["TimeoutSeconds"], longest)
+            refused, passing = task["Retry"]
+            self.assertEqual((set(refused["ErrorEquals"]), refused["MaxAttempts"]), (refusals, 0))
+            self.assertEqual(passing["ErrorEquals"], ["States.ALL"])
+
+    @in_every_stage
     def test_they_log_errors_without_data_to_a_group_that_is_named_as_log_delivery_wants_it(self, main):
         for machine in main.of_type("AWS::StepFunctions::StateMachine").values():
             logging = machine["LoggingConfiguration"]

@@ -32,8 +32,17 @@ const DOMAIN_MAY_USE: [&str; 9] = [
 ];
 
 /// What functions are made of.
-const SHARED: [&str; 8] =
-    ["domain", "application", "settings", "telemetry", "adapters", "providers", "reference-provider", "certify"];
+const SHARED: [&str; 9] = [
+    "domain",
+    "application",
+    "settings",
+    "telemetry",
+    "adapters",
+    "providers",
+    "reference-provider",
+    "certify",
+    "replay",
+];
 
 /// Programs outside the service, which know it by its contract.
 const CLIENTS: [&str; 3] = ["rust", "orderctl", "consumer/rust"];
@@ -106,6 +115,7 @@ fn dependencies_point_one_way() {
         ("providers", &["domain", "application", "settings", "telemetry"]),
         ("reference-provider", &["domain", "application", "providers"]),
         ("certify", &["application", "providers", "settings"]),
+        ("replay", &["domain", "application", "adapters"]),
     ];
     for (name, may_use) in may_use {
         let used = dependencies(&manifest(&format!("shared/{name}/Cargo.toml")), "dependencies");
@@ -194,6 +204,18 @@ fn the_state_machine_goes_by_errors_that_steps_give() {
     for name in names {
         assert!(steps.contains(&format!("=> \"{name}\"")), "no step's error is named {name}");
     }
+}
+
+/// But for the one by which an order comes about: at a replay it is there.
+#[test]
+fn every_decision_is_asked_at_a_replay() {
+    let (asked, mut decisions) = (read("shared/replay/src/answers.rs"), 0);
+    for file in rust_files(&root().join("shared/domain/src/order")) {
+        let decision = file.file_stem().unwrap().to_str().unwrap();
+        assert!(decision == "create" || asked.contains(&format!("{decision}::")), "a replay does not ask {decision}");
+        decisions += 1;
+    }
+    assert!(decisions >= 18);
 }
 
 #[test]

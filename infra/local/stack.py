@@ -543,15 +543,16 @@ def compare_books(arguments):
 
 def rebuild(arguments):
     given = [f"--{name}={value}" for name in ("segments", "units") if (value := getattr(arguments, name))]
-    operate(arguments.stage, "rebuild.py", arguments.view, *given, *(["--abandon"] if arguments.abandon else []))
+    given += [f"--{name}" for name in ("abandon", "check", "accept") if getattr(arguments, name)]
+    operate(arguments.stage, "rebuild.py", arguments.view, *given)
 
 
-def replay(arguments):
-    given = [f"--{name}={value}" for name in REPLAY if (value := getattr(arguments, name))]
-    operate(arguments.stage, "replay.py", arguments.command, *given)
+def redeliver(arguments):
+    given = [f"--{name}={value}" for name in REDELIVER if (value := getattr(arguments, name))]
+    operate(arguments.stage, "redeliver.py", arguments.command, *given)
 
 
-REPLAY = ["order", "customer", "orders", "after", "pace", "limit"]  # what infra/replay.py is told
+REDELIVER = ["order", "customer", "orders", "after", "pace", "limit"]  # what infra/redeliver.py is told
 
 
 def operate(stage: str, script: str, *arguments: str):
@@ -636,7 +637,8 @@ def main():
     command.add_argument("--stage", choices=["local", "dev", "prod"], default="local")
     command.add_argument("--segments", default="")
     command.add_argument("--units", default="")
-    command.add_argument("--abandon", action="store_true")
+    for option in ("abandon", "check", "accept"):
+        command.add_argument(f"--{option}", action="store_true")
     command.set_defaults(run=rebuild)
     command = commands.add_parser("config")
     command.add_argument("--stage", choices=["local", "dev", "prod"], default="local")
@@ -646,9 +648,9 @@ def main():
     for name in ("republish", "reproject"):
         command = commands.add_parser(name)
         command.add_argument("--stage", choices=["local", "dev", "prod"], default="local")
-        for option in REPLAY:
+        for option in REDELIVER:
             command.add_argument(f"--{option}", default="")
-        command.set_defaults(run=replay)
+        command.set_defaults(run=redeliver)
     commands.add_parser("node").set_defaults(run=node)
     command = commands.add_parser("logs")
     command.add_argument("function", nargs="?", default="", choices=["", *functions()])

@@ -37,6 +37,7 @@ mod products;
 mod providers;
 mod reads;
 mod rebuild;
+mod redeliver;
 mod refunds;
 mod replay;
 mod sandbox;

@@ -1,156 +1,77 @@
-//! What was lost on its way is given once more, from the event table.
+//! What this build makes of all orders that there are, as `make replay` asks it of an export that says nothing of people.
 
-use std::time::{Duration, Instant};
+use std::{collections::HashMap, env, fs, path::Path, process::Command};
 
-use aws_sdk_eventbridge::types::Target;
+use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-use crate::service::{DEADLINE, Service, fresh_key, id_of, make, order, setting};
+use crate::service::{Service, fresh_key, id_of, make, order};
 
-async fn confirmed_order(service: &Service, who: &str) -> String {
+fn dynamodb_json(value: &AttributeValue) -> Value {
+    match value {
+        AttributeValue::S(text) => json!({"S": text}),
+        AttributeValue::N(number) => json!({"N": number}),
+        AttributeValue::L(values) => json!({"L": values.iter().map(dynamodb_json).collect::<Vec<_>>()}),
+        other => panic!("the event table has no {other:?}"),
+    }
+}
+
+/// Every commit that there is.
+async fn export(service: &Service, folder: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    let items = service.scan("EVENTS_TABLE").await;
+    let line = |item: &HashMap<String, AttributeValue>| {
+        let item: serde_json::Map<String, Value> =
+            item.iter().map(|(name, value)| (name.clone(), dynamodb_json(value))).collect();
+        format!("{}\n", json!({"Item": item}))
+    };
+    fs::write(folder.join("all.json"), items.iter().map(line).collect::<String>()).unwrap();
+    assert!(Command::new("gzip").arg(folder.join("all.json")).status().unwrap().success());
+    fs::write(folder.join("manifest.json"), "{}").unwrap();
+}
+
+#[tokio::test]
+async fn a_build_that_makes_something_else_of_an_order_is_told_which_and_what() {
+    let service = Service::connect().await;
     let product = service.product(10).await;
-    let id = service.place(who, &fresh_key(), &order(who, &product)).await.expect(201).text("order_id");
-    service.await_status(who, &id, &["confirmed"]).await;
-    id
-}
+    let id =
+        service.place("customer-1", &fresh_key(), &order("customer-1", &product)).await.expect(201).text("order_id");
+    service.await_status("customer-1", &id, &["confirmed"]).await;
+    let folder = env::temp_dir().join(format!("replay-{}", Uuid::new_v4()));
+    let (full, anonymised) = (folder.join("full"), folder.join("anonymised"));
+    export(&service, &full).await;
 
-#[tokio::test]
-async fn an_order_whose_view_is_lost_is_brought_back_by_reproject_and_listed_once() {
-    let service = Service::connect().await;
-    let id = confirmed_order(&service, "customer-2").await;
-    let path = format!("/api/v1/orders/{id}");
-    let before = service.get("customer-2", &path).await.expect(200).body;
-    let views = service.scan("ORDERS_TABLE").await;
-    for view in views.iter().filter(|item| item["key"].as_s().unwrap().ends_with(&format!("/order/{id}"))) {
-        let delete = service.dynamodb.delete_item().table_name(setting("ORDERS_TABLE"));
-        delete.key("key", view["key"].clone()).send().await.unwrap();
-    }
-    service.get("customer-2", &path).await.expect(404);
-
-    // Beside others, of which one is not there.
-    let (other, unknown) = (confirmed_order(&service, "customer-2").await, fresh_key());
-    let (done, said) = make(&["reproject", "ORDERS=-"], &format!("{unknown}\n{id}\n{other}\n{id}\n")).await;
-    assert!(!done && said.contains(&format!("{unknown}: there is no such order")), "{said}");
-    assert!(said.contains("2 of 3 done, 1 failed; orders projected: 2"), "{said}");
-    let (done, said) = make(&["reproject", &format!("ORDER={id}")], "").await;
+    let replay = async |more: &[&str]| {
+        let from = format!("FROM={}", anonymised.display());
+        make(&[&["replay", from.as_str()][..], more].concat(), "").await
+    };
+    let (from, to) = (format!("FROM={}", full.display()), format!("TO={}", anonymised.display()));
+    let (done, said) = make(&["replay", &from, "RECORD=1"], "").await;
+    assert!(!done && said.contains("make anonymise"), "{said}");
+    let (done, said) = make(&["anonymise", &from, &to], "").await;
     assert!(done, "{said}");
+    let items = Command::new("gzip").arg("-dc").arg(anonymised.join("items.json.gz")).output().unwrap().stdout;
+    let items = String::from_utf8(items).unwrap();
+    assert!(items.contains(&id) && !items.contains(&id_of("customer-1")) && !items.contains("Secret Lane"));
 
-    let mut after = service.get("customer-2", &path).await.expect(200).body;
-    // Others may have changed the profile since.
-    after["customer"] = before["customer"].clone();
-    assert_eq!(after, before);
-    let list = format!("/api/v1/orders/customer/{}?page_size=100", id_of("customer-2"));
-    let listed = service.get("customer-2", &list).await.expect(200).body;
-    let rows = listed["orders"].as_array().unwrap().iter().filter(|row| row["id"] == json!(id));
-    assert_eq!(rows.count(), 1);
-    let found = service.get("staff-1", &format!("/api/v1/orders/search?q={id}")).await.expect(200).body;
-    assert_eq!(found["total_count"], 1);
-
-    let (done, said) = make(&["reproject", "ORDERS=-", "LIMIT=1"], &format!("{id}\n{other}\n")).await;
-    assert!(!done && said.contains("2 orders are named"), "{said}");
-    let (done, said) = make(&["reproject", "ORDER=not-an-id"], "").await;
-    assert!(!done && said.contains("nothing was done"), "{said}");
-    let (done, said) = make(&["reproject", &format!("CUSTOMER={}", id_of("customer-2"))], "").await;
+    let (done, said) = replay(&["RECORD=1"]).await;
     assert!(done, "{said}");
-}
+    let answers = fs::read_to_string(anonymised.join("answers.jsonl")).unwrap();
+    let of_it =
+        answers.lines().find(|line| line.contains(&format!("\"order#{id}\""))).expect("the order has an answer");
+    let answer: Value = serde_json::from_str(of_it).unwrap();
+    assert_eq!((&answer["version"], &answer["state"]["course"]), (&json!(5), &json!("confirmed")));
+    let (done, said) = replay(&[]).await;
+    assert!(done && said.contains(" 0 of them with differences"), "{said}");
 
-/// A consumer that has missed an order, and all the service's own consumers, which have not.
-#[tokio::test]
-async fn events_that_are_published_again_come_under_their_ids_and_nothing_is_done_twice() {
-    let service = Service::connect().await;
-    let id = confirmed_order(&service, "customer-1").await;
-    let books = service.agreed_books(&id).await;
-    let event_types = service.event_types(&id).await;
-    let consumer = Consumer::of(&service, &id).await;
-
-    let (done, said) = make(&["republish", &format!("ORDER={id}")], "").await;
-    assert!(done && said.contains("1 of 1 done, 0 failed; events published: 5"), "{said}");
-    let mut events = consumer.receive(5).await;
-    events.sort_by_key(|event| event["metadata"]["sequence"].as_u64());
-    let stored = service.events(&id).await;
-    for (number, (event, (event_type, commit))) in (1..).zip(events.iter().zip(&stored)) {
-        let metadata = &event["metadata"];
-        assert_eq!(metadata["event_id"], json!(format!("{id}/{number}")));
-        assert_eq!(metadata["event_type"], json!(event_type));
-        assert_eq!(metadata["occurred_at"], json!(commit["occurred_at"].as_s().unwrap()));
-        let recorded: Value = serde_json::from_str(commit["events"].as_s().unwrap()).unwrap();
-        assert_eq!(event["data"], recorded[0]["data"]);
-    }
-    let (done, said) = make(&["republish", &format!("ORDER={id}"), "AFTER=3"], "").await;
-    assert!(done && said.contains("events published: 2"), "{said}");
-    let late: Vec<u64> =
-        consumer.receive(2).await.iter().map(|event| event["metadata"]["sequence"].as_u64().unwrap()).collect();
-    assert!(late.iter().all(|sequence| [4, 5].contains(sequence)), "{late:?}");
-    consumer.leave().await;
-
-    // `OrderCreated` has been at start-fulfilment once more when this is said twice.
-    let started = Instant::now();
-    let told = |lines: &str| lines.matches("\"execution started\"").count();
-    while told(&crate::service::logs(&id).await) < 2 {
-        assert!(started.elapsed() < DEADLINE, "the repeated OrderCreated has not come to start-fulfilment");
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    assert!(service.standard_execution(&id).await.is_none());
-    assert_eq!(service.event_types(&id).await, event_types);
-    assert_eq!(service.agreed_books(&id).await, books);
-    assert_eq!(service.ledger(&id).await.len(), 1);
-}
-
-/// A queue that a rule of the bus feeds with one order's events.
-struct Consumer {
-    bus: aws_sdk_eventbridge::Client,
-    sqs: aws_sdk_sqs::Client,
-    name: String,
-    queue: String,
-}
-
-impl Consumer {
-    async fn of(service: &Service, order_id: &str) -> Self {
-        let aws = aws_config::defaults(aws_config::BehaviorVersion::v2026_01_12()).load().await;
-        let (bus, sqs, name) =
-            (aws_sdk_eventbridge::Client::new(&aws), service.sqs.clone(), format!("test-{order_id}"));
-        let queue = sqs.create_queue().queue_name(&name).send().await.unwrap().queue_url.unwrap();
-        let arn = aws_sdk_sqs::types::QueueAttributeName::QueueArn;
-        let attributes =
-            sqs.get_queue_attributes().queue_url(&queue).attribute_names(arn.clone()).send().await.unwrap();
-        let arn = attributes.attributes.unwrap().remove(&arn).unwrap();
-        let pattern = json!({"source": ["order-service"], "detail": {"metadata": {"aggregate_id": [order_id]}}});
-        let event_bus = setting("EVENT_BUS");
-        let rule = bus.put_rule().name(&name).event_bus_name(&event_bus).event_pattern(pattern.to_string());
-        let rule = rule.send().await.unwrap().rule_arn.unwrap();
-        let policy = json!({"Version": "2012-10-17", "Statement": [{
-            "Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage",
-            "Resource": arn, "Condition": {"ArnEquals": {"aws:SourceArn": rule}}
-        }]});
-        let allow = sqs.set_queue_attributes().queue_url(&queue);
-        let allow = allow.attributes(aws_sdk_sqs::types::QueueAttributeName::Policy, policy.to_string());
-        allow.send().await.unwrap();
-        let target = Target::builder().id("queue").arn(arn).build().unwrap();
-        bus.put_targets().rule(&name).event_bus_name(&event_bus).targets(target).send().await.unwrap();
-        Self { bus, sqs, name, queue }
-    }
-
-    /// The details of so many events; of no more, as far as can be seen.
-    async fn receive(&self, count: usize) -> Vec<Value> {
-        let (started, mut events) = (Instant::now(), Vec::new());
-        while events.len() < count {
-            assert!(started.elapsed() < DEADLINE, "only {} of {count} events have come", events.len());
-            let receive = self.sqs.receive_message().queue_url(&self.queue).max_number_of_messages(10);
-            for message in receive.wait_time_seconds(5).send().await.unwrap().messages.unwrap_or_default() {
-                let event: Value = serde_json::from_str(message.body().unwrap()).unwrap();
-                events.push(event["detail"].clone());
-                let delete = self.sqs.delete_message().queue_url(&self.queue);
-                delete.receipt_handle(message.receipt_handle.unwrap()).send().await.unwrap();
-            }
-        }
-        assert_eq!(events.len(), count);
-        events
-    }
-
-    async fn leave(self) {
-        let event_bus = setting("EVENT_BUS");
-        self.bus.remove_targets().rule(&self.name).event_bus_name(&event_bus).ids("queue").send().await.unwrap();
-        self.bus.delete_rule().name(&self.name).event_bus_name(&event_bus).send().await.unwrap();
-        self.sqs.delete_queue().queue_url(&self.queue).send().await.unwrap();
-    }
+    // As if what is deployed had the order for paid only.
+    let other = of_it.replace("\"status\":\"confirmed\"", "\"status\":\"paid\"");
+    assert_ne!(of_it, other);
+    fs::write(anonymised.join("answers.jsonl"), answers.replace(of_it, &other)).unwrap();
+    let (done, said) = replay(&[]).await;
+    assert!(!done && said.contains(&format!("order#{id} view.status: \"paid\" -> \"confirmed\"")), "{said}");
+    let (done, said) = replay(&["ACCEPT=view.status"]).await;
+    assert!(done && said.contains("view.status  (accepted)"), "{said}");
+    fs::remove_dir_all(folder).unwrap();
 }

@@ -1,7 +1,7 @@
-//! An operator's tool → builds the read model anew from the event table, beside the one that is read, and switches.
+//! An operator's tool → builds the read model anew from the event table, beside the one that is read, compares the two, and switches.
 //!
-//! `make rebuild VIEW=orders` calls it, action after action; what each of them answers is where the rebuild stands. Every
-//! action may be called again, and a rebuild that was left goes on where it was. What is done with a page of events is
+//! The state machine `infra/rebuild.asl.json` calls it, action after action, for `make rebuild VIEW=orders`; what each of them answers is
+//! where the rebuild stands. Every action may be called again, and a rebuild that was left goes on where it was. What is done with a page of events is
 //! [`application::rebuild_orders::rebuild_page`].
 
 use std::{
@@ -17,15 +17,19 @@ use adapters::{
 use application::{
     event_store::{Segment, Unavailable},
     project_orders::ProjectError,
-    rebuild_orders::{Progress, UNTIL_READERS_KNOW, UNTIL_WRITERS_KNOW, rebuild_page},
+    rebuild_orders::{
+        Comparison, Progress, SETTLES_WITHIN, UNTIL_READERS_KNOW, UNTIL_WRITERS_KNOW, compare_hours, compare_page,
+        rebuild_page,
+    },
+    stats::Hour,
 };
 use aws_sdk_dynamodb::Client;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
-/// How long one call works on a segment before it says how far it has come.
-const SLICE: Duration = Duration::from_secs(10);
+/// How long one call works on a segment. Long, because the history of an execution has room for some thousands of calls.
+const SLICE: Duration = Duration::from_secs(240);
 
 /// How many commits are read at once.
 const PAGE: usize = 200;
@@ -56,8 +60,15 @@ enum Action {
     Begin { segments: u32 },
     /// Reads on in one segment of the event table, and writes no more than so many write units a second, about.
     Work { segment: u32, units_per_second: Option<NonZeroU32> },
-    /// The new generation is complete: from now on it is the one that is read.
-    Switch {},
+    /// Reads on in one segment once more, and counts what the new generation has otherwise than the one that is read.
+    Compare { segment: u32, units_per_second: Option<NonZeroU32> },
+    /// What was compared is to be compared anew.
+    Forget {},
+    /// The new generation is complete: from now on it is the one that is read. One that lacks orders or events only if that is accepted.
+    Switch {
+        #[serde(default)]
+        accept: bool,
+    },
     /// The new generation is given up.
     Abandon {},
     /// From now on, projections leave the outgoing generation as it is.
@@ -79,6 +90,13 @@ struct Standing {
     /// About how many commits, and bytes, the event table has.
     commits: u64,
     bytes: u64,
+    /// The same of what is read, with all generations that there are.
+    view_items: u64,
+    view_bytes: u64,
+    /// How far each segment of what is being built is compared, and what differs; or was, of what is read.
+    comparisons: Vec<Comparison>,
+    /// Of how many pages, of the same, it is not known whether all is counted by the hour.
+    uncounted: u64,
     /// Of [`Action::Clear`]: how many items are gone, and where the next page begins.
     cleared: usize,
     clear_after: Option<String>,
@@ -98,8 +116,10 @@ enum RebuildError {
     NotCleared,
     #[error("not every segment is done")]
     NotDone,
-    #[error("not every function knows of the last change yet")]
-    TooEarly,
+    #[error("not every segment is compared")]
+    NotCompared,
+    #[error("orders or events are missing in the new generation")]
+    Lost,
     #[error("somebody else has just done something else")]
     Overtaken,
     #[error(transparent)]
@@ -116,7 +136,8 @@ impl RebuildError {
             Self::OtherFormat => "OtherFormat",
             Self::NotCleared => "NotCleared",
             Self::NotDone => "NotDone",
-            Self::TooEarly => "TooEarly",
+            Self::NotCompared => "NotCompared",
+            Self::Lost => "Lost",
             Self::Overtaken => "Overtaken",
             Self::Project(error) => error.error_type(),
             Self::Unavailable(_) => "Unavailable",
@@ -138,12 +159,25 @@ impl Rebuild {
             Action::Status {} => {}
             Action::Begin { segments } => self.begin(generations, segments).await?,
             Action::Work { segment, units_per_second } => {
-                self.work(generations, segment, units_per_second, now).await?;
+                self.work(generations, segment, units_per_second).await?;
             }
-            Action::Switch {} => {
+            Action::Compare { segment, units_per_second } => {
+                self.compare(generations, segment, units_per_second, now).await?;
+            }
+            Action::Forget {} => {
                 let building = building(generations)?;
-                if !self.model.progress(building).await?.iter().all(|segment| segment.done) {
-                    return Err(RebuildError::NotDone);
+                for number in 0..building.segments {
+                    self.model.save_comparison(building, number, &Comparison::default()).await?;
+                }
+            }
+            Action::Switch { accept } => {
+                let building = self.built(generations).await?;
+                let comparisons = self.model.comparisons(building).await?;
+                if !accept && !comparisons.iter().all(|comparison| comparison.done) {
+                    return Err(RebuildError::NotCompared);
+                }
+                if !accept && comparisons.iter().any(|comparison| comparison.differences.is_lost()) {
+                    return Err(RebuildError::Lost);
                 }
                 let (live, outgoing) = (building.generation, Some(generations.live));
                 self.change(generations, Generations { live, building: None, outgoing, ..generations }).await?;
@@ -156,13 +190,13 @@ impl Rebuild {
             }
             Action::Retire {} if generations.outgoing.is_none() => {}
             Action::Retire {} => {
-                due(generations, now)?;
+                until_due(generations).await;
                 let clearing = generations.outgoing;
                 self.change(generations, Generations { outgoing: None, clearing, ..generations }).await?;
             }
             Action::Clear { after } => {
                 if let Some(clearing) = generations.clearing {
-                    due(generations, now)?;
+                    until_due(generations).await;
                     (cleared, clear_after) = self.model.clear(clearing, after, CLEAR_PAGE).await?;
                     if clear_after.is_none() {
                         self.change(generations, Generations { clearing: None, ..generations }).await?;
@@ -171,21 +205,30 @@ impl Rebuild {
             }
         }
         let generations = self.model.generations_now().await?;
-        let segments = match generations.building {
-            Some(building) => self.model.progress(building).await?,
-            None => Vec::new(),
-        };
+        // What is kept of the generation that is read tells of the rebuild that it came from.
+        let last = Building { generation: generations.live, segments: SEGMENTS_MAX, format: Building::FORMAT };
+        let latest = generations.building.unwrap_or(last);
+        let (mut segments, mut comparisons) =
+            (self.model.progress(latest).await?, self.model.comparisons(latest).await?);
+        let uncounted = segments.iter().fold(0_u64, |sum, segment| sum.saturating_add(segment.uncounted));
+        segments.retain(|_| generations.building.is_some());
+        comparisons.retain(|comparison| generations.building.is_some() || comparison.done);
         let (commits, bytes) = self.model.size(&self.events_table).await?;
+        let (view_items, view_bytes) = self.model.own_size().await?;
         Ok(Standing {
             live: generations.live,
             building: generations.building.map(|building| building.generation),
             outgoing: generations.outgoing,
             clearing: generations.clearing,
-            // Rounded up: a second too early is too early.
+            // Rounded up.
             wait_seconds: wait(generations, Utc::now()).as_secs().saturating_add(1),
             segments,
             commits,
             bytes,
+            view_items,
+            view_bytes,
+            comparisons,
+            uncounted,
             cleared,
             clear_after,
         })
@@ -210,10 +253,9 @@ impl Rebuild {
         generations: Generations,
         number: u32,
         units_per_second: Option<NonZeroU32>,
-        now: DateTime<Utc>,
     ) -> Result<(), RebuildError> {
-        let building = building(generations)?;
-        due(generations, now)?;
+        let (building, asked) = (building(generations)?, Instant::now());
+        until_due(generations).await;
         let index = usize::try_from(number).map_err(|_| RebuildError::BadSegments)?;
         let progress = self.model.progress(building).await?;
         let mut progress = progress.into_iter().nth(index).ok_or(RebuildError::BadSegments)?;
@@ -221,7 +263,7 @@ impl Rebuild {
         let segment = Segment { number, of: building.segments };
         let (started, before) = (Instant::now(), progress.clone());
         let limit = units_per_second.map_or(PAGE, page_at);
-        while !progress.done && started.elapsed() < SLICE {
+        while !progress.done && asked.elapsed() < SLICE {
             // Somebody may have given the rebuild up.
             if self.model.generations_now().await?.building != Some(building) {
                 return Err(RebuildError::NotBuilding);
@@ -238,6 +280,51 @@ impl Rebuild {
         }
         info!(number, events = progress.events, done = progress.done, "segment read on");
         Ok(())
+    }
+
+    async fn compare(
+        &self,
+        generations: Generations,
+        number: u32,
+        units_per_second: Option<NonZeroU32>,
+        now: DateTime<Utc>,
+    ) -> Result<(), RebuildError> {
+        let building = self.built(generations).await?;
+        let index = usize::try_from(number).map_err(|_| RebuildError::BadSegments)?;
+        let comparisons = self.model.comparisons(building).await?;
+        let mut comparison = comparisons.into_iter().nth(index).ok_or(RebuildError::BadSegments)?;
+        let models = (&self.model.generation(generations.live), &self.model.generation(building.generation));
+        let segment = Segment { number, of: building.segments };
+        let limit = units_per_second.map_or(PAGE, page_at);
+        let settled = now.checked_sub_signed(SETTLES_WITHIN).unwrap_or(now);
+        let (started, mut read_units) = (Instant::now(), 0.0);
+        while !comparison.done && started.elapsed() < SLICE {
+            // Somebody may have given the rebuild up.
+            if self.model.generations_now().await?.building != Some(building) {
+                return Err(RebuildError::NotBuilding);
+            }
+            let (compared, units) = compare_page(&self.store, models, segment, comparison, limit, settled).await?;
+            (comparison, read_units) = (compared, read_units + units);
+            // What is counted by the hour is in no segment. What happens now is on its way into both.
+            if comparison.done && number == 0 {
+                let until = Hour::of(now).previous();
+                comparison.differences.hours = compare_hours(&models.0.index, &models.1.index, until).await?;
+            }
+            self.model.save_comparison(building, number, &comparison).await?;
+            if let Some(pace) = units_per_second {
+                let takes = Duration::try_from_secs_f64(read_units / f64::from(pace.get())).unwrap_or_default();
+                tokio::time::sleep(takes.saturating_sub(started.elapsed())).await;
+            }
+        }
+        info!(number, done = comparison.done, "segment compared");
+        Ok(())
+    }
+
+    /// What is built, once all of it is there.
+    async fn built(&self, generations: Generations) -> Result<Building, RebuildError> {
+        let building = building(generations)?;
+        let done = self.model.progress(building).await?.iter().all(|segment| segment.done);
+        if done { Ok(building) } else { Err(RebuildError::NotDone) }
     }
 
     async fn change(&self, from: Generations, to: Generations) -> Result<(), RebuildError> {
@@ -258,8 +345,9 @@ fn page_at(units_per_second: NonZeroU32) -> usize {
     usize::try_from(units_per_second.get()).map_or(PAGE, |units| units.clamp(1, PAGE))
 }
 
-fn due(generations: Generations, now: DateTime<Utc>) -> Result<(), RebuildError> {
-    if wait(generations, now) > Duration::ZERO { Err(RebuildError::TooEarly) } else { Ok(()) }
+/// Before that, nothing is read or cleared.
+async fn until_due(generations: Generations) {
+    tokio::time::sleep(wait(generations, Utc::now())).await;
 }
 
 /// How long it takes until nobody acts on what was before the last change.
@@ -287,7 +375,7 @@ mod tests {
             let pace = NonZeroU32::new(pace).unwrap();
             let done = Progress { write_units: u64::try_from(page_at(pace)).unwrap() * 27, ..Progress::default() };
             let takes = done.takes(&Progress::default(), pace);
-            assert!(SLICE + takes < Duration::from_secs(45), "{pace}: {takes:?}");
+            assert!(SLICE + takes < Duration::from_secs(275), "{pace}: {takes:?}");
             assert!(pace.get() > 100 || takes == Duration::from_secs(27));
         }
     }

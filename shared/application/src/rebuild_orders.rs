@@ -1,16 +1,29 @@
-//! Builds a generation of the order views from the whole event table, beside those that are read, while orders go on.
+//! Builds a generation of the order views from the whole event table, beside those that are read, while orders go on, and compares
+//! the two before the new one is read.
 //!
 //! Whatever is committed from the beginning of a rebuild on is projected into the new generation as into the others; what
 //! was committed before is found here. A commit may be met both ways, at the same time: projections know what they have.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+    time::Duration,
+};
 
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{
+    ids::{CustomerId, OrderId},
+    order_view::{CustomerView, OrderView},
+};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::{
-    event_store::{Commit, EventLog, EventStore, LogPage, Segment},
-    ports::{Index, OrderViews, ReadModel},
+    event_store::{Commit, EventLog, EventStore, LogPage, Segment, StreamId, Unavailable},
+    ports::{Index, OrderViews, ReadModel, VIEWS_MAX},
     project_orders::{NotProjected, ProjectError, project},
+    stats::{Hour, Stat, Sum},
 };
 
 /// How long it takes, after a change of the generations, until no projection is at work any more that knows nothing of it:
@@ -123,4 +136,218 @@ pub async fn rebuild_page<S: EventStore + EventLog>(
         begun: false,
         uncounted: progress.uncounted.saturating_add(u64::from(projected.uncounted.is_some())),
     })
+}
+
+/// How long it may take until an event is in a generation that is being built: some tries of a batch. What is missing only for so long is on its way.
+pub const SETTLES_WITHIN: TimeDelta = TimeDelta::minutes(5);
+
+/// How many streams are named of all that differ on some pages.
+const SAMPLE_MAX: usize = 10;
+
+/// How many customers' lists are looked at at the same time.
+const LISTS_AT_ONCE: usize = 16;
+
+/// How often two lists are looked at that orders are being put into.
+const LOOKS: usize = 2;
+
+/// About how many read units of `DynamoDB` the comparison of one stream takes beside its events: two views, and two lists.
+const READS_PER_COMPARED: f64 = 4.0;
+
+/// What two generations have otherwise, as far as they were compared. What has only just happened, and is on its way into both, is not
+/// among it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Differences {
+    /// How many orders were compared.
+    pub orders: u64,
+    /// Orders that only the generation that is read has.
+    pub missing: u64,
+    /// Orders of which the new one has fewer events.
+    pub behind: u64,
+    /// Orders that only the new one has.
+    pub added: u64,
+    /// Orders with another view of the same events.
+    pub changed: u64,
+    /// In how many of these which field is another.
+    pub fields: BTreeMap<String, u64>,
+    /// Customers whose profile is another, or missing.
+    pub profiles: u64,
+    /// Customers of whom another number of orders is listed; counted once for each page on which orders of theirs begin.
+    pub lists: u64,
+    /// Hours with other sums.
+    pub hours: u64,
+    /// Some of the streams that differ.
+    pub sample: Vec<String>,
+}
+
+impl Differences {
+    /// Whether the new generation lacks what the other has. That is never meant, as all else may be.
+    pub fn is_lost(&self) -> bool {
+        self.missing > 0 || self.behind > 0
+    }
+
+    fn name(&mut self, stream: &StreamId) {
+        if self.sample.len() < SAMPLE_MAX {
+            self.sample.push(stream.as_str().to_owned());
+        }
+    }
+}
+
+/// How far the comparison of one segment has come.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Where the next page begins.
+    pub next: Option<String>,
+    pub done: bool,
+    pub differences: Differences,
+}
+
+/// Compares what the generation that is `read` and the `new` one have of the streams that begin on the next page of a segment, of up to
+/// `limit` commits, and answers how far that is, and about how many read units it has taken. What has happened to an order since `settled`
+/// the new one may still lack.
+pub async fn compare_page<V: OrderViews, I: Index>(
+    store: &impl EventLog,
+    (read, new): (&ReadModel<V, I>, &ReadModel<V, I>),
+    segment: Segment,
+    comparison: Comparison,
+    limit: usize,
+    settled: DateTime<Utc>,
+) -> Result<(Comparison, f64), Unavailable> {
+    let LogPage { commits, next, read_units } = store.page(segment, comparison.next.as_deref(), limit).await?;
+    let mut differences = comparison.differences;
+    // Each stream once, on however many pages it is.
+    let begun: Vec<&StreamId> =
+        commits.iter().filter(|commit| commit.version == 1).map(|commit| &commit.stream).collect();
+    let orders: Vec<OrderId> = begun.iter().filter_map(|stream| stream.order_id()).collect();
+    for ids in orders.chunks(VIEWS_MAX) {
+        compare_orders(&read.views, &new.views, ids, settled, &mut differences).await?;
+    }
+    let customers: Vec<CustomerId> = begun.iter().filter_map(|stream| stream.customer_id()).collect();
+    for ids in customers.chunks(VIEWS_MAX) {
+        compare_profiles(&read.views, &new.views, ids, &mut differences).await?;
+    }
+    let compared = u32::try_from(begun.len()).map_or(f64::MAX, f64::from);
+    let done = next.is_none();
+    Ok((Comparison { next, done, differences }, read_units + compared * READS_PER_COMPARED))
+}
+
+async fn compare_orders(
+    read: &impl OrderViews,
+    new: &impl OrderViews,
+    ids: &[OrderId],
+    settled: DateTime<Utc>,
+    differences: &mut Differences,
+) -> Result<(), Unavailable> {
+    // The new one is written before the one that is read, and so read after it.
+    let (mut before, mut after) = (views_of(read, ids).await?, views_of(new, ids).await?);
+    let unlike: Vec<OrderId> = ids.iter().copied().filter(|id| before.get(id) != after.get(id)).collect();
+    if !unlike.is_empty() {
+        before.extend(views_of(read, &unlike).await?);
+        after.extend(views_of(new, &unlike).await?);
+    }
+    for id in ids {
+        let count = match (before.get(id), after.get(id)) {
+            (None, None) => continue,
+            (Some(one), other) if one.updated_at > settled && other.is_none_or(|other| other.version < one.version) => {
+                continue;
+            }
+            (Some(_), None) => &mut differences.missing,
+            (None, Some(_)) => &mut differences.added,
+            (Some(one), Some(other)) if one.version > other.version => &mut differences.behind,
+            (Some(one), Some(other)) if one.version == other.version && one != other => {
+                for field in fields_that_differ(one, other) {
+                    add_one(differences.fields.entry(field).or_default());
+                }
+                &mut differences.changed
+            }
+            // The same; or something has happened just now, and the new one knows it already.
+            (Some(_), Some(_)) => {
+                add_one(&mut differences.orders);
+                continue;
+            }
+        };
+        add_one(count);
+        add_one(&mut differences.orders);
+        differences.name(&StreamId::order(*id));
+    }
+    let customers: BTreeSet<CustomerId> = before.values().map(|view| view.customer.id.clone()).collect();
+    let differ = |customer: CustomerId| async move {
+        lists_differ(read, new, &customer).await.map(|differ| differ.then_some(customer))
+    };
+    let differ: Vec<Option<CustomerId>> =
+        stream::iter(customers).map(differ).buffered(LISTS_AT_ONCE).try_collect().await?;
+    for customer in differ.iter().flatten() {
+        add_one(&mut differences.lists);
+        differences.name(&StreamId::customer(customer));
+    }
+    Ok(())
+}
+
+async fn compare_profiles(
+    read: &impl OrderViews,
+    new: &impl OrderViews,
+    ids: &[CustomerId],
+    differences: &mut Differences,
+) -> Result<(), Unavailable> {
+    let (before, after) = (customers_of(read, ids).await?, customers_of(new, ids).await?);
+    for id in ids {
+        let differ = match (before.get(id), after.get(id)) {
+            (Some(one), Some(other)) => one.version > other.version || (one.version == other.version && one != other),
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if differ {
+            add_one(&mut differences.profiles);
+            differences.name(&StreamId::customer(id));
+        }
+    }
+    Ok(())
+}
+
+/// In how many hours up to this one, without it, the two have other sums.
+pub async fn compare_hours(read: &impl Index, new: &impl Index, until: Hour) -> Result<u64, Unavailable> {
+    let (before, after) = (read.stats(Hour::new(0), until).await?, new.stats(Hour::new(0), until).await?);
+    let before: BTreeMap<Hour, &BTreeMap<Stat, Sum>> = before.by_hour().collect();
+    let after: BTreeMap<Hour, &BTreeMap<Stat, Sum>> = after.by_hour().collect();
+    let hours: BTreeSet<&Hour> = before.keys().chain(after.keys()).collect();
+    let differ = hours.into_iter().filter(|hour| before.get(*hour) != after.get(*hour)).count();
+    Ok(u64::try_from(differ).unwrap_or(u64::MAX))
+}
+
+/// Whether another number of a customer's orders is listed. While orders are placed, the first look may be between two writes.
+async fn lists_differ(
+    read: &impl OrderViews,
+    new: &impl OrderViews,
+    customer: &CustomerId,
+) -> Result<bool, Unavailable> {
+    for _ in 0..LOOKS {
+        let before = read.customer_orders(customer, 0, 1).await?;
+        if before.total == new.customer_orders(customer, 0, 1).await?.total {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn views_of(views: &impl OrderViews, ids: &[OrderId]) -> Result<BTreeMap<OrderId, OrderView>, Unavailable> {
+    Ok(views.load_many(ids).await?.into_iter().map(|view| (view.id, view)).collect())
+}
+
+async fn customers_of(
+    views: &impl OrderViews,
+    ids: &[CustomerId],
+) -> Result<BTreeMap<CustomerId, CustomerView>, Unavailable> {
+    Ok(views.customers(ids).await?.into_iter().map(|customer| (customer.id.clone(), customer)).collect())
+}
+
+fn fields_that_differ(one: &OrderView, other: &OrderView) -> BTreeSet<String> {
+    let fields = |view: &OrderView| match serde_json::to_value(view) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    };
+    let (one, other) = (fields(one), fields(other));
+    one.keys().chain(other.keys()).filter(|name| one.get(*name) != other.get(*name)).cloned().collect()
+}
+
+fn add_one(count: &mut u64) {
+    *count = count.saturating_add(1);
 }

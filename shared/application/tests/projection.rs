@@ -21,11 +21,12 @@ use application::{
     memory::{Fault, MemoryEventStore, MemoryIndex, MemoryOrderViews},
     ports::{EventPlace, Index as _, OrderViews, PlacedOrder, Posting, ReadModel},
     project_orders::{Projected, TakenIn, catch_up, postings_of, project, reproject_customer, reproject_order},
-    rebuild_orders::{Progress, rebuild_page},
+    rebuild_orders::{Comparison, Differences, Progress, compare_hours, compare_page, rebuild_page},
     shop::{Shop, at},
     shown_orders::load_shown,
     stats::{Hour, Stats},
 };
+use chrono::{DateTime, Utc};
 use domain::{
     customer::Customer,
     ids::{CustomerId, OrderId},
@@ -604,4 +605,86 @@ async fn a_rebuild_knows_of_pages_that_it_may_not_have_counted() {
     assert!(!failed.is_counted, "{failed:?}");
     let again = Progress::default().begin().give_back(&failed).begin();
     assert_eq!(again.uncounted, 1);
+}
+
+/// What two generations have otherwise, by pages of so many commits.
+async fn compared(store: &MemoryEventStore, models: (&Model, &Model), limit: usize) -> Differences {
+    compared_when(store, models, limit, DateTime::<Utc>::MAX_UTC).await
+}
+
+async fn compared_when(
+    store: &MemoryEventStore,
+    models: (&Model, &Model),
+    limit: usize,
+    settled: DateTime<Utc>,
+) -> Differences {
+    let (whole, mut comparison) = (Segment { number: 0, of: 1 }, Comparison::default());
+    while !comparison.done {
+        (comparison, _) = compare_page(store, models, whole, comparison, limit, settled).await.unwrap();
+    }
+    let mut differences = comparison.differences;
+    differences.hours = compare_hours(&models.0.index, &models.1.index, Hour::new(i64::MAX)).await.unwrap();
+    differences
+}
+
+#[tokio::test]
+async fn what_a_new_generation_has_otherwise_is_counted_before_it_is_read() {
+    let (store, read) = (MemoryEventStore::default(), Model::default());
+    let mut orders = Vec::new();
+    for _ in 0..5 {
+        orders.push(history(PAYMENT_METHODS[0], &[false; 5]).await);
+    }
+    let id_of = |order: &[Commit]| order[0].stream.order_id().unwrap();
+    let customer = fold(id_of(&orders[0]), &orders[0]).unwrap().customer.id;
+    let profiles = profiles(&customer, &orders[0][0].metadata);
+    for commit in orders.iter().flatten().chain(&profiles) {
+        store.append(commit).await.unwrap();
+    }
+    let all = store.all();
+    assert!(project(&store, &read, &all).await.failed.is_empty());
+
+    let new = Model::default();
+    assert!(project(&store, &new, &all).await.failed.is_empty());
+    let same = Differences { orders: 5, ..Differences::default() };
+    for limit in [3, 100] {
+        assert_eq!(compared(&store, (&read, &new), limit).await, same);
+    }
+
+    // One that lacks an order, the end of another and that of the profile, and has made something else of a third.
+    let new = Model::default();
+    let taken_in = [&profiles[..3], &orders[0], &orders[1][..2], &orders[3], &orders[4]].concat();
+    assert!(project(&store, &new, &taken_in).await.failed.is_empty());
+    let view = new.views.load(id_of(&orders[3])).await.unwrap().unwrap();
+    let other = OrderView { status: OrderStatus::Paid, ..view.clone() };
+    new.views.save(&other, Some(&view)).await.unwrap();
+    let mut differences = compared(&store, (&read, &new), 100).await;
+    differences.sample.sort();
+    let mut sample =
+        [1, 2, 3].map(|number: usize| StreamId::order(id_of(&orders[number])).as_str().to_owned()).to_vec();
+    sample.extend([&customer, &customer].map(|customer| StreamId::customer(customer).as_str().to_owned()));
+    sample.sort();
+    let wanted = Differences {
+        orders: 5,
+        missing: 1,
+        behind: 1,
+        added: 0,
+        changed: 1,
+        fields: BTreeMap::from([("status".to_owned(), 1)]),
+        profiles: 1,
+        lists: 1,
+        hours: 1,
+        sample,
+    };
+    assert_eq!(differences, wanted);
+    assert!(wanted.is_lost() && !same.is_lost());
+    // A customer's list is counted on each page, and nothing else is.
+    let by_three = compared(&store, (&read, &new), 3).await;
+    let rest = Differences { lists: 1, sample: wanted.sample.clone(), ..by_three.clone() };
+    assert_eq!((rest, by_three.lists), (wanted, 5));
+    // What lacks only what has just happened has nothing lost.
+    let on_its_way = compared_when(&store, (&read, &new), 100, DateTime::UNIX_EPOCH).await;
+    assert_eq!((on_its_way.missing, on_its_way.behind, on_its_way.changed), (0, 0, 1));
+    // The other way round, what lacks is more.
+    let more = compared(&store, (&new, &read), 100).await;
+    assert_eq!((more.missing, more.behind, more.added, more.changed), (0, 0, 1, 1));
 }

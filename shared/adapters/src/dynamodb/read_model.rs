@@ -8,7 +8,7 @@ use std::{
 use application::{
     event_store::Unavailable,
     ports::{Cache, ReadModel},
-    rebuild_orders::Progress,
+    rebuild_orders::{Comparison, Progress},
 };
 use aws_sdk_dynamodb::{Client, operation::put_item::PutItemError};
 use chrono::{DateTime, Utc};
@@ -173,6 +173,34 @@ impl DynamoReadModel {
         Ok(())
     }
 
+    /// How far the comparison of each segment has come, in the order of their numbers.
+    pub async fn comparisons(&self, building: Building) -> Result<Vec<Comparison>, Unavailable> {
+        let numbers = 0..building.segments;
+        let mut rows: Vec<ComparisonRow> = Vec::new();
+        let keys: Vec<Item> = numbers.clone().map(|number| key(comparison_key(building, number))).collect();
+        for keys in keys.chunks(KEYS_MAX) {
+            rows.extend(self.table().get_many::<ComparisonRow>(keys.to_vec()).await?);
+        }
+        let of = |number| {
+            let row = rows.iter().find(|row| row.key == comparison_key(building, number));
+            row.map(|row| row.comparison.clone()).unwrap_or_default()
+        };
+        Ok(numbers.map(of).collect())
+    }
+
+    pub async fn save_comparison(
+        &self,
+        building: Building,
+        number: u32,
+        comparison: &Comparison,
+    ) -> Result<(), Unavailable> {
+        let table = self.table();
+        let row = ComparisonRow { key: comparison_key(building, number), comparison: comparison.clone() };
+        let put = self.client.put_item().table_name(&self.orders_table).set_item(Some(table.item(&row)?));
+        put.send().await.map_err(|error| table.unavailable(error))?;
+        Ok(())
+    }
+
     /// Removes what there is of a generation on the page that begins `after` another one, first of the views' table, then of
     /// the index's; answers how much that was, and where the next page begins.
     pub async fn clear(
@@ -221,8 +249,18 @@ impl DynamoReadModel {
 
     /// How many items, and bytes, the table of events has: what a rebuild has to read. About, and hours old.
     pub async fn size(&self, events_table: &str) -> Result<(u64, u64), Unavailable> {
+        self.size_of(events_table).await
+    }
+
+    /// The same of the read model itself, with all its generations.
+    pub async fn own_size(&self) -> Result<(u64, u64), Unavailable> {
+        let (views, index) = (self.size_of(&self.orders_table).await?, self.size_of(&self.index_table).await?);
+        Ok((views.0.saturating_add(index.0), views.1.saturating_add(index.1)))
+    }
+
+    async fn size_of(&self, name: &str) -> Result<(u64, u64), Unavailable> {
         let table = self.table();
-        let answer = self.client.describe_table().table_name(events_table).send().await;
+        let answer = self.client.describe_table().table_name(name).send().await;
         let described = answer.map_err(|error| table.unavailable(error))?.table;
         let count = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok()).unwrap_or_default();
         let described = described.as_ref();
@@ -257,6 +295,11 @@ fn progress_key(Building { generation, .. }: Building, number: u32) -> String {
     format!("{generation}/rebuild/{number}")
 }
 
+/// Goes with its generation, too.
+fn comparison_key(Building { generation, .. }: Building, number: u32) -> String {
+    format!("{generation}/comparison/{number}")
+}
+
 /// The item that says which generations there are.
 #[derive(Debug, Serialize, Deserialize)]
 struct GenerationsRow {
@@ -271,6 +314,14 @@ struct ProgressRow {
     key: String,
     #[serde(with = "json_text")]
     progress: Progress,
+}
+
+/// The item that says how far the comparison of a segment has come, and what it has found.
+#[derive(Debug, Serialize, Deserialize)]
+struct ComparisonRow {
+    key: String,
+    #[serde(with = "json_text")]
+    comparison: Comparison,
 }
 
 /// Where the clearing of a generation goes on.
