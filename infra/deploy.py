@@ -182,6 +182,7 @@ def deploy(arguments):
     check(template, stage.architecture, released=stage.name != "local")
     if described and described["StackStatus"] in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED"):
         remove_what_never_came_up(stage)
+        described = None
     say(f"Deploying {stage.settings['stack_name']} to {os.environ.get('AWS_ENDPOINT_URL') or stage.region}")
     stage.sam("deploy", "--template-file", str(template), "--region", stage.region)
     if "NotProtected" in stage.outputs():

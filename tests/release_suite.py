@@ -31,6 +31,7 @@ WORDS = {
 }
 # Words that are read already and that nothing here writes, as `SkippableStep::CompareBooks`. No code holds it: whoever adds one has looked.
 ONLY_READ: set[str] = set()
+STEPS = "shared/application/src/fulfilment.rs"
 FORMAT = "shared/adapters/src/dynamodb/read_model.rs"
 HELD_BACK = "shared/domain/src/stored_event.rs"
 
@@ -67,6 +68,16 @@ def own_samples() -> list[str]:
                   if "routeKey" not in path.read_text() and '"action"' not in path.read_text())
 
 
+def steps(definition: str) -> set[str]:
+    """The functions that the state machine calls."""
+    return {re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower() for name in re.findall(r'"Resource": "\$\{(\w+)Arn\}"', definition)}
+
+
+def errors(source: str) -> set[str]:
+    """The names of a step's errors, which the state machine goes by."""
+    return set(re.findall(r'=> "([A-Z]\w+)"', source))
+
+
 def newest_format(source: str) -> int:
     return int(re.search(r"pub const FORMAT: u32 = (\d+);", source)[1])
 
@@ -77,7 +88,8 @@ def told() -> dict:
         return {"lines": read(path).count("\n"), "sha256": digest(read(path))}
 
     return {"golden": {path: lines(path) for path in [*EVENTS, *KEPT, VIEWS]}, "words": sorted(all_words()),
-            "samples": {name: digest(read(f"events/{name}")) for name in own_samples()}, "format": newest_format(read(FORMAT))}
+            "samples": {name: digest(read(f"events/{name}")) for name in own_samples()},
+            "steps": sorted(steps(read("infra/fulfilment.asl.json"))), "errors": sorted(errors(read(STEPS))), "format": newest_format(read(FORMAT))}
 
 
 # ---------------------------------------------------------------- what is wrong with it
@@ -119,6 +131,12 @@ def wrong_with_samples(now: dict[str, str], released: dict[str, str]) -> list[st
             for name, sample in sorted(released.items()) if name in now and now[name] != sample]
 
 
+def wrong_with_steps(functions: set[str], errors: set[str], released: dict) -> list[str]:
+    """An execution goes on for a day with the definition that it began with."""
+    return [f"executions that began before the deployment call {step}, which is gone" for step in released["steps"] if step not in functions] + [
+            f"executions that began before the deployment go by the error {name}, which is gone" for name in released["errors"] if name not in errors]
+
+
 def wrong_with_views(text: str, released: dict, now: int, before: int, changelog: str) -> list[str]:
     _, new = split(text, released)
     newest = max(json.loads(line)["format"] for line in text.splitlines())
@@ -158,6 +176,10 @@ class Release(unittest.TestCase):
 
     def test_functions_understand_what_those_of_the_last_release_tell_them(self):
         self.assertEqual(wrong_with_samples(told()["samples"], self.released["samples"]), [])
+
+    def test_executions_that_have_begun_find_what_their_definition_names(self):
+        functions = {path.parent.name for path in (ROOT / "functions").glob("*/Cargo.toml")}
+        self.assertEqual(wrong_with_steps(functions, errors(read(STEPS)), self.released), [])
 
     def test_views_that_change_have_another_format_and_are_rebuilt(self):
         before = self.released["golden"][VIEWS]
@@ -209,6 +231,12 @@ class Spoiled(unittest.TestCase):
         self.assertEqual(wrong_with_samples({"a.json": "1", "new.json": "2"}, {"a.json": "1", "gone.json": "3"}), [])
         self.assertIn("events/a.json", *wrong_with_samples({"a.json": "2"}, {"a.json": "1"}))
 
+    def test_a_step_or_an_error_that_is_gone(self):
+        released = {"steps": ["process-payment"], "errors": ["OutOfStock"]}
+        self.assertEqual(wrong_with_steps({"process-payment", "new"}, {"OutOfStock", "New"}, released), [])
+        self.assertIn("call process-payment", *wrong_with_steps(set(), {"OutOfStock"}, released))
+        self.assertIn("the error OutOfStock", *wrong_with_steps({"process-payment"}, set(), released))
+
     def test_views_that_change_without_a_rebuild(self):
         def wrong(formats: list[int], now: int, changelog: str = "") -> list[str]:
             text = "".join(f'{{"format":{number}}}\n' for number in formats)
@@ -222,9 +250,11 @@ class Spoiled(unittest.TestCase):
         self.assertIn("there has to be a line", *wrong([3], 4, said))
         self.assertIn("format 2 was 3", wrong([3], 2)[1])
 
-    def test_every_list_of_words_is_found(self):
+    def test_whatever_is_compared_is_found(self):
         self.assertGreater(len(all_words()), 30)
-        self.assertTrue(own_samples())
+        self.assertGreater(len(own_samples()), 15)
+        self.assertIn("process-payment", steps(read("infra/fulfilment.asl.json")))
+        self.assertIn("OutOfStock", errors(read(STEPS)))
 
 
 def pin():

@@ -389,7 +389,6 @@ mod tests {
         shipment_cancelled, shipped, skipped,
     };
     use proptest::prelude::*;
-    use serde_json::Value;
 
     fn view_of(events: &[OrderEvent]) -> Option<OrderView> {
         (1..).zip(events).fold(None, |view, (version, event)| {
@@ -563,7 +562,7 @@ mod tests {
         format: u32,
         id: OrderId,
         events: Vec<StoredEvent>,
-        view: Value,
+        view: serde_json::Value,
     }
 
     #[derive(Deserialize)]
@@ -572,7 +571,7 @@ mod tests {
         #[serde(rename = "type")]
         event_type: String,
         schema: u32,
-        data: Value,
+        data: serde_json::Value,
     }
 
     /// While two versions run, and until a rebuild has switched, each reads what the other has stored.
