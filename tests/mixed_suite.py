@@ -218,6 +218,8 @@ class Shop:
     def __init__(self):
         self.environment = stack_environment()
         self.dynamodb, self.queues = client("dynamodb"), client("sqs")
+        # The emulator ends functions that change while they are at work. What start-fulfilment had in its hands comes again after ten minutes otherwise.
+        self.queues.set_queue_attributes(QueueUrl=self.environment["FULFILMENT_QUEUE_URL"], Attributes={"VisibilityTimeout": "5"})
         self.customer, self.staff, self.carrier = service("customer-1"), service("staff-1"), service("carrier-1")
         self.customer_id = self.environment["CUSTOMER_1_ID"]
         self.product, self.free = f"mixed-{uuid.uuid4()}", f"mixed-{uuid.uuid4()}"
@@ -266,11 +268,10 @@ class Shop:
     def listed(self) -> int:
         return insist(self.staff, [200], "GET", f"/api/v1/orders/customer/{self.customer_id}")["total_count"]
 
-    def letters(self) -> int:
-        """How many messages lie in the dead-letter queues: what was given up on its way."""
+    def messages(self, queues: str) -> int:
+        """How many messages lie in the queues whose URLs stand under this name."""
         counts = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        found = [self.queues.get_queue_attributes(QueueUrl=queue, AttributeNames=counts)["Attributes"]
-                 for queue in self.environment["DEAD_LETTER_QUEUE_URLS"].split()]
+        found = [self.queues.get_queue_attributes(QueueUrl=queue, AttributeNames=counts)["Attributes"] for queue in self.environment[queues].split()]
         return sum(int(count) for attributes in found for count in attributes.values())
 
 
@@ -295,18 +296,21 @@ class Mixed(unittest.TestCase):
         self.assertGreater(len(functions.both), 1, f"no functions of the last release in {OLD}")
         print(f"{len(functions.both)} functions of both versions; of this one only: {', '.join(sorted(functions.timeouts.keys() - set(functions.both))) or 'none'}",
               flush=True)
+        met_the_change = 0
         for name, old in functions.rounds():
             began = time.monotonic()
             under_way = self.change_under_way(shop, functions, old)
+            met_the_change += under_way
             shop.take_all()
             shop.change_profile(name)
             run_schedules()
             shop.read_all()
-            self.assertEqual(shop.letters(), 0, f"dead letters after {name}")
+            until(f"the fulfilment's queue is not empty after {name}", lambda: shop.messages("FULFILMENT_QUEUE_URL") == 0)
+            self.assertEqual(shop.messages("DEAD_LETTER_QUEUE_URLS"), 0, f"dead letters after {name}")
             self.assertEqual([line for text in UNREADABLE for line in said(text)], [], name)
             print(f"{name}: {len(old)} functions are old; {under_way} orders were under way when the last of them had changed; "
                   f"{len(shop.orders)} orders have ended by now; {time.monotonic() - began:.0f} s", flush=True)
-        functions.change(set())
+        self.assertGreater(met_the_change, 0)
         self.check_books(shop)
 
     def change_under_way(self, shop: Shop, functions: Functions, old: set[str]) -> int:
@@ -318,9 +322,7 @@ class Mixed(unittest.TestCase):
             while not changing.done():
                 shop.take_all()
             changing.result()
-        under_way = sum(order.began < changed_at[0] < order.ended for order in shop.orders[before:])
-        self.assertGreater(under_way, 0)
-        return under_way
+        return sum(order.began < changed_at[0] < order.ended for order in shop.orders[before:])
 
     def check_books(self, shop: Shop):
         """Each order by itself, and all together by the providers' own books."""
