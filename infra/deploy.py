@@ -184,6 +184,7 @@ def deploy(arguments):
     check(template, stage.architecture, released=stage.name != "local")
     if described and described["StackStatus"] in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED"):
         remove_what_never_came_up(stage)
+        described = None
     say(f"Deploying {stage.settings['stack_name']} to {os.environ.get('AWS_ENDPOINT_URL') or stage.region}")
     stage.sam("deploy", "--template-file", str(template), "--region", stage.region)
     if "NotProtected" in stage.outputs():
@@ -191,6 +192,8 @@ def deploy(arguments):
         stage.sam("deploy", "--template-file", str(template), "--region", stage.region, ProtectData="true")
     if replayed:
         replay.record(arguments.replay, replayed)
+    if not described:
+        ask_rebuild(stage, "adopt")
     if arguments.seed:
         with temporary_user(stage, "staff") as (_, tokens):
             Service(stage.url(), tokens["AccessToken"]).seed()
@@ -213,13 +216,32 @@ def remove_what_never_came_up(stage: Stage):
     cloudformation.get_waiter("stack_delete_complete").wait(StackName=stage.settings["stack_name"])
 
 
+def ask_rebuild(stage: Stage, action: str) -> dict:
+    """Where the read model stands, after this action of `rebuild-orders`."""
+    answer = stage.client("lambda").invoke(FunctionName=f"{stage.settings['stack_name']}-rebuild-orders", Payload=json.dumps({"action": action}).encode())
+    standing = json.loads(answer["Payload"].read())
+    if "FunctionError" in answer:
+        fail(f"it is deployed, but what becomes of the read model cannot be told: {standing.get('errorMessage', standing)}")
+    return standing
+
+
+def what_to_rebuild(stage: Stage, standing: dict) -> str:
+    """The command that makes views what this version makes of the events, where they are another version's."""
+    if standing["format"] == standing["builds_format"]:
+        return ""
+    found = f"The read model was built as format {standing['format']}, and this version writes format {standing['builds_format']}"
+    if standing["building"]:
+        return f"{found}: a rebuild is under way, which `make rebuild VIEW=orders STAGE={stage.name}` goes on with.\n"
+    return f"{found}: run `make rebuild VIEW=orders STAGE={stage.name}` (docs/deploy.md).\n"
+
+
 def tell(stage: Stage, staff: str | None):
     limit = stage.client("lambda").get_account_settings()["AccountLimit"]["ConcurrentExecutions"]
     few = f"This account may run {limit} functions at a time, which is few: ask for more (docs/deploy.md).\n" if limit < 100 else ""
     who = staff or "you@example.com"
     print(f"""
 The order service ({stage.name}) runs at {stage.url()}, and its console for staff at {stage.outputs()["ConsoleUrl"]}
-{few}
+{few}{what_to_rebuild(stage, ask_rebuild(stage, "status"))}
   make smoke STAGE={stage.name}{" " * 27}places an order, follows it to the end and undoes it
   make staff STAGE={stage.name} STAFF_EMAIL={who}    makes somebody staff
   make token STAGE={stage.name} WHO={who}    a token for calls
@@ -413,6 +435,7 @@ def smoke(arguments):
             if stock != 1:
                 fail(f"the order is cancelled, but of one {product} there are {stock} in stock")
     print("It works. The order stays in the books; its customer and its product are removed")
+    print(what_to_rebuild(stage, ask_rebuild(stage, "status")), end="")
 
 
 def try_machines(stage: Stage):

@@ -27,11 +27,11 @@ class Service:
     def __init__(self, url: str, token: str):
         self.url, self.token = url, token
 
-    def call(self, method: str, path: str, body: dict | None = None) -> tuple[int, dict]:
+    def call(self, method: str, path: str, body: dict | None = None, key: str | None = None) -> tuple[int, dict]:
         """The answer's status and body; a body that is not JSON is left out."""
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
         if method == "POST":
-            headers["Idempotency-Key"] = str(uuid.uuid4())
+            headers["Idempotency-Key"] = key or str(uuid.uuid4())
         request = urllib.request.Request(self.url + path, method=method, headers=headers, data=json.dumps(body).encode() if body else None)
         try:
             with urllib.request.urlopen(request, timeout=35) as response:  # API Gateway gives up after 30 s

@@ -106,6 +106,25 @@ class Deployment(unittest.TestCase):
         self.assertIn(STAGE.url(), outcome.stdout)
         self.assertIn("make smoke STAGE=local", outcome.stdout)
 
+    def test_it_says_when_the_read_model_is_another_versions(self):
+        dynamodb, key = STAGE.client("dynamodb"), {"key": {"S": "generations"}}
+        table = STAGE.outputs()["OrdersTable"]
+        before = dynamodb.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
+        first = key | {"live": {"N": "1"}, "last": {"N": "1"}, "changed_at": {"S": "2026-11-26T00:00:00Z"}}
+        if before:
+            self.addCleanup(dynamodb.put_item, TableName=table, Item=before)
+        else:
+            self.addCleanup(dynamodb.delete_item, TableName=table, Key=key)
+        dynamodb.put_item(TableName=table, Item=(before or first) | {"format": {"N": "1"}})
+        for command in (["deploy", "local"], ["smoke", "local"]):
+            self.assertIn("make rebuild VIEW=orders STAGE=local", run(*command).stdout)
+
+    def test_a_rebuild_is_asked_for_until_it_has_switched_and_no_longer(self):
+        standing = {"format": 3, "builds_format": 4, "building": None}
+        self.assertIn("run `make rebuild", deploy.what_to_rebuild(STAGE, standing))
+        self.assertIn("is under way", deploy.what_to_rebuild(STAGE, standing | {"building": 2}))
+        self.assertEqual(deploy.what_to_rebuild(STAGE, standing | {"format": 4}), "")
+
     def test_prod_gets_no_products_that_nobody_sells(self):
         self.assertIn("nobody sells", run("deploy", "prod", "--seed").stderr)
 

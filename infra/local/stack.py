@@ -3,8 +3,9 @@
 Needs only Python's standard library. What talks to the running stack is in aws.py, which runs among the emulator's
 libraries. Everything that this script makes lies in .local/ and target/.
 
-Beside the developer's stack there can be another: with LOCAL_STACK=test in the environment, everything here is about the
-one that `make test` starts for itself. They share the tools and what is built, and nothing that runs or is kept.
+Beside the developer's stack there can be others: with LOCAL_STACK=test in the environment, everything here is about the
+one that `make test` starts for itself, with LOCAL_STACK=mixed about that of `make mixed`. They share the tools and what is
+built, and nothing that runs or is kept.
 """
 from __future__ import annotations
 
@@ -43,6 +44,7 @@ DEPLOYED = STATE / "deployed"  # digest of what was deployed last
 PROVIDERS = STATE / "providers.json"  # process id and URLs of the reference provider
 METER = STATE / "meter.jsonl"  # what the emulator counts while this is there (meter.py)
 SPANS = STATE / "spans.jsonl"  # the newest spans of the functions (spans.py)
+RELEASE = LOCAL / "last-release"  # the functions of the last release, by its commit
 LAUNCHER = [str(HERE / "emulator.py"), str(STATE)]  # the end of its command line
 
 PROVIDER = "reference-provider"
@@ -213,8 +215,8 @@ def target() -> Path:
     return Path(json.loads(metadata)["target_directory"]) / "debug"
 
 
-def functions() -> list[str]:
-    return sorted(manifest.parent.name for manifest in (ROOT / "functions").glob("*/Cargo.toml"))
+def functions(source: Path = ROOT) -> list[str]:
+    return sorted(manifest.parent.name for manifest in (source / "functions").glob("*/Cargo.toml"))
 
 
 def place(binary: Path, bootstrap: Path) -> bool:
@@ -232,6 +234,39 @@ def place(binary: Path, bootstrap: Path) -> bool:
     new.replace(bootstrap)
     os.utime(bootstrap, ns=(built, built))
     return changed
+
+
+def last_release() -> Path:
+    """The functions of the last release, which tests/last_release.json names: built once, as functions here are, and kept."""
+    commit = json.loads((ROOT / "tests" / "last_release.json").read_text())["commit"]
+    home, work = RELEASE / commit, RELEASE / "build"
+    with alone("last-release"):
+        if not home.exists():
+            if shutil.disk_usage(ROOT).free < 7e9:
+                fail(f"7 GB of disk are needed to build the last release, of which 1 GB is kept. Make room in {ROOT}")
+            say(f"Building the functions of the last release, {commit[:7]} (ten minutes and more on two cores; they are kept)")
+            shutil.rmtree(RELEASE, ignore_errors=True)  # those of the release before, and what was cut short
+            source = source_of(commit, work)
+            built = ["cargo", "build", "--locked", "--bins", "--target-dir", work / "target"]
+            if subprocess.run(built, cwd=source, timeout=60 * MINUTE).returncode:  # there, for the toolchain that it asks for
+                fail("the last release does not build, see above")
+            for function in functions(source):
+                place(work / "target" / "debug" / function, work / "functions" / function / "bootstrap")
+            (work / "functions").rename(home)
+            shutil.rmtree(work)
+    return home
+
+
+def source_of(commit: str, folder: Path) -> Path:
+    """All that is in this commit, which a clone that is shallow has to fetch."""
+    packed, source = folder / "source.tar", folder / "source"
+    source.mkdir(parents=True)
+    known = subprocess.run(["git", "cat-file", "-e", f"{commit}^{{commit}}"], cwd=ROOT, stderr=subprocess.DEVNULL, timeout=MINUTE).returncode == 0
+    commands = [[] if known else ["git", "fetch", "--depth=1", "origin", commit],
+                ["git", "archive", "--output", packed, commit], ["tar", "--extract", "--file", packed, "--directory", source]]
+    if any(run_visibly(command) for command in commands if command):
+        fail(f"the last release, {commit}, is not in this repository, and `origin` does not have it")
+    return source
 
 
 # ---------------------------------------------------------------- emulator
@@ -533,6 +568,28 @@ def token_of(who: str) -> str:
     return subprocess.run([python, HERE / "aws.py", "token", who], env=environment, timeout=MINUTE, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
+def mixed(_):
+    """Runs tests/mixed_suite.py on a stack of its own, which ends with it."""
+    if STACK != "mixed":
+        fail("it needs a stack of its own: LOCAL_STACK=mixed, as `make mixed` has it")
+    check_machine()
+    with alone("mixed"):
+        old = last_release()
+        stop_emulator()  # what a run has left behind that was killed
+        try:
+            if code := run_visibly([sys.executable, __file__, "up"]):
+                sys.exit(code)
+            environment = client_environment(running()["port"]) | {"OLD_FUNCTIONS": str(old)}
+            code = run_visibly([TOOLS / "emulator" / "bin" / "python", ROOT / "tests" / "mixed_suite.py"], env=environment)
+            if code:
+                with (STATE / "functions.log").open("w") as log:
+                    subprocess.run([sys.executable, __file__, "logs", "--once"], cwd=ROOT, stdout=log, timeout=5 * MINUTE)
+                say(f"The functions' logs are in {STATE / 'functions.log'}, the emulator's in {EMULATOR_LOG}")
+        finally:
+            stop_emulator()
+    sys.exit(code)
+
+
 def reconcile(arguments):
     sys.exit(ask_stack("reconcile", str(arguments.patience)))
 
@@ -613,7 +670,7 @@ def watch(_):
 def main():
     parser = argparse.ArgumentParser(description="The local stack of the order service")
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (tools, build, up, status, demo, console, watch):
+    for command in (tools, build, up, status, demo, console, mixed, watch):
         commands.add_parser(command.__name__).set_defaults(run=command)
     command = commands.add_parser("down")
     command.add_argument("--wipe", action="store_true", help="also remove tools and packages")
@@ -669,8 +726,8 @@ def main():
     command.add_argument("call", nargs=argparse.REMAINDER)
     command.set_defaults(run=faults)
     arguments = parser.parse_args()
-    if STACK not in ("", "test"):
-        fail(f"LOCAL_STACK is not set, or it is `test`; not {STACK!r}")
+    if STACK not in ("", "test", "mixed"):
+        fail(f"LOCAL_STACK is not set, or it is `test` or `mixed`; not {STACK!r}")
     arguments.run(arguments)
 
 

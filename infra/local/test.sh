@@ -79,6 +79,7 @@ templates() {
     .local/tools/sam/bin/python tests/contract_suite.py
     .local/tools/sam/bin/python tests/replay_suite.py
     .local/tools/sam/bin/python tests/rebuild_suite.py
+    .local/tools/sam/bin/python tests/release_suite.py
     .local/tools/sam/bin/python tests/docs_suite.py Pages Spoiled
     local file
     for file in infra/seed.json infra/cost/*.json infra/prometheus/grafana/dashboards/*.json events/*.json; do

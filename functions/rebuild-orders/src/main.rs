@@ -56,6 +56,8 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 enum Action {
     /// Only says where things stand.
     Status {},
+    /// No other version has written the read model: the stack is new.
+    Adopt {},
     /// From now on, projections keep another generation up to date too.
     Begin { segments: u32 },
     /// Reads on in one segment of the event table, and writes no more than so many write units a second, about.
@@ -81,6 +83,9 @@ enum Action {
 #[derive(Debug, Serialize)]
 struct Standing {
     live: u32,
+    /// What the one that is read was built as, and what this version builds. A rebuild is needed where they differ.
+    format: u32,
+    builds_format: u32,
     building: Option<u32>,
     outgoing: Option<u32>,
     clearing: Option<u32>,
@@ -112,6 +117,8 @@ enum RebuildError {
         "what is being built was begun by a version that writes something else: give it up (ABANDON=1), and begin again"
     )]
     OtherFormat,
+    #[error("there was another version before this one")]
+    NotNew,
     #[error("another generation is still there to be cleared")]
     NotCleared,
     #[error("not every segment is done")]
@@ -134,6 +141,7 @@ impl RebuildError {
             Self::BadSegments => "BadSegments",
             Self::NotBuilding => "NotBuilding",
             Self::OtherFormat => "OtherFormat",
+            Self::NotNew => "NotNew",
             Self::NotCleared => "NotCleared",
             Self::NotDone => "NotDone",
             Self::NotCompared => "NotCompared",
@@ -157,6 +165,10 @@ impl Rebuild {
         let (mut cleared, mut clear_after) = (0, None);
         match action {
             Action::Status {} => {}
+            Action::Adopt {} if generations != Generations::FIRST => return Err(RebuildError::NotNew),
+            Action::Adopt {} => {
+                self.change(generations, Generations { format: Building::FORMAT, ..generations }).await?;
+            }
             Action::Begin { segments } => self.begin(generations, segments).await?,
             Action::Work { segment, units_per_second } => {
                 self.work(generations, segment, units_per_second).await?;
@@ -180,7 +192,8 @@ impl Rebuild {
                     return Err(RebuildError::Lost);
                 }
                 let (live, outgoing) = (building.generation, Some(generations.live));
-                self.change(generations, Generations { live, building: None, outgoing, ..generations }).await?;
+                let format = building.format;
+                self.change(generations, Generations { live, building: None, outgoing, format, ..generations }).await?;
                 info!(live, "switched to a new generation of the read model");
             }
             Action::Abandon {} => {
@@ -217,6 +230,8 @@ impl Rebuild {
         let (view_items, view_bytes) = self.model.own_size().await?;
         Ok(Standing {
             live: generations.live,
+            format: generations.format,
+            builds_format: Building::FORMAT,
             building: generations.building.map(|building| building.generation),
             outgoing: generations.outgoing,
             clearing: generations.clearing,

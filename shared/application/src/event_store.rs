@@ -188,7 +188,8 @@ impl Commit {
 
 impl RecordedEvent {
     pub fn record(event: &OrderEvent) -> Result<Self, serde_json::Error> {
-        Ok(Self { event_type: event.event_type().to_owned(), schema: event.schema(), data: event.data()? })
+        let (schema, data) = event.written()?;
+        Ok(Self { event_type: event.event_type().to_owned(), schema, data })
     }
 
     pub fn read(&self) -> Result<OrderEvent, UnreadableEvent> {

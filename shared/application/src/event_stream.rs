@@ -121,7 +121,8 @@ impl Aggregate for Customer {
     }
 
     fn record(event: &CustomerEvent) -> Result<RecordedEvent, serde_json::Error> {
-        Ok(RecordedEvent { event_type: event.event_type().to_owned(), schema: event.schema(), data: event.data()? })
+        let (schema, data) = event.written()?;
+        Ok(RecordedEvent { event_type: event.event_type().to_owned(), schema, data })
     }
 
     fn read(recorded: &RecordedEvent) -> Result<CustomerEvent, UnreadableEvent> {

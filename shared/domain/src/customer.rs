@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    stored_event::{self, UnreadableEvent, Upcaster, with_field},
+    stored_event::{self, HELD_BACK, UnreadableEvent, Upcaster, with_field},
     text::{Invalid, Text, is_mark, is_visible, too_long, written_out},
 };
 
@@ -83,9 +83,14 @@ impl CustomerEvent {
     /// From each schema version to the next. Nobody was asked before whether an e-mail address is the customer's.
     const UPCASTERS: [Upcaster; 1] = [|data| with_field(data, "email_verified", false)];
 
-    /// The schema version that events of this type are written with.
+    /// The newest schema version of events of this type.
     pub fn schema(&self) -> u32 {
         stored_event::newest_schema(&Self::UPCASTERS)
+    }
+
+    /// As [`crate::order::OrderEvent::written`] is.
+    pub fn written(&self) -> Result<(u32, Value), serde_json::Error> {
+        stored_event::written(self.event_type(), &Self::UPCASTERS, HELD_BACK, self.data()?)
     }
 
     /// The fields of the event, without its type.

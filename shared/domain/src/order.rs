@@ -31,7 +31,7 @@ use crate::{
     ids::{CustomerId, NotificationId, PaymentMethod, ProductId, RefundId, ReservationId, ShipmentId, TransactionId},
     money::{Money, MoneyError, Quantity},
     provider::OrderProviders,
-    stored_event::{self, UnreadableEvent, Upcaster, with_field},
+    stored_event::{self, HELD_BACK, UnreadableEvent, Upcaster, with_field},
     text::Text,
 };
 
@@ -508,9 +508,15 @@ impl OrderEvent {
         }
     }
 
-    /// The schema version that events of this type are written with.
+    /// The newest schema version of events of this type.
     pub fn schema(&self) -> u32 {
         stored_event::newest_schema(Self::upcasters(self.event_type()))
+    }
+
+    /// What is stored of the event: the schema version that it is written with, and its fields.
+    pub fn written(&self) -> Result<(u32, Value), serde_json::Error> {
+        let event_type = self.event_type();
+        stored_event::written(event_type, Self::upcasters(event_type), HELD_BACK, self.data()?)
     }
 
     /// Whether something may come about at a provider after this, without anybody waiting for it: an attempt at what is undone

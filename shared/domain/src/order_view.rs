@@ -556,6 +556,43 @@ mod tests {
         assert_eq!(serde_json::from_value::<OrderView>(first).unwrap().refunds, []);
     }
 
+    /// A view as a version has stored it, and what it was made of.
+    #[derive(Deserialize)]
+    struct Stored {
+        format: u32,
+        id: OrderId,
+        events: Vec<StoredEvent>,
+        view: serde_json::Value,
+    }
+
+    #[derive(Deserialize)]
+    struct StoredEvent {
+        at: DateTime<Utc>,
+        #[serde(rename = "type")]
+        event_type: String,
+        schema: u32,
+        data: serde_json::Value,
+    }
+
+    /// While two versions run, and until a rebuild has switched, each reads what the other has stored.
+    #[test]
+    fn views_of_every_format_are_read_and_the_newest_is_what_events_make() {
+        let lines = include_str!("order_view.golden.jsonl").lines();
+        let stored: Vec<Stored> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+        let newest = stored.iter().map(|stored| stored.format).max().unwrap();
+        for Stored { format, id, events, view: stored } in stored {
+            let read: OrderView = serde_json::from_value(stored.clone()).unwrap();
+            if format == newest {
+                let made = events.iter().zip(1..).fold(None, |view, (event, version)| {
+                    let known = OrderEvent::read(&event.event_type, event.schema, &event.data).unwrap();
+                    OrderView::evolve(view, id, &known, version, event.at)
+                });
+                assert_eq!(made.as_ref(), Some(&read), "it is made otherwise: raise FORMAT, and add lines of it");
+                assert_eq!(serde_json::to_value(&read).unwrap(), stored, "it is stored otherwise: the same");
+            }
+        }
+    }
+
     #[test]
     fn the_words_that_views_are_stored_with_do_not_change() {
         let statuses = [

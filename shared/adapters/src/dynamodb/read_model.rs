@@ -38,6 +38,9 @@ pub struct Generations {
     pub clearing: Option<u32>,
     /// The highest number that was ever given: none is given twice, because somebody may still write under an old one.
     pub last: u32,
+    /// What the one that is read was built as. One that does not say so is of the version that was the last not to.
+    #[serde(default = "format_before_it_was_kept")]
+    pub format: u32,
     pub changed_at: DateTime<Utc>,
 }
 
@@ -53,15 +56,28 @@ pub struct Building {
 }
 
 impl Building {
-    /// What this version builds: one more whenever what is written changes so that a generation must not be half of the one
-    /// and half of the other.
+    /// What this version builds: one more whenever what is written of the same events changes. Until a rebuild, a generation is
+    /// half of the one and half of the other, and `make deploy` says that it is needed.
     pub const FORMAT: u32 = 3;
+}
+
+const FORMAT_BEFORE_IT_WAS_KEPT: u32 = 3;
+
+fn format_before_it_was_kept() -> u32 {
+    FORMAT_BEFORE_IT_WAS_KEPT
 }
 
 impl Generations {
     /// What holds for a table in which nothing was ever rebuilt.
-    pub const FIRST: Self =
-        Self { live: 1, building: None, outgoing: None, clearing: None, last: 1, changed_at: DateTime::UNIX_EPOCH };
+    pub const FIRST: Self = Self {
+        live: 1,
+        building: None,
+        outgoing: None,
+        clearing: None,
+        last: 1,
+        format: FORMAT_BEFORE_IT_WAS_KEPT,
+        changed_at: DateTime::UNIX_EPOCH,
+    };
 
     /// All that are to be kept up to date. The one that is read comes last: what is in it is in the others too.
     pub fn written(self) -> impl Iterator<Item = u32> {

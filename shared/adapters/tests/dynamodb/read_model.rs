@@ -69,11 +69,24 @@ async fn a_change_of_the_generations_is_made_once_and_known_to_whoever_asks_now(
         outgoing: Some(1),
         clearing: None,
         last: 2,
+        format: 4,
         changed_at: DateTime::UNIX_EPOCH + TimeDelta::seconds(2),
     };
     assert!(model.change(began, switched).await.unwrap());
     assert_eq!(model.generations_now().await.unwrap(), switched);
     assert_eq!(switched.written().collect::<Vec<_>>(), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_generation_that_does_not_say_what_it_was_built_as_is_of_the_last_version_that_did_not_say_it() {
+    let (client, model) = model().await;
+    let item = [("key", "generations"), ("changed_at", "2026-11-26T00:00:00Z")];
+    let item = item.map(|(name, value)| (name.to_owned(), AttributeValue::S(value.to_owned())));
+    let numbers = ["live", "last"].map(|name| (name.to_owned(), AttributeValue::N("2".to_owned())));
+    let item = item.into_iter().chain(numbers).collect();
+    client.put_item().table_name(ORDERS).set_item(Some(item)).send().await.unwrap();
+    let generations = model.generations_now().await.unwrap();
+    assert_eq!((generations.live, generations.format), (2, 3));
 }
 
 /// The customer's list and the counts still have the order: they must not have it twice.
