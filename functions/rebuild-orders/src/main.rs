@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 
 /// How long one call works on a segment. Long, because the history of an execution has room for some thousands of calls.
-const SLICE: Duration = Duration::from_secs(240);
+const SLICE: Duration = Duration::from_mins(4);
 
 /// How many commits are read at once.
 const PAGE: usize = 200;

@@ -16,6 +16,9 @@ pub(crate) struct Pseudonyms {
     key: Uuid,
 }
 
+/// How an attribute's text is replaced.
+type Replace = fn(&Pseudonyms, &str) -> String;
+
 impl Pseudonyms {
     pub(crate) fn random() -> Self {
         Self { key: Uuid::new_v4() }
@@ -37,7 +40,7 @@ impl Pseudonyms {
         for name in ["version", "occurred_at", "event_types"] {
             replaced.extend(item.get(name).map(|value| (name.to_owned(), value.clone())));
         }
-        let texts: [(&str, fn(&Self, &str) -> String); 6] = [
+        let texts: [(&str, Replace); 6] = [
             ("events", Self::events),
             ("actor", Self::actor),
             ("command_id", Self::id),

@@ -32,8 +32,8 @@ const PLACED_TO_CONFIRMED: [&str; 5] =
 /// The event of this type, as the newest version stores it.
 fn golden(event_type: &str) -> Value {
     let lines = GOLDEN.iter().flat_map(|lines| lines.lines());
-    let events = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
-    events.filter(|event| event["type"] == event_type).next_back().expect("every type has a line")
+    let mut events = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
+    events.rfind(|event| event["type"] == event_type).expect("every type has a line")
 }
 
 fn item(stream: &str, version: usize, events: &Value) -> Value {
@@ -75,7 +75,8 @@ fn export() -> Vec<Value> {
 }
 
 fn lines(items: &[Value]) -> String {
-    items.iter().map(|item| format!("{}\n", json!({"Item": item}))).collect()
+    let lines: Vec<String> = items.iter().map(|item| json!({"Item": item}).to_string() + "\n").collect();
+    lines.concat()
 }
 
 /// What it said, and how it ended.
