@@ -9,6 +9,7 @@ from pathlib import Path
 import meter
 import spans
 from ministack import app
+from ministack.services import lambda_svc
 
 # The emulator hands an event to a function in two small packets, the head and the body. With Nagle's algorithm the second
 # waits until the function's side has acknowledged the first, which that side delays: 40 ms in every call.
@@ -16,6 +17,17 @@ socketserver.StreamRequestHandler.disable_nagle_algorithm = True
 
 # The emulator answers GET /health itself, also where the host is that of an API. It has other paths for that.
 app._HEALTH_PATHS = ("/_ministack/health",)
+
+
+def matches(record: dict, pattern: dict, by_the_emulator=lambda_svc._match_esm_filter) -> bool:
+    """Filters of streams see only leaves, as AWS's do: what lies below an attribute that is missing does not exist, and an attribute that has
+    something below it is none. The emulator matches nothing in the first case, and takes it for one in the second."""
+    seen = {key: value for key, value in record.items() if not (isinstance(value, dict) and isinstance(pattern.get(key), list))}
+    below = {key: {} for key, inner in pattern.items() if isinstance(inner, dict)}
+    return by_the_emulator(below | seen, pattern)
+
+
+lambda_svc._match_esm_filter = matches
 
 if __name__ == "__main__":
     meter.install(Path(sys.argv[1]) / "meter.jsonl")
