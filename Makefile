@@ -5,7 +5,7 @@ DEPLOY := $(PYTHON) infra/deploy.py
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status token demo console watch logs trace reconcile compare-books config providers certify rebuild republish reproject test client orderctl cost bench chaos deploy smoke staff second-factor
+.PHONY: help up down status token demo console watch logs trace reconcile compare-books config providers certify rebuild republish reproject doubt export import orders restore-drill test client orderctl cost bench chaos deploy smoke staff second-factor
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,24 @@ republish: ## Put an order's events on the bus once more (ORDER=<id>, CUSTOMER=<
 
 reproject: ## Bring an order's views to what its events say (ORDER=<id>, CUSTOMER=<id>, or ORDERS=<file> or - for many; STAGE=local)
 	@$(STACK) reproject $(REPLAY)
+
+doubt: ## Compare orders' books with their providers' though no event leaves them in doubt, as after a restore (ORDER=<id>, or ORDERS=<file> or - for many; STAGE=local)
+	@$(STACK) doubt $(REPLAY)
+
+# What is taken out and brought back: see infra/backup.py.
+BACKUP = --folder='$(FOLDER)' --tables=$(TABLES) --stage=$(or $(STAGE),local)
+
+export: ## Take a table out into files: FOLDER=.local/backup (TABLES=events,inventory,payments,shipments,notifications SEGMENTS=4 STAGE=local; BUCKET= has DynamoDB export it to S3, AT= as it was then; OF= names another table)
+	@$(STACK) export $(BACKUP) --segments=$(SEGMENTS) --bucket=$(BUCKET) --at=$(AT) --of=$(OF)
+
+import: ## Bring an export back into a table that is empty, with nothing published: FOLDER=.local/backup (TABLES=events STAGE=local)
+	@$(STACK) import $(BACKUP)
+
+orders: ## Print which orders an export has: FOLDER=.local/backup (LACKING=<folder> for those of which another export lacks something)
+	@$(STACK) orders --folder='$(FOLDER)' $(if $(LACKING),--lacking='$(LACKING)')
+
+restore-drill: ## Lose all that the local stack has, bring it back, and compare (it places a dozen orders)
+	@$(STACK) restore-drill
 
 test: ## Run everything that CI runs, on a stack of its own
 	@infra/local/test.sh
