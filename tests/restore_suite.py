@@ -585,7 +585,7 @@ class Drill(unittest.TestCase):
         with self.nothing_starts("everything is lost and brought back"):
             self.wipe(*PLACES, *READ_FROM)
             self.assertEqual(self.staff.call("GET", f"/api/v1/orders/{self.orders['confirmed']}")[0], 404)
-            self.rebuild.ask("begin", segments=4)  # as `make rebuild` does, and the events come while it waits until everybody knows of it
+            self.rebuild.ask_again("begin", segments=4)  # as `make rebuild` does, and the events come while it waits until everybody knows of it
             self.backup("import", "--folder", str(newest), "--tables", ",".join(backup.TABLES))
             with contextlib.redirect_stdout(io.StringIO()):
                 rebuild.build(self.rebuild, self.rebuild.ask("status"), None)
@@ -608,7 +608,7 @@ class Drill(unittest.TestCase):
         self.step("done")
 
     def ask(self, function: str, **event) -> dict:
-        return Function(f"{LOCAL}-{function}", timeout=5 * MINUTE).ask(event)
+        return Function(f"{LOCAL}-{function}", timeout=5 * MINUTE).ask_again(event)
 
 
 if __name__ == "__main__":
