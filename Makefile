@@ -5,7 +5,7 @@ DEPLOY := $(PYTHON) infra/deploy.py
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status token demo console consumer watch logs trace reconcile compare-books config providers certify rebuild republish reproject replay anonymise test client orderctl cost bench chaos mixed deploy smoke staff second-factor
+.PHONY: help up down status token demo console consumer watch logs trace reconcile compare-books config providers certify rebuild republish reproject replay anonymise doubt export import orders restore-drill test client orderctl cost bench chaos mixed deploy smoke staff second-factor
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -73,6 +73,24 @@ replay: ## Replay an export with this build, and show what another build has mad
 
 anonymise: ## Write an export once more without what it says about people: FROM=<folder> TO=<folder>
 	@$(PYTHON) infra/replay.py anonymise "$(FROM)" "$(TO)"
+
+doubt: ## Compare orders' books with their providers' though no event leaves them in doubt, as after a restore (ORDER=<id>, or ORDERS=<file> or - for many; STAGE=local)
+	@$(STACK) doubt $(REDELIVER)
+
+# What is taken out and brought back: see infra/backup.py.
+BACKUP = --folder='$(FOLDER)' --tables=$(TABLES) --stage=$(or $(STAGE),local)
+
+export: ## Take a table out into files: FOLDER=.local/backup (TABLES=events,inventory,payments,shipments,notifications SEGMENTS=4 STAGE=local; BUCKET= has DynamoDB export it to S3, AT= as it was then; OF= names another table)
+	@$(STACK) export $(BACKUP) --segments=$(SEGMENTS) --bucket=$(BUCKET) --at=$(AT) --of=$(OF)
+
+import: ## Bring an export back into a table that is empty, with nothing published: FOLDER=.local/backup (TABLES=events STAGE=local)
+	@$(STACK) import $(BACKUP)
+
+orders: ## Print which orders an export has: FOLDER=.local/backup (LACKING=<folder> for those of which another export lacks something)
+	@$(STACK) orders --folder='$(FOLDER)' $(if $(LACKING),--lacking='$(LACKING)')
+
+restore-drill: ## Lose all that the local stack has, bring it back, and compare (it places a dozen orders)
+	@$(STACK) restore-drill
 
 test: ## Run everything that CI runs, on a stack of its own
 	@infra/local/test.sh

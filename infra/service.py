@@ -27,8 +27,8 @@ class Service:
     def __init__(self, url: str, token: str):
         self.url, self.token = url, token
 
-    def call(self, method: str, path: str, body: dict | None = None, key: str | None = None) -> tuple[int, dict]:
-        """The answer's status and body; a body that is not JSON is left out."""
+    def call(self, method: str, path: str, body: dict | None = None, key: str = "") -> tuple[int, dict]:
+        """The answer's status and body; a body that is not JSON is left out. Without a key, it is a request of its own."""
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
         if method == "POST":
             headers["Idempotency-Key"] = key or str(uuid.uuid4())
@@ -39,8 +39,8 @@ class Service:
         except urllib.error.HTTPError as error:
             return error.code, json_of(error)
 
-    def expect(self, codes: list[int], method: str, path: str, body: dict | None = None) -> tuple[int, dict]:
-        code, answer = self.call(method, path, body)
+    def expect(self, codes: list[int], method: str, path: str, body: dict | None = None, key: str = "") -> tuple[int, dict]:
+        code, answer = self.call(method, path, body, key)
         if code not in codes:
             sys.exit(f"error: {method} {path} answered {code}: {json.dumps(answer)}. The functions' logs may say why")
         return code, answer
@@ -54,8 +54,8 @@ class Service:
             if self.expect([200, 404], "GET", f"/api/v1/products/{product['id']}")[0] == 404:
                 self.put_product(product)
 
-    def place(self, customer: str, products: list[str], payment_method: str = "pm_card_visa") -> str:
+    def place(self, customer: str, products: list[str], payment_method: str = "pm_card_visa", key: str = "") -> str:
         """Orders one of each, and returns the order's id."""
         items = [{"product_id": product, "quantity": 1} for product in products]
         order = {"customer_id": customer, "items": items, "shipping_address": ADDRESS, "payment_method": payment_method}
-        return self.expect([201], "POST", "/api/v1/orders", order)[1]["order_id"]
+        return self.expect([201], "POST", "/api/v1/orders", order, key)[1]["order_id"]

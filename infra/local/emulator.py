@@ -9,7 +9,7 @@ from pathlib import Path
 import meter
 import spans
 from ministack import app
-from ministack.services import cognito
+from ministack.services import cognito, lambda_svc
 
 # The emulator hands an event to a function in two small packets, the head and the body. With Nagle's algorithm the second
 # waits until the function's side has acknowledged the first, which that side delays: 40 ms in every call.
@@ -29,6 +29,16 @@ def customize_access_tokens_too(*, claims: dict, token_type: str, **of_user) -> 
 
 
 cognito._apply_pretoken_trigger = customize_access_tokens_too
+
+def matches(record: dict, pattern: dict, by_the_emulator=lambda_svc._match_esm_filter) -> bool:
+    """Filters of streams see only leaves, as AWS's do: what lies below an attribute that is missing does not exist, and an attribute that has
+    something below it is none. The emulator matches nothing in the first case, and takes it for one in the second."""
+    seen = {key: value for key, value in record.items() if not (isinstance(value, dict) and isinstance(pattern.get(key), list))}
+    below = {key: {} for key, inner in pattern.items() if isinstance(inner, dict)}
+    return by_the_emulator(below | seen, pattern)
+
+
+lambda_svc._match_esm_filter = matches
 
 if __name__ == "__main__":
     meter.install(Path(sys.argv[1]) / "meter.jsonl")

@@ -612,6 +612,25 @@ def redeliver(arguments):
 REDELIVER = ["order", "customer", "orders", "after", "pace", "limit"]  # what infra/redeliver.py is told
 
 
+def backup(arguments):
+    given = [f"--{name}={value}" for name in BACKUP if (value := getattr(arguments, name))]
+    if arguments.command == "orders":  # which reads files, whatever runs
+        install("sam")
+        sys.exit(run_visibly([TOOLS / "sam" / "bin" / "python", ROOT / "infra" / "backup.py", "orders", *given], timeout=None))
+    operate(arguments.stage, "backup.py", arguments.command, *given)
+
+
+BACKUP = ["folder", "tables", "segments", "bucket", "at", "of", "lacking"]  # what infra/backup.py is told
+
+
+def restore_drill(_):
+    """Loses what the running stack has, and brings it back (tests/restore_suite.py)."""
+    status(None)
+    python = TOOLS / "sam" / "bin" / "python"
+    install("sam")
+    sys.exit(run_visibly([python, ROOT / "tests" / "restore_suite.py", "Drill"], env=client_environment(running()["port"])))
+
+
 def operate(stage: str, script: str, *arguments: str):
     """Runs an operator's script on the local stack, or on one on AWS with the credentials that the environment has."""
     call = [ROOT / "infra" / script, *arguments, "--stack", f"order-service-{stage}"]
@@ -702,12 +721,19 @@ def main():
     command.add_argument("--set", default="")
     command.add_argument("--reset", action="store_true")
     command.set_defaults(run=config)
-    for name in ("republish", "reproject"):
+    for name in ("republish", "reproject", "doubt"):
         command = commands.add_parser(name)
         command.add_argument("--stage", choices=["local", "dev", "prod"], default="local")
         for option in REDELIVER:
             command.add_argument(f"--{option}", default="")
         command.set_defaults(run=redeliver)
+    for name in ("export", "import", "orders"):
+        command = commands.add_parser(name)
+        command.add_argument("--stage", choices=["local", "dev", "prod"], default="local")
+        for option in BACKUP:
+            command.add_argument(f"--{option}", default="")
+        command.set_defaults(run=backup)
+    commands.add_parser("restore-drill").set_defaults(run=restore_drill)
     commands.add_parser("node").set_defaults(run=node)
     command = commands.add_parser("logs")
     command.add_argument("function", nargs="?", default="", choices=["", *functions()])

@@ -81,6 +81,7 @@ templates() {
     .local/tools/sam/bin/python tests/rebuild_suite.py
     .local/tools/sam/bin/python tests/release_suite.py
     .local/tools/sam/bin/python tests/docs_suite.py Pages Spoiled
+    .local/tools/sam/bin/python tests/restore_suite.py Files ByAws
     local file
     for file in infra/seed.json infra/cost/*.json infra/prometheus/grafana/dashboards/*.json events/*.json; do
         "${PYTHON:-python3}" -m json.tool "$file" >/dev/null || { echo "not valid JSON: $file"; return 1; }
@@ -175,6 +176,8 @@ for checked in "templates" "second interpreter" "dependencies" "typescript clien
 step "release artefact" artefact
 beside "unit and conformance tests" cargo test --workspace --locked
 step "local stack" stack up
+# The first on the stack, while there is little to lose.
+step "restore drill" stack restore-drill
 beside "rebuild under load" system_tests rebuild
 step "system tests" system_tests --skip rebuild --skip traces
 join "rebuild under load"

@@ -1,7 +1,7 @@
 //! Every hour → `BooksCompared` for each order in doubt that has been at rest for a day: its books are compared with its providers'.
 //!
 //! What it does with one order is [`application::compare_books`]. An operator may call it with a shorter patience, or for one
-//! order, also one that waits for a person.
+//! order, also one that waits for a person, or that only the operator doubts.
 
 use std::time::{Duration, SystemTime};
 
@@ -63,11 +63,11 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         settings,
         registry,
     );
-    let compare = async |id, patience| {
+    let compare = async |id, patience, doubted| {
         let (payments, inventories, carriers) =
             (payments.now().await?, inventories.now().await?, carriers.now().await?);
         let providers = (&*payments, &*inventories, &*carriers);
-        let compared = compare_books(&store, providers, id, patience, Utc::now());
+        let compared = compare_books(&store, providers, id, patience, doubted, Utc::now());
         let finding = lambda::correlating(format!("compare-books {id}"), compared).await?;
         // Its view is behind, or it would not have been among those to be compared.
         if finding == Finding::NotToBeCompared {
@@ -104,6 +104,9 @@ enum LookError {
 struct CompareBooks {
     patience_seconds: Option<u32>,
     order_id: Option<OrderId>,
+    /// Compares that order also if none of its events leaves it in doubt: after a restore to an earlier time.
+    #[serde(default)]
+    doubted: bool,
 }
 
 /// How many orders were looked at, and what was found.
@@ -121,8 +124,8 @@ struct Summary {
 
 async fn handle<E: std::error::Error + 'static>(
     views: &impl OrderViews,
-    compare: impl AsyncFn(OrderId, TimeDelta) -> Result<Finding, E>,
-    CompareBooks { patience_seconds, order_id }: CompareBooks,
+    compare: impl AsyncFn(OrderId, TimeDelta, bool) -> Result<Finding, E>,
+    CompareBooks { patience_seconds, order_id, doubted }: CompareBooks,
     context: &Context,
 ) -> Result<Summary, lambda_runtime::Error> {
     let patience = patience_seconds.map_or(PATIENCE, |seconds| TimeDelta::seconds(seconds.into()));
@@ -130,7 +133,7 @@ async fn handle<E: std::error::Error + 'static>(
     let before = now.checked_sub_signed(patience).unwrap_or(now);
     let mut summary = Summary::default();
     if let Some(id) = order_id {
-        summary.take(id, compare(id, patience).await);
+        summary.take(id, compare(id, patience, doubted).await);
         return summary.end();
     }
     let mut after = None;
@@ -141,7 +144,7 @@ async fn handle<E: std::error::Error + 'static>(
         }
         let OpenOrders { ids, next } = views.open_orders(Standing::InDoubt, before, after.as_deref(), PAGE).await?;
         let look = |id| {
-            let compared = compare(id, patience);
+            let compared = compare(id, patience, false);
             async move { (id, compared.await) }
         };
         let compared: Vec<_> = stream::iter(ids).map(look).buffer_unordered(AT_ONCE).collect().await;
@@ -232,7 +235,7 @@ mod tests {
             due.extend((number % 2 == 0).then_some(id));
         }
         let seen = Mutex::new(Vec::new());
-        let compare = async |id, _| {
+        let compare = async |id, _, _| {
             seen.lock().unwrap().push(id);
             Ok::<_, LookError>(Finding::Agreed(vec![LateEffect::Charge]))
         };
@@ -251,7 +254,7 @@ mod tests {
             in_doubt(&views, 25).await;
         }
         let calls = Mutex::new(0);
-        let compare = async |_, _| {
+        let compare = async |_, _, _| {
             *calls.lock().unwrap() += 1;
             let down = Unavailable { what: "the payment provider", source: "down".into() };
             if *calls.lock().unwrap() == 1 { Err(LookError::from(down)) } else { Ok(Finding::Agreed(vec![])) }
@@ -265,11 +268,25 @@ mod tests {
     async fn the_sample_event_asks_for_one_order_without_patience() {
         let event: CompareBooks = serde_json::from_str(include_str!("../../../events/compare-books.json")).unwrap();
         let id = event.order_id.unwrap();
-        let compare = async |asked, patience| {
-            assert_eq!((asked, patience), (id, TimeDelta::zero()));
+        let compare = async |asked, patience, doubted| {
+            assert_eq!((asked, patience, doubted), (id, TimeDelta::zero(), false));
             Ok::<_, LookError>(Finding::Agreed(vec![]))
         };
         let summary = handle(&MemoryOrderViews::default(), compare, event, &context()).await.unwrap();
         assert_eq!((summary.looked_at, summary.agreed), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn only_the_order_that_is_named_is_doubted() {
+        let views = MemoryOrderViews::default();
+        let id = in_doubt(&views, 25).await;
+        for (order_id, agreed) in [(Some(id), 1), (None, 0)] {
+            let compare = async |_, _, doubted| {
+                Ok::<_, LookError>(if doubted { Finding::Agreed(vec![]) } else { Finding::NotToBeCompared })
+            };
+            let event = CompareBooks { order_id, doubted: true, ..CompareBooks::default() };
+            let summary = handle(&views, compare, event, &context()).await.unwrap();
+            assert_eq!((summary.looked_at, summary.agreed), (1, agreed));
+        }
     }
 }

@@ -78,8 +78,9 @@ impl From<LedgerError> for CompareError {
     }
 }
 
-/// Compares the books of one order, if they are to be. `patience` is [`PATIENCE`], but for whoever cannot wait. Whatever it appends
-/// comes right after what it has read.
+/// Compares the books of one order, if they are to be. `patience` is [`PATIENCE`], but for whoever cannot wait. `doubted` are also
+/// orders at rest that none of their events leaves in doubt: after the event table was restored to an earlier time, the providers
+/// may know more than any event tells. Whatever it appends comes right after what it has read.
 pub async fn compare_books(
     store: &impl EventStore,
     providers: (
@@ -89,10 +90,13 @@ pub async fn compare_books(
     ),
     id: OrderId,
     patience: TimeDelta,
+    doubted: bool,
     now: DateTime<Utc>,
 ) -> Result<Finding, CompareError> {
     let commits = store.read(&StreamId::order(id), 0).await.map_err(LoadError::from)?;
     let mut case = Case::of(id, &commits)?;
+    let was_in_doubt = case.order.in_doubt;
+    case.order.in_doubt |= doubted;
     let (Some(last), true) = (commits.last(), case.order.is_to_be_compared()) else {
         return Ok(Finding::NotToBeCompared);
     };
@@ -114,7 +118,10 @@ pub async fn compare_books(
         _ => Finding::Waiting,
     };
     let mut events = case.late;
-    events.append(&mut outcome);
+    // That there was no doubt is nothing to record, or a restore would add an event to every order there is.
+    if was_in_doubt || finding != Finding::Agreed(Vec::new()) {
+        events.append(&mut outcome);
+    }
     if events.is_empty() {
         return Ok(finding);
     }

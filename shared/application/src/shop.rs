@@ -396,8 +396,19 @@ impl<O: Outside> Shop<O> {
         order_id: OrderId,
         later: TimeDelta,
     ) -> Result<compare_books::Finding, compare_books::CompareError> {
+        self.compare_books_of(order_id, later, false).await
+    }
+
+    /// The same of an order that somebody doubts, if they do.
+    pub async fn compare_books_of(
+        &self,
+        order_id: OrderId,
+        later: TimeDelta,
+        doubted: bool,
+    ) -> Result<compare_books::Finding, compare_books::CompareError> {
         let providers = (&self.payments, &self.inventory, &self.shipping);
-        compare_books::compare_books(&self.store, providers, order_id, compare_books::PATIENCE, at() + later).await
+        let (patience, now) = (compare_books::PATIENCE, at() + later);
+        compare_books::compare_books(&self.store, providers, order_id, patience, doubted, now).await
     }
 
     pub async fn order(&self, order_id: OrderId) -> Order {

@@ -203,13 +203,14 @@ async fn who_gives_back_too_little_still_owes_the_rest_though_both_books_say_so(
     case.a_charge_comes().await;
     let Shop { store, payments, inventory, shipping, .. } = &case.shop;
     let payments = GivesBackTooLittle(payments, 1000);
-    let found = compare_books(store, (&payments, inventory, shipping), case.id, PATIENCE, at() + LATER).await;
+    let found = compare_books(store, (&payments, inventory, shipping), case.id, PATIENCE, false, at() + LATER).await;
     assert_eq!(found.unwrap(), differ());
     assert_eq!(case.shop.balance(case.id).await, cny(TOTAL - 1000));
     // What has gone back is recorded all the same, and the order waits for whoever sees to the rest.
     let events = case.shop.event_types(case.id).await;
     assert_eq!(events[events.len() - 3..], ["PaymentCompleted", "PaymentRefunded", "OrderFlagged"]);
-    let again = compare_books(store, (&payments, inventory, shipping), case.id, PATIENCE, at() + LATER * 2).await;
+    let again =
+        compare_books(store, (&payments, inventory, shipping), case.id, PATIENCE, false, at() + LATER * 2).await;
     assert_eq!(again.unwrap(), Finding::Waiting);
     assert_eq!(case.shop.balance(case.id).await, cny(TOTAL - 1000));
 }
@@ -229,6 +230,41 @@ async fn an_order_that_went_well_is_not_compared() {
     let case = Case::placed("pm_card_visa").await;
     case.shop.fulfil(case.id, 1).await.unwrap();
     assert_eq!(case.compare(LATER).await, Finding::NotToBeCompared);
+}
+
+/// As after a restore to an earlier time: what has happened since then only the providers know.
+#[tokio::test]
+async fn an_order_that_went_well_is_compared_when_somebody_doubts_it() {
+    let case = Case::placed("pm_card_visa").await;
+    case.shop.fulfil(case.id, 1).await.unwrap();
+    let doubted = async |later| case.shop.compare_books_of(case.id, later, true).await.unwrap();
+    let events = case.shop.event_types(case.id).await;
+    assert_eq!(doubted(PATIENCE - TimeDelta::seconds(1)).await, Finding::Moving);
+    assert_eq!(doubted(LATER).await, Finding::Agreed(vec![]));
+    assert_eq!(case.shop.event_types(case.id).await, events, "there was no doubt, and there is nothing to say");
+
+    let (idempotency_key, charge_key) = (Uuid::new_v4(), case.id.work_id("process-payment"));
+    let refund = RefundRequest { idempotency_key, order_id: case.id, charge_key, amount: cny(100) };
+    case.shop.payments.refund(&refund).await.unwrap();
+    assert_eq!(case.compare(LATER).await, Finding::NotToBeCompared);
+    assert_eq!(doubted(LATER).await, differ());
+    assert_eq!(doubted(LATER * 2).await, Finding::Waiting);
+    // From then on it is in doubt like any other, until somebody answers for it.
+    case.shop.resume(case.id).await.unwrap();
+    assert_eq!(case.compare(LATER * 3).await, differ());
+    case.shop.skip(case.id, SkippableStep::CompareBooks).await.unwrap();
+    assert_eq!(case.compare(LATER * 4).await, Finding::NotToBeCompared);
+    assert_eq!(case.shop.balance(case.id).await, cny(TOTAL - 100));
+}
+
+/// Nothing is compared while an execution may be at work.
+#[tokio::test]
+async fn an_order_that_is_under_way_is_not_compared_whoever_doubts_it() {
+    let case = Case::placed("pm_card_visa").await;
+    for step in &FORWARD[..3] {
+        case.shop.run(*step, case.id).await.unwrap();
+    }
+    assert_eq!(case.shop.compare_books_of(case.id, LATER, true).await.unwrap(), Finding::NotToBeCompared);
 }
 
 #[tokio::test]

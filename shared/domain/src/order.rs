@@ -550,6 +550,11 @@ impl OrderEvent {
         }
     }
 
+    /// Whether a comparison has ended with this, and not well. It may have been of an order that nothing else had left in doubt.
+    pub fn finds_that_books_differ(&self) -> bool {
+        matches!(self, Self::OrderFlagged(attention) if attention.is_of_the_books())
+    }
+
     /// Whether all doubt is over with this: the books agree, or somebody answers for them.
     pub fn ends_doubt(&self) -> bool {
         match self {
@@ -697,7 +702,8 @@ impl Order {
             (event, Some(attention)) if event.is_of_a_refund() && !attention.is_of_a_refund() => Some(attention),
             _ => None,
         };
-        order.in_doubt = event.leaves_doubt() || (order.in_doubt && !event.ends_doubt());
+        order.in_doubt =
+            event.leaves_doubt() || event.finds_that_books_differ() || (order.in_doubt && !event.ends_doubt());
         match event {
             OrderEvent::RefundRequested(requested) => {
                 order.refunds.push(StaffRefund { requested: requested.clone(), state: RefundState::Requested });

@@ -202,6 +202,7 @@ impl OrderView {
         let since = |doubted| if is_under_way { at } else { doubted };
         self.in_doubt_since = match self.in_doubt_since.map(since) {
             _ if event.leaves_doubt() => Some(at),
+            None if event.finds_that_books_differ() => Some(at),
             doubted => doubted.filter(|_| !event.ends_doubt()),
         };
         // Whatever happens to an order that asked for a person, it is going on; unless it is a refund, which goes on beside it.
@@ -471,6 +472,9 @@ mod tests {
         // Whoever lets it go on has waited long enough.
         assert_eq!(since(&and(&[differ.clone(), resumed(false)])), Some(at(7)));
         assert_eq!(since(&and(&[differ.clone(), skipped(SkippableStep::CompareBooks)])), None);
+        // An order that went well is, when somebody has had it compared and its books differ.
+        let happy = [created(), reserved(), paid(), shipped(), confirmed(), differ.clone()];
+        assert_eq!((since(&happy[..5]), since(&happy)), (None, Some(at(6))));
         let waiting = view_of(&and(&[differ])).unwrap();
         assert_eq!((waiting.status, waiting.is_open()), (OrderStatus::NeedsAttention, true));
         assert_eq!(waiting.shown().in_doubt_since, None);

@@ -189,6 +189,14 @@ fn the_streams_image_of_a_commit_is_that_commit() {
     assert_eq!(commit_from_image(stream_record(&commit_item())).unwrap(), commit());
 }
 
+/// `infra/backup.py` marks what it brings back, and the mark stays.
+#[test]
+fn a_commit_that_was_imported_is_read_like_any_other() {
+    let mut item = commit_item();
+    item["imported"] = json!({"S": "3f0c8a52-6d0e-4a5f-9c55-0d6a3f1f7b11"});
+    assert_eq!(commit_from_image(stream_record(&item)).unwrap(), commit());
+}
+
 #[test]
 fn an_image_that_is_not_a_commit_is_an_error_that_says_why() {
     let mut image = commit_item();
