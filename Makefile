@@ -84,9 +84,9 @@ bench: ## Print how fast the service is beside named baselines (ONLY=coldstart, 
 chaos: ## Kill functions at random while 200 orders are placed, then compare the books (SEED=1 asks for the same orders again)
 	@$(STACK) status >/dev/null && set -a && . .local/stack.env && cargo test --workspace --locked --test system -- --ignored --nocapture chaos
 
-deploy: ## Build and deploy to AWS: STAGE=dev or prod (ARCHITECTURE=arm64, STAFF_EMAIL= to make somebody staff, SEED=1 for products)
+deploy: ## Build and deploy to AWS: STAGE=dev or prod (ARCHITECTURE=arm64, STAFF_EMAIL= to make somebody staff, SEED=1 for products, AT_ONCE=1 without a canary)
 	@$(DEPLOY) deploy $(STAGE) $(if $(ARCHITECTURE),--architecture=$(ARCHITECTURE)) $(if $(STAFF_EMAIL),--staff="$(STAFF_EMAIL)") \
-		$(if $(PROMPT),--prompt) $(if $(SEED),--seed)
+		$(if $(PROMPT),--prompt) $(if $(SEED),--seed) $(if $(AT_ONCE),--at-once)
 
 smoke: ## Place an order on what is deployed, follow it to the end and undo it (STAGE=local, dev or prod)
 	@$(DEPLOY) smoke $(or $(STAGE),local)

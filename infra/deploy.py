@@ -45,6 +45,7 @@ from stack import fail, say  # noqa: E402
 SAM = LIBRARIES / "bin" / "sam"
 MACHINES = {"arm64": 0xB7, "x86_64": 0x3E}  # e_machine of an ELF header
 GLIBC = (2, 34)  # of Amazon Linux 2023, where the functions run
+KEPT = 3  # versions of a function, of which one is called
 LARGEST = 40_000_000  # bytes; the largest function has about half, and Lambda takes 50 MB of compressed code
 
 
@@ -170,6 +171,8 @@ def deploy(arguments):
     if arguments.seed and arguments.stage == "prod":
         fail("prod gets no products that nobody sells")
     stage = Stage(arguments.stage, arguments.architecture)
+    if arguments.at_once:
+        stage.overrides["DeploymentType"] = "AllAtOnce"
     described = stage.describe()
     if described and described["StackStatus"].endswith("_IN_PROGRESS") and described["StackStatus"] != "REVIEW_IN_PROGRESS":
         fail(f"somebody is at work on {described['StackName']} ({described['StackStatus']})")
@@ -182,11 +185,17 @@ def deploy(arguments):
     check(template, stage.architecture, released=stage.name != "local")
     if described and described["StackStatus"] in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED"):
         remove_what_never_came_up(stage)
+    parameters = effective_parameters(stage, template, described)
+    template = stack.stamped(template, stack.local_parameters() if stage.name == "local" else json.dumps(parameters, sort_keys=True))
     say(f"Deploying {stage.settings['stack_name']} to {os.environ.get('AWS_ENDPOINT_URL') or stage.region}")
+    if described and (minutes := re.fullmatch(r"Canary10Percent(\d+)Minutes", parameters["DeploymentType"])):
+        print(f"For {minutes[1]} minutes, new versions get a tenth of the calls. An alarm takes all of the deployment back, and so does, in another terminal:\n"
+              f"  aws cloudformation cancel-update-stack --region {stage.region} --stack-name {stage.settings['stack_name']}")
     stage.sam("deploy", "--template-file", str(template), "--region", stage.region)
     if "NotProtected" in stage.outputs():
         say("It has come up: protecting its tables and users against deletion")
         stage.sam("deploy", "--template-file", str(template), "--region", stage.region, ProtectData="true")
+    forget_versions(stage)
     if arguments.seed:
         with temporary_user(stage, "staff") as (_, tokens):
             Service(stage.url(), tokens["AccessToken"]).seed()
@@ -199,6 +208,30 @@ def nobody_is_called(stage: Stage, described: dict | None) -> bool:
     """The template refuses that for prod (its Rules), but only after a build of many minutes. A parameter that is not named keeps its value."""
     kept = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in (described or {}).get("Parameters", [])}
     return stage.name == "prod" and not stage.overrides.get("AlarmTopicArn", kept.get("AlarmTopicArn"))
+
+
+def effective_parameters(stage: Stage, template: Path, described: dict | None) -> dict[str, str]:
+    """What is named counts, else what the stack has, else the default."""
+    declared = yaml_parse(template.read_text())["Parameters"]
+    defaults = {name: str(parameter["Default"]) for name, parameter in declared.items() if "Default" in parameter}
+    kept = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in (described or {}).get("Parameters", [])}
+    return defaults | {name: value for name, value in kept.items() if name in declared} | stage.overrides
+
+
+def forget_versions(stage: Stage):
+    """Deletes versions that are neither called nor among the newest: Lambda keeps the code of all, 75 GB in a region and no more."""
+    functions, resources = stage.client("lambda"), stage.client("cloudformation").get_paginator("list_stack_resources")
+    names = [resource["PhysicalResourceId"] for page in resources.paginate(StackName=stage.settings["stack_name"])
+             for resource in page["StackResourceSummaries"] if resource["ResourceType"] == "AWS::Lambda::Function"]
+    for name in names:
+        aliases = functions.list_aliases(FunctionName=name)["Aliases"]
+        called = {version for alias in aliases
+                  for version in [alias["FunctionVersion"], *alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})]}
+        pages = functions.get_paginator("list_versions_by_function").paginate(FunctionName=name)
+        versions = [version["Version"] for page in pages for version in page["Versions"] if version["Version"] != "$LATEST"]
+        for version in sorted(versions, key=int, reverse=True)[KEPT:]:
+            if version not in called:
+                functions.delete_function(FunctionName=name, Qualifier=version)
 
 
 def remove_what_never_came_up(stage: Stage):
@@ -439,6 +472,7 @@ def main():
     added.add_argument("--architecture", choices=MACHINES)
     added.add_argument("--staff", metavar="EMAIL")
     added.add_argument("--prompt", action="store_true", help="ask for the password of staff here")
+    added.add_argument("--at-once", action="store_true", help="have all calls go to the new versions at once, whatever rings")
     added.add_argument("--seed", action="store_true", help="put the products of seed.json")
     command(supervisor, "stage", "email")
     command(staff, "stage", "email").add_argument("--prompt", action="store_true", help="ask for the password here")
