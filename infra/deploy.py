@@ -55,7 +55,7 @@ LARGEST = 40_000_000  # bytes; the largest function has about half, and Lambda t
 class Stage:
     """A deployment: what samconfig.toml says of it, and what CloudFormation knows of it."""
 
-    def __init__(self, name: str, architecture: str | None = None):
+    def __init__(self, name: str, architecture: str | None = None, at_once: bool = False):
         self.name = name
         config = tomlkit.parse((ROOT / "samconfig.toml").read_text()).unwrap()[name]
         self.settings = config["global"]["parameters"]
@@ -63,6 +63,8 @@ class Stage:
         self.overrides = dict(pair.split("=", 1) for pair in self.settings["parameter_overrides"].split())
         if architecture:
             self.overrides["Architecture"] = architecture
+        if at_once:
+            self.overrides["DeploymentType"] = "AllAtOnce"
         self.architecture = self.overrides["Architecture"]
         if name == "local":
             emulator = stack.running() or fail("the local stack is not running; `make up` starts it")
@@ -96,7 +98,8 @@ class Stage:
         path = os.pathsep.join([str(stack.TOOLS / "cargo-lambda" / "bin"), os.environ["PATH"]])  # zig lies there, too
         call = [SAM, command, *arguments, "--config-file", ROOT / "samconfig.toml", "--config-env", self.name, "--parameter-overrides", parameters]
         if stack.run_visibly(call, env=os.environ | {"PATH": path}, timeout=None):
-            fail(f"sam {command} failed, see above")
+            taken_back = "; what went over step by step was taken back, and docs/runbook.md#a-deployment-that-was-taken-back goes on from here"
+            fail(f"sam {command} failed, see above{taken_back if command == 'deploy' else ''}")
 
 
 # ---------------------------------------------------------------- what is deployed
@@ -170,9 +173,7 @@ def artefact(arguments):
 def deploy(arguments):
     if arguments.seed and arguments.stage == "prod":
         fail("prod gets no products that nobody sells")
-    stage = Stage(arguments.stage, arguments.architecture)
-    if arguments.at_once:
-        stage.overrides["DeploymentType"] = "AllAtOnce"
+    stage = Stage(arguments.stage, arguments.architecture, arguments.at_once)
     described = stage.describe()
     if described and described["StackStatus"].endswith("_IN_PROGRESS") and described["StackStatus"] != "REVIEW_IN_PROGRESS":
         fail(f"somebody is at work on {described['StackName']} ({described['StackStatus']})")
@@ -190,7 +191,8 @@ def deploy(arguments):
     say(f"Deploying {stage.settings['stack_name']} to {os.environ.get('AWS_ENDPOINT_URL') or stage.region}")
     if described and (minutes := re.fullmatch(r"Canary10Percent(\d+)Minutes", parameters["DeploymentType"])):
         print(f"For {minutes[1]} minutes, new versions get a tenth of the calls. An alarm takes all of the deployment back, and so does, in another terminal:\n"
-              f"  aws cloudformation cancel-update-stack --region {stage.region} --stack-name {stage.settings['stack_name']}")
+              f"  aws cloudformation cancel-update-stack --region {stage.region} --stack-name {stage.settings['stack_name']}\n"
+              "To go back later, check the older version out and deploy it with AT_ONCE=1 (docs/deploy.md)")
     stage.sam("deploy", "--template-file", str(template), "--region", stage.region)
     if "NotProtected" in stage.outputs():
         say("It has come up: protecting its tables and users against deletion")

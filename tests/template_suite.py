@@ -459,6 +459,10 @@ class Artefacts(unittest.TestCase):
             described = None if kept is None else {"Parameters": [{"ParameterKey": "AlarmTopicArn", "ParameterValue": kept}]}
             self.assertEqual(deploy.nobody_is_called(there, described), nobody, (stage, named, kept))
 
+    def test_a_deployment_can_go_past_its_alarms(self):
+        self.assertNotEqual(deploy.Stage("prod").overrides["DeploymentType"], "AllAtOnce")
+        self.assertEqual(deploy.Stage("prod", at_once=True).overrides["DeploymentType"], "AllAtOnce")
+
     def test_codes_of_the_second_factor_are_those_of_an_authenticator_app(self):
         """The test vectors of RFC 6238, of which a six-digit code is the end."""
         secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
