@@ -1055,6 +1055,14 @@ class Api(unittest.TestCase):
                 seen.add(route["RouteKey"])
 
     @in_every_stage
+    def test_whoever_is_to_answer_may_be_called_before_they_are(self, main):
+        """The console's permission waits for the API itself."""
+        api = main.child("AWS::ApiGatewayV2::Integration")
+        for name in api.of_type("AWS::ApiGatewayV2::Integration"):
+            if name != "ConsoleIntegration":
+                self.assertEqual(listed(api.resources[name]["DependsOn"]), [name.removesuffix("Integration") + "Permission"])
+
+    @in_every_stage
     def test_every_route_but_health_and_the_console_asks_for_a_token(self, main):
         routes = main.child("AWS::ApiGatewayV2::Route").of_type("AWS::ApiGatewayV2::Route")
         self.assertEqual([route["RouteKey"] for route in routes.values() if route.get("AuthorizationType") != "JWT"],
