@@ -115,9 +115,9 @@ chaos: ## Kill functions at random while 200 orders are placed, then compare the
 mixed: ## Have half of the functions be the last release's and half this version's, by turns, while orders of every kind go on; then compare the books
 	@LOCAL_STACK=mixed $(STACK) mixed
 
-deploy: ## Build and deploy to AWS: STAGE=dev or prod (ARCHITECTURE=arm64, STAFF_EMAIL= to make somebody staff, SEED=1 for products, REPLAY=<export> ACCEPT=<field,...> to replay it first)
+deploy: ## Build and deploy to AWS: STAGE=dev or prod (ARCHITECTURE=arm64, STAFF_EMAIL= to make somebody staff, SEED=1 for products, REPLAY=<export> ACCEPT=<field,...> to replay it first, AT_ONCE=1 without a canary)
 	@$(DEPLOY) deploy $(STAGE) $(if $(ARCHITECTURE),--architecture=$(ARCHITECTURE)) $(if $(STAFF_EMAIL),--staff="$(STAFF_EMAIL)") \
-		$(if $(PROMPT),--prompt) $(if $(SEED),--seed) $(if $(REPLAY),--replay="$(REPLAY)") $(if $(ACCEPT),--accept="$(ACCEPT)")
+		$(if $(PROMPT),--prompt) $(if $(SEED),--seed) $(if $(REPLAY),--replay="$(REPLAY)") $(if $(ACCEPT),--accept="$(ACCEPT)") $(if $(AT_ONCE),--at-once)
 
 smoke: ## Place an order on what is deployed, follow it to the end and undo it (STAGE=local, dev or prod)
 	@$(DEPLOY) smoke $(or $(STAGE),local)

@@ -38,7 +38,7 @@ class Profile:
         self.application, self.environment = {"ApplicationId": application}, {"EnvironmentId": environment}
         self.profile, self.strategy = {"ConfigurationProfileId": profile}, outputs["ConfigurationStrategy"]
         self.client = client("appconfig")
-        function = client("lambda").get_function_configuration(FunctionName=f"{stack}-create-order")
+        function = client("lambda").get_function_configuration(FunctionName=f"{stack}-create-order", Qualifier="live")
         variables = function["Environment"]["Variables"]
         self.variables = {name: value for name, value in variables.items() if name == "STAGE" or name.startswith("APP__")}
 

@@ -46,6 +46,7 @@ from stack import fail, say  # noqa: E402
 SAM = LIBRARIES / "bin" / "sam"
 MACHINES = {"arm64": 0xB7, "x86_64": 0x3E}  # e_machine of an ELF header
 GLIBC = (2, 34)  # of Amazon Linux 2023, where the functions run
+KEPT = 3  # versions of a function, of which one is called
 LARGEST = 40_000_000  # bytes; the largest function has about half, and Lambda takes 50 MB of compressed code
 
 
@@ -55,7 +56,7 @@ LARGEST = 40_000_000  # bytes; the largest function has about half, and Lambda t
 class Stage:
     """A deployment: what samconfig.toml says of it, and what CloudFormation knows of it."""
 
-    def __init__(self, name: str, architecture: str | None = None):
+    def __init__(self, name: str, architecture: str | None = None, at_once: bool = False):
         self.name = name
         config = tomlkit.parse((ROOT / "samconfig.toml").read_text()).unwrap()[name]
         self.settings = config["global"]["parameters"]
@@ -63,6 +64,8 @@ class Stage:
         self.overrides = dict(pair.split("=", 1) for pair in self.settings["parameter_overrides"].split())
         if architecture:
             self.overrides["Architecture"] = architecture
+        if at_once:
+            self.overrides["DeploymentType"] = "AllAtOnce"
         self.architecture = self.overrides["Architecture"]
         if name == "local":
             emulator = stack.running() or fail("the local stack is not running; `make up` starts it")
@@ -96,7 +99,8 @@ class Stage:
         path = os.pathsep.join([str(stack.TOOLS / "cargo-lambda" / "bin"), os.environ["PATH"]])  # zig lies there, too
         call = [SAM, command, *arguments, "--config-file", ROOT / "samconfig.toml", "--config-env", self.name, "--parameter-overrides", parameters]
         if stack.run_visibly(call, env=os.environ | {"PATH": path}, timeout=None):
-            fail(f"sam {command} failed, see above")
+            taken_back = "; what went over step by step was taken back, and docs/runbook.md#a-deployment-that-was-taken-back goes on from here"
+            fail(f"sam {command} failed, see above{taken_back if command == 'deploy' else ''}")
 
 
 # ---------------------------------------------------------------- what is deployed
@@ -170,7 +174,7 @@ def artefact(arguments):
 def deploy(arguments):
     if arguments.seed and arguments.stage == "prod":
         fail("prod gets no products that nobody sells")
-    stage = Stage(arguments.stage, arguments.architecture)
+    stage = Stage(arguments.stage, arguments.architecture, arguments.at_once)
     described = stage.describe()
     if described and described["StackStatus"].endswith("_IN_PROGRESS") and described["StackStatus"] != "REVIEW_IN_PROGRESS":
         fail(f"somebody is at work on {described['StackName']} ({described['StackStatus']})")
@@ -185,7 +189,13 @@ def deploy(arguments):
     if described and described["StackStatus"] in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED"):
         remove_what_never_came_up(stage)
         described = None
+    parameters = effective_parameters(stage, template, described)
+    template = stack.stamped(template, stack.local_parameters() if stage.name == "local" else json.dumps(parameters, sort_keys=True))
     say(f"Deploying {stage.settings['stack_name']} to {os.environ.get('AWS_ENDPOINT_URL') or stage.region}")
+    if described and (minutes := re.fullmatch(r"Canary10Percent(\d+)Minutes", parameters["DeploymentType"])):
+        print(f"For {minutes[1]} minutes, new versions get a tenth of the calls. An alarm takes all of the deployment back, and so does, in another terminal:\n"
+              f"  aws cloudformation cancel-update-stack --region {stage.region} --stack-name {stage.settings['stack_name']}\n"
+              "To go back later, check the older version out and deploy it with AT_ONCE=1 (docs/deploy.md)")
     stage.sam("deploy", "--template-file", str(template), "--region", stage.region)
     if "NotProtected" in stage.outputs():
         say("It has come up: protecting its tables and users against deletion")
@@ -194,6 +204,7 @@ def deploy(arguments):
         replay.record(arguments.replay, replayed)
     if not described:
         ask_rebuild(stage, "adopt")
+    forget_versions(stage)
     if arguments.seed:
         with temporary_user(stage, "staff") as (_, tokens):
             Service(stage.url(), tokens["AccessToken"]).seed()
@@ -206,6 +217,30 @@ def nobody_is_called(stage: Stage, described: dict | None) -> bool:
     """The template refuses that for prod (its Rules), but only after a build of many minutes. A parameter that is not named keeps its value."""
     kept = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in (described or {}).get("Parameters", [])}
     return stage.name == "prod" and not stage.overrides.get("AlarmTopicArn", kept.get("AlarmTopicArn"))
+
+
+def effective_parameters(stage: Stage, template: Path, described: dict | None) -> dict[str, str]:
+    """What is named counts, else what the stack has, else the default."""
+    declared = yaml_parse(template.read_text())["Parameters"]
+    defaults = {name: str(parameter["Default"]) for name, parameter in declared.items() if "Default" in parameter}
+    kept = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in (described or {}).get("Parameters", [])}
+    return defaults | {name: value for name, value in kept.items() if name in declared} | stage.overrides
+
+
+def forget_versions(stage: Stage):
+    """Deletes versions that are neither called nor among the newest: Lambda keeps the code of all, 75 GB in a region and no more."""
+    functions, resources = stage.client("lambda"), stage.client("cloudformation").get_paginator("list_stack_resources")
+    names = [resource["PhysicalResourceId"] for page in resources.paginate(StackName=stage.settings["stack_name"])
+             for resource in page["StackResourceSummaries"] if resource["ResourceType"] == "AWS::Lambda::Function"]
+    for name in names:
+        aliases = functions.list_aliases(FunctionName=name)["Aliases"]
+        called = {version for alias in aliases
+                  for version in [alias["FunctionVersion"], *alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})]}
+        pages = functions.get_paginator("list_versions_by_function").paginate(FunctionName=name)
+        versions = [version["Version"] for page in pages for version in page["Versions"] if version["Version"] != "$LATEST"]
+        for version in sorted(versions, key=int, reverse=True)[KEPT:]:
+            if version not in called:
+                functions.delete_function(FunctionName=name, Qualifier=version)
 
 
 def remove_what_never_came_up(stage: Stage):
@@ -493,6 +528,7 @@ def main():
     added.add_argument("--architecture", choices=MACHINES)
     added.add_argument("--staff", metavar="EMAIL")
     added.add_argument("--prompt", action="store_true", help="ask for the password of staff here")
+    added.add_argument("--at-once", action="store_true", help="have all calls go to the new versions at once, whatever rings")
     added.add_argument("--seed", action="store_true", help="put the products of seed.json")
     added.add_argument("--replay", type=Path, metavar="EXPORT", help="only if this build makes of it what the deployed one does (replay.py)")
     added.add_argument("--accept", type=replay.accepted, default=[], metavar="FIELD,...")

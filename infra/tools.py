@@ -27,7 +27,7 @@ class Function:
         self.name = name
 
     def ask(self, payload: dict) -> dict:
-        answer = self.functions.invoke(FunctionName=self.name, Payload=json.dumps(payload).encode())
+        answer = self.functions.invoke(FunctionName=self.name, Qualifier="live", Payload=json.dumps(payload).encode())
         body = json.loads(answer["Payload"].read())
         if "FunctionError" in answer:
             raise Refused(body.get("errorMessage", str(body)), body.get("errorType"))

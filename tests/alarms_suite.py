@@ -23,6 +23,7 @@ from template_suite import EVERYTHING, ROOT, Stack, functions, in_every_stage, n
 TOPIC = "arn:aws:sns:us-east-1:123456789012:operators"
 PRICES = json.loads((ROOT / "infra/cost/prices.json").read_text())
 RUNBOOK = (ROOT / "docs/runbook.md").read_text()
+TAKEN_BACK = "docs/runbook.md#a-deployment-that-was-taken-back"
 
 # What AWS's services publish of themselves, by namespace and dimensions, from the page "metrics and dimensions" of each one's
 # guide, and the statistics with which an alarm on it means something.
@@ -30,6 +31,7 @@ COUNTED, OLDEST, UNITS = {"Sum"}, {"Maximum"}, {"Sum"}
 GAUGES = {"ParkedStreams", "ParkedSeconds"}  # of the service's own: how it stands, and not what has been
 PUBLISHED = {
     ("AWS/Lambda", ("FunctionName",)): {"Invocations": COUNTED, "Errors": COUNTED, "Throttles": COUNTED, "IteratorAge": OLDEST},
+    ("AWS/Lambda", ("FunctionName", "Resource", "ExecutedVersion")): {"Errors": {"Average"}},  # of an alias that leads to two
     ("AWS/Lambda", ()): {"Throttles": COUNTED},
     ("AWS/States", ("StateMachineArn",)): {
         "ExecutionsStarted": COUNTED, "ExecutionsFailed": COUNTED, "ExecutionsTimedOut": COUNTED, "ExecutionTime": {"PR(:60000)"}},
@@ -48,8 +50,18 @@ def prod() -> Stack:
     return stack("prod", **EVERYTHING, AlarmTopicArn=TOPIC)
 
 
-def alarms(main: Stack) -> dict[str, dict]:
+def every_alarm(main: Stack) -> dict[str, dict]:
     return {name: alarm for part in template_suite.all_stacks(main) for name, alarm in part.of_type("AWS::CloudWatch::Alarm").items()}
+
+
+def watch_deployments(main: Stack) -> dict[str, dict]:
+    """Those that take a deployment back, and call nobody."""
+    return {name: alarm for name, alarm in every_alarm(main).items() if alarm["AlarmDescription"].endswith(f"({TAKEN_BACK})")}
+
+
+def alarms(main: Stack) -> dict[str, dict]:
+    """Those that call somebody."""
+    return {name: alarm for name, alarm in every_alarm(main).items() if name not in watch_deployments(main)}
 
 
 def filters(main: Stack) -> list[dict]:
@@ -296,6 +308,41 @@ def cases() -> dict[str, tuple]:
     }
 
 
+class Deployments(unittest.TestCase):
+    """CodeDeploy looks at the state of an alarm, so none of these has to call anybody."""
+
+    CASES = {
+        "ConfirmationsFall": (({"placed": [40, 40], "confirmed": [39, 19]}, {"placed": [40]}), {"placed": [19, 40], "confirmed": [0, 20]}),
+        "MoneyGoesBack": (({"placed": [40], "undone": [13]}, {"placed": [100], "undone": [16], "requested": [15]}),
+                          {"placed": [19, 100, None], "undone": [19, 20, 5], "requested": [None, 10, None]}),
+        "OrdersHandedOver": ({"begun": [100], "handed_over": [21]}, {"begun": [19, 100, None], "handed_over": [19, 20, 3]}),
+    }
+    # One call that fails is no more than that; refusals that are right stay below half.
+    VERSION = ({"value": [0.1, 1.0, 0.6]}, {"value": [1.0, 0.5, None, 0.4, 0.9, 0.5]})
+
+    def test_what_a_new_version_spoils_takes_it_back_and_a_normal_day_does_not(self):
+        main = prod()
+        found = watch_deployments(main)
+        own = {name for name in found if name.endswith("VersionFails")}
+        self.assertEqual(set(found) - own, set(self.CASES))
+        for name, (loud, quiet) in (self.CASES | dict.fromkeys(own, self.VERSION)).items():
+            for strict in (True, False):
+                with self.subTest(name, strict=strict):
+                    for case in loud if isinstance(loud, tuple) else (loud,):
+                        self.assertEqual(state(found[name], values_of(found[name], case, strict, main)), "ALARM")
+                    values = values_of(found[name], quiet, strict, main)
+                    self.assertEqual({state(found[name], values[:n + 1]) for n in range(len(values))}, {"OK"})
+
+    def test_nothing_is_taken_back_because_nobody_calls(self):
+        for name, alarm in watch_deployments(prod()).items():
+            self.assertEqual(state(alarm, [None] * 20), "OK", name)
+            self.assertNotIn("AlarmActions", alarm, name)
+
+    def test_there_are_none_where_all_goes_over_at_once(self):
+        self.assertEqual(watch_deployments(stack("dev")), {})
+        self.assertIn("\n## A deployment that was taken back\n", RUNBOOK)
+
+
 class Ringing(unittest.TestCase):
     def test_every_alarm_calls_for_what_it_is_there_for_and_for_nothing_else(self):
         main, known = prod(), cases()
@@ -378,7 +425,13 @@ class Names(unittest.TestCase):
         self.assertIn(metric, PUBLISHED[namespace, tuple(name for name, _ in dimensions)])
         table = None
         for name, value in dimensions:
-            if name == "FunctionName":
+            if name == "ExecutedVersion":
+                self.assertEqual(main.resources[named_in(value)]["Type"], "AWS::Lambda::Version")
+            elif name == "Resource":
+                self.assertEqual(value, f"{dict(dimensions)['FunctionName']}:live")
+            elif name == "FunctionName" and value.startswith("<"):
+                self.assertIn(named_in(value), functions(main))
+            elif name == "FunctionName":
                 self.assertIn(value, [function["FunctionName"] for function in functions(main).values()])
             elif name == "ApiId":
                 self.assertEqual(value, "<^Api.Outputs.ApiId>")
@@ -395,7 +448,7 @@ class Names(unittest.TestCase):
 
     @in_every_stage
     def test_every_alarm_watches_what_is_published_and_with_a_statistic_that_tells_it(self, main):
-        for name, alarm in alarms(main).items():
+        for name, alarm in every_alarm(main).items():
             for one in watched(alarm):
                 with self.subTest(name, metric=one["MetricName"]):
                     dimensions = [(dimension["Name"], dimension["Value"]) for dimension in one.get("Dimensions", [])]
@@ -405,7 +458,7 @@ class Names(unittest.TestCase):
 
     @in_every_stage
     def test_numbers_are_such_as_cloudwatch_takes(self, main):
-        for name, alarm in alarms(main).items():
+        for name, alarm in every_alarm(main).items():
             with self.subTest(name):
                 metrics, number = watched(alarm), alarm["EvaluationPeriods"]
                 (period,) = {one["Period"] for one in metrics}

@@ -190,7 +190,7 @@ class Shop:
     def republish(self, orders: list[str]):
         names = stack.STATE / "consumer" / "orders.txt"
         names.write_text("\n".join(orders))
-        replay = [stack.TOOLS / "emulator" / "bin" / "python", ROOT / "infra" / "replay.py", "republish", "--orders", names, "--stack", "order-service-local", "--pace", "50"]
+        replay = [stack.TOOLS / "emulator" / "bin" / "python", ROOT / "infra" / "redeliver.py", "republish", "--orders", names, "--stack", "order-service-local", "--pace", "50"]
         subprocess.run(replay, timeout=10 * MINUTE, check=True)
 
 

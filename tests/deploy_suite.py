@@ -125,6 +125,22 @@ class Deployment(unittest.TestCase):
         self.assertIn("is under way", deploy.what_to_rebuild(STAGE, standing | {"building": 2}))
         self.assertEqual(deploy.what_to_rebuild(STAGE, standing | {"format": 4}), "")
 
+    def test_what_is_called_and_the_newest_versions_stay_and_older_ones_go(self):
+        functions, name = STAGE.client("lambda"), f"{STAGE.settings['stack_name']}-list-products"
+        called = functions.get_alias(FunctionName=name, Name="live")["FunctionVersion"]
+
+        def versions() -> list[str]:
+            return [version["Version"] for version in functions.list_versions_by_function(FunctionName=name)["Versions"]]
+
+        for number in range(deploy.KEPT + 1):
+            functions.update_function_configuration(FunctionName=name, Description=f"a test's, number {number}")
+            functions.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.2, "MaxAttempts": 300})
+            functions.publish_version(FunctionName=name)
+        newest = versions()[-deploy.KEPT:]
+        deploy.forget_versions(STAGE)
+        self.assertEqual(versions(), ["$LATEST", called, *newest])
+        self.assertEqual(functions.get_alias(FunctionName=name, Name="live")["FunctionVersion"], called)
+
     def test_prod_gets_no_products_that_nobody_sells(self):
         self.assertIn("nobody sells", run("deploy", "prod", "--seed").stderr)
 
@@ -134,12 +150,14 @@ class Quiet(unittest.TestCase):
 
     def setUp(self):
         self.functions, self.name = STAGE.client("lambda"), f"{STAGE.settings['stack_name']}-project-orders"
-        self.variables = self.functions.get_function_configuration(FunctionName=self.name)["Environment"]["Variables"]
+        self.variables = self.functions.get_function_configuration(FunctionName=self.name, Qualifier="live")["Environment"]["Variables"]
         self.addCleanup(self.go_by, self.variables["LOG_LEVEL"])
 
     def go_by(self, level: str):
         self.functions.update_function_configuration(FunctionName=self.name, Environment={"Variables": self.variables | {"LOG_LEVEL": level}})
         self.functions.get_waiter("function_updated_v2").wait(FunctionName=self.name, WaiterConfig={"Delay": 0.2, "MaxAttempts": 300})
+        version = self.functions.publish_version(FunctionName=self.name)["Version"]
+        self.functions.update_alias(FunctionName=self.name, Name="live", FunctionVersion=version)
 
     def told(self, since: float) -> list[dict]:
         """What the function has written since then, lines and figures."""

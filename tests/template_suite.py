@@ -234,7 +234,7 @@ def variants() -> list[Stack]:
             stack("dev", Issuer="https://id.example", Audience="orders")]
 
 
-EVERYTHING = {"ProtectData": "true", "MachineClients": "true", "StaffSecondFactor": "true", "CommandConcurrency": "20", "BusArchiveDays": "30",
+EVERYTHING = {"ProtectData": "true", "MachineClients": "true", "StaffSecondFactor": "true", "CommandConcurrency": "20", "BusArchiveDays": "30", "WarmMinimum": "2",
               "ProviderSecrets": "order-service-prod/", "ProviderSubnets": "subnet-0123456789abcdef0", "ProviderSecurityGroups": "sg-0123456789abcdef0"}
 
 
@@ -250,11 +250,18 @@ def withholds_staff(of: Stack) -> bool:
     return "WithholdStaff" in of.resources
 
 
+def called(reference: str) -> str:
+    """The function that this calls, which has to be by its alias."""
+    match = re.fullmatch(r"<\^*(\w+)Aliaslive>", reference)
+    assert match, f"{reference} is no alias of a function"
+    return match[1]
+
+
 def called_by(integration: dict, main: Stack) -> str:
     """The function that answers a route; the console's is named by an ARN that is put together."""
     uri = integration["IntegrationUri"]
-    named = (name for name, properties in functions(main).items() if uri == f"arn:aws:lambda:us-east-1:123456789012:function:{properties['FunctionName']}")
-    return named_in(uri) if uri.startswith("<") else next(named)
+    named = (name for name, properties in functions(main).items() if uri == f"arn:aws:lambda:us-east-1:123456789012:function:{properties['FunctionName']}:live")
+    return called(uri) if uri.startswith("<") else next(named)
 
 
 def deed(properties: dict, of: Stack) -> str:
@@ -285,7 +292,9 @@ class Deployment(unittest.TestCase):
         for part in all_stacks(main):
             self.assertEqual(protected(part), [], "protected while the stack comes up")
             for name, resource in part.resources.items():
-                self.assertIn(resource.get("DeletionPolicy", "Delete"), ["Delete", "RetainExceptOnCreate"], name)
+                # A version goes with what it is a version of.
+                if not resource["Type"].endswith("Version"):
+                    self.assertIn(resource.get("DeletionPolicy", "Delete"), ["Delete", "RetainExceptOnCreate"], name)
 
     def test_data_is_protected_once_the_stack_has_come_up(self):
         main = stack("prod", ProtectData="true")
@@ -310,6 +319,31 @@ class Deployment(unittest.TestCase):
                     self.assertEqual(resource["Properties"]["CodeUri"], f"functions/{function}/")
                     self.assertEqual(resource.get("Metadata"), {"BuildMethod": "rust-cargolambda"})
                     self.assertNotIn("Architectures", resource["Properties"])
+
+    def test_a_parameter_that_functions_go_by_and_what_they_refer_to_is_published(self):
+        """SAM looks for changes in a function's own text only, and an alias would go on calling a version with the environment of before."""
+        self.assertEqual(source("template.yaml")["Globals"]["Function"]["Description"], deploy.stack.UNSTAMPED)
+        with tempfile.TemporaryDirectory() as folder:
+            template = Path(folder) / "template.yaml"
+            template.write_text((ROOT / "template.yaml").read_text())
+            stamped = {parameters: deploy.stack.stamped(template, parameters).read_text() for parameters in ("LogLevel=INFO", "LogLevel=DEBUG")}
+            again = deploy.stack.stamped(template, "LogLevel=INFO").read_text()
+        descriptions = {parameters: yaml_parse(text)["Globals"]["Function"]["Description"] for parameters, text in stamped.items()}
+        self.assertEqual(len({deploy.stack.UNSTAMPED, *descriptions.values()}), 3)
+        self.assertEqual(again, stamped["LogLevel=INFO"])
+        versions = [set(stack("dev").of_type("AWS::Lambda::Version"))]
+        with unittest.mock.patch.dict(source("template.yaml")["Globals"]["Function"], Description="digest of something else"):
+            versions.append(set(stack.__wrapped__("dev").of_type("AWS::Lambda::Version")))
+        self.assertEqual([len(some) for some in versions], [len(functions(stack("dev")))] * 2)
+        self.assertEqual(versions[0] & versions[1], set())
+
+    def test_parameters_are_those_that_are_named_then_those_that_the_stack_has_then_the_defaults(self):
+        stage = deploy.Stage("prod")
+        described = {"Parameters": [{"ParameterKey": name, "ParameterValue": value}
+                                    for name, value in (("LogLevel", "WARN"), ("LogRetentionDays", "1"), ("Gone", "x"))]}
+        found = deploy.effective_parameters(stage, ROOT / "template.yaml", described)
+        self.assertEqual((found["LogLevel"], found["LogRetentionDays"], found["TracesRecorded"]), ("WARN", stage.overrides["LogRetentionDays"], "0.05"))
+        self.assertNotIn("Gone", found)
 
     def test_a_stage_deploys_what_was_built_for_it_and_nothing_else(self):
         folders = {stage: settings(stage, "build").get("build_dir") for stage in STAGES}
@@ -343,7 +377,8 @@ class Deployment(unittest.TestCase):
             for part in all_stacks(main):
                 graph = {}
                 for name, resource in part.resources.items():
-                    mentioned = set(re.findall(r"<(\w+)[.>]", json.dumps(resource.get("Properties", {})))) & set(part.template["Resources"])
+                    text = json.dumps([resource.get("Properties", {}), resource.get("UpdatePolicy", {})])
+                    mentioned = set(re.findall(r"<(\w+)[.>]", text)) & set(part.template["Resources"])
                     graph[name] = mentioned | set(listed(resource.get("DependsOn", [])))
                     self.assertLessEqual(graph[name], set(part.resources), f"{name} refers to what is not there")
                 TopologicalSorter(graph).prepare()
@@ -366,8 +401,8 @@ class Deployment(unittest.TestCase):
             template = copy.deepcopy(part.template)
             for name, resource in template["Resources"].items():
                 if resource["Type"] == "AWS::StepFunctions::StateMachine":
-                    text = json.dumps(definition(part, name)).replace("<Fulfilment>", "arn:aws:states:us-east-1:123456789012:stateMachine:x")
-                    arns = re.sub(r"<(\w+)\.Arn>", r"arn:aws:lambda:us-east-1:123456789012:function:\1", text)
+                    text = json.dumps(definition(part, name)).replace("<FulfilmentAlias>", "arn:aws:states:us-east-1:123456789012:stateMachine:x:live")
+                    arns = re.sub(r"<(\w+)Aliaslive>", r"arn:aws:lambda:us-east-1:123456789012:function:\1:live", text)
                     resource["Properties"]["Definition"] = json.loads(arns)
                     del resource["Properties"]["DefinitionS3Location"], resource["Properties"]["DefinitionSubstitutions"]
             found = cfnlint.api.lint(json.dumps(template), regions=["us-east-1"])
@@ -428,6 +463,10 @@ class Artefacts(unittest.TestCase):
             there.overrides |= {} if named is None else {"AlarmTopicArn": named}
             described = None if kept is None else {"Parameters": [{"ParameterKey": "AlarmTopicArn", "ParameterValue": kept}]}
             self.assertEqual(deploy.nobody_is_called(there, described), nobody, (stage, named, kept))
+
+    def test_a_deployment_can_go_past_its_alarms(self):
+        self.assertNotEqual(deploy.Stage("prod").overrides["DeploymentType"], "AllAtOnce")
+        self.assertEqual(deploy.Stage("prod", at_once=True).overrides["DeploymentType"], "AllAtOnce")
 
     def test_codes_of_the_second_factor_are_those_of_an_authenticator_app(self):
         """The test vectors of RFC 6238, of which a six-digit code is the end."""
@@ -492,16 +531,16 @@ class Functions(unittest.TestCase):
         known_for = seconds("adapters/src/dynamodb/read_model.rs", "KNOWN_FOR")
         know_the_views = {name for name, function in functions(main).items() if "ORDERS_TABLE" in function["Environment"]["Variables"]}
         answer = {name.split("Route")[0] for name in main.child("AWS::ApiGatewayV2::Route").of_type("AWS::ApiGatewayV2::Route")}
-        follow = {named_in(mapping["FunctionName"]) for mapping in main.of_type("AWS::Lambda::EventSourceMapping").values() if is_stream(mapping)}
-        for wait, called in [("UNTIL_READERS_KNOW", answer), ("UNTIL_WRITERS_KNOW", follow)]:
-            longest = max(functions(main)[name]["Timeout"] for name in called & know_the_views)
+        follow = {called(mapping["FunctionName"]) for mapping in main.of_type("AWS::Lambda::EventSourceMapping").values() if is_stream(mapping)}
+        for wait, asked in [("UNTIL_READERS_KNOW", answer), ("UNTIL_WRITERS_KNOW", follow)]:
+            longest = max(functions(main)[name]["Timeout"] for name in asked & know_the_views)
             self.assertGreater(seconds("application/src/rebuild_orders.rs", wait), known_for + longest, wait)
 
     @in_every_stage
     def test_queues_hide_a_message_six_times_as_long_as_its_function_may_take(self, main):
         for name, mapping, queue in queue_mappings(main):
             window = mapping.get("MaximumBatchingWindowInSeconds", 0)
-            timeout = main.properties(mapping["FunctionName"])["Timeout"]
+            timeout = functions(main)[called(mapping["FunctionName"])]["Timeout"]
             self.assertGreaterEqual(queue["VisibilityTimeout"], 6 * timeout + window, name)
 
     @in_every_stage
@@ -566,7 +605,7 @@ class Functions(unittest.TestCase):
                 with self.subTest(name):
                     destination = mapping["DestinationConfig"]["OnFailure"]["Destination"]
                     self.assertEqual(main.resources[named_in(destination)]["Type"], "AWS::SQS::Queue")
-                    self.assertIn(("sqs:SendMessage", destination), grants_of(main, named_in(mapping["FunctionName"])))
+                    self.assertIn(("sqs:SendMessage", destination), grants_of(main, called(mapping["FunctionName"])))
                     self.assertEqual(mapping["StartingPosition"], "TRIM_HORIZON")
                     self.assertTrue(mapping["BisectBatchOnFunctionError"])
                     # Without limits, one record that cannot be done holds up its shard until it expires.
@@ -578,7 +617,7 @@ class Functions(unittest.TestCase):
         """X-Ray charges for each. A trace of a batch has one part, which the metrics tell as well."""
         api = main.child("AWS::ApiGatewayV2::Integration").of_type("AWS::ApiGatewayV2::Integration").values()
         traced = {called_by(integration, main) for integration in api}
-        traced |= {named_in(resource) for action, resource in grants(main, "FulfilmentRole") if action == "lambda:InvokeFunction"}
+        traced |= {called(state["Resource"]) for name, state in definition(main, "Fulfilment")["States"].items() if state["Type"] == "Task" and name != "HandOver"}
         for name, function in functions(main).items():
             self.assertEqual(function["TracingConfig"]["Mode"], "Active" if name in traced else "PassThrough", name)
 
@@ -649,7 +688,8 @@ class Functions(unittest.TestCase):
     @in_every_stage
     def test_what_a_rule_hands_on_changes_after_whoever_reads_it(self, main):
         """A rule is updated in a moment, a function's code is not: in between, the old code would get the new messages."""
-        self.assertIn("StartFulfilment", listed(main.resources["FulfilmentRule"].get("DependsOn", [])))
+        waits_for, = listed(main.resources["FulfilmentRule"]["DependsOn"])
+        self.assertEqual(called(main.resources[waits_for]["Properties"]["FunctionName"]), "StartFulfilment")
 
     def test_parameters_that_do_not_go_together_are_refused(self):
         called = {"AlarmTopicArn": "arn:aws:sns:us-east-1:123456789012:operators"}
@@ -675,7 +715,7 @@ class Functions(unittest.TestCase):
             for target in rule["Targets"]:
                 with self.subTest(name, target=target["Id"]):
                     kind = main.resources[named_in(target["Arn"])]["Type"]
-                    if kind == "AWS::Lambda::Function":
+                    if kind == "AWS::Lambda::Alias":
                         self.assertTrue(lambda_permits(main, target["Arn"], "events.amazonaws.com", f"<{name}.Arn>"))
                     else:
                         self.assertTrue(queue_permits(main, target["Arn"], f"<{name}.Arn>"))
@@ -694,7 +734,7 @@ def queue_mappings(main: Stack) -> list[tuple[str, dict, dict]]:
 
 
 def lambda_permits(main: Stack, function: str, principal: str, source_arn: str) -> bool:
-    return any(named_in(permission["FunctionName"]) == named_in(function) and permission["Principal"] == principal
+    return any(called(permission["FunctionName"]) == called(function) and permission["Principal"] == principal
                and permission["SourceArn"] == source_arn and permission["Action"] == "lambda:InvokeFunction"
                for permission in main.of_type("AWS::Lambda::Permission").values())
 
@@ -756,6 +796,7 @@ ALLOWED = {
     ("AWS::Events::EventBus", ".Arn"): {"events:PutEvents", "events:DescribeEventBus"},
     ("AWS::StepFunctions::StateMachine", ""): {"states:StartExecution", "states:DescribeStateMachine"},
     ("AWS::Lambda::Function", ".Arn"): {"lambda:InvokeFunction"},
+    ("AWS::Lambda::Alias", ""): {"lambda:InvokeFunction"},
     ("AWS::Cognito::UserPool", ".Arn"): {"cognito-idp:AdminGetUser"},
 }
 # What is read of secrets, and what stands before the beginning of their names.
@@ -847,9 +888,124 @@ class Rights(unittest.TestCase):
         for mapping in main.of_type("AWS::Lambda::EventSourceMapping").values():
             actions = ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"] if is_stream(mapping) else \
                 ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]
-            granted = grants_of(main, named_in(mapping["FunctionName"]))
+            granted = grants_of(main, called(mapping["FunctionName"]))
             for action in actions:
                 self.assertIn((action, mapping["EventSourceArn"]), granted)
+
+
+# ---------------------------------------------------------------- versions, and how calls go over to new ones
+
+
+GRADUAL = {"CreateOrder", "ProjectOrders", "PublishEvents"}  # and the steps
+# What CodeDeploy looks at, beside the version's own errors: confirmations, refunds, stuck orders (before they are, and when), 5xx, lag of both readers, functions that die.
+SIGNALS = ["ConfirmationsFall", "MoneyGoesBack", "OrdersHandedOver", "OrdersStuck", "RequestsFail", "PublishingLate", "ViewsLag", "FunctionsDie"]
+
+
+class Versions(unittest.TestCase):
+    @in_every_stage
+    def test_every_function_is_called_by_an_alias_that_leads_to_its_newest_version(self, main):
+        aliases = {named_in(alias["FunctionName"]): alias for alias in main.of_type("AWS::Lambda::Alias").values()}
+        self.assertEqual(set(aliases), set(functions(main)))
+        for name, alias in aliases.items():
+            self.assertEqual(alias["Name"], "live")
+            self.assertEqual(named_in(main.properties(alias["FunctionVersion"])["FunctionName"]), name)
+            self.assertEqual(main.resources[named_in(alias["FunctionVersion"])]["DeletionPolicy"], "Retain", "what is rolled back to would be gone")
+
+    @in_every_stage
+    def test_nobody_names_a_function_itself_but_what_is_about_it(self, main):
+        """What calls a function by its own name or ARN calls `$LATEST`, past every version and every canary."""
+        about = {"AWS::Lambda::Alias", "AWS::Lambda::Version", "AWS::Lambda::EventInvokeConfig", "AWS::CloudWatch::Alarm", "AWS::ApplicationAutoScaling::ScalableTarget"}
+        itself = {f"<{function}{what}>" for function in functions(main) for what in ("", ".Arn")}
+        for name, resource in main.resources.items():
+            named = set(re.findall(r"<\w+(?:\.Arn)?>", json.dumps(resource.get("Properties", {})))) & itself
+            if resource["Type"] == "AWS::IAM::Role":
+                named -= {resource for role in ("FulfilmentRole", "FulfilmentExpressRole") if name == role for _, resource in grants(main, role)}
+            if resource["Type"] not in about:
+                self.assertEqual(named, set(), name)
+        for config in main.of_type("AWS::Lambda::EventInvokeConfig").values():
+            self.assertEqual(config["Qualifier"], "live")
+        for part in all_stacks(main):
+            for permission in part.of_type("AWS::Lambda::Permission").values():
+                called(permission["FunctionName"])
+
+    def test_operators_tools_call_what_everybody_calls(self):
+        for path in ("infra/tools.py", "infra/config.py", "infra/cost/measure.py", "infra/local/aws.py"):
+            for call in re.findall(r"\.(?:invoke|get_function|get_function_configuration)\(([^\n]*)", (ROOT / path).read_text()):
+                self.assertIn('Qualifier="live"', call, path)
+
+    def steps(self, main: Stack) -> set[str]:
+        return {called(state["Resource"]) for name, state in definition(main, "Fulfilment")["States"].items() if state["Type"] == "Task" and name != "HandOver"}
+
+    def test_prod_goes_over_gradually_and_what_rings_takes_it_back(self):
+        main = stack("prod")
+        groups = main.of_type("AWS::CodeDeploy::DeploymentGroup")
+        self.assertEqual(set(groups), {f"{name}DeploymentGroup" for name in GRADUAL | self.steps(main)})
+        made = {alarm["AlarmName"] for part in main.nested() for alarm in part.of_type("AWS::CloudWatch::Alarm").values() if "AlarmName" in alarm}
+        self.assertEqual(made, {f"{main.name}-{signal}" for signal in SIGNALS}, "a name that nothing waits for, or that nothing has")
+        for name, group in groups.items():
+            with self.subTest(name):
+                function = name.removesuffix("DeploymentGroup")
+                self.assertEqual(group["DeploymentConfigName"], "CodeDeployDefault.LambdaCanary10Percent10Minutes")
+                alarms = [alarm["Name"] for alarm in group["AlarmConfiguration"]["Alarms"]]
+                self.assertEqual(alarms, [f"<{function}VersionFails>", *(f"{main.name}-{signal}" for signal in SIGNALS)])
+                self.assertLessEqual(len(alarms), 10, "as many as a group may have")
+                self.assertEqual(set(group["AutoRollbackConfiguration"]["Events"]),
+                                 {"DEPLOYMENT_FAILURE", "DEPLOYMENT_STOP_ON_ALARM", "DEPLOYMENT_STOP_ON_REQUEST"})
+                policy = main.resources[f"{function}Aliaslive"]["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
+                self.assertEqual(policy["DeploymentGroupName"], f"<{name}>")
+                own = dict((one["Name"], one["Value"]) for one in main.properties(alarms[0])["Dimensions"])
+                version = main.resources[f"{function}Aliaslive"]["Properties"]["FunctionVersion"]
+                self.assertEqual(own, {"FunctionName": f"<{function}>", "Resource": f"<{function}>:live", "ExecutedVersion": version})
+
+    def test_a_canary_ends_after_the_alarms_that_watch_it_can_have_rung(self):
+        for minutes in (5, 10):
+            main = stack("prod", DeploymentType=f"Canary10Percent{minutes}Minutes")
+            self.assertIn(f"Canary10Percent{minutes}Minutes", main.of_type("AWS::CodeDeploy::DeploymentGroup")["CreateOrderDeploymentGroup"]["DeploymentConfigName"])
+            for name, alarm in main.of_type("AWS::CloudWatch::Alarm").items():
+                if name.endswith("VersionFails"):
+                    self.assertLess(alarm["Period"] * alarm["DatapointsToAlarm"], 60 * minutes, name)
+
+    def test_elsewhere_all_goes_over_at_once_and_the_emulator_gets_none_of_what_it_refuses(self):
+        for stage in ("local", "dev"):
+            main = stack(stage)
+            kinds = {resource["Type"] for part in all_stacks(main) for resource in part.resources.values()}
+            refused = {kind for kind in kinds if "CodeDeploy" in kind or "ApplicationAutoScaling" in kind}
+            self.assertEqual(refused, set(), stage)
+            self.assertEqual([name for name, resource in main.resources.items() if "UpdatePolicy" in resource], [])
+            of_machines = {kind for kind in kinds if kind.startswith("AWS::StepFunctions::StateMachine")}
+            self.assertEqual(len(of_machines), 1 if stage == "local" else 3)
+
+    def test_both_versions_may_do_the_same(self):
+        """An alias leads to two versions only if they have one role; the emulator does not look."""
+        main = stack("prod")
+        self.assertEqual({name for name, function in functions(main).items() if not function["Role"].startswith(f"<{name}Role")}, set())
+
+    @in_every_stage
+    def test_executions_are_started_by_an_alias_of_a_version_where_there_are_any(self, main):
+        alias = "" if main.parameters["Stage"] == "local" else "Alias"
+        variables = {name: function["Environment"]["Variables"] for name, function in functions(main).items()}
+        self.assertEqual(variables["StartFulfilment"]["FULFILMENT_EXPRESS_ARN"], f"<FulfilmentExpress{alias}>")
+        self.assertEqual(variables["Reconcile"]["FULFILMENT_ARN"], f"<Fulfilment{alias}>")
+        for name in MACHINES if alias else ():
+            (route,) = main.resources[f"{name}Alias"]["Properties"]["RoutingConfiguration"]
+            self.assertEqual((main.resources[f"{name}Alias"]["Properties"]["Name"], route), ("live", {"StateMachineVersionArn": f"<{name}Version>", "Weight": 100}))
+            version = main.resources[f"{name}Version"]
+            self.assertEqual(version["Properties"], {"StateMachineArn": f"<{name}>", "StateMachineRevisionId": f"<{name}.StateMachineRevisionId>"})
+            self.assertEqual((version["DeletionPolicy"], version["UpdateReplacePolicy"]), ("Retain", "Retain"))
+
+    def test_some_can_stay_warm_and_none_does_unasked(self):
+        self.assertEqual([name for main in first_deployments() for name in main.of_type("AWS::ApplicationAutoScaling::ScalableTarget")], [])
+        main = stack("prod", WarmMinimum="2", WarmMaximum="20")
+        aliases = {name: alias["ProvisionedConcurrencyConfig"] for name, alias in main.of_type("AWS::Lambda::Alias").items() if "ProvisionedConcurrencyConfig" in alias}
+        self.assertEqual(aliases, dict.fromkeys(["CreateOrderAliaslive", "GetOrderAliaslive"], {"ProvisionedConcurrentExecutions": "2"}))
+        targets = main.of_type("AWS::ApplicationAutoScaling::ScalableTarget")
+        for name in ("CreateOrder", "GetOrder"):
+            target = targets[f"{name}Warm"]
+            self.assertEqual((target["ResourceId"], target["MinCapacity"], target["MaxCapacity"]), (f"function:<{name}>:live", "2", "20"))
+            self.assertEqual(listed(main.resources[f"{name}Warm"]["DependsOn"]), [f"{name}Aliaslive"])
+            tracked = main.resources[f"{name}Warmth"]["Properties"]["TargetTrackingScalingPolicyConfiguration"]
+            self.assertEqual((float(tracked["TargetValue"]), tracked["PredefinedMetricSpecification"]),
+                             (0.7, {"PredefinedMetricType": "LambdaProvisionedConcurrencyUtilization"}))
 
 
 # ---------------------------------------------------------------- discovery
@@ -957,9 +1113,17 @@ class Api(unittest.TestCase):
                 called_as = "arn:aws:execute-api:us-east-1:123456789012:%s/*/" + method + re.sub(r"{\w+\+?}", "*", path)
                 self.assertEqual(name.split("Route")[0], called_by(integration, main))
                 where, called = (api, "<Api>") if function.startswith("<") else (main, "<Api.Outputs.ApiId>")
-                self.assertTrue(lambda_permits(where, f"<{called_by(integration, main)}>", "apigateway.amazonaws.com", called_as % called))
+                self.assertTrue(lambda_permits(where, f"<{called_by(integration, main)}Aliaslive>", "apigateway.amazonaws.com", called_as % called))
                 self.assertNotIn(route["RouteKey"], seen)
                 seen.add(route["RouteKey"])
+
+    @in_every_stage
+    def test_whoever_is_to_answer_may_be_called_before_they_are(self, main):
+        """The console's permission waits for the API itself."""
+        api = main.child("AWS::ApiGatewayV2::Integration")
+        for name in api.of_type("AWS::ApiGatewayV2::Integration"):
+            if name != "ConsoleIntegration":
+                self.assertEqual(listed(api.resources[name]["DependsOn"]), [name.removesuffix("Integration") + "Permission"])
 
     @in_every_stage
     def test_every_route_but_health_and_the_console_asks_for_a_token(self, main):
@@ -1047,11 +1211,11 @@ class Api(unittest.TestCase):
             with self.subTest(stage, **parameters):
                 main = stack(stage, **parameters)
                 pool, = main.of_type("AWS::Cognito::UserPool").values()
-                self.assertEqual(pool.get("LambdaConfig"), {"PreTokenGeneration": "<WithholdStaff.Arn>"} if withheld else None)
-                self.assertEqual({name for name in main.resources if name.startswith("WithholdStaff")},
-                                 {"WithholdStaff", "WithholdStaffRole", "WithholdStaffPolicy", "WithholdStaffPermission"} if withheld else set())
+                self.assertEqual(pool.get("LambdaConfig"), {"PreTokenGeneration": "<WithholdStaffAliaslive>"} if withheld else None)
+                self.assertEqual({name for name in main.resources if name.startswith("WithholdStaff") and not name.startswith("WithholdStaffVersion")},
+                                 {"WithholdStaff", "WithholdStaffAliaslive", "WithholdStaffRole", "WithholdStaffPolicy", "WithholdStaffPermission"} if withheld else set())
                 if withheld:
-                    self.assertTrue(lambda_permits(main, "<WithholdStaff.Arn>", "cognito-idp.amazonaws.com", "<UserPool.Arn>"))
+                    self.assertTrue(lambda_permits(main, "<WithholdStaffAliaslive>", "cognito-idp.amazonaws.com", "<UserPool.Arn>"))
                     self.assertEqual(set(grants_of(main, "WithholdStaff")),
                                      {("cognito-idp:AdminGetUser", "<UserPool.Arn>"), ("dynamodb:UpdateItem", "<CountersTable.Arn>")})
                     # Cognito waits 5 seconds for a function, and this is no setting.
@@ -1192,9 +1356,11 @@ class StateMachines(unittest.TestCase):
             may = {resource for action, resource in grants(main, machine + "Role") if action == "lambda:InvokeFunction"}
             tasks = {name: state for name, state in definition(main, machine)["States"].items() if state["Type"] == "Task"}
             del tasks["HandOver"]
-            self.assertEqual({state["Resource"] for state in tasks.values()}, may)
+            # The functions themselves are called by executions that were begun before there were aliases.
+            steps = {called(state["Resource"]) for state in tasks.values()}
+            self.assertEqual(may, {f"<{step}Aliaslive>" for step in steps} | {f"<{step}.Arn>" for step in steps})
             for name, state in tasks.items():
-                self.assertGreater(state["TimeoutSeconds"], main.properties(state["Resource"])["Timeout"], name)
+                self.assertGreater(state["TimeoutSeconds"], functions(main)[called(state["Resource"])]["Timeout"], name)
 
     @in_every_stage
     def test_the_express_one_alone_hands_over_and_may_start_the_standard_one(self, main):
@@ -1204,7 +1370,8 @@ class StateMachines(unittest.TestCase):
         self.assertEqual((started("FulfilmentRole"), started("FulfilmentExpressRole")), ([], ["<Fulfilment>"]))
         self.assertEqual((started("StartFulfilmentRole"), started("ReconcileRole")), (["<FulfilmentExpress>"], ["<Fulfilment>"]))
         hand_over = definition(main, "FulfilmentExpress")["States"]["HandOver"]
-        self.assertEqual(hand_over["Arguments"]["StateMachineArn"], "<Fulfilment>")
+        alias = "" if main.parameters["Stage"] == "local" else "Alias"
+        self.assertEqual(hand_over["Arguments"]["StateMachineArn"], f"<Fulfilment{alias}>")
         # Beside `.sync`, nothing is asked of EventBridge, and no event rule is needed.
         self.assertEqual(hand_over["Resource"], "arn:aws:states:::states:startExecution")
         conditions = {machine: [rule["Next"] for rule in definition(main, machine)["States"]["MayItGoOnByItself"]["Choices"]
@@ -1261,7 +1428,7 @@ class StateMachines(unittest.TestCase):
         source = (ROOT / "functions" / "rebuild-orders" / "src" / "main.rs").read_text()
         refusals = set(re.findall(r'Self::\w+ => "(\w+)"', source)) - {"Overtaken"}
         longest = functions(main)["RebuildOrders"]["Timeout"]
-        slice_seconds = int(re.search(r"const SLICE: Duration = Duration::from_secs\((\d+)\);", source)[1])
+        slice_seconds = 60 * int(re.search(r"const SLICE: Duration = Duration::from_mins\((\d+)\);", source)[1])
         self.assertLess(slice_seconds + 27, longest, "a slice, and the page that is begun in it")
         states = definition(main, "Rebuild")["States"]
         parts = [part for state in states.values() for part in state.get("ItemProcessor", {"States": {}})["States"].values()]

@@ -189,7 +189,7 @@ def compare_books(arguments):
 
 
 def run_now(function: str, event: dict):
-    answer = client("lambda").invoke(FunctionName=f"order-service-local-{function}", Payload=json.dumps(event).encode())
+    answer = client("lambda").invoke(FunctionName=f"order-service-local-{function}", Qualifier="live", Payload=json.dumps(event).encode())
     text = answer["Payload"].read().decode()
     if "FunctionError" in answer:
         sys.exit(f"error: {text}. `make logs FUNCTION={function}` may say more")
@@ -272,7 +272,7 @@ def for_each_step(change):
     """Changes the functions that the deployed state machine calls, flag-order among them, all at once."""
     machine = client("stepfunctions").describe_state_machine(stateMachineArn=stack_environment()["FULFILMENT_ARN"])
     states = json.loads(machine["definition"])["States"].values()
-    functions = {state["Resource"].split(":")[-1] for state in states if ":function:" in state.get("Resource", "")}
+    functions = {state["Resource"].split(":")[6] for state in states if ":function:" in state.get("Resource", "")}
     service = client("lambda")
     with concurrent.futures.ThreadPoolExecutor(len(functions)) as pool:
         list(pool.map(lambda function: change(service, function), functions))
@@ -281,7 +281,7 @@ def for_each_step(change):
 def break_step(service, function: str):
     """The package says itself how to mend the function, so that a run that was killed leaves nothing that cannot be mended."""
     mend_step(service, function)
-    deployed = service.get_function(FunctionName=function)
+    deployed = service.get_function(FunctionName=function, Qualifier="live")
     package = {
         "bootstrap": (ROOT / "infra" / "local" / "fault_proxy.py").read_bytes(),
         "step": files_of(deployed)["bootstrap"],
@@ -292,7 +292,7 @@ def break_step(service, function: str):
 
 
 def mend_step(service, function: str):
-    package = files_of(service.get_function(FunctionName=function))
+    package = files_of(service.get_function(FunctionName=function, Qualifier="live"))
     if "step" in package:
         update(service, function, {"bootstrap": package["step"]}, int(package["timeout"]))
 
@@ -316,6 +316,8 @@ def update(service, function: str, files: dict[str, bytes], timeout: int):
     for step in reversed(steps) if "step" in files else steps:
         step()
         service.get_waiter("function_updated_v2").wait(FunctionName=function, WaiterConfig={"Delay": 0.2, "MaxAttempts": 300})
+    version = service.publish_version(FunctionName=function)["Version"]
+    service.update_alias(FunctionName=function, Name="live", FunctionVersion=version)
 
 
 def main():

@@ -48,6 +48,7 @@ RELEASE = LOCAL / "last-release"  # the functions of the last release, by its co
 LAUNCHER = [str(HERE / "emulator.py"), str(STATE)]  # the end of its command line
 
 PROVIDER = "reference-provider"
+UNSTAMPED = "digest of the templates and the parameters"  # how template.yaml describes its functions
 MINUTE = 60
 
 
@@ -394,9 +395,25 @@ def deploy_locally(port: int):
     say("Deploying template.yaml")
     DEPLOYED.unlink(missing_ok=True)
     sam = [TOOLS / "sam" / "bin" / "sam", "deploy", "--config-file", ROOT / "samconfig.toml", "--config-env", "local",
-           "--template-file", PACKED / "template.yaml"]
+           "--template-file", stamped(PACKED / "template.yaml", local_parameters())]
     run_quietly(sam, STATE / "deploy.log", client_environment(port), explain=failed_resources)
     DEPLOYED.write_text(digest)
+
+
+def local_parameters() -> str:
+    return (ROOT / "samconfig.toml").read_text()
+
+
+def stamped(template: Path, parameters: str) -> Path:
+    """A copy beside this template in which every function is described by a digest of all templates and parameters. SAM publishes a
+    version where a function's own text changes, and not where a parameter or a table does that the text only refers to."""
+    texts = [template.read_text(), *(file.read_text() for file in sorted((ROOT / "infra").glob("*.yaml"))), parameters]
+    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
+    if UNSTAMPED not in texts[0]:
+        fail(f"{template} has no place for a digest")
+    copy = template.with_name(f"deployed{STACK}.yaml")
+    copy.write_text(texts[0].replace(UNSTAMPED, f"digest {digest[:16]}"))
+    return copy
 
 
 def failed_resources() -> str:

@@ -28,6 +28,9 @@ const PACE: Duration = Duration::from_millis(125);
 /// How much of a history is read, the newest first: more than all tries of one round, and the pause before them.
 const EVENTS_MAX: i32 = 100;
 
+/// How many parts the ARN of a state machine has; the name of an alias is one more.
+const PARTS_OF_A_MACHINE: usize = 7;
+
 /// How often a step is tried in a round (`infra/fulfilment.asl.json` as it is deployed for Standard executions).
 const TRIES: usize = 5;
 /// Validation asks nobody, so it is not tried for as long.
@@ -100,8 +103,10 @@ impl DurableFulfilment for StandardStateMachine {
     }
 }
 
+/// An execution is named by its state machine, whatever alias of it has started it; `machine` may be either's ARN.
 fn execution_arn(machine: &str, input: &FulfilmentInput) -> String {
-    format!("{}:{}", machine.replacen(":stateMachine:", ":execution:", 1), input.execution_name())
+    let parts: Vec<&str> = machine.split(':').take(PARTS_OF_A_MACHINE).collect();
+    format!("{}:{}", parts.join(":").replacen(":stateMachine:", ":execution:", 1), input.execution_name())
 }
 
 /// The executions of the Standard one, for those who only look.
@@ -339,6 +344,18 @@ mod tests {
             since: second(since),
             error: error.map(str::to_owned),
             next_by: None,
+        }
+    }
+
+    #[test]
+    fn an_execution_is_asked_for_at_its_state_machine_whatever_alias_has_started_it() {
+        let order = "0f8fad5b-d9cb-469f-a165-70867728950e";
+        let input = serde_json::json!({"order_id": order, "correlation_id": "c", "causation_id": "e", "undo": true});
+        let input: FulfilmentInput = serde_json::from_value(input).unwrap();
+        let machine = "arn:aws:states:us-east-1:123456789012:stateMachine:Fulfilment";
+        let execution = format!("arn:aws:states:us-east-1:123456789012:execution:Fulfilment:{order}-undo");
+        for arn in [machine.to_owned(), format!("{machine}:live")] {
+            assert_eq!(execution_arn(&arn, &input), execution);
         }
     }
 
