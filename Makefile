@@ -5,7 +5,7 @@ DEPLOY := $(PYTHON) infra/deploy.py
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status token demo console consumer watch logs trace reconcile compare-books config providers certify rebuild republish reproject replay anonymise doubt export import orders restore-drill test client orderctl cost bench chaos mixed deploy smoke staff second-factor
+.PHONY: help up down status token demo console consumer watch logs trace reconcile compare-books config providers certify rebuild republish reproject replay anonymise doubt export import orders restore-drill test client orderctl cost bench chaos poison mixed deploy smoke staff second-factor
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -111,6 +111,9 @@ bench: ## Print how fast the service is beside named baselines (ONLY=coldstart, 
 
 chaos: ## Kill functions at random while 200 orders are placed, then compare the books (SEED=1 asks for the same orders again)
 	@$(STACK) status >/dev/null && set -a && . .local/stack.env && cargo test --workspace --locked --test system -- --ignored --nocapture chaos
+
+poison: ## Have orders placed beside one that nobody can read, on the stack that is up; then have that one redriven, or discarded (ORDERS=20)
+	@$(STACK) status >/dev/null && set -a && . .local/stack.env && ORDERS=$(or $(ORDERS),20) cargo test --workspace --locked --test system -- --ignored --nocapture dead_letters
 
 mixed: ## Have half of the functions be the last release's and half this version's, by turns, while orders of every kind go on; then compare the books
 	@LOCAL_STACK=mixed $(STACK) mixed

@@ -193,6 +193,8 @@ step "figures" figures
 step "providers of one's own" system_tests --ignored providers
 step "e-mails" system_tests --ignored mail
 step "rate limits" system_tests --ignored limits
+# What they put into the event table, no rebuild could read before they have mended it.
+step "poisoned orders" system_tests --ignored --nocapture dead_letters
 step "deployment" .local/tools/sam/bin/python tests/deploy_suite.py
 step "failure matrix" stack faults cargo test --workspace --locked --test system -- --ignored failure_matrix
 # The last on the stack: it leaves orders behind that are stuck.

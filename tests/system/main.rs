@@ -20,6 +20,7 @@ mod chaos;
 mod client;
 mod compare_books;
 mod customers;
+mod dead_letters;
 mod events;
 mod events_out;
 mod failure_matrix;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use aws_sdk_eventbridge::types::Target;
 use serde_json::{Value, json};
 
-use crate::service::{DEADLINE, Service, fresh_key, id_of, make, order, setting};
+use crate::service::{DEADLINE, Service, fresh_key, id_of, logs, make, order, setting};
 
 async fn confirmed_order(service: &Service, who: &str) -> String {
     let product = service.product(10).await;
@@ -83,21 +83,25 @@ async fn events_that_are_published_again_come_under_their_ids_and_nothing_is_don
     assert!(late.iter().all(|sequence| [4, 5].contains(sequence)), "{late:?}");
     consumer.leave().await;
 
-    // `OrderCreated` has been at start-fulfilment once more when this is said twice.
-    let started = Instant::now();
-    let told = |lines: &str| lines.matches("\"execution started\"").count();
-    while told(&crate::service::logs(&id).await) < 2 {
-        assert!(started.elapsed() < DEADLINE, "the repeated OrderCreated has not come to start-fulfilment");
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
+    await_starts(&id, 2).await;
     assert!(service.standard_execution(&id).await.is_none());
     assert_eq!(service.event_types(&id).await, event_types);
     assert_eq!(service.agreed_books(&id).await, books);
     assert_eq!(service.ledger(&id).await.len(), 1);
 }
 
+/// Waits until start-fulfilment has been given the order's `OrderCreated` so many times.
+pub(crate) async fn await_starts(order_id: &str, times: usize) {
+    let started = Instant::now();
+    let told = |lines: &str| lines.matches("\"execution started\"").count();
+    while told(&logs(order_id).await) < times {
+        assert!(started.elapsed() < DEADLINE, "the repeated OrderCreated has not come to start-fulfilment");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
 /// A queue that a rule of the bus feeds with one order's events.
-struct Consumer {
+pub(crate) struct Consumer {
     bus: aws_sdk_eventbridge::Client,
     sqs: aws_sdk_sqs::Client,
     name: String,
@@ -105,7 +109,7 @@ struct Consumer {
 }
 
 impl Consumer {
-    async fn of(service: &Service, order_id: &str) -> Self {
+    pub(crate) async fn of(service: &Service, order_id: &str) -> Self {
         let aws = aws_config::defaults(aws_config::BehaviorVersion::v2026_01_12()).load().await;
         let (bus, sqs, name) =
             (aws_sdk_eventbridge::Client::new(&aws), service.sqs.clone(), format!("test-{order_id}"));
@@ -132,22 +136,47 @@ impl Consumer {
 
     /// The details of so many events; of no more, as far as can be seen.
     async fn receive(&self, count: usize) -> Vec<Value> {
-        let (started, mut events) = (Instant::now(), Vec::new());
-        while events.len() < count {
-            assert!(started.elapsed() < DEADLINE, "only {} of {count} events have come", events.len());
-            let receive = self.sqs.receive_message().queue_url(&self.queue).max_number_of_messages(10);
-            for message in receive.wait_time_seconds(5).send().await.unwrap().messages.unwrap_or_default() {
-                let event: Value = serde_json::from_str(message.body().unwrap()).unwrap();
-                events.push(event["detail"].clone());
-                let delete = self.sqs.delete_message().queue_url(&self.queue);
-                delete.receipt_handle(message.receipt_handle.unwrap()).send().await.unwrap();
-            }
-        }
+        let events = self.receive_at_least(count).await;
         assert_eq!(events.len(), count);
         events
     }
 
-    async fn leave(self) {
+    /// The numbers of so many events at least, and of what else comes until nothing has come for a while, in the order of their coming.
+    pub(crate) async fn sequences(&self, at_least: usize) -> Vec<u64> {
+        let (started, mut events) = (Instant::now(), self.receive_at_least(at_least).await);
+        loop {
+            let more = self.receive_some().await;
+            if more.is_empty() {
+                return events.iter().map(|event| event["metadata"]["sequence"].as_u64().unwrap()).collect();
+            }
+            assert!(started.elapsed() < DEADLINE, "events go on coming");
+            events.extend(more);
+        }
+    }
+
+    async fn receive_at_least(&self, count: usize) -> Vec<Value> {
+        let (started, mut events) = (Instant::now(), Vec::new());
+        while events.len() < count {
+            assert!(started.elapsed() < DEADLINE, "only {} of {count} events have come", events.len());
+            events.extend(self.receive_some().await);
+        }
+        events
+    }
+
+    /// The details of what has come, if anything comes in a while.
+    async fn receive_some(&self) -> Vec<Value> {
+        let mut events = Vec::new();
+        let receive = self.sqs.receive_message().queue_url(&self.queue).max_number_of_messages(10);
+        for message in receive.wait_time_seconds(5).send().await.unwrap().messages.unwrap_or_default() {
+            let event: Value = serde_json::from_str(message.body().unwrap()).unwrap();
+            events.push(event["detail"].clone());
+            let delete = self.sqs.delete_message().queue_url(&self.queue);
+            delete.receipt_handle(message.receipt_handle.unwrap()).send().await.unwrap();
+        }
+        events
+    }
+
+    pub(crate) async fn leave(self) {
         let event_bus = setting("EVENT_BUS");
         self.bus.remove_targets().rule(&self.name).event_bus_name(&event_bus).ids("queue").send().await.unwrap();
         self.bus.delete_rule().name(&self.name).event_bus_name(&event_bus).send().await.unwrap();

@@ -267,6 +267,10 @@ mod tests {
         let stream = StreamId::order(order());
         let parked = fixture.letters.parked(Consumer::PublishEvents, &stream).await.unwrap().unwrap();
         assert_eq!((parked.tries, parked.failure.error_type.as_str(), parked.first_version), (2, "Unavailable", 1));
+        fixture.bus.set_down(false);
+        fixture.bus.refuse("OrderCreated", true);
+        let answer = fixture.send(json!({"consumer": "publish-events", "all": true, "reason": "try"})).await.unwrap();
+        assert_eq!((&answer["redriven"], &answer["failed"][0]["error_type"]), (&json!(0), &json!("Refused")));
     }
 
     #[tokio::test]

@@ -30,7 +30,7 @@ use uuid::Uuid;
 use crate::support::{EVENTS, Fault, INDEX, INVENTORY, ORDERS, Wire, payments_of, shipping_of, watched, watched_with};
 
 /// Runs `round` once for each way a call can be lost and each call that may be: until a round says that none was.
-async fn at_each_call(mut round: impl AsyncFnMut(usize, Fault) -> bool) {
+pub(crate) async fn at_each_call(mut round: impl AsyncFnMut(usize, Fault) -> bool) {
     for fault in [Fault::NotSent, Fault::AnswerLost] {
         let mut number = 0;
         while round(number, fault.clone()).await {

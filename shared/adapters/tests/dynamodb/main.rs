@@ -10,6 +10,7 @@
 
 mod conformance;
 mod contention;
+mod dead_letters;
 mod faults;
 mod histories;
 mod items;

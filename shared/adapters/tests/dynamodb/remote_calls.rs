@@ -4,23 +4,28 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use adapters::{
     dynamodb::{
-        DynamoCounters, DynamoEventStore, DynamoIndex, DynamoInventory, DynamoOrderViews, DynamoProcesses,
-        DynamoReadModel, DynamoSnapshots,
+        DynamoCounters, DynamoDeadLetters, DynamoEventStore, DynamoIndex, DynamoInventory, DynamoOrderViews,
+        DynamoProcesses, DynamoReadModel, DynamoSnapshots,
     },
+    lambda::{Unreadable, consume_batch},
     tally::Tally,
 };
 use application::{
     create_order::{OrderPlaced, create_order},
+    dead_letters::NotHandled,
     event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId, fingerprint},
     event_stream::CustomerStream,
     list_events::{EventsWanted, list_events},
+    memory::{MemoryEventBus, MemoryIndex, MemoryOrderViews},
     order_history::{Until, order_history},
     past_commits::PastCommits,
     ports::{
-        Catalogue, ChargeCancellation, ChargeRequest, Counters, Index, Inventory, OrderViews, Payments, Posting,
-        Process, Processes, RefundRequest, ShipmentRequest, Shipping, Standing, StockAdjustment, StockLine,
+        Catalogue, ChargeCancellation, ChargeRequest, Consumer, Counters, DeadLetters, Failure, Index, Inventory,
+        OrderViews, Payments, Posting, Process, Processes, ReadModel, RefundRequest, ShipmentRequest, Shipping,
+        Standing, StockAdjustment, StockLine,
     },
     project_orders::{postings_of, project},
+    publish_events::{Published, publish_events},
     search_orders::search_orders,
     shop::Shop,
     take_snapshot::{Taken, take_snapshot},
@@ -43,7 +48,9 @@ use domain::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{COUNTERS, EVENTS, Fault, INDEX, INVENTORY, ORDERS, SNAPSHOTS, payments_of, shipping_of, watched};
+use crate::support::{
+    COUNTERS, DEAD_LETTERS, EVENTS, Fault, INDEX, INVENTORY, ORDERS, SNAPSHOTS, payments_of, shipping_of, watched,
+};
 
 fn order_id() -> OrderId {
     OrderId::new(Uuid::new_v4())
@@ -644,4 +651,48 @@ async fn what_a_process_has_used_costs_one_write_and_that_of_all_is_one_read() {
     assert_eq!(wire.calls(), ["UpdateItem"]);
     assert_eq!(processes.read(Utc::now()).await.unwrap(), [process]);
     assert_eq!(wire.calls(), ["Scan"]);
+}
+
+#[tokio::test]
+async fn dead_letters_cost_a_publisher_one_query_for_all_streams_that_it_has_not_followed_from_their_beginning() {
+    let (client, wire) = watched();
+    let (letters, bus) = (DynamoDeadLetters::new(client, DEAD_LETTERS.to_owned()), MemoryEventBus::default());
+    let streams = [order_id(), order_id()].map(StreamId::order);
+    let costs = async |process: &Published, version: u64| {
+        let commits: Vec<Commit> = streams.iter().map(|stream| commit(stream, version, "Any", json!({}))).collect();
+        let outcome = publish_events(&bus, &letters, process, &commits).await;
+        assert!(outcome.not_handled.is_empty(), "{outcome:?}");
+        wire.calls()
+    };
+    let process = Published::default();
+    for version in 1..=5 {
+        assert_eq!(costs(&process, version).await.len(), 0);
+    }
+    let another = Published::default();
+    assert_eq!(costs(&another, 6).await, ["Query"]);
+    assert_eq!(costs(&another, 7).await.len(), 0, "it follows them by now");
+    let failure = Failure { error_type: "Refused".to_owned(), error: "it was so".to_owned() };
+    letters.park(Consumer::PublishEvents, &streams[0], (8, 8), &failure, Utc::now()).await.unwrap();
+    assert_eq!(wire.calls(), ["GetItem", "PutItem"]);
+    assert_eq!(costs(&Published::default(), 9).await, ["Query", "PutItem"], "one lines up");
+}
+
+#[tokio::test]
+async fn dead_letters_cost_a_projection_nothing() {
+    let (client, wire) = watched();
+    let letters = DynamoDeadLetters::new(client, DEAD_LETTERS.to_owned());
+    let (shop, id) = (Shop::with_stock(10).await, order_id());
+    shop.place(id, "pm_card_visa").await.unwrap();
+    shop.fulfil(id, 1).await.unwrap();
+    let model = ReadModel::<MemoryOrderViews, MemoryIndex>::default();
+    let consume = async |commits: Vec<Commit>| {
+        assert!(project(&shop.store, &model, &commits).await.failed.is_empty());
+        Vec::<NotHandled>::new()
+    };
+    for commit in shop.store.all() {
+        let batch = (vec![commit], Unreadable::default());
+        assert_eq!(consume_batch(Consumer::ProjectOrders, &letters, &consume, batch).await, 0);
+    }
+    assert!(model.views.load(id).await.unwrap().is_some());
+    assert_eq!(wire.calls().len(), 0);
 }
