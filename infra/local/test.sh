@@ -78,6 +78,8 @@ templates() {
     .local/tools/sam/bin/python tests/provider_contract_suite.py
     .local/tools/sam/bin/python tests/contract_suite.py
     .local/tools/sam/bin/python tests/docs_suite.py Pages Spoiled
+    .local/tools/zizmor/bin/zizmor --offline --no-progress --strict-collection --min-severity=medium .github/workflows
+    .local/tools/sam/bin/python tests/workflows_suite.py
     local file
     for file in infra/seed.json infra/cost/*.json infra/prometheus/grafana/dashboards/*.json events/*.json; do
         "${PYTHON:-python3}" -m json.tool "$file" >/dev/null || { echo "not valid JSON: $file"; return 1; }
