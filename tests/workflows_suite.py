@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 import unittest
 from typing import NamedTuple
 
 import docs_suite
+import tomlkit
 import yaml
 from docs_suite import ROOT
 
@@ -165,7 +165,7 @@ class Workflows(unittest.TestCase):
         self.assertEqual(workflows()["deploy.yml"].begun_by, {"push": {"branches": ["main"]}})
 
     def test_stages_are_those_that_can_be_deployed(self):
-        stages = set(tomllib.loads((ROOT / "samconfig.toml").read_text())) - {"version", "local"}
+        stages = set(tomlkit.parse((ROOT / "samconfig.toml").read_text())) - {"version", "local"}
         self.assertEqual(set(workflows()["roll-back.yml"].inputs()["stage"]["options"]), stages)
 
     def test_the_page_trusts_an_environment_of_one_repository_and_no_more(self):

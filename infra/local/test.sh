@@ -189,6 +189,7 @@ step "providers of one's own" system_tests --ignored providers
 step "e-mails" system_tests --ignored mail
 step "rate limits" system_tests --ignored limits
 step "deployment" .local/tools/sam/bin/python tests/deploy_suite.py
+step "drills of the runbook" .local/tools/sam/bin/python tests/drills_suite.py
 step "failure matrix" stack faults cargo test --workspace --locked --test system -- --ignored failure_matrix
 # The last on the stack: it leaves orders behind that are stuck.
 step "made-up requests" made_up_requests
