@@ -127,15 +127,17 @@ def tail(group: str, *words: str) -> str:
     given = options(words, {"--since", "--filter-pattern", "--format"})
     number, unit = re.fullmatch(r"(\d+)([mhd])", given["--since"][0]).groups()
     since = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=int(number) * SECONDS[unit])
-    return "".join(f"{when.isoformat(timespec='seconds')} {message}\n" for when, message, line in lines(group, since)
-                   if "--filter-pattern" not in given or matches(given["--filter-pattern"][0], line))
+    (pattern,) = given.get("--filter-pattern", [""])
+    message = re.fullmatch(r'\{ \$\.message = ("[^"]+") }', pattern)
+    return "".join(f"{when.isoformat(timespec='seconds')} {text}\n" for when, text, line in lines(group, since, message[1] if message else "")
+                   if not pattern or matches(pattern, line))
 
 
-def lines(group: str, since: datetime.datetime) -> list[tuple[datetime.datetime, str, dict]]:
-    """What the log has, each line also as what it says; of what the emulator writes itself that is nothing."""
+def lines(group: str, since: datetime.datetime, words: str = "") -> list[tuple[datetime.datetime, str, dict]]:
+    """What the log has with these words, each line also as what it says; of what the emulator writes itself that is nothing."""
     logs, begin, found = botocore.session.get_session().create_client("logs"), int(since.timestamp() * 1000), {}
     while True:
-        events = logs.filter_log_events(logGroupName=group, startTime=begin)["events"]
+        events = logs.filter_log_events(logGroupName=group, startTime=begin, filterPattern=words)["events"]
         found |= {(event["timestamp"], event["logStreamName"], event["message"].strip()): None for event in events}
         if len(events) < 10_000:
             return [(datetime.datetime.fromtimestamp(at / 1000, datetime.timezone.utc), message, said(message)) for at, _, message in found]
