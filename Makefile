@@ -5,7 +5,7 @@ DEPLOY := $(PYTHON) infra/deploy.py
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status token demo console consumer watch logs trace reconcile compare-books config providers certify rebuild republish reproject replay anonymise doubt export import orders restore-drill test client orderctl cost bench chaos poison mixed deploy smoke staff second-factor
+.PHONY: help up down status token demo console consumer watch logs trace reconcile compare-books config providers certify rebuild republish reproject replay anonymise doubt export import orders restore-drill test client orderctl cost bench chaos soak poison mixed deploy smoke staff second-factor
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -117,6 +117,9 @@ poison: ## Have orders placed beside one that nobody can read, on the stack that
 
 mixed: ## Have half of the functions be the last release's and half this version's, by turns, while orders of every kind go on; then compare the books
 	@LOCAL_STACK=mixed $(STACK) mixed
+
+soak: ## Keep orders going for MINUTES=60 at half of what the stack bears, while functions are killed, then compare all books (SEED=1)
+	@$(STACK) status >/dev/null && .local/tools/sam/bin/python tests/soak.py $(or $(MINUTES),60) $(if $(SEED),--seed=$(SEED))
 
 deploy: ## Build and deploy to AWS: STAGE=dev or prod (ARCHITECTURE=arm64, STAFF_EMAIL= to make somebody staff, SEED=1 for products, REPLAY=<export> ACCEPT=<field,...> to replay it first, AT_ONCE=1 without a canary)
 	@$(DEPLOY) deploy $(STAGE) $(if $(ARCHITECTURE),--architecture=$(ARCHITECTURE)) $(if $(STAFF_EMAIL),--staff="$(STAFF_EMAIL)") \

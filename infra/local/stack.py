@@ -437,9 +437,9 @@ def digest_of_deployment() -> str:
 
 def tools(_):
     check_python()
-    say("Installing the emulator, SAM, the second interpreter, cargo-deny and Schemathesis into .local/tools (a minute the first time)")
+    say("Installing the emulator, SAM, the second interpreter, cargo-deny, Schemathesis and zizmor into .local/tools (a minute the first time)")
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        list(pool.map(install, ["emulator", "sam", "second-interpreter", "cargo-deny", "schemathesis"]))
+        list(pool.map(install, ["emulator", "sam", "second-interpreter", "cargo-deny", "schemathesis", "zizmor"]))
 
 
 def up(_):

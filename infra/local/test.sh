@@ -82,6 +82,8 @@ templates() {
     .local/tools/sam/bin/python tests/release_suite.py
     .local/tools/sam/bin/python tests/docs_suite.py Pages Spoiled
     .local/tools/sam/bin/python tests/restore_suite.py Files ByAws
+    .local/tools/zizmor/bin/zizmor --offline --no-progress --strict-collection --min-severity=medium .github/workflows
+    .local/tools/sam/bin/python tests/workflows_suite.py
     local file
     for file in infra/seed.json infra/cost/*.json infra/prometheus/grafana/dashboards/*.json events/*.json; do
         "${PYTHON:-python3}" -m json.tool "$file" >/dev/null || { echo "not valid JSON: $file"; return 1; }
@@ -196,6 +198,7 @@ step "rate limits" system_tests --ignored limits
 # What they put into the event table, no rebuild could read before they have mended it.
 step "poisoned orders" system_tests --ignored --nocapture dead_letters
 step "deployment" .local/tools/sam/bin/python tests/deploy_suite.py
+step "drills of the runbook" .local/tools/sam/bin/python tests/drills_suite.py
 step "failure matrix" stack faults cargo test --workspace --locked --test system -- --ignored failure_matrix
 # The last on the stack: it leaves orders behind that are stuck.
 step "made-up requests" made_up_requests
