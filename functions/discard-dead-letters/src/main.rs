@@ -14,7 +14,7 @@ use adapters::{
     sqs::SqsDeadLetters,
 };
 use application::{
-    dead_letters::{Settle, Settled, discard_messages, discard_streams},
+    dead_letters::{Pace, Settle, Settled, discard_messages, discard_streams},
     event_store::Unavailable,
     ports::{Consumer, DeadLetterQueue, DeadLetters, SettledAs, Settlement},
 };
@@ -45,22 +45,25 @@ async fn handle<Q: DeadLetterQueue>(
     request: ApiRequest,
 ) -> Result<Response<Body>, Problem> {
     let caller = request.supervisor()?;
-    let DiscardDeadLettersBody { consumer: name, id, error_type, all, reason, dry_run } = request.json()?;
+    let DiscardDeadLettersBody { consumer: name, id, error_type, all, reason, dry_run, after } = request.json()?;
     let named = consumer(consumers, &name)?;
     let (by, reason, at) = (caller.actor(), reason.as_str().to_owned(), request.now);
     let command = Settle {
         wanted: wanted(id, error_type, all.unwrap_or_default())?,
         settlement: Settlement { settled_as: SettledAs::Discarded, by, reason, at },
         dry_run: dry_run.unwrap_or_default(),
-        pace: PACE,
+        after,
+        pace: Pace::new(PACE),
     };
-    let streams = match named.stream_consumer {
+    let streams = match named.stream_consumer.filter(|_| command.means_streams()) {
         Some(consumer) => discard_streams(letters, consumer, &command).await,
         None => Ok(Settled::default()),
     };
     let streams = streams.map_err(|error| Problem::unavailable(&error))?;
     let messages = match named.queue {
-        Some(queue) if !streams.more => discard_messages(queue, letters, &name, &command).await,
+        Some(queue) if streams.next.is_none() && command.means_messages() => {
+            discard_messages(queue, letters, &name, &command).await
+        }
         _ => Ok(Settled::default()),
     };
     respond(&name, named.stream_consumer, &command, messages.map(|messages| streams.and(messages)))
@@ -83,14 +86,15 @@ fn respond(
         failed,
         "dead letters discarded"
     );
-    let Settled { matching, done: discarded, failed, more } = settled;
+    let Settled { matching, done: discarded, failed, next } = settled;
     let body = DiscardedBody {
         consumer: name,
         dry_run: command.dry_run,
         matching,
         discarded,
         failed: failed.into_iter().map(NotSettledBody::from).collect(),
-        more,
+        more: next.is_some(),
+        next,
         consequence: consequence(stream_consumer),
     };
     http::json(200, &body)
@@ -104,6 +108,7 @@ struct DiscardedBody<'a> {
     discarded: usize,
     failed: Vec<NotSettledBody>,
     more: bool,
+    next: Option<String>,
     consequence: &'static str,
 }
 
@@ -132,6 +137,8 @@ struct DiscardDeadLettersBody {
     reason: Text<500>,
     #[deserr(default)]
     dry_run: Option<bool>,
+    #[deserr(default, try_from(Option<String>) = optional_id -> Invalid)]
+    after: Option<String>,
 }
 
 #[cfg(test)]

@@ -101,7 +101,8 @@ async fn waiting<Q: DeadLetterQueue>(letters: &impl DeadLetters, asked: &Asked<'
         }
     }
     if let Some(queue) = asked.consumer.queue {
-        rows.extend(look_into(queue).await?);
+        let room = asked.page_size.saturating_sub(rows.len());
+        rows.extend(look_into(queue).await?.into_iter().take(room));
     }
     Ok((asked.bodies(rows), None))
 }

@@ -47,7 +47,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 fn unknown_generations(error: &Unavailable, mut commits: Vec<Commit>) -> Vec<NotHandled> {
     warn!(error = lambda::chain(error), "the generations of the read model are unknown");
     commits.sort_by(|one, other| (&one.stream, one.version).cmp(&(&other.stream, other.version)));
-    let failure = Failure { error_type: "Unavailable".to_owned(), error: lambda::chain(error) };
+    let failure = Failure::new("Unavailable", &lambda::chain(error));
     let streams = commits.chunk_by(|one, next| one.stream == next.stream);
     streams.filter_map(|stream| NotHandled::of(stream.iter(), failure.clone(), false)).collect()
 }
@@ -99,7 +99,7 @@ async fn handle(
 
 /// Says of some commits of one stream why they are not in a generation.
 fn not_projected(generation: u32, commits: &[Commit], error: &ProjectError) -> Option<NotHandled> {
-    let failure = Failure { error_type: error.error_type().to_owned(), error: lambda::chain(error) };
+    let failure = Failure::new(error.error_type(), &lambda::chain(error));
     let Commit { stream, metadata, .. } = commits.first()?;
     let (stream, correlation_id) = (stream.as_str(), &metadata.correlation_id);
     warn!(stream, generation, correlation_id, error = failure.error, "commits not projected");
@@ -263,20 +263,41 @@ mod tests {
         assert_eq!(parked.failure.error_type, "NotACommit");
     }
 
-    /// What may be everybody's trouble holds up the stream, but not until the mapping gives it up.
+    /// Nothing of it is handed on, and nothing of it is lost.
     #[tokio::test]
-    async fn what_has_failed_for_five_hours_waits() {
+    async fn what_stands_in_one_batch_with_a_record_that_is_no_commit_waits_behind_it() {
         let (store, models, letters) =
             (MemoryEventStore::default(), [Model::default(), Model::default()], MemoryDeadLetters::default());
-        let (mut commits, _) = read_batch(serde_json::from_str(SAMPLE).unwrap());
+        let (commits, _) = read_batch(serde_json::from_str(SAMPLE).unwrap());
+        let (first, stream) = (commits[0].clone(), commits[0].stream.clone());
+        let mut third = first.clone();
+        third.version = 3;
+        store.append(&first).await.unwrap();
+        let second = NotHandled {
+            stream: stream.clone(),
+            versions: (2, 2),
+            commits: 1,
+            failure: Failure::new("NotACommit", ""),
+            is_lasting: true,
+        };
         let consume = async |commits| handle(&store, &models, &Tally::default(), commits).await;
-        for (late, failed) in [(TimeDelta::minutes(299), 1), (TimeDelta::minutes(301), 0)] {
-            commits[0].metadata.occurred_at = Utc::now().checked_sub_signed(late).unwrap();
-            fail_twice(&models[0]);
-            let batch = (commits.clone(), Unreadable::default());
-            assert_eq!(lambda::consume_batch(Consumer::ProjectOrders, &letters, &consume, batch).await, failed);
-        }
-        let parked = letters.parked(Consumer::ProjectOrders, &commits[0].stream).await.unwrap().unwrap();
-        assert_eq!(parked.failure.error_type, "Unavailable");
+        let batch = (vec![first, third], Unreadable { streams: vec![second], nameless: 0 });
+        assert_eq!(lambda::consume_batch(Consumer::ProjectOrders, &letters, &consume, batch).await, 0);
+        let parked = letters.parked(Consumer::ProjectOrders, &stream).await.unwrap().unwrap();
+        assert_eq!((parked.first_version, parked.last_version), (2, 3));
+        let view = models[0].views.load(stream.order_id().unwrap()).await.unwrap();
+        assert_eq!(view.unwrap().version, 1);
+    }
+
+    #[tokio::test]
+    async fn a_commit_at_which_the_function_dies_waits_once_it_stands_alone() {
+        let letters = MemoryDeadLetters::default();
+        let (commits, _) = read_batch(serde_json::from_str(SAMPLE).unwrap());
+        let stream = commits[0].stream.clone();
+        let consume = async |_| -> Vec<NotHandled> { panic!("as a test wants it") };
+        let batch = (commits, Unreadable::default());
+        assert_eq!(lambda::consume_batch(Consumer::ProjectOrders, &letters, &consume, batch).await, 0);
+        let parked = letters.parked(Consumer::ProjectOrders, &stream).await.unwrap().unwrap();
+        assert_eq!(parked.failure.error_type, "Panicked");
     }
 }

@@ -56,6 +56,7 @@ mod tests {
     use application::{
         event_store::StreamId,
         memory::{MemoryDeadLetters, MemoryEventBus},
+        ports::Failure,
     };
     use domain::ids::OrderId;
     use telemetry::logs::logged;
@@ -190,5 +191,37 @@ mod tests {
         assert_eq!(shop.versions_of(&batch[0].stream), Vec::<u64>::new());
         assert_eq!(shop.consume(&batch).await, 0);
         assert_eq!(shop.versions_of(&batch[0].stream), [5]);
+    }
+
+    /// A process that has just begun, or that has followed the order so far: what comes before the record is not lost, and what comes
+    /// after it does not overtake it.
+    #[tokio::test]
+    async fn what_stands_in_one_batch_with_a_record_that_is_no_commit_is_published_or_waits() {
+        for has_followed in [true, false] {
+            let mut shop = Shop::default();
+            for version in 1..=3 {
+                assert_eq!(shop.consume(&[commit(1, version, "OrderCreated")]).await, 0);
+            }
+            if !has_followed {
+                shop = shop.elsewhere();
+            }
+            let stream = commit(1, 1, "").stream;
+            let unreadable = NotHandled {
+                stream: stream.clone(),
+                versions: (5, 5),
+                commits: 1,
+                failure: Failure::new("NotACommit", ""),
+                is_lasting: true,
+            };
+            let consume = async |commits| handle(&shop.bus, &shop.letters, &shop.published, commits).await;
+            let commits = vec![commit(1, 4, "OrderCreated"), commit(1, 6, "OrderCreated")];
+            let batch = (commits, Unreadable { streams: vec![unreadable], nameless: 0 });
+            assert_eq!(lambda::consume_batch(Consumer::PublishEvents, &shop.letters, &consume, batch).await, 0);
+            assert_eq!(shop.consume(&[commit(1, 7, "OrderCreated")]).await, 0);
+            let waits = shop.letters.parked(Consumer::PublishEvents, &stream).await.unwrap().unwrap();
+            let (first, published) = if has_followed { (5, vec![1, 2, 3, 4]) } else { (4, vec![1, 2, 3]) };
+            assert_eq!((waits.first_version, waits.last_version), (first, 7));
+            assert_eq!(shop.versions_of(&stream), published);
+        }
     }
 }

@@ -15,7 +15,7 @@ use adapters::{
     sqs::SqsDeadLetters,
 };
 use application::{
-    dead_letters::{Reprojection, Republication, Settle, Settled, redrive_messages, redrive_streams},
+    dead_letters::{Pace, Reprojection, Republication, Settle, Settled, redrive_messages, redrive_streams},
     event_store::{EventStore, Unavailable},
     ports::{Consumer, DeadLetterQueue, DeadLetters, EventBus, Index, OrderViews, ReadModel, SettledAs, Settlement},
 };
@@ -63,7 +63,8 @@ async fn handle<Q: DeadLetterQueue>(
     request: ApiRequest,
 ) -> Result<Response<Body>, Problem> {
     let caller = request.staff()?;
-    let RedriveDeadLettersBody { consumer: name, id, error_type, all, reason, dry_run, pace } = request.json()?;
+    let RedriveDeadLettersBody { consumer: name, id, error_type, all, reason, dry_run, after, pace } =
+        request.json()?;
     let named = consumer(consumers, &name)?;
     let pace = pace.unwrap_or(PACE);
     if !(1..=PACE_MAX).contains(&pace) {
@@ -74,10 +75,11 @@ async fn handle<Q: DeadLetterQueue>(
         wanted: wanted(id, error_type, all.unwrap_or_default())?,
         settlement: Settlement { settled_as: SettledAs::Redriven, by, reason, at },
         dry_run: dry_run.unwrap_or_default(),
-        pace,
+        after,
+        pace: Pace::new(pace),
     };
     let Shop { store, bus, generations } = *shop;
-    let streams = match named.stream_consumer {
+    let streams = match named.stream_consumer.filter(|_| command.means_streams()) {
         Some(Consumer::ProjectOrders) => {
             redrive_streams(&Reprojection { store, generations }, letters, &command, at).await
         }
@@ -86,7 +88,9 @@ async fn handle<Q: DeadLetterQueue>(
     };
     let streams = streams.map_err(|error| Problem::unavailable(&error))?;
     let messages = match named.queue {
-        Some(queue) if !streams.more => redrive_messages(queue, letters, &name, &command).await,
+        Some(queue) if streams.next.is_none() && command.means_messages() => {
+            redrive_messages(queue, letters, &name, &command).await
+        }
         _ => Ok(Settled::default()),
     };
     respond(&name, &command, messages.map(|messages| streams.and(messages)))
@@ -104,9 +108,20 @@ fn respond(name: &str, command: &Settle, settled: Result<Settled, Unavailable>) 
         failed,
         "dead letters redriven"
     );
-    let Settled { matching, done: redriven, failed, more } = settled;
+    let Settled { matching, done: redriven, failed, next } = settled;
     let failed = failed.into_iter().map(NotSettledBody::from).collect();
-    http::json(200, &RedrivenBody { consumer: name, dry_run: command.dry_run, matching, redriven, failed, more })
+    http::json(
+        200,
+        &RedrivenBody {
+            consumer: name,
+            dry_run: command.dry_run,
+            matching,
+            redriven,
+            failed,
+            more: next.is_some(),
+            next,
+        },
+    )
 }
 
 #[derive(Serialize)]
@@ -117,6 +132,7 @@ struct RedrivenBody<'a> {
     redriven: usize,
     failed: Vec<NotSettledBody>,
     more: bool,
+    next: Option<String>,
 }
 
 #[derive(Deserr)]
@@ -133,6 +149,8 @@ struct RedriveDeadLettersBody {
     reason: Text<500>,
     #[deserr(default)]
     dry_run: Option<bool>,
+    #[deserr(default, try_from(Option<String>) = optional_id -> Invalid)]
+    after: Option<String>,
     #[deserr(default)]
     pace: Option<u32>,
 }
@@ -248,7 +266,7 @@ mod tests {
             fixture.store.append(&commit).await.unwrap();
         }
         let stream = StreamId::order(order());
-        let waits = fixture.letters.line_up(Consumer::PublishEvents, &[(stream.clone(), 2)]).await.unwrap();
+        let waits = fixture.letters.line_up(Consumer::PublishEvents, &[(stream.clone(), (2, 2))]).await.unwrap();
         assert_eq!(waits, [stream]);
         let id = format!("order/{ORDER}");
         let ask = json!({"consumer": "publish-events", "id": id, "reason": "the bus takes it now"});
@@ -307,7 +325,6 @@ mod tests {
         let fixture = Fixture::new().await;
         for (pointer, body) in [
             ("", json!({"consumer": "project-orders", "reason": "x"})),
-            ("/all", json!({"consumer": "project-orders", "reason": "x", "all": true, "id": "order/1"})),
             ("/consumer", json!({"consumer": "nobody", "reason": "x", "all": true})),
             ("/pace", json!({"consumer": "project-orders", "reason": "x", "all": true, "pace": 51})),
             ("/id", json!({"consumer": "project-orders", "reason": "x", "id": ""})),

@@ -28,9 +28,11 @@ use std::{collections::HashMap, time::Duration};
 use application::event_store::{BoxError, Lasting, Unavailable};
 use aws_sdk_dynamodb::{
     Client,
+    error::{ProvideErrorMetadata, SdkError},
     operation::{
-        put_item::PutItemError, query::builders::QueryFluentBuilder, scan::builders::ScanFluentBuilder,
-        transact_get_items::TransactGetItemsError, transact_write_items::TransactWriteItemsError,
+        batch_write_item::BatchWriteItemError, put_item::PutItemError, query::builders::QueryFluentBuilder,
+        scan::builders::ScanFluentBuilder, transact_get_items::TransactGetItemsError,
+        transact_write_items::TransactWriteItemsError, update_item::UpdateItemError,
     },
     types::{
         AttributeValue, CancellationReason, DeleteRequest, Get, KeysAndAttributes, ReturnValuesOnConditionCheckFailure,
@@ -67,7 +69,9 @@ enum Transacted {
 
 impl Table {
     fn unavailable(&self, source: impl Into<BoxError>) -> Unavailable {
-        Unavailable { what: self.what, source: source.into() }
+        let source = source.into();
+        let source = if is_too_large(&source) { Lasting(source).into() } else { source };
+        Unavailable { what: self.what, source }
     }
 
     fn item(&self, row: &impl Serialize) -> Result<Item, Unavailable> {
@@ -79,7 +83,7 @@ impl Table {
     }
 
     fn row<R: DeserializeOwned>(&self, item: Item) -> Result<R, Unavailable> {
-        from_item(item).map_err(|error| self.unavailable(Lasting(error.into())))
+        from_item(item).map_err(|error| self.unavailable(Lasting(without_values(&error).into())))
     }
 
     /// One strongly consistent read.
@@ -283,6 +287,23 @@ impl Table {
             _ => Err(self.unavailable(error)),
         }
     }
+}
+
+/// Whether an item is larger than a table holds. Only the message tells this refusal from the other validation errors.
+fn is_too_large(error: &BoxError) -> bool {
+    fn message<E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static>(error: &BoxError) -> Option<&str> {
+        error.downcast_ref::<SdkError<E>>()?.message()
+    }
+    let message = message::<PutItemError>(error)
+        .or_else(|| message::<UpdateItemError>(error))
+        .or_else(|| message::<BatchWriteItemError>(error));
+    message.is_some_and(|message| message.starts_with("Item size "))
+}
+
+/// What an error of serde says, up to the first text that it quotes: that may be personal, and errors are logged and told.
+fn without_values(error: &serde_dynamo::Error) -> String {
+    let text = error.to_string();
+    text.split_once('"').map_or(text.as_str(), |(before, _)| before).to_owned()
 }
 
 /// Whether the same transaction may go through at another time. One that is wrong in itself never does.

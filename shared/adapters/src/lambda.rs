@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     error::Error as StdError,
+    panic::AssertUnwindSafe,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -22,6 +23,7 @@ use domain::{
     ids::OrderId,
     order::{Attention, OrderEvent},
 };
+use futures_util::FutureExt;
 use lambda_runtime::{Context, Diagnostic, Error, LambdaEvent, service_fn};
 use serde::{Serialize, de::DeserializeOwned};
 use telemetry::{
@@ -278,17 +280,37 @@ pub async fn consume_batch(
     consumer: Consumer,
     letters: &impl DeadLetters,
     consume: &impl AsyncFn(Vec<Commit>) -> Vec<NotHandled>,
-    (commits, Unreadable { streams, nameless }): (Vec<Commit>, Unreadable),
+    (mut commits, Unreadable { mut streams, nameless }): (Vec<Commit>, Unreadable),
 ) -> usize {
     let now = Utc::now();
-    // These first, so that what comes later of their streams finds that they wait.
+    // What comes later of a stream than a record that is none waits with it.
+    commits.retain(|commit| {
+        let before =
+            |unreadable: &&mut NotHandled| unreadable.stream == commit.stream && unreadable.versions.0 < commit.version;
+        let Some(unreadable) = streams.iter_mut().find(before) else { return true };
+        unreadable.versions.1 = unreadable.versions.1.max(commit.last_version());
+        unreadable.commits = unreadable.commits.saturating_add(1);
+        false
+    });
     let unreadable = park(consumer, letters, streams, now).await;
-    let not_handled = if commits.is_empty() { Vec::new() } else { consume(commits).await };
+    let not_handled = match commits.as_slice() {
+        [] => Vec::new(),
+        [commit] => {
+            let died = || {
+                let failure = Failure::new("Panicked", "the function has panicked; its log says where");
+                NotHandled::of([commit].into_iter(), failure, true).into_iter().collect()
+            };
+            let outcome = AssertUnwindSafe(consume(vec![commit.clone()])).catch_unwind().await;
+            outcome.unwrap_or_else(|_| died())
+        }
+        // A batch that fails is halved, until the commit that it is about stands alone.
+        _ => consume(commits).await,
+    };
     let failed = park(consumer, letters, not_handled, now).await;
     nameless.saturating_add(unreadable).saturating_add(failed)
 }
 
-/// Has streams wait of which it is clear that it is their own trouble. Answers how many commits have to come again instead.
+/// Has streams wait that are in trouble of their own. Answers how many commits have to come again instead.
 async fn park(
     consumer: Consumer,
     letters: &impl DeadLetters,
@@ -296,11 +318,13 @@ async fn park(
     now: DateTime<Utc>,
 ) -> usize {
     let mut come_again: usize = 0;
-    for NotHandled { stream, versions, commits, failure, .. } in
-        not_handled.iter().filter(|not_handled| not_handled.is_given_up(now))
-    {
+    for NotHandled { stream, versions, commits, failure, is_lasting } in not_handled {
         let (name, version) = (stream.as_str(), versions.0);
-        match letters.park(consumer, stream, *versions, failure, now).await {
+        if !is_lasting {
+            come_again = come_again.saturating_add(commits);
+            continue;
+        }
+        match letters.park(consumer, &stream, versions, &failure, now).await {
             Ok(()) => {
                 let Failure { error_type, error } = failure;
                 error!(stream = name, version, error_type, error, "stream parked");
@@ -309,12 +333,11 @@ async fn park(
             }
             Err(error) => {
                 warn!(stream = name, version, error = chain(&error), "stream not parked");
-                come_again = come_again.saturating_add(*commits);
+                come_again = come_again.saturating_add(commits);
             }
         }
     }
-    let others = not_handled.iter().filter(|not_handled| !not_handled.is_given_up(now));
-    others.map(|not_handled| not_handled.commits).fold(come_again, usize::saturating_add)
+    come_again
 }
 
 /// An event of the bus that a queue cannot hand on.
@@ -455,9 +478,8 @@ pub fn read_batch(batch: DynamoDbEvent) -> (Vec<Commit>, Unreadable) {
                 stream: StreamId::new(stream),
                 versions: (version, version),
                 commits: 1,
-                failure: Failure { error_type: "NotACommit".to_owned(), error: error.to_string() },
+                failure: Failure::new("NotACommit", &error.to_string()),
                 is_lasting: true,
-                occurred_at: record.change.approximate_creation_date_time,
             });
         } else {
             unreadable.nameless = unreadable.nameless.saturating_add(1);

@@ -18,6 +18,9 @@ use crate::{event_bridge::BusEvent, lambda};
 /// For how many seconds nobody else receives a message: longer than a function works on all that it has received.
 const HIDDEN_SECONDS: i32 = 60;
 
+/// Who does not wait asks some of SQS's servers only, and may find nothing though there is something.
+const WAIT_SECONDS: i32 = 1;
+
 /// The most messages that one call receives or gives back.
 const BATCH_MAX: usize = 10;
 
@@ -80,7 +83,7 @@ fn received(message: Message) -> Option<ReceivedMessage> {
         MessageKind::Batch => "a batch of the stream was given up; the functions' log has why",
         MessageKind::Event(_) => "the queue has given it up; the functions' log has why",
     };
-    let failure = Failure { error_type: error_type.to_owned(), error: error.to_owned() };
+    let failure = Failure::new(error_type, error);
     let dead = DeadMessage {
         id: message.message_id?,
         kind,
@@ -99,6 +102,7 @@ impl DeadLetterQueue for SqsDeadLetters {
             .queue_url(&self.url)
             .max_number_of_messages(i32::try_from(BATCH_MAX).unwrap_or(i32::MAX))
             .visibility_timeout(HIDDEN_SECONDS)
+            .wait_time_seconds(WAIT_SECONDS)
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
             .send()

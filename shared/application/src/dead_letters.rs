@@ -5,9 +5,9 @@
 
 use std::{collections::VecDeque, error::Error, time::Duration};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
     event_store::{Commit, EventStore, StreamId, Unavailable},
@@ -16,12 +16,8 @@ use crate::{
         ParkedStream, ReadModel, ReceivedMessage, Settlement, letter_id,
     },
     project_orders::{reproject_customer, reproject_order},
-    republish_events::republish_events,
+    republish_events::{Republished, republish_events},
 };
-
-/// For how long a commit holds up what comes after it, when its trouble may be everybody's. The mappings would give it up an hour later,
-/// and would keep no more of it than a place in a stream that is gone in a day.
-pub const PATIENCE: TimeDelta = TimeDelta::hours(5);
 
 /// How long one call goes on beginning with others.
 const WORK: Duration = Duration::from_secs(15);
@@ -35,6 +31,9 @@ const RECEIVES_MAX: usize = 10;
 
 /// The most letters that an answer names.
 const NAMED_MAX: usize = 100;
+
+/// The place behind all streams.
+const MESSAGES: &str = "message/";
 
 /// How many parts of 500 events a stream is published in.
 const PARTS_MAX: usize = 10;
@@ -50,10 +49,8 @@ pub struct NotHandled {
     pub versions: (u64, u64),
     pub commits: usize,
     pub failure: Failure,
-    /// It is this stream's own trouble, and does not pass by waiting.
+    /// It is this stream's own trouble, and does not pass by waiting: so it is to wait, instead of holding up what comes after it.
     pub is_lasting: bool,
-    /// When the first of them occurred.
-    pub occurred_at: DateTime<Utc>,
 }
 
 impl NotHandled {
@@ -72,13 +69,7 @@ impl NotHandled {
             commits: count,
             failure,
             is_lasting,
-            occurred_at: first.metadata.occurred_at,
         })
-    }
-
-    /// Whether they are to wait, instead of holding up what comes after them.
-    pub fn is_given_up(&self, now: DateTime<Utc>) -> bool {
-        self.is_lasting || now.signed_duration_since(self.occurred_at) > PATIENCE
     }
 }
 
@@ -90,6 +81,11 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// Whether streams are meant, or messages, or both.
+    fn may_be_a_message(&self) -> Option<bool> {
+        self.id.as_ref().map(|id| id.starts_with("message/"))
+    }
+
     fn wants(&self, letter: &DeadLetter) -> bool {
         self.id.as_ref().is_none_or(|id| *id == letter.id())
             && self.error_type.as_ref().is_none_or(|wanted| *wanted == letter.failure().error_type)
@@ -103,8 +99,19 @@ pub struct Settle {
     pub settlement: Settlement,
     /// Only says which they are.
     pub dry_run: bool,
-    /// How many are begun in a second, at most.
-    pub pace: u32,
+    /// Where another call has ended: [`Settled::next`].
+    pub after: Option<String>,
+    pub pace: Pace,
+}
+
+impl Settle {
+    pub fn means_streams(&self) -> bool {
+        self.wanted.may_be_a_message() != Some(true) && self.after.as_deref() != Some(MESSAGES)
+    }
+
+    pub fn means_messages(&self) -> bool {
+        self.wanted.may_be_a_message() != Some(false)
+    }
 }
 
 /// A dead letter with which it was not done.
@@ -121,8 +128,8 @@ pub struct Settled {
     pub done: usize,
     /// The first of those that failed; they wait on.
     pub failed: Vec<NotSettled>,
-    /// There may be others: the same may be asked again.
-    pub more: bool,
+    /// There may be others, which another call finds [after](Settle::after) this place.
+    pub next: Option<String>,
 }
 
 impl Settled {
@@ -135,7 +142,7 @@ impl Settled {
             matching: self.matching.saturating_add(other.matching),
             done: self.done.saturating_add(other.done),
             failed: self.failed,
-            more: self.more || other.more,
+            next: self.next.or(other.next),
         }
     }
 
@@ -148,13 +155,26 @@ impl Settled {
     }
 }
 
+/// How far a redelivery has come.
+pub struct Redelivered {
+    /// Everything up to this version is handled.
+    pub done: u64,
+    pub failure: Option<Failure>,
+}
+
+impl Redelivered {
+    fn failed(parked: &ParkedStream, failure: Failure) -> Self {
+        Self { done: parked.first_version.saturating_sub(1), failure: Some(failure) }
+    }
+}
+
 /// Handles a stream for a consumer, from a version on.
 pub trait Redelivery {
     fn consumer(&self) -> Consumer;
 
-    /// Answers the version up to which everything is handled. In a box, because the compiler cannot see through what it is made of
-    /// whether it may go to another thread.
-    fn redeliver<'r>(&'r self, parked: &'r ParkedStream) -> BoxFuture<'r, Result<u64, Failure>>;
+    /// Handles all that the event table has of it. In a box, because the compiler cannot see through what it is made of whether it may go
+    /// to another thread.
+    fn redeliver<'r>(&'r self, parked: &'r ParkedStream) -> BoxFuture<'r, Redelivered>;
 }
 
 /// Brings the stream into every generation of the read model.
@@ -168,8 +188,13 @@ impl<S: EventStore, V: OrderViews, I: Index> Redelivery for Reprojection<'_, S, 
         Consumer::ProjectOrders
     }
 
-    fn redeliver<'r>(&'r self, parked: &'r ParkedStream) -> BoxFuture<'r, Result<u64, Failure>> {
-        Box::pin(reproject(self.store, self.generations, &parked.stream))
+    fn redeliver<'r>(&'r self, parked: &'r ParkedStream) -> BoxFuture<'r, Redelivered> {
+        Box::pin(async {
+            match reproject(self.store, self.generations, &parked.stream).await {
+                Ok(done) => Redelivered { done, failure: None },
+                Err(failure) => Redelivered::failed(parked, failure),
+            }
+        })
     }
 }
 
@@ -188,7 +213,7 @@ async fn reproject(
         } else {
             Ok(())
         };
-        projected.map_err(|error| Failure { error_type: error.error_type().to_owned(), error: told(&error) })?;
+        projected.map_err(|error| Failure::new(error.error_type(), &told(&error)))?;
     }
     Ok(done)
 }
@@ -204,23 +229,27 @@ impl<S: EventStore, B: EventBus> Redelivery for Republication<'_, S, B> {
         Consumer::PublishEvents
     }
 
-    fn redeliver<'r>(&'r self, parked: &'r ParkedStream) -> BoxFuture<'r, Result<u64, Failure>> {
+    fn redeliver<'r>(&'r self, parked: &'r ParkedStream) -> BoxFuture<'r, Redelivered> {
         Box::pin(republish(self.store, self.bus, parked))
     }
 }
 
-async fn republish(store: &impl EventStore, bus: &impl EventBus, parked: &ParkedStream) -> Result<u64, Failure> {
+async fn republish(store: &impl EventStore, bus: &impl EventBus, parked: &ParkedStream) -> Redelivered {
     let mut done = parked.first_version.saturating_sub(1);
     for _ in 0..PARTS_MAX {
-        let part = republish_events(store, bus, &parked.stream, done).await;
-        let part = part.map_err(|error| Failure { error_type: error.error_type().to_owned(), error: told(&error) })?;
-        match part.next_after {
-            Some(next) => done = next,
-            None => return Ok(done.saturating_add(u64::try_from(part.events).unwrap_or(u64::MAX))),
+        match republish_events(store, bus, &parked.stream, done).await {
+            Ok(Republished { next_after: Some(next), .. }) => done = next,
+            Ok(Republished { events, next_after: None }) => {
+                let done = done.saturating_add(u64::try_from(events).unwrap_or(u64::MAX));
+                return Redelivered { done, failure: None };
+            }
+            Err(error) => {
+                return Redelivered { done, failure: Some(Failure::new(error.error_type(), &told(&error))) };
+            }
         }
     }
     let error = format!("published up to event {done}; the rest is for another call");
-    Err(Failure { error_type: "Unavailable".to_owned(), error })
+    Redelivered { done, failure: Some(Failure::new("Unavailable", &error)) }
 }
 
 /// Has the streams that wait tried again.
@@ -245,24 +274,26 @@ async fn redrive(
     parked: &ParkedStream,
     now: DateTime<Utc>,
 ) -> Result<(), Failure> {
-    let (consumer, mut parked) = (redelivery.consumer(), parked.clone());
+    let (consumer, stream) = (redelivery.consumer(), &parked.stream);
+    let mut parked = parked.clone();
     for _ in 0..ROUNDS_MAX {
-        let done = match redelivery.redeliver(&parked).await {
-            Ok(done) => done,
-            Err(failure) => {
-                let versions = (parked.first_version, parked.last_version);
-                let tried = letters.park(consumer, &parked.stream, versions, &failure, now).await;
-                return Err(tried.err().map_or(failure, |error| unavailable(&error)));
-            }
-        };
+        let Redelivered { done, failure } = redelivery.redeliver(&parked).await;
+        if let Some(failure) = failure {
+            let noted = letters.note_try(consumer, stream, done, &failure, now).await;
+            return Err(noted.err().map_or(failure, |error| unavailable(&error)));
+        }
+        // What it was known to wait for, and the event table lacks, was restored away.
+        let done = done.max(parked.last_version);
         // More may have lined up while this was done.
-        let all_done = letters.settle(consumer, &parked.stream, done, &command.settlement).await;
+        let all_done = letters.settle(consumer, stream, done, &command.settlement).await;
         if all_done.map_err(|error| unavailable(&error))? {
             return Ok(());
         }
-        parked.first_version = done.saturating_add(1);
+        parked = ParkedStream { first_version: done.saturating_add(1), last_version: done, ..parked };
     }
-    Err(Failure { error_type: "Contended".to_owned(), error: "more lines up, or the event table lacks it".to_owned() })
+    let failure = Failure::new("Contended", "others keep lining up");
+    let noted = letters.note_try(consumer, stream, parked.last_version, &failure, now).await;
+    Err(noted.err().map_or(failure, |error| unavailable(&error)))
 }
 
 /// Has the consumer never handle what waits; what comes later it handles again.
@@ -277,10 +308,7 @@ pub async fn discard_streams(
         let discarded = match all {
             Ok(true) => Ok(()),
             // Nobody has seen that, so nobody has decided on it.
-            Ok(false) => {
-                let error = "more waits by now; look at it again".to_owned();
-                Err(Failure { error_type: "Contended".to_owned(), error })
-            }
+            Ok(false) => Err(Failure::new("Contended", "more waits by now; look at it again")),
             Err(error) => Err(unavailable(&error)),
         };
         walk.outcome.note(letter_id(&parked.stream), discarded);
@@ -292,22 +320,26 @@ pub async fn discard_streams(
 struct Walk<'w> {
     consumer: Consumer,
     command: &'w Settle,
-    pace: Pace,
     page: VecDeque<ParkedStream>,
+    /// The last that was looked at, and the last of the page.
+    seen: Option<StreamId>,
     after: Option<StreamId>,
     pages_left: usize,
     is_last: bool,
+    next_at: Instant,
     outcome: Settled,
 }
 
 impl<'w> Walk<'w> {
     fn new(consumer: Consumer, command: &'w Settle) -> Self {
+        let after = command.after.as_deref().map(stream_of);
         Self {
             consumer,
             command,
-            pace: Pace::new(command.pace),
             page: VecDeque::new(),
-            after: None,
+            seen: after.clone(),
+            after,
+            next_at: Instant::now(),
             pages_left: PAGES_MAX,
             is_last: false,
             outcome: Settled::default(),
@@ -317,9 +349,11 @@ impl<'w> Walk<'w> {
     async fn next(&mut self, letters: &impl DeadLetters) -> Result<Option<ParkedStream>, Unavailable> {
         loop {
             let Some(parked) = self.page.pop_front() else {
-                if self.is_last || self.pages_left == 0 {
-                    self.outcome.more = !self.is_last;
+                if self.is_last {
                     return Ok(None);
+                }
+                if self.pages_left == 0 {
+                    return Ok(self.stop());
                 }
                 self.pages_left = self.pages_left.saturating_sub(1);
                 let page = page(letters, self.consumer, self.command, self.after.as_ref()).await?;
@@ -329,18 +363,33 @@ impl<'w> Walk<'w> {
                 continue;
             };
             if !self.command.wanted.wants(&DeadLetter::Parked(parked.clone())) {
+                self.seen = Some(parked.stream);
                 continue;
             }
-            if !self.command.dry_run && !self.pace.may_begin().await {
-                self.outcome.more = true;
-                return Ok(None);
+            if !self.command.dry_run && !self.command.pace.may_begin(&mut self.next_at).await {
+                return Ok(self.stop());
             }
+            self.seen = Some(parked.stream.clone());
             self.outcome.matching = self.outcome.matching.saturating_add(1);
             if !self.command.dry_run {
                 return Ok(Some(parked));
             }
         }
     }
+}
+
+impl Walk<'_> {
+    /// Another call goes on from here.
+    fn stop(&mut self) -> Option<ParkedStream> {
+        // Nothing has this name, and everything comes after it.
+        self.outcome.next = Some(self.seen.as_ref().map_or_else(|| "/".to_owned(), letter_id));
+        None
+    }
+}
+
+/// The stream that a dead letter is called after.
+fn stream_of(id: &str) -> StreamId {
+    StreamId::new(id.replacen('/', "#", 1))
 }
 
 /// Some streams that wait, a full [`PAGE`] if there may be more.
@@ -351,7 +400,7 @@ async fn page(
     after: Option<&StreamId>,
 ) -> Result<Vec<ParkedStream>, Unavailable> {
     let Some(id) = &command.wanted.id else { return letters.list(consumer, after, PAGE).await };
-    Ok(letters.parked(consumer, &StreamId::new(id.replacen('/', "#", 1))).await?.into_iter().collect())
+    Ok(letters.parked(consumer, &stream_of(id)).await?.into_iter().collect())
 }
 
 /// Has the messages that a queue has given up go through it once more.
@@ -381,8 +430,7 @@ async fn redrive_message(
     if is_sent {
         done_with(queue, letters, consumer, received, settlement).await
     } else {
-        let error = "it names a place in a stream, and nothing that could be handled again".to_owned();
-        Err(Failure { error_type: "NoContent".to_owned(), error })
+        Err(Failure::new("NoContent", "it names a place in a stream, and nothing that could be handled again"))
     }
 }
 
@@ -416,11 +464,11 @@ async fn done_with(
 /// Looks through a queue for the messages that are meant, at the pace that is wanted. A dry run only counts them.
 struct Look<'w> {
     command: &'w Settle,
-    pace: Pace,
     received: VecDeque<ReceivedMessage>,
     /// They are given back at the end, so that none is received twice.
     left: Vec<ReceivedMessage>,
     receives_left: usize,
+    next_at: Instant,
     outcome: Settled,
 }
 
@@ -428,7 +476,7 @@ impl<'w> Look<'w> {
     fn new(command: &'w Settle) -> Self {
         Self {
             command,
-            pace: Pace::new(command.pace),
+            next_at: Instant::now(),
             received: VecDeque::new(),
             left: Vec::new(),
             receives_left: RECEIVES_MAX,
@@ -440,7 +488,7 @@ impl<'w> Look<'w> {
         loop {
             let Some(received) = self.received.pop_front() else {
                 if self.receives_left == 0 {
-                    self.outcome.more = true;
+                    self.outcome.next = Some(MESSAGES.to_owned());
                     return Ok(None);
                 }
                 self.receives_left = self.receives_left.saturating_sub(1);
@@ -458,9 +506,9 @@ impl<'w> Look<'w> {
                 self.left.push(received);
                 continue;
             }
-            if !self.command.dry_run && !self.pace.may_begin().await {
+            if !self.command.dry_run && !self.command.pace.may_begin(&mut self.next_at).await {
                 self.left.push(received);
-                self.outcome.more = true;
+                self.outcome.next = Some(MESSAGES.to_owned());
                 return Ok(None);
             }
             self.outcome.matching = self.outcome.matching.saturating_add(1);
@@ -504,34 +552,36 @@ pub async fn look_into(queue: &impl DeadLetterQueue) -> Result<Vec<DeadLetter>, 
     Ok(found.into_iter().map(|received| DeadLetter::Message(received.message)).collect())
 }
 
-/// So many a second, and none after [`WORK`].
-struct Pace {
-    ticks: tokio::time::Interval,
+/// How many are begun in a second, and until when: one for all that a call does.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    apart: Duration,
     until: Instant,
 }
 
 impl Pace {
-    fn new(a_second: u32) -> Self {
-        let apart = Duration::from_secs(1).checked_div(a_second.max(1)).unwrap_or(Duration::from_secs(1));
-        let mut ticks = interval(apart);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let now = Instant::now();
-        Self { ticks, until: now.checked_add(WORK).unwrap_or(now) }
+    /// For a call that begins now.
+    pub fn new(a_second: u32) -> Self {
+        let (second, now) = (Duration::from_secs(1), Instant::now());
+        Self { apart: second.checked_div(a_second).unwrap_or(second), until: now.checked_add(WORK).unwrap_or(now) }
     }
 
-    async fn may_begin(&mut self) -> bool {
-        self.ticks.tick().await;
-        Instant::now() < self.until
+    /// Waits until another may be begun, if any may.
+    async fn may_begin(&self, next: &mut Instant) -> bool {
+        sleep_until(*next).await;
+        let now = Instant::now();
+        *next = now.checked_add(self.apart).unwrap_or(now);
+        now < self.until
     }
 }
 
 pub(crate) fn unavailable(error: &Unavailable) -> Failure {
     let error_type = if error.is_lasting() { "NotACommit" } else { "Unavailable" };
-    Failure { error_type: error_type.to_owned(), error: told(error) }
+    Failure::new(error_type, &told(error))
 }
 
 fn no_such_stream() -> Failure {
-    Failure { error_type: "NoSuchStream".to_owned(), error: "the event table has no such stream".to_owned() }
+    Failure::new("NoSuchStream", "the event table has no such stream")
 }
 
 /// An error and its cause, which have no data in them.

@@ -1377,16 +1377,36 @@ impl DeadLetters for MemoryDeadLetters {
         .await
     }
 
-    async fn line_up(&self, consumer: Consumer, streams: &[(StreamId, u64)]) -> Result<Vec<StreamId>, Unavailable> {
+    async fn line_up(
+        &self,
+        consumer: Consumer,
+        streams: &[(StreamId, (u64, u64))],
+    ) -> Result<Vec<StreamId>, Unavailable> {
         self.change(|parked| {
             let mut waiting = Vec::new();
-            for (stream, version) in streams {
+            for (stream, versions) in streams {
                 if let Some(parked) = parked.get_mut(&(consumer.name(), stream.clone())) {
-                    parked.last_version = parked.last_version.max(*version);
+                    *parked = parked.clone().with(*versions);
                     waiting.push(stream.clone());
                 }
             }
             waiting
+        })
+        .await
+    }
+
+    async fn note_try(
+        &self,
+        consumer: Consumer,
+        stream: &StreamId,
+        done: u64,
+        failure: &Failure,
+        now: DateTime<Utc>,
+    ) -> Result<(), Unavailable> {
+        self.change(|parked| {
+            if let Some(parked) = parked.get_mut(&(consumer.name(), stream.clone())) {
+                *parked = parked.clone().tried(done, failure, now);
+            }
         })
         .await
     }

@@ -68,11 +68,11 @@ pub async fn publish_events<'c>(
         streams.entry(&commit.stream).or_default().push(commit);
     }
     let mut outcome = Outcome::default();
-    let unsure: Vec<(StreamId, u64)> = streams
+    let unsure: Vec<(StreamId, (u64, u64))> = streams
         .iter()
         .filter_map(|(stream, commits)| {
             let (first, last) = (commits.first()?, commits.last()?);
-            (!published.is_next(first)).then(|| ((*stream).clone(), last.last_version()))
+            (!published.is_next(first)).then(|| ((*stream).clone(), (first.version, last.last_version())))
         })
         .collect();
     if !unsure.is_empty() {
@@ -124,7 +124,7 @@ pub async fn publish_events<'c>(
             commits.into_iter().partition(|commit| commit.last_version() < *version);
         outcome.published.extend(done);
         let error_type = if *refused { "Refused" } else { "Unavailable" };
-        let failure = Failure { error_type: error_type.to_owned(), error: told(&failed) };
+        let failure = Failure::new(error_type, &told(&failed));
         outcome.not_handled.extend(NotHandled::of(failed_ones.into_iter(), failure, *refused));
     }
     outcome

@@ -1,5 +1,7 @@
 //! Streams that wait for a consumer: an item each. What became of dead letters stands beside them for a year.
 
+use std::collections::BTreeMap;
+
 use application::{
     event_store::{StreamId, Unavailable},
     ports::{
@@ -19,9 +21,6 @@ use super::{Backoff, Item, PAGES_MAX, Table, Transacted, number, text};
 
 /// How many streams one look finds at least, before each is asked for by its name.
 const LOOK: i32 = 100;
-
-/// The most items that one call reads by their keys.
-const KEYS_MAX: usize = 100;
 
 /// What the partition of settled letters is called, beside the consumer.
 const SETTLED: &str = "settled#";
@@ -71,22 +70,24 @@ impl DynamoDeadLetters {
         }
     }
 
-    /// Which of these wait, as they are stored: one call where few streams wait, or few are asked for.
-    async fn rows_of(&self, consumer: Consumer, streams: &[(StreamId, u64)]) -> Result<Vec<ParkedRow>, Unavailable> {
-        let all = self.table.partition(consumer.name()).limit(LOOK).send().await;
-        let all = all.map_err(|error| self.table.unavailable(error))?;
-        if all.last_evaluated_key.is_none() {
-            let rows = all.items.unwrap_or_default().into_iter().map(|item| self.table.row(item));
-            let mut rows = rows.collect::<Result<Vec<ParkedRow>, _>>()?;
-            rows.retain(|row| streams.iter().any(|(stream, _)| stream.as_str() == row.place));
-            return Ok(rows);
+    /// Makes another of a stream that waits, if it does. `None` says that it is as it is to be.
+    async fn change(
+        &self,
+        consumer: Consumer,
+        stream: &StreamId,
+        mut there: Option<ParkedRow>,
+        change: impl Fn(ParkedStream) -> Option<ParkedStream> + Send,
+    ) -> Result<bool, Unavailable> {
+        let mut backoff = Backoff::new();
+        while let Some(row) = there {
+            let Some(changed) = change(row.clone().into()) else { return Ok(true) };
+            if self.replace(Some(&row), &ParkedRow::new(consumer, &changed, Some(&row))).await? {
+                return Ok(true);
+            }
+            backoff.pause().await.map_err(|error| self.table.unavailable(error))?;
+            there = self.row(consumer, stream).await?;
         }
-        let mut rows = Vec::new();
-        for streams in streams.chunks(KEYS_MAX) {
-            let keys = streams.iter().map(|(stream, _)| Self::key(consumer.name(), stream.as_str())).collect();
-            rows.extend(self.table.get_many(keys).await?);
-        }
-        Ok(rows)
+        Ok(false)
     }
 
     async fn put_settled(&self, row: &SettledRow) -> Result<(), Unavailable> {
@@ -117,30 +118,48 @@ impl DeadLetters for DynamoDeadLetters {
         }
     }
 
-    async fn line_up(&self, consumer: Consumer, streams: &[(StreamId, u64)]) -> Result<Vec<StreamId>, Unavailable> {
+    /// One call where none of them waits, because few streams do.
+    async fn line_up(
+        &self,
+        consumer: Consumer,
+        streams: &[(StreamId, (u64, u64))],
+    ) -> Result<Vec<StreamId>, Unavailable> {
+        let some = self.table.partition(consumer.name()).limit(LOOK).send().await;
+        let some = some.map_err(|error| self.table.unavailable(error))?;
+        let are_all = some.last_evaluated_key.is_none();
+        let mut rows = BTreeMap::new();
+        for item in some.items.unwrap_or_default() {
+            let row: ParkedRow = self.table.row(item)?;
+            rows.insert(row.place.clone(), row);
+        }
         let mut waiting = Vec::new();
-        for row in self.rows_of(consumer, streams).await? {
-            let Some((stream, version)) = streams.iter().find(|(stream, _)| stream.as_str() == row.place) else {
-                continue;
+        for (stream, versions) in streams {
+            let row = match rows.remove(stream.as_str()) {
+                Some(row) => Some(row),
+                None if are_all => None,
+                None => self.row(consumer, stream).await?,
             };
-            let (mut there, mut backoff) = (Some(row), Backoff::new());
-            // Until it has lined up, or does not wait any more.
-            while let Some(row) = there {
-                let parked = ParkedStream::from(row.clone());
-                if parked.last_version >= *version {
-                    waiting.push(stream.clone());
-                    break;
-                }
-                let longer = ParkedStream { last_version: *version, ..parked };
-                if self.replace(Some(&row), &ParkedRow::new(consumer, &longer, Some(&row))).await? {
-                    waiting.push(stream.clone());
-                    break;
-                }
-                backoff.pause().await.map_err(|error| self.table.unavailable(error))?;
-                there = self.row(consumer, stream).await?;
+            let longer = |parked: ParkedStream| {
+                let longer = parked.clone().with(*versions);
+                (longer != parked).then_some(longer)
+            };
+            if self.change(consumer, stream, row, longer).await? {
+                waiting.push(stream.clone());
             }
         }
         Ok(waiting)
+    }
+
+    async fn note_try(
+        &self,
+        consumer: Consumer,
+        stream: &StreamId,
+        done: u64,
+        failure: &Failure,
+        now: DateTime<Utc>,
+    ) -> Result<(), Unavailable> {
+        let there = self.row(consumer, stream).await?;
+        self.change(consumer, stream, there, |parked| Some(parked.tried(done, failure, now))).await.map(drop)
     }
 
     async fn parked(&self, consumer: Consumer, stream: &StreamId) -> Result<Option<ParkedStream>, Unavailable> {

@@ -9,22 +9,17 @@ use std::{
 use application::{
     event_store::Snapshot,
     event_store::{
-        AppendError, Appended, Beginning, Commit, EventLog, EventStore, LogPage, Metadata, RecordedEvent, Segment,
-        StreamId, Unavailable,
+        AppendError, Appended, Beginning, Commit, EventLog, EventStore, Lasting, LogPage, Metadata, RecordedEvent,
+        Segment, StreamId, Unavailable,
     },
     ports::Snapshots,
 };
-use aws_sdk_dynamodb::{
-    Client,
-    error::{ProvideErrorMetadata, SdkError},
-    operation::put_item::PutItemError,
-    types::ReturnConsumedCapacity,
-};
+use aws_sdk_dynamodb::{Client, types::ReturnConsumedCapacity};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{DynamoSnapshots, Table, json_text, number, random_part_of, text};
+use super::{DynamoSnapshots, Table, is_too_large, json_text, number, random_part_of, text};
 
 /// About half of what an append and a read take: who comes second waits for about as long as the first one needs.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(10);
@@ -76,7 +71,11 @@ impl EventStore for DynamoEventStore {
         let there = match self.table.put_new(&CommitRow::from(commit)).await {
             Ok(None) => return Ok(Appended::Now),
             Ok(Some(there)) => Commit::from(there),
-            Err(error) if is_too_large(&error) => return Err(AppendError::TooLarge),
+            Err(Unavailable { source, .. })
+                if source.downcast_ref().is_some_and(|Lasting(source)| is_too_large(source)) =>
+            {
+                return Err(AppendError::TooLarge);
+            }
             Err(error) => return Err(error.into()),
         };
         if there.metadata.command_id != commit.metadata.command_id {
@@ -135,15 +134,6 @@ impl EventLog for DynamoEventStore {
 struct Place {
     stream: String,
     version: u64,
-}
-
-/// Only the message tells this refusal from the other validation errors.
-fn is_too_large(error: &Unavailable) -> bool {
-    error
-        .source
-        .downcast_ref::<SdkError<PutItemError>>()
-        .and_then(ProvideErrorMetadata::message)
-        .is_some_and(|message| message.starts_with("Item size has exceeded"))
 }
 
 /// An item of the event table. It borrows what it is made of, and owns what is read.

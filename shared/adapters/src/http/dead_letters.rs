@@ -45,13 +45,10 @@ impl<Q: DeadLetterQueue> Consumers<Q> {
 
 /// What is asked for, which has to be said: a call that names nothing must not mean everything.
 pub fn wanted(id: Option<String>, error_type: Option<String>, all: bool) -> Result<Wanted, Problem> {
-    match (&id, &error_type, all) {
-        (None, None, false) => Err(Problem::invalid_field("", "must have id, error_type or all")),
-        (Some(_), _, true) | (_, Some(_), true) => {
-            Err(Problem::invalid_field("/all", "must not stand beside id or error_type"))
-        }
-        _ => Ok(Wanted { id, error_type }),
+    if id.is_none() && error_type.is_none() && !all {
+        return Err(Problem::invalid_field("", "must have id, error_type or all"));
     }
+    Ok(Wanted { id, error_type })
 }
 
 /// A consumer's name in a body, if there is such a consumer.

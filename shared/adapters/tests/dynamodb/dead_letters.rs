@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use adapters::dynamodb::{DynamoDeadLetters, DynamoEventStore, DynamoReadModel};
 use application::{
-    dead_letters::{Reprojection, Republication, Settle, Settled, Wanted, redrive_streams},
+    dead_letters::{Pace, Reprojection, Republication, Settle, Settled, Wanted, redrive_streams},
     event_store::{Commit, EventStore, Metadata, RecordedEvent, StreamId},
     memory::MemoryEventBus,
     ports::{
@@ -90,7 +90,7 @@ async fn what_stopped_anywhere_as_it_lined_up_waits_when_it_comes_again() {
         at_each_call(async |number, fault| {
             let (waiting, free) = (stream(), stream());
             assert!(park(&letters, PublishEvents, &waiting, (5, 5)).await);
-            let both = [(waiting.clone(), 7), (free.clone(), 9)];
+            let both = [(waiting.clone(), (6, 7)), (free.clone(), (9, 9))];
             wire.calls();
             wire.fail(number, fault);
             let stopped = letters.line_up(PublishEvents, &both).await.is_err();
@@ -144,7 +144,7 @@ fn commit(stream: &StreamId, version: u64) -> Commit {
 
 fn only(stream: &StreamId) -> Settle {
     let wanted = Wanted { id: Some(letter_id(stream)), error_type: None };
-    Settle { wanted, settlement: settlement(Utc::now()), dry_run: false, pace: 50 }
+    Settle { wanted, settlement: settlement(Utc::now()), dry_run: false, after: None, pace: Pace::new(50) }
 }
 
 /// A commit is appended, and another process of the publisher is given it.
@@ -152,7 +152,7 @@ async fn comes(client: Client, commit: Commit, bus: Arc<MemoryEventBus>) {
     let store = DynamoEventStore::new(client.clone(), EVENTS.to_owned());
     let letters = DynamoDeadLetters::new(client, DEAD_LETTERS.to_owned());
     store.append(&commit).await.unwrap();
-    let streams = [(commit.stream.clone(), commit.last_version())];
+    let streams = [(commit.stream.clone(), (commit.version, commit.last_version()))];
     if letters.line_up(PublishEvents, &streams).await.unwrap().is_empty() {
         let events: Vec<PublishedEvent> = PublishedEvent::of(&commit).collect();
         bus.publish(&events).await.unwrap();

@@ -21,7 +21,9 @@ macro_rules! dead_letters_conformance {
             what_is_parked_again_waits_from_the_first_to_the_last
             of_those_who_park_at_once_each_counts
             what_comes_later_lines_up_behind
+            what_comes_before_is_waited_for_as_well
             what_does_not_wait_does_not_line_up
+            a_try_in_vain_is_noted_of_what_waits_and_of_nothing_else
             among_many_that_wait_each_lines_up
             a_stream_is_settled_when_all_that_waits_is_done
             a_stream_is_not_settled_while_more_waits
@@ -99,7 +101,7 @@ pub async fn what_comes_later_lines_up_behind(letters: &impl DeadLetters) {
     let (waiting, other) = (stream(), stream());
     park(letters, ProjectOrders, &waiting, (5, 7)).await;
     for (version, last) in [(9, 9), (8, 9), (10, 10)] {
-        let streams = [(other.clone(), 3), (waiting.clone(), version)];
+        let streams = [(other.clone(), (3, 3)), (waiting.clone(), (version, version))];
         assert_eq!(letters.line_up(ProjectOrders, &streams).await.unwrap(), std::slice::from_ref(&waiting));
         assert_eq!(versions(letters, &waiting).await, Some((5, last)));
     }
@@ -107,21 +109,44 @@ pub async fn what_comes_later_lines_up_behind(letters: &impl DeadLetters) {
     assert_eq!((parked.tries, parked.failure), (1, failure()), "it was not tried");
 }
 
+pub async fn what_comes_before_is_waited_for_as_well(letters: &impl DeadLetters) {
+    let stream = stream();
+    park(letters, ProjectOrders, &stream, (5, 7)).await;
+    letters.line_up(ProjectOrders, &[(stream.clone(), (4, 6))]).await.unwrap();
+    assert_eq!(versions(letters, &stream).await, Some((4, 7)));
+}
+
+pub async fn a_try_in_vain_is_noted_of_what_waits_and_of_nothing_else(letters: &impl DeadLetters) {
+    let (waiting, settled, later) = (stream(), stream(), moment() + TimeDelta::minutes(5));
+    for stream in [&waiting, &settled] {
+        park(letters, ProjectOrders, stream, (5, 7)).await;
+    }
+    letters.settle(ProjectOrders, &settled, 7, &settlement()).await.unwrap();
+    let other = Failure::new("Unavailable", "it is down");
+    for (stream, done) in [(&waiting, 5), (&waiting, 3), (&settled, 5)] {
+        letters.note_try(ProjectOrders, stream, done, &other, later).await.unwrap();
+    }
+    let parked = letters.parked(ProjectOrders, &waiting).await.unwrap().unwrap();
+    let before = ParkedStream::after(None, &waiting, (5, 7), &failure(), moment());
+    assert_eq!(parked, ParkedStream { first_version: 6, failure: other, tries: 3, last_tried_at: later, ..before });
+    assert_eq!(versions(letters, &settled).await, None);
+}
+
 pub async fn what_does_not_wait_does_not_line_up(letters: &impl DeadLetters) {
     let stream = stream();
-    assert!(letters.line_up(ProjectOrders, &[(stream.clone(), 3)]).await.unwrap().is_empty());
+    assert!(letters.line_up(ProjectOrders, &[(stream.clone(), (3, 3))]).await.unwrap().is_empty());
     park(letters, PublishEvents, &stream, (1, 1)).await;
-    assert!(letters.line_up(ProjectOrders, &[(stream.clone(), 3)]).await.unwrap().is_empty());
+    assert!(letters.line_up(ProjectOrders, &[(stream.clone(), (3, 3))]).await.unwrap().is_empty());
     assert_eq!(versions(letters, &stream).await, None);
 }
 
 pub async fn among_many_that_wait_each_lines_up(letters: &impl DeadLetters) {
-    let streams: Vec<(StreamId, u64)> = (0..130).map(|_| (stream(), 2)).collect();
+    let streams: Vec<(StreamId, (u64, u64))> = (0..130).map(|_| (stream(), (2, 2))).collect();
     for (stream, _) in &streams {
         park(letters, ProjectOrders, stream, (1, 1)).await;
     }
     let mut asked = streams.clone();
-    asked.push((stream(), 2));
+    asked.push((stream(), (2, 2)));
     let mut waiting = letters.line_up(ProjectOrders, &asked).await.unwrap();
     waiting.sort();
     let mut expected: Vec<StreamId> = streams.into_iter().map(|(stream, _)| stream).collect();
@@ -143,7 +168,7 @@ pub async fn a_stream_is_not_settled_while_more_waits(letters: &impl DeadLetters
     let stream = stream();
     park(letters, ProjectOrders, &stream, (5, 7)).await;
     assert!(!letters.settle(ProjectOrders, &stream, 6, &settlement()).await.unwrap());
-    letters.line_up(ProjectOrders, &[(stream.clone(), 8)]).await.unwrap();
+    letters.line_up(ProjectOrders, &[(stream.clone(), (8, 8))]).await.unwrap();
     assert!(!letters.settle(ProjectOrders, &stream, 7, &settlement()).await.unwrap());
     assert_eq!(versions(letters, &stream).await, Some((5, 8)));
     assert!(letters.settle(ProjectOrders, &stream, 8, &settlement()).await.unwrap());
@@ -153,7 +178,7 @@ pub async fn whoever_lines_up_while_it_is_settled_waits_or_is_told_that_it_does_
     for _ in 0..10 {
         let stream = stream();
         park(letters, ProjectOrders, &stream, (5, 7)).await;
-        let (streams, settlement) = ([(stream.clone(), 8)], settlement());
+        let (streams, settlement) = ([(stream.clone(), (8, 8))], settlement());
         let (lined_up, settled) = futures_util::future::join(
             letters.line_up(ProjectOrders, &streams),
             letters.settle(ProjectOrders, &stream, 7, &settlement),

@@ -53,7 +53,34 @@ pub struct ParkedStream {
     pub last_tried_at: DateTime<Utc>,
 }
 
+/// As much of an error as is kept, and told.
+const ERROR_CHARACTERS_MAX: usize = 500;
+
+impl Failure {
+    pub fn new(error_type: &str, error: &str) -> Self {
+        Self { error_type: error_type.to_owned(), error: error.chars().take(ERROR_CHARACTERS_MAX).collect() }
+    }
+}
+
 impl ParkedStream {
+    /// The same, when it waits for these as well.
+    #[must_use]
+    pub fn with(self, (first, last): (u64, u64)) -> Self {
+        Self { first_version: self.first_version.min(first), last_version: self.last_version.max(last), ..self }
+    }
+
+    /// The same, when it was tried once more and failed after version `done`.
+    #[must_use]
+    pub fn tried(self, done: u64, failure: &Failure, now: DateTime<Utc>) -> Self {
+        Self {
+            first_version: self.first_version.max(done.saturating_add(1)),
+            failure: failure.clone(),
+            tries: self.tries.saturating_add(1),
+            last_tried_at: now,
+            ..self
+        }
+    }
+
     /// What a stream waits for that could not be handled now, and may have waited before.
     pub fn after(
         there: Option<Self>,
@@ -74,13 +101,8 @@ impl ParkedStream {
         };
         match there {
             None => new,
-            Some(there) => Self {
-                first_version: there.first_version.min(first),
-                last_version: there.last_version.max(last),
-                since: there.since,
-                tries: there.tries.saturating_add(1),
-                ..new
-            },
+            Some(there) => Self { since: there.since, tries: there.tries.saturating_add(1), ..new }
+                .with((there.first_version, there.last_version)),
         }
     }
 }
@@ -179,13 +201,24 @@ pub trait DeadLetters: Send + Sync {
         now: DateTime<Utc>,
     ) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
-    /// Which of these streams wait, and has each of them wait up to this version as well. MUST see everything that was answered before
-    /// the call. A stream that is among the answers MUST NOT be settled any more by whoever has handled less than this.
+    /// Which of these streams wait, and has each of them wait for what is from this version to that one as well. MUST see everything that was
+    /// answered before the call. A stream that is among the answers MUST NOT be settled any more by whoever has handled less than this.
     fn line_up(
         &self,
         consumer: Consumer,
-        streams: &[(StreamId, u64)],
+        streams: &[(StreamId, (u64, u64))],
     ) -> impl Future<Output = Result<Vec<StreamId>, Unavailable>> + Send;
+
+    /// Notes that a stream that waits was tried in vain, once everything up to version `done` was handled. MUST do nothing to one that does
+    /// not wait any more.
+    fn note_try(
+        &self,
+        consumer: Consumer,
+        stream: &StreamId,
+        done: u64,
+        failure: &Failure,
+        now: DateTime<Utc>,
+    ) -> impl Future<Output = Result<(), Unavailable>> + Send;
 
     /// A stream that waits; `None` when it does not.
     fn parked(
