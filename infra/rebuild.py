@@ -202,6 +202,9 @@ def run(rebuild: Rebuild, segments: int, units: int | None, abandon: bool = Fals
     standing = rebuild.ask("status")
     found = differences(standing)
     tell(found)
+    if standing["unreadable"]:
+        show(f"{standing['unreadable']:,} streams could not be read to their end (counted on each page on which that stands in the way), and what comes there is missing: "
+             f"{', '.join(standing['unreadable_sample'][:SAMPLE])}")
     if standing["uncounted"]:
         show(f"{standing['uncounted']} pages were cut short, and what was in them may not be counted by the hour (/api/v1/stats). All else is as it should be; "
              "another rebuild counts anew")

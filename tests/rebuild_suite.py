@@ -30,7 +30,7 @@ class Stack:
     def __init__(self, stops: str = "", **found):
         self.found, self.stops, self.asked, self.started, self.steps = NOTHING | {"orders": 6} | found, stops, [], [], None
         self.standing = {"live": 1, "building": None, "outgoing": None, "clearing": None, "wait_seconds": 1, "segments": [], "comparisons": [],
-                         "uncounted": 0, "commits": 40_000, "bytes": 40_960_000, "view_items": 50_000, "view_bytes": 20_480_000}
+                         "uncounted": 0, "unreadable": 0, "unreadable_sample": [], "commits": 40_000, "bytes": 40_960_000, "view_items": 50_000, "view_bytes": 20_480_000}
 
     def ask(self, action: str, **more) -> dict:
         self.asked.append(action)
@@ -115,6 +115,17 @@ class Rebuild(unittest.TestCase):
         stack = Stack()
         stack.standing["uncounted"] = 3
         self.assertIn("3 pages were cut short", self.run_on(stack)[1])
+
+    def test_what_could_not_be_read_is_told_and_some_of_it_named(self):
+        stack = Stack(missing=1)
+        stack.standing |= {"unreadable": 1200, "unreadable_sample": [f"order#{n}" for n in range(20)]}
+        code, said = self.run_on(stack)
+        self.assertEqual((code, stack.standing["live"]), (1, 1))
+        self.assertIn("1,200 streams could not be read to their end", said)
+        self.assertIn("is missing: order#0, order#1, ", said)
+        self.assertIn("order#9\n", said)
+        self.assertNotIn("order#10", said)
+        self.assertNotIn("could not be read", self.run_on(Stack())[1])
 
     def test_how_long_the_rest_takes_is_said(self):
         with mock.patch("time.monotonic", side_effect=itertools.count(0, 10)):

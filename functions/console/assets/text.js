@@ -359,7 +359,7 @@ const TEXTS = {
   "letters.discard.all.title": ["Never handle these {count}?", "不再处理这 {count} 条？"],
   "letters.discard.do": ["Discard", "丢弃"],
   "letters.discard.done": ["{count} discarded.", "已丢弃 {count} 条。"],
-  "discard:project-orders": ["Reads show it as it was before, until its next event or a rebuild. No event is lost.", "在下一个事件或重建之前，读取结果停留在之前的状态。事件不会丢失。"],
+  "discard:project-orders": ["Reads show it as it was before. Once all of its events can be read, the next one or a rebuild brings it up; until then the next one waits here again, and a rebuild leaves it out. No event is lost.", "读取结果停留在之前的状态。待其所有事件均可读取后，下一个事件或重建会将其更新；在此之前，下一个事件会再次停在此处，重建也不会包含它。事件不会丢失。"],
   "discard:publish-events": ["Consumers of the bus never hear of these events, unless they are republished. No event is lost.", "除非重新发布，总线上的消费者永远收不到这些事件。事件不会丢失。"],
   "discard:start-fulfilment": ["The work that it asks for is not begun; reconcile looks after orders that it leaves open.", "所请求的工作不会开始；遗留的未完成订单由 reconcile 处理。"],
   "batch:project-orders": ["Only its place in the stream is known: rebuild or reproject from the events (docs/runbook.md), then discard it.", "仅知道其在流中的位置：请从事件重建（见 docs/runbook.md），然后丢弃。"],

@@ -115,7 +115,10 @@ struct DiscardedBody<'a> {
 /// What it means that they are never handled.
 fn consequence(stream_consumer: Option<Consumer>) -> &'static str {
     match stream_consumer {
-        Some(Consumer::ProjectOrders) => "reads show these as they were before, until their next event or a rebuild",
+        Some(Consumer::ProjectOrders) => {
+            "reads show these as they were before; once all of their events can be read, the next one or a rebuild brings them up, \
+             and until then the next one waits here again, and a rebuild leaves them out"
+        }
         Some(Consumer::PublishEvents) => "consumers of the bus never hear of these events, unless they are republished",
         None => {
             "the work that these messages ask for is not begun; reconcile looks after the orders that are left open by that"
@@ -192,7 +195,7 @@ mod tests {
         assert_eq!(fixture.0.backlog(Consumer::ProjectOrders).await.unwrap().number, 1);
         let answer = send(&fixture, SAMPLE).await.unwrap();
         assert_eq!((&answer["discarded"], &answer["failed"]), (&json!(1), &json!([])));
-        assert!(answer["consequence"].as_str().unwrap().contains("rebuild"), "{answer}");
+        assert!(answer["consequence"].as_str().unwrap().contains("the next one waits here again"), "{answer}");
         assert_eq!(fixture.0.backlog(Consumer::ProjectOrders).await.unwrap().number, 0);
         let settled = fixture.0.settled("project-orders", None, 10).await.unwrap();
         assert_eq!((settled[0].2.settled_as, settled[0].2.reason.as_str()), (SettledAs::Discarded, "a test order"));

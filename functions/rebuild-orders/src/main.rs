@@ -18,8 +18,7 @@ use application::{
     event_store::{Segment, Unavailable},
     project_orders::ProjectError,
     rebuild_orders::{
-        Comparison, Progress, SETTLES_WITHIN, UNTIL_READERS_KNOW, UNTIL_WRITERS_KNOW, compare_hours, compare_page,
-        rebuild_page,
+        Comparison, Progress, UNTIL_READERS_KNOW, UNTIL_WRITERS_KNOW, compare_hours, compare_page, rebuild_page,
     },
     stats::Hour,
 };
@@ -28,14 +27,15 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
-/// How long one call works on a segment. Long, because the history of an execution has room for some thousands of calls.
+/// How long one call works on a segment, or clears. Long, because the history of an execution has room for some thousands of calls.
 const SLICE: Duration = Duration::from_mins(4);
 
 /// How many commits are read at once.
 const PAGE: usize = 200;
 
-/// How many items of the table one call looks through for what is to be cleared.
-const CLEAR_PAGE: usize = 2_000;
+/// How many items of a table are looked through at once for what is to be cleared. Few, because those of a page that is begun at the end of
+/// a slice have a minute.
+const CLEAR_PAGE: usize = 500;
 
 /// More would only be in each other's way at the counts and at the customers' lists.
 const SEGMENTS_MAX: u32 = 16;
@@ -75,8 +75,8 @@ enum Action {
     Abandon {},
     /// From now on, projections leave the outgoing generation as it is.
     Retire {},
-    /// Removes what there is of that generation on one page of a table; after the last page there is none.
-    Clear { after: Option<String> },
+    /// Removes what there is of that generation, page by page; after the last page there is none.
+    Clear {},
 }
 
 /// Where the rebuild stands.
@@ -102,9 +102,9 @@ struct Standing {
     comparisons: Vec<Comparison>,
     /// Of how many pages, of the same, it is not known whether all is counted by the hour.
     uncounted: u64,
-    /// Of [`Action::Clear`]: how many items are gone, and where the next page begins.
-    cleared: usize,
-    clear_after: Option<String>,
+    /// How many streams, of the same, could not be read to their end, and some of them.
+    unreadable: u64,
+    unreadable_sample: Vec<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -162,7 +162,6 @@ struct Rebuild {
 impl Rebuild {
     async fn handle(&self, action: Action, now: DateTime<Utc>) -> Result<Standing, RebuildError> {
         let generations = self.model.generations_now().await?;
-        let (mut cleared, mut clear_after) = (0, None);
         match action {
             Action::Status {} => {}
             Action::Adopt {} if generations != Generations::FIRST => return Err(RebuildError::NotNew),
@@ -182,13 +181,16 @@ impl Rebuild {
                     self.model.save_comparison(building, number, &Comparison::default()).await?;
                 }
             }
+            // Whoever has not heard that it is done asks again.
+            Action::Switch { .. } if has_switched(generations) => {}
             Action::Switch { accept } => {
                 let building = self.built(generations).await?;
+                let unreadable = sum(&self.model.progress(building).await?, |segment| segment.unreadable);
                 let comparisons = self.model.comparisons(building).await?;
                 if !accept && !comparisons.iter().all(|comparison| comparison.done) {
                     return Err(RebuildError::NotCompared);
                 }
-                if !accept && comparisons.iter().any(|comparison| comparison.differences.is_lost()) {
+                if !accept && comparisons.iter().any(|comparison| comparison.differences.is_lost(unreadable)) {
                     return Err(RebuildError::Lost);
                 }
                 let (live, outgoing) = (building.generation, Some(generations.live));
@@ -207,15 +209,7 @@ impl Rebuild {
                 let clearing = generations.outgoing;
                 self.change(generations, Generations { outgoing: None, clearing, ..generations }).await?;
             }
-            Action::Clear { after } => {
-                if let Some(clearing) = generations.clearing {
-                    until_due(generations).await;
-                    (cleared, clear_after) = self.model.clear(clearing, after, CLEAR_PAGE).await?;
-                    if clear_after.is_none() {
-                        self.change(generations, Generations { clearing: None, ..generations }).await?;
-                    }
-                }
-            }
+            Action::Clear {} => self.clear(generations).await?,
         }
         let generations = self.model.generations_now().await?;
         // What is kept of the generation that is read tells of the rebuild that it came from.
@@ -223,7 +217,9 @@ impl Rebuild {
         let latest = generations.building.unwrap_or(last);
         let (mut segments, mut comparisons) =
             (self.model.progress(latest).await?, self.model.comparisons(latest).await?);
-        let uncounted = segments.iter().fold(0_u64, |sum, segment| sum.saturating_add(segment.uncounted));
+        let uncounted = sum(&segments, |segment| segment.uncounted);
+        let unreadable = sum(&segments, |segment| segment.unreadable);
+        let unreadable_sample = segments.iter().flat_map(|segment| segment.unreadable_sample.clone()).collect();
         segments.retain(|_| generations.building.is_some());
         comparisons.retain(|comparison| generations.building.is_some() || comparison.done);
         let (commits, bytes) = self.model.size(&self.events_table).await?;
@@ -244,8 +240,8 @@ impl Rebuild {
             view_bytes,
             comparisons,
             uncounted,
-            cleared,
-            clear_after,
+            unreadable,
+            unreadable_sample,
         })
     }
 
@@ -307,18 +303,17 @@ impl Rebuild {
         let building = self.built(generations).await?;
         let index = usize::try_from(number).map_err(|_| RebuildError::BadSegments)?;
         let comparisons = self.model.comparisons(building).await?;
-        let mut comparison = comparisons.into_iter().nth(index).ok_or(RebuildError::BadSegments)?;
+        let mut comparison = comparisons.into_iter().nth(index).ok_or(RebuildError::BadSegments)?.go_on(now);
         let models = (&self.model.generation(generations.live), &self.model.generation(building.generation));
         let segment = Segment { number, of: building.segments };
         let limit = units_per_second.map_or(PAGE, page_at);
-        let settled = now.checked_sub_signed(SETTLES_WITHIN).unwrap_or(now);
         let (started, mut read_units) = (Instant::now(), 0.0);
         while !comparison.done && started.elapsed() < SLICE {
             // Somebody may have given the rebuild up.
             if self.model.generations_now().await?.building != Some(building) {
                 return Err(RebuildError::NotBuilding);
             }
-            let (compared, units) = compare_page(&self.store, models, segment, comparison, limit, settled).await?;
+            let (compared, units) = compare_page(&self.store, models, segment, comparison, limit, now).await?;
             (comparison, read_units) = (compared, read_units + units);
             // What is counted by the hour is in no segment. What happens now is on its way into both.
             if comparison.done && number == 0 {
@@ -333,6 +328,18 @@ impl Rebuild {
         }
         info!(number, done = comparison.done, "segment compared");
         Ok(())
+    }
+
+    async fn clear(&self, generations: Generations) -> Result<(), RebuildError> {
+        let Some(clearing) = generations.clearing else { return Ok(()) };
+        let (asked, mut cleared, mut done) = (Instant::now(), 0_usize, false);
+        until_due(generations).await;
+        while !done && asked.elapsed() < SLICE {
+            let (count, is_last) = self.model.clear(clearing, CLEAR_PAGE).await?;
+            (cleared, done) = (cleared.saturating_add(count), is_last);
+        }
+        info!(clearing, cleared, done, "generation cleared on");
+        if done { self.change(generations, Generations { clearing: None, ..generations }).await } else { Ok(()) }
     }
 
     /// What is built, once all of it is there.
@@ -353,6 +360,15 @@ impl Rebuild {
 fn building(generations: Generations) -> Result<Building, RebuildError> {
     let building = generations.building.ok_or(RebuildError::NotBuilding)?;
     if building.format == Building::FORMAT { Ok(building) } else { Err(RebuildError::OtherFormat) }
+}
+
+fn sum(segments: &[Progress], of: impl Fn(&Progress) -> u64) -> u64 {
+    segments.iter().map(of).fold(0, u64::saturating_add)
+}
+
+/// Nothing else leaves an outgoing generation, and nothing is begun while there is one.
+fn has_switched(generations: Generations) -> bool {
+    generations.building.is_none() && generations.outgoing.is_some()
 }
 
 /// A page that takes a few seconds at this pace: a slice is to end in time.
@@ -401,6 +417,21 @@ mod tests {
         let of = |building| Generations { building: Some(building), ..Generations::FIRST };
         assert!(matches!(building(of(begun)), Err(RebuildError::OtherFormat)));
         assert!(building(of(Building { format: Building::FORMAT, ..begun })).is_ok());
+    }
+
+    /// The answer to the first time may be lost.
+    #[test]
+    fn whoever_asks_once_more_to_switch_is_told_that_it_is_done() {
+        let building = Some(Building { generation: 2, segments: 4, format: Building::FORMAT });
+        let switched = Generations { live: 2, outgoing: Some(1), ..Generations::FIRST };
+        assert!(has_switched(switched));
+        for otherwise in [
+            Generations::FIRST,
+            Generations { building, ..Generations::FIRST },
+            Generations { outgoing: None, clearing: Some(1), ..switched },
+        ] {
+            assert!(!has_switched(otherwise), "{otherwise:?}");
+        }
     }
 
     #[test]

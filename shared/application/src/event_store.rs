@@ -272,6 +272,8 @@ pub trait EventStore: Send + Sync {
 pub struct LogPage {
     /// Those of one stream follow one another.
     pub commits: Vec<Commit>,
+    /// What is stored there and is no commit that this version reads: its stream, and the number of its first event.
+    pub unreadable: Vec<(StreamId, u64)>,
     /// Where the next page begins; `None` at the end.
     pub next: Option<String>,
     /// What reading it has cost.
@@ -282,7 +284,8 @@ pub struct LogPage {
 pub trait EventLog: Send + Sync {
     /// The page of up to `limit` commits that begins `after` another one of this segment; the first for `None`.
     ///
-    /// All pages of all segments together MUST have every commit whose append was answered before the first was asked for.
+    /// All pages of all segments together MUST have every commit whose append was answered before the first was asked for, and MUST name
+    /// what is no commit instead of failing for it.
     fn page(
         &self,
         segment: Segment,

@@ -32,7 +32,8 @@ use uuid::Uuid;
 use crate::{
     event_store::Snapshot,
     event_store::{
-        AppendError, Appended, Beginning, Commit, EventLog, EventStore, LogPage, Segment, StreamId, Unavailable,
+        AppendError, Appended, Beginning, Commit, EventLog, EventStore, Lasting, LogPage, Segment, StreamId,
+        Unavailable,
     },
     limits::Micros,
     ports::{
@@ -131,6 +132,7 @@ const COMMIT_BYTES_MAX: usize = 400 * 1024;
 #[derive(Default)]
 pub struct MemoryEventStore {
     streams: Mutex<BTreeMap<StreamId, Vec<Commit>>>,
+    spoiled: Mutex<BTreeSet<(StreamId, u64)>>,
     /// How often a stream was read.
     pub reads: AtomicU32,
     pub snapshots: MemorySnapshots,
@@ -146,6 +148,23 @@ impl MemoryEventStore {
     /// Every commit of every stream.
     pub fn all(&self) -> Vec<Commit> {
         self.streams.lock().unwrap().values().flatten().cloned().collect()
+    }
+
+    /// From now on, what is stored there is no commit.
+    pub fn spoil(&self, stream: &StreamId, version: u64) {
+        self.spoiled.lock().unwrap().insert((stream.clone(), version));
+    }
+
+    fn is_spoiled(&self, commit: &Commit) -> bool {
+        self.spoiled.lock().unwrap().contains(&(commit.stream.clone(), commit.version))
+    }
+
+    fn readable(&self, commits: Vec<Commit>) -> Result<Vec<Commit>, Unavailable> {
+        if commits.iter().any(|commit| self.is_spoiled(commit)) {
+            let source = Lasting("the test has spoiled a commit".into()).into();
+            return Err(Unavailable { what: "the event store", source });
+        }
+        Ok(commits)
     }
 
     fn try_append(&self, commit: &Commit) -> Result<Appended, AppendError> {
@@ -182,7 +201,7 @@ impl EventStore for MemoryEventStore {
         yield_now().await;
         let streams = self.streams.lock().unwrap();
         let commits = streams.get(stream).into_iter().flatten();
-        Ok(commits.filter(|commit| commit.version > after).cloned().collect())
+        self.readable(commits.filter(|commit| commit.version > after).cloned().collect())
     }
 
     async fn read_each(&self, commits: &[(StreamId, u64)]) -> Result<Vec<Commit>, Unavailable> {
@@ -191,7 +210,7 @@ impl EventStore for MemoryEventStore {
         let find = |(stream, version): &(StreamId, u64)| {
             streams.get(stream).and_then(|commits| commits.iter().find(|commit| commit.version == *version)).cloned()
         };
-        Ok(distinct.into_iter().filter_map(find).collect())
+        self.readable(distinct.into_iter().filter_map(find).collect())
     }
 
     async fn append(&self, commit: &Commit) -> Result<Appended, AppendError> {
@@ -240,7 +259,10 @@ impl EventLog for MemoryEventStore {
         let more = commits.len() > limit;
         commits.truncate(limit);
         let next = commits.last().filter(|_| more).map(place);
-        Ok(LogPage { commits, next, read_units: 1.0 })
+        let (unreadable, commits): (Vec<Commit>, Vec<Commit>) =
+            commits.into_iter().partition(|commit| self.is_spoiled(commit));
+        let unreadable = unreadable.into_iter().map(|commit| (commit.stream, commit.version)).collect();
+        Ok(LogPage { commits, unreadable, next, read_units: 1.0 })
     }
 }
 

@@ -55,6 +55,13 @@ pub struct Progress {
     /// not counted once more.
     #[serde(default)]
     pub uncounted: u64,
+    /// Streams with something that this version cannot read, or that is no commit, counted once for each page on which that stands in
+    /// the way. What comes behind it is not taken in.
+    #[serde(default)]
+    pub unreadable: u64,
+    /// Some of them.
+    #[serde(default)]
+    pub unreadable_sample: Vec<String>,
 }
 
 /// About how many write units of `DynamoDB` an order takes in a read model that is built anew, and each of its events besides; and
@@ -93,7 +100,7 @@ impl Progress {
     }
 }
 
-/// Why a page is not in the read model as a whole.
+/// Why a page is not in the read model as a whole, and may yet be.
 #[derive(Debug, thiserror::Error)]
 #[error("the page is not there as a whole")]
 pub struct PageFailed {
@@ -103,7 +110,8 @@ pub struct PageFailed {
     pub is_counted: bool,
 }
 
-/// Takes the next page of a segment, up to `limit` commits, into the read model, and answers how far that is.
+/// Takes the next page of a segment, up to `limit` commits, into the read model, and answers how far that is. What is a stream's own
+/// trouble, and would be there again at the next try, is counted and stops no other stream.
 pub async fn rebuild_page<S: EventStore + EventLog>(
     store: &S,
     model: &ReadModel<impl OrderViews, impl Index>,
@@ -115,15 +123,25 @@ pub async fn rebuild_page<S: EventStore + EventLog>(
         return Ok(progress);
     }
     let page = store.page(segment, progress.next.as_deref(), limit).await;
-    let LogPage { commits, next, read_units } =
+    let LogPage { commits, unreadable, next, read_units } =
         page.map_err(|error| PageFailed { error: error.into(), is_counted: true })?;
     let streams = commits.chunk_by(|one, next| one.stream == next.stream);
     let (streams, units) = streams.fold((0_u64, 0_u64), |(count, units), stream| {
         (count.saturating_add(1), units.saturating_add(write_units(stream)))
     });
     let projected = project(store, model, &commits).await;
-    if let Some(NotProjected { error, .. }) = projected.failed.into_iter().next() {
-        return Err(PageFailed { error, is_counted: projected.uncounted.is_none() });
+    let mut unread: BTreeSet<StreamId> = unreadable.into_iter().map(|(stream, _)| stream).collect();
+    for NotProjected { commits, error } in projected.failed {
+        if !error.is_lasting() {
+            return Err(PageFailed { error, is_counted: projected.uncounted.is_none() });
+        }
+        unread.extend(commits.iter().map(|commit| commit.stream.clone()));
+    }
+    let mut unreadable_sample = progress.unreadable_sample;
+    for stream in &unread {
+        if unreadable_sample.len() < SAMPLE_MAX && !unreadable_sample.iter().any(|named| named == stream.as_str()) {
+            unreadable_sample.push(stream.as_str().to_owned());
+        }
     }
     let events: usize = commits.iter().map(|commit| commit.events.len()).sum();
     Ok(Progress {
@@ -135,13 +153,18 @@ pub async fn rebuild_page<S: EventStore + EventLog>(
         write_units: progress.write_units.saturating_add(units),
         begun: false,
         uncounted: progress.uncounted.saturating_add(u64::from(projected.uncounted.is_some())),
+        unreadable: progress.unreadable.saturating_add(u64::try_from(unread.len()).unwrap_or(u64::MAX)),
+        unreadable_sample,
     })
 }
 
 /// How long it may take until an event is in a generation that is being built: some tries of a batch. What is missing only for so long is on its way.
-pub const SETTLES_WITHIN: TimeDelta = TimeDelta::minutes(5);
+const SETTLES_WITHIN: TimeDelta = TimeDelta::minutes(5);
 
-/// How many streams are named of all that differ on some pages.
+/// For how long it is relied on what was compared: orders go on.
+const HOLDS_FOR: TimeDelta = TimeDelta::hours(1);
+
+/// How many streams are named of all that differ on some pages, or cannot be read.
 const SAMPLE_MAX: usize = 10;
 
 /// How many customers' lists are looked at at the same time.
@@ -180,9 +203,10 @@ pub struct Differences {
 }
 
 impl Differences {
-    /// Whether the new generation lacks what the other has. That is never meant, as all else may be.
-    pub fn is_lost(&self) -> bool {
-        self.missing > 0 || self.behind > 0
+    /// Whether the new generation lacks what the other has, when there were so many streams in it that could not be read. That is never
+    /// meant, as all else may be; where all was read, another profile is one that is meant, or on its way.
+    pub fn is_lost(&self, unreadable: u64) -> bool {
+        self.missing > 0 || self.behind > 0 || (unreadable > 0 && self.profiles > 0)
     }
 
     fn name(&mut self, stream: &StreamId) {
@@ -199,10 +223,22 @@ pub struct Comparison {
     pub next: Option<String>,
     pub done: bool,
     pub differences: Differences,
+    /// When the last page was.
+    #[serde(default)]
+    pub compared_at: Option<DateTime<Utc>>,
+}
+
+impl Comparison {
+    /// From where it is to go on: where it is, or from the beginning when that was too long ago.
+    #[must_use]
+    pub fn go_on(self, now: DateTime<Utc>) -> Self {
+        let holds = self.compared_at.is_some_and(|at| now.signed_duration_since(at) < HOLDS_FOR);
+        if holds { self } else { Self::default() }
+    }
 }
 
 /// Compares what the generation that is `read` and the `new` one have of the streams that begin on the next page of a segment, of up to
-/// `limit` commits, and answers how far that is, and about how many read units it has taken. What has happened to an order since `settled`
+/// `limit` commits, and answers how far that is, and about how many read units it has taken. What has happened to an order just before `now`
 /// the new one may still lack.
 pub async fn compare_page<V: OrderViews, I: Index>(
     store: &impl EventLog,
@@ -210,13 +246,15 @@ pub async fn compare_page<V: OrderViews, I: Index>(
     segment: Segment,
     comparison: Comparison,
     limit: usize,
-    settled: DateTime<Utc>,
+    now: DateTime<Utc>,
 ) -> Result<(Comparison, f64), Unavailable> {
-    let LogPage { commits, next, read_units } = store.page(segment, comparison.next.as_deref(), limit).await?;
-    let mut differences = comparison.differences;
-    // Each stream once, on however many pages it is.
-    let begun: Vec<&StreamId> =
-        commits.iter().filter(|commit| commit.version == 1).map(|commit| &commit.stream).collect();
+    let LogPage { commits, unreadable, next, read_units } =
+        store.page(segment, comparison.next.as_deref(), limit).await?;
+    let (mut differences, settled) = (comparison.differences, now.checked_sub_signed(SETTLES_WITHIN).unwrap_or(now));
+    // Each stream once, on however many pages it is, and whether its beginning can be read or not.
+    let versions = commits.iter().map(|commit| (&commit.stream, commit.version));
+    let versions = versions.chain(unreadable.iter().map(|(stream, version)| (stream, *version)));
+    let begun: Vec<&StreamId> = versions.filter(|(_, version)| *version == 1).map(|(stream, _)| stream).collect();
     let orders: Vec<OrderId> = begun.iter().filter_map(|stream| stream.order_id()).collect();
     for ids in orders.chunks(VIEWS_MAX) {
         compare_orders(&read.views, &new.views, ids, settled, &mut differences).await?;
@@ -226,8 +264,8 @@ pub async fn compare_page<V: OrderViews, I: Index>(
         compare_profiles(&read.views, &new.views, ids, &mut differences).await?;
     }
     let compared = u32::try_from(begun.len()).map_or(f64::MAX, f64::from);
-    let done = next.is_none();
-    Ok((Comparison { next, done, differences }, read_units + compared * READS_PER_COMPARED))
+    let (done, compared_at) = (next.is_none(), Some(now));
+    Ok((Comparison { next, done, differences, compared_at }, read_units + compared * READS_PER_COMPARED))
 }
 
 async fn compare_orders(

@@ -8,7 +8,20 @@ use application::memory::{
 };
 
 mod event_store {
-    application::event_store_conformance!(super::ready(super::MemoryEventStore::default()));
+    use application::{
+        conformance::event_store::what_is_no_commit_is_named_by_the_log_and_hides_no_other, event_store::StreamId,
+    };
+
+    use super::MemoryEventStore;
+
+    application::event_store_conformance!(super::ready(MemoryEventStore::default()));
+
+    #[tokio::test]
+    async fn what_is_no_commit_is_named_and_hides_no_other() {
+        let store = MemoryEventStore::default();
+        let spoil = async |stream: &StreamId, version| store.spoil(stream, version);
+        what_is_no_commit_is_named_by_the_log_and_hides_no_other(&store, spoil).await;
+    }
 }
 
 mod inventory {

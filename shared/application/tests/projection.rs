@@ -26,7 +26,7 @@ use application::{
     shown_orders::load_shown,
     stats::{Hour, Stats},
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     customer::Customer,
     ids::{CustomerId, OrderId},
@@ -616,11 +616,11 @@ async fn compared_when(
     store: &MemoryEventStore,
     models: (&Model, &Model),
     limit: usize,
-    settled: DateTime<Utc>,
+    now: DateTime<Utc>,
 ) -> Differences {
     let (whole, mut comparison) = (Segment { number: 0, of: 1 }, Comparison::default());
     while !comparison.done {
-        (comparison, _) = compare_page(store, models, whole, comparison, limit, settled).await.unwrap();
+        (comparison, _) = compare_page(store, models, whole, comparison, limit, now).await.unwrap();
     }
     let mut differences = comparison.differences;
     differences.hours = compare_hours(&models.0.index, &models.1.index, Hour::new(i64::MAX)).await.unwrap();
@@ -676,7 +676,10 @@ async fn what_a_new_generation_has_otherwise_is_counted_before_it_is_read() {
         sample,
     };
     assert_eq!(differences, wanted);
-    assert!(wanted.is_lost() && !same.is_lost());
+    assert!(wanted.is_lost(0) && !same.is_lost(9));
+    // A profile is, where something could not be read.
+    let profile = Differences { profiles: 1, ..same.clone() };
+    assert_eq!([0, 1].map(|unreadable| profile.is_lost(unreadable)), [false, true]);
     // A customer's list is counted on each page, and nothing else is.
     let by_three = compared(&store, (&read, &new), 3).await;
     let rest = Differences { lists: 1, sample: wanted.sample.clone(), ..by_three.clone() };
@@ -687,4 +690,79 @@ async fn what_a_new_generation_has_otherwise_is_counted_before_it_is_read() {
     // The other way round, what lacks is more.
     let more = compared(&store, (&new, &read), 100).await;
     assert_eq!((more.missing, more.behind, more.added, more.changed), (0, 0, 1, 1));
+}
+
+/// Read by the version that built what is read, and by this one no more: an event in the middle of one order and at the beginning of
+/// another, and the items of a third and of the beginning of a fourth.
+#[tokio::test]
+async fn what_cannot_be_read_is_counted_and_named_and_stops_no_other_order() {
+    let mut orders = Vec::new();
+    for _ in 0..6 {
+        orders.push(history(PAYMENT_METHODS[0], &[false; 5]).await);
+    }
+    let read = Model::default();
+    let (readable, _) = lost(&orders.concat()).await;
+    assert!(project(&readable, &read, &orders.concat()).await.failed.is_empty());
+    for (order, version) in [(0, 2), (1, 0)] {
+        "OrderTeleported".clone_into(&mut orders[order][version].events[0].event_type);
+    }
+    let (store, _) = lost(&orders.concat()).await;
+    for (order, version) in [(2, 2), (3, 0)] {
+        store.spoil(&orders[order][version].stream, orders[order][version].version);
+    }
+    let unreadable: BTreeSet<String> = orders[..4].iter().map(|order| order[0].stream.as_str().to_owned()).collect();
+
+    let (whole, count) = (Segment { number: 0, of: 1 }, u64::try_from(unreadable.len()).unwrap());
+    for limit in [3, 100] {
+        let (new, mut progress) = (Model::default(), Progress::default());
+        while !progress.done {
+            progress = rebuild_page(&store, &new, whole, progress.begin(), limit).await.unwrap();
+        }
+        // Once on each page on which they are.
+        assert!(progress.unreadable == count || (limit == 3 && progress.unreadable > count), "{progress:?}");
+        assert_eq!(progress.unreadable_sample.iter().cloned().collect::<BTreeSet<_>>(), unreadable);
+        assert_eq!(progress.unreadable_sample.len(), unreadable.len(), "each is named once");
+        for order in &orders[4..] {
+            let id = order[0].stream.order_id().unwrap();
+            assert_eq!(new.views.load(id).await.unwrap(), fold(id, order));
+        }
+        let differences = compared(&store, (&read, &new), limit).await;
+        assert_eq!((differences.orders, differences.missing + differences.behind), (6, count), "{differences:?}");
+        assert!(differences.is_lost(progress.unreadable));
+    }
+}
+
+/// That would be there at the next try, which takes in what is only in want of one.
+#[tokio::test]
+async fn a_page_that_may_yet_be_taken_in_is_not_gone_by_because_of_what_cannot_be_read() {
+    let mut orders = [history(PAYMENT_METHODS[0], &[false; 5]).await, history(PAYMENT_METHODS[0], &[false; 5]).await];
+    "OrderTeleported".clone_into(&mut orders[0][0].events[0].event_type);
+    let (store, model) = lost(&orders.concat()).await;
+    // The other one is listed, then saved.
+    model.views.faults.push_after(1, Fault::BeforeEffect);
+    let whole = Segment { number: 0, of: 1 };
+    let failed = rebuild_page(&store, &model, whole, Progress::default(), 100).await.unwrap_err();
+    assert!(!failed.error.is_lasting(), "{failed:?}");
+    let done = rebuild_page(&store, &model, whole, Progress::default(), 100).await.unwrap();
+    assert_eq!((done.done, done.unreadable), (true, 1));
+    let id = orders[1][0].stream.order_id().unwrap();
+    assert_eq!(model.views.load(id).await.unwrap(), fold(id, &orders[1]));
+}
+
+#[tokio::test]
+async fn what_was_compared_holds_for_an_hour_from_its_last_page_on() {
+    let (store, model) = lost(&history(PAYMENT_METHODS[0], &[false; 5]).await).await;
+    let (whole, now) = (Segment { number: 0, of: 1 }, at());
+    let compare =
+        async |comparison, then| compare_page(&store, (&model, &model), whole, comparison, 3, then).await.unwrap().0;
+    let begun = compare(Comparison::default(), now).await;
+    assert!(begun.next.is_some() && !begun.done);
+    let later = now + TimeDelta::minutes(59);
+    assert_eq!(begun.clone().go_on(later), begun);
+    let done = compare(begun, later).await;
+    assert!(done.done);
+    assert_eq!(done.clone().go_on(later + TimeDelta::minutes(59)), done);
+    assert_eq!(done.clone().go_on(later + TimeDelta::hours(1)), Comparison::default());
+    // An earlier version has not said when.
+    assert_eq!(Comparison { compared_at: None, ..done }.go_on(now), Comparison::default());
 }

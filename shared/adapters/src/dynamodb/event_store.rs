@@ -19,7 +19,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{DynamoSnapshots, Table, is_too_large, json_text, number, random_part_of, text};
+use super::{DynamoSnapshots, Item, Table, is_too_large, json_text, number, random_part_of, text};
 
 /// About half of what an append and a read take: who comes second waits for about as long as the first one needs.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(10);
@@ -117,19 +117,31 @@ impl EventLog for DynamoEventStore {
             .send()
             .await
             .map_err(|error| self.table.unavailable(error))?;
-        let rows = page.items.unwrap_or_default().into_iter().map(|item| self.table.row(item));
-        let commits = rows.map(|row| row.map(|row: CommitRow| row.into())).collect::<Result<_, _>>()?;
+        let (mut commits, mut unreadable) = (Vec::new(), Vec::new());
+        for item in page.items.unwrap_or_default() {
+            let key: Item = ["stream", "version"]
+                .into_iter()
+                .filter_map(|name| Some((name.to_owned(), item.get(name)?.clone())))
+                .collect();
+            if let Ok(row) = self.table.row::<CommitRow<'_>>(item) {
+                commits.push(row.into());
+            } else {
+                let Place { stream, version } = self.table.row(key)?;
+                unreadable.push((StreamId::new(stream), version));
+            }
+        }
         let next: Option<Place> = page.last_evaluated_key.map(|key| self.table.row(key)).transpose()?;
         let next = next.map(|place| serde_json::to_string(&place)).transpose();
         Ok(LogPage {
             commits,
+            unreadable,
             next: next.map_err(|error| self.table.unavailable(error))?,
             read_units: page.consumed_capacity.and_then(|consumed| consumed.capacity_units).unwrap_or_default(),
         })
     }
 }
 
-/// Where a page of the event table ends.
+/// The key of an item: where a page of the event table ends.
 #[derive(Debug, Serialize, Deserialize)]
 struct Place {
     stream: String,

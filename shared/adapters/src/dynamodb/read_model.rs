@@ -217,18 +217,12 @@ impl DynamoReadModel {
         Ok(())
     }
 
-    /// Removes what there is of a generation on the page that begins `after` another one, first of the views' table, then of
-    /// the index's; answers how much that was, and where the next page begins.
-    pub async fn clear(
-        &self,
-        generation: u32,
-        after: Option<String>,
-        limit: usize,
-    ) -> Result<(usize, Option<String>), Unavailable> {
-        let after: ClearedUpTo = match after {
-            Some(after) => serde_json::from_str(&after).map_err(|error| self.table().unavailable(error))?,
-            None => ClearedUpTo::Views(None),
-        };
+    /// Removes what there is of a generation on the next page of up to `limit` items, first of the views' table, then of the index's;
+    /// answers how much that was, and whether it was the last page. How far it is is kept, so whoever calls next goes on there.
+    pub async fn clear(&self, generation: u32, limit: usize) -> Result<(usize, bool), Unavailable> {
+        let row: Option<ClearingRow> = self.table().get(key(CLEARING_KEY.to_owned())).await?;
+        let row = row.filter(|row| row.generation == generation);
+        let after = row.map_or(ClearedUpTo::Views(None), |row| row.after);
         let (table, from) = match after.clone() {
             ClearedUpTo::Views(place) => (self.table(), place.map(|place| self.table().item(&place)).transpose()?),
             ClearedUpTo::Index(place) => {
@@ -259,8 +253,11 @@ impl DynamoReadModel {
             (ClearedUpTo::Index(_), Some(key)) => Some(ClearedUpTo::Index(Some(table.row(key)?))),
             (ClearedUpTo::Index(_), None) => None,
         };
-        let next = next.map(|next| serde_json::to_string(&next)).transpose();
-        Ok((count, next.map_err(|error| table.unavailable(error))?))
+        let Some(after) = next else { return Ok((count, true)) };
+        let (table, row) = (self.table(), ClearingRow { key: CLEARING_KEY.to_owned(), generation, after });
+        let put = self.client.put_item().table_name(&self.orders_table).set_item(Some(table.item(&row)?));
+        put.send().await.map_err(|error| table.unavailable(error))?;
+        Ok((count, false))
     }
 
     /// How many items, and bytes, the table of events has: what a rebuild has to read. About, and hours old.
@@ -298,6 +295,9 @@ impl DynamoReadModel {
 }
 
 const KEY: &str = "generations";
+
+/// In no generation, so that it is not cleared itself.
+const CLEARING_KEY: &str = "clearing";
 
 /// The most keys that are read in one call.
 const KEYS_MAX: usize = 100;
@@ -338,6 +338,15 @@ struct ComparisonRow {
     key: String,
     #[serde(with = "json_text")]
     comparison: Comparison,
+}
+
+/// The item that says how far the clearing of a generation has come. It stays until another one is cleared: no number is given twice.
+#[derive(Debug, Serialize, Deserialize)]
+struct ClearingRow {
+    key: String,
+    generation: u32,
+    #[serde(with = "json_text")]
+    after: ClearedUpTo,
 }
 
 /// Where the clearing of a generation goes on.

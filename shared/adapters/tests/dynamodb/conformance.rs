@@ -17,8 +17,30 @@ async fn client() -> Client {
 }
 
 mod event_store {
-    use super::{DynamoEventStore, adapter, support::EVENTS};
+    use application::{
+        conformance::event_store::what_is_no_commit_is_named_by_the_log_and_hides_no_other, event_store::StreamId,
+    };
+    use aws_sdk_dynamodb::types::AttributeValue;
+
+    use super::{DynamoEventStore, adapter, client, support::EVENTS};
+
     application::event_store_conformance!(adapter(DynamoEventStore::new, EVENTS));
+
+    #[tokio::test]
+    async fn what_is_no_commit_is_named_and_hides_no_other() {
+        let client = client().await;
+        let store = DynamoEventStore::new(client.clone(), EVENTS.to_owned());
+        let spoil = async |stream: &StreamId, version: u64| {
+            let put = client
+                .put_item()
+                .table_name(EVENTS)
+                .item("stream", AttributeValue::S(stream.as_str().to_owned()))
+                .item("version", AttributeValue::N(version.to_string()))
+                .item("note", AttributeValue::S("by hand".to_owned()));
+            put.send().await.unwrap();
+        };
+        what_is_no_commit_is_named_by_the_log_and_hides_no_other(&store, spoil).await;
+    }
 }
 
 mod inventory {
