@@ -113,6 +113,7 @@ fn start(address: &str) -> Child {
         ("METRIC_NAMESPACE", "orders"),
         ("EVENTS_TABLE", "events"),
         ("COUNTERS_TABLE", "counters"),
+        ("DEAD_LETTERS_TABLE", "dead-letters"),
         ("ORDERS_TABLE", "orders"),
         ("INDEX_TABLE", "index"),
     ]);

@@ -650,9 +650,9 @@ async fn what_a_new_generation_has_otherwise_is_counted_before_it_is_read() {
         assert_eq!(compared(&store, (&read, &new), limit).await, same);
     }
 
-    // One that lacks an order, the end of another and that of the profile, and has made something else of a third.
+    // One that lacks an order, the end of another and the profile, and has made something else of a third.
     let new = Model::default();
-    let taken_in = [&profiles[..3], &orders[0], &orders[1][..2], &orders[3], &orders[4]].concat();
+    let taken_in = [&orders[0][..], &orders[1][..2], &orders[3], &orders[4]].concat();
     assert!(project(&store, &new, &taken_in).await.failed.is_empty());
     let view = new.views.load(id_of(&orders[3])).await.unwrap().unwrap();
     let other = OrderView { status: OrderStatus::Paid, ..view.clone() };
