@@ -175,7 +175,7 @@ beside "dependencies" deny
 beside "typescript client" typescript_client
 step "build" build
 for checked in "templates" "second interpreter" "dependencies" "typescript client"; do join "$checked"; done
-step "release artefact" artefact
+beside "release artefact" artefact
 beside "unit and conformance tests" cargo test --workspace --locked
 step "local stack" stack up
 # The first on the stack, while there is little to lose.
@@ -184,8 +184,9 @@ beside "rebuild under load" system_tests rebuild
 step "system tests" system_tests --skip rebuild --skip traces
 join "rebuild under load"
 step "typescript client on the stack" typescript_client_on_the_stack
-step "consumers" .local/tools/sam/bin/python tests/consumer_suite.py
+beside "consumers" .local/tools/sam/bin/python tests/consumer_suite.py
 step "console in a browser" console_in_a_browser
+join "consumers"
 step "commands of the pages" .local/tools/sam/bin/python tests/docs_suite.py Pasted
 step "cost" cost
 # While the machine is quiet: nobody waits for a collector for long, and what it does not take in time is lost.
@@ -203,4 +204,5 @@ step "failure matrix" stack faults cargo test --workspace --locked --test system
 # The last on the stack: it leaves orders behind that are stuck.
 step "made-up requests" made_up_requests
 step "answers" .local/tools/sam/bin/python tests/answers_suite.py
+join "release artefact"
 join "unit and conformance tests"
