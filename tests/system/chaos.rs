@@ -38,6 +38,8 @@ const STOCK: u64 = 1_000;
 const KILLS: usize = 300;
 const KILLS_AT_WORK: usize = 50;
 const KILLING: Duration = Duration::from_secs(180);
+/// So few that most of what is tried gets through, in milliseconds from one kill to the next at most.
+const PAUSE_OF_KILLER: u64 = 200;
 /// Longer than the state machine pauses twice, after which what was away is there again.
 const SETTLING: Duration = Duration::from_secs(300);
 
@@ -153,7 +155,7 @@ async fn kill_at_random(kills: Arc<AtomicUsize>, stop: Arc<AtomicBool>, mut rand
                 kills.fetch_add(1, Ordering::Relaxed);
             }
         }
-        random.pause(40).await;
+        random.pause(PAUSE_OF_KILLER).await;
     }
 }
 
