@@ -40,8 +40,8 @@ const KILLS_AT_WORK: usize = 50;
 const KILLING: Duration = Duration::from_secs(180);
 /// So few that most of what is tried gets through, in milliseconds from one kill to the next at most.
 const PAUSE_OF_KILLER: u64 = 200;
-/// Longer than the state machine pauses twice, after which what was away is there again.
-const SETTLING: Duration = Duration::from_secs(300);
+/// Longer than the state machine pauses three times, after which what was away has long been there again.
+const SETTLING: Duration = Duration::from_secs(600);
 
 const FAULTS: [&str; 3] = ["kills", "throttling", "outage"];
 /// How long nothing fails before tables do.
@@ -432,7 +432,7 @@ async fn chaos(service: Arc<Service>, seed: u64, faults: Vec<&'static str>) {
 
     let deadline = Instant::now() + SETTLING;
     let looked_after = tokio::spawn(async {
-        for _ in 0..200 {
+        for _ in 0..400 {
             reconcile(5).await;
             sleep(Duration::from_secs(2)).await;
         }
