@@ -109,7 +109,7 @@ bench: ## Print how fast the service is beside named baselines (ONLY=coldstart, 
 	@cargo run --release --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench -- \
 		$(ONLY) $(if $(ORDERS),--orders=$(ORDERS))
 
-chaos: ## Kill functions at random while 200 orders are placed, then compare the books (SEED=1 asks for the same orders again)
+chaos: ## Kill functions, throttle tables and have providers away for a minute while 200 orders are placed, then compare the books (SEED=1 FAULTS=kills,throttling,outage)
 	@$(STACK) status >/dev/null && set -a && . .local/stack.env && cargo test --workspace --locked --test system -- --ignored --nocapture chaos
 
 poison: ## Have orders placed beside one that nobody can read, on the stack that is up; then have that one redriven, or discarded (ORDERS=20)

@@ -42,8 +42,8 @@ UNDRILLED = {
     "EventsNotProjected": TOO_LONG.format("a record that is given up after six hours") + "; tests/system/replay.rs brings lost views back",
     "DeadLettersExpire": TOO_LONG.format("a letter of ten days") + "; what to do is what the alarm of its queue says, which has a drill",
     "FunctionsDie": "the emulator does not write Lambda's own line of an invocation's end; `make chaos` kills functions",
-    "TablesThrottled": "the emulator's tables take whatever comes",
-    "TablesFail": "DynamoDB's own errors are for nobody to make, and the page says to do nothing",
+    "TablesThrottled": "the emulator does not count what its tables refuse; `make chaos` has them refuse a third of all calls for half a minute",
+    "TablesFail": "the emulator does not count its tables' errors, and the page says to do nothing; `make chaos` has two tables fail for a minute",
     "CostsTooMuch": "a million units in five minutes are more than the emulator does",
 }
 DRILLED: dict[str, tuple[str, ...]] = {}  # drill -> the alarms that it rings

@@ -1,11 +1,12 @@
 """Starts the AWS emulator in this process, with what it has no setting for. stack.py runs it among the emulator's libraries.
 
-The argument is the folder of the stack's state. It tells one stack's emulator from another's, and is where meter.py and spans.py write.
+The argument is the folder of the stack's state. It tells one stack's emulator from another's, and is where failing.py, meter.py and spans.py write.
 """
 import socketserver
 import sys
 from pathlib import Path
 
+import failing
 import meter
 import spans
 from ministack import app
@@ -41,6 +42,7 @@ def matches(record: dict, pattern: dict, by_the_emulator=lambda_svc._match_esm_f
 lambda_svc._match_esm_filter = matches
 
 if __name__ == "__main__":
+    failing.install(Path(sys.argv[1]))
     meter.install(Path(sys.argv[1]) / "meter.jsonl")
     receiver = spans.receive(Path(sys.argv[1]) / "spans.jsonl")
     del sys.argv[1:]

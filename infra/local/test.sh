@@ -84,6 +84,7 @@ templates() {
     .local/tools/sam/bin/python tests/restore_suite.py Files ByAws
     .local/tools/zizmor/bin/zizmor --offline --no-progress --strict-collection --min-severity=medium .github/workflows
     .local/tools/sam/bin/python tests/workflows_suite.py
+    .local/tools/emulator/bin/python tests/failing_suite.py
     local file
     for file in infra/seed.json infra/cost/*.json infra/prometheus/grafana/dashboards/*.json events/*.json; do
         "${PYTHON:-python3}" -m json.tool "$file" >/dev/null || { echo "not valid JSON: $file"; return 1; }

@@ -27,7 +27,7 @@ use crate::{
 static ALONE: Mutex<()> = Mutex::const_new(());
 
 const CLIENTS: usize = 8;
-const CONSUMERS: [&str; 2] = ["project-orders", "publish-events"];
+pub(crate) const CONSUMERS: [&str; 2] = ["project-orders", "publish-events"];
 const REASON: &str = "it can be read by now";
 
 /// How many events an order has when it is confirmed.
@@ -149,7 +149,7 @@ fn show(before: &[Duration], meanwhile: &[Duration]) {
 }
 
 /// The dead letters of a consumer; behind its name, what else is asked.
-async fn dead_letters(service: &Service, query: &str) -> Vec<Value> {
+pub(crate) async fn dead_letters(service: &Service, query: &str) -> Vec<Value> {
     let answer = service.get("staff-2", &format!("/api/v1/dead-letters?consumer={query}")).await.expect(200);
     answer.body["dead_letters"].as_array().unwrap().clone()
 }

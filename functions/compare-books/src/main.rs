@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use adapters::{
     app_config, aws, cloud_map,
-    dynamodb::{DynamoEventStore, DynamoInventory, DynamoPayments, DynamoReadModel, DynamoShipping},
+    dynamodb::{DynamoEventStore, DynamoReadModel, bookkeepers},
     lambda::{self, Invocation, Kind},
 };
 use application::{
@@ -21,7 +21,7 @@ use chrono::{TimeDelta, Utc};
 use domain::ids::OrderId;
 use futures_util::{StreamExt, stream};
 use lambda_runtime::{Context, LambdaEvent, service_fn};
-use providers::{Choice, Port, Registry};
+use providers::{Bookkeepers, Registry};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
@@ -45,27 +45,9 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
     let model =
         DynamoReadModel::new(client.clone(), lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
-    let payments = Choice::new(
-        Port::Payments,
-        DynamoPayments::new(client.clone(), lambda::variable("PAYMENTS_TABLE")?),
-        settings.clone(),
-        registry.clone(),
-    );
-    let inventories = Choice::new(
-        Port::Inventory,
-        DynamoInventory::new(client.clone(), lambda::variable("INVENTORY_TABLE")?),
-        settings.clone(),
-        registry.clone(),
-    );
-    let carriers = Choice::new(
-        Port::Shipping,
-        DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?),
-        settings,
-        registry,
-    );
+    let books = Bookkeepers::new(bookkeepers(&client)?, &settings, &registry);
     let compare = async |id, patience, doubted| {
-        let (payments, inventories, carriers) =
-            (payments.now().await?, inventories.now().await?, carriers.now().await?);
+        let (payments, inventories, carriers) = books.now().await?;
         let providers = (&*payments, &*inventories, &*carriers);
         let compared = compare_books(&store, providers, id, patience, doubted, Utc::now());
         let finding = lambda::correlating(format!("compare-books {id}"), compared).await?;

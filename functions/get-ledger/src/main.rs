@@ -4,7 +4,7 @@
 
 use adapters::{
     app_config, aws, cloud_map,
-    dynamodb::{DynamoEventStore, DynamoInventory, DynamoPayments, DynamoShipping},
+    dynamodb::{DynamoEventStore, bookkeepers},
     http::{self, ApiRequest, Problem},
     lambda,
     limits::Limiter,
@@ -17,7 +17,7 @@ use application::{
 use aws_sdk_dynamodb::Client;
 use domain::{books::Books, ids::OrderId};
 use lambda_http::{Body, Response};
-use providers::{Choice, Port, Registry};
+use providers::{Bookkeepers, Registry};
 use serde_json::{Value, json};
 
 #[tokio::main(flavor = "current_thread")]
@@ -29,27 +29,9 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let client = Client::new(&config);
     let limiter = Limiter::of_process(&client, settings.clone(), "get-ledger").await?;
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
-    let payments = Choice::new(
-        Port::Payments,
-        DynamoPayments::new(client.clone(), lambda::variable("PAYMENTS_TABLE")?),
-        settings.clone(),
-        registry.clone(),
-    );
-    let inventories = Choice::new(
-        Port::Inventory,
-        DynamoInventory::new(client.clone(), lambda::variable("INVENTORY_TABLE")?),
-        settings.clone(),
-        registry.clone(),
-    );
-    let carriers = Choice::new(
-        Port::Shipping,
-        DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?),
-        settings,
-        registry,
-    );
+    let books = Bookkeepers::new(bookkeepers(&client)?, &settings, &registry);
     http::run(&limiter, |request| async {
-        let (payments, inventories, carriers) =
-            (payments.now().await?, inventories.now().await?, carriers.now().await?);
+        let (payments, inventories, carriers) = books.now().await?;
         handle(&store, &*payments, &*inventories, &*carriers, request).await
     })
     .await

@@ -33,13 +33,14 @@ const PAST_BYTES_MAX: usize = 8 * 1024 * 1024;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init(env!("CARGO_PKG_NAME"));
+    let ending = lambda::Ending::begin();
     let config = aws::config();
     let client = Client::new(&config);
     let limiter =
         Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "get-order-events").await?;
-    limiter.hand_on_at_the_end().await;
     let store = DynamoEventStore::new(client, lambda::variable("EVENTS_TABLE")?);
     let past = PastCommits::new(PAST_BYTES_MAX);
+    limiter.hand_on_at_the_end(ending).await;
     http::run(&limiter, |request| handle(&store, &past, limiter.tally(), request)).await
 }
 

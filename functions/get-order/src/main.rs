@@ -34,13 +34,14 @@ const PAUSES_MS: [u64; 4] = [50, 100, 200, 400];
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init(env!("CARGO_PKG_NAME"));
+    let ending = lambda::Ending::begin();
     let config = aws::config();
     let client = Client::new(&config);
     let limiter = Limiter::of_process(&client, app_config::settings_without_secrets(&config)?, "get-order").await?;
-    limiter.hand_on_at_the_end().await;
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?)
         .with_tally(limiter.tally().clone());
+    limiter.hand_on_at_the_end(ending).await;
     http::run(&limiter, async |request| {
         // Boxed, as in `http::run`.
         Box::pin(async {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use adapters::{
     app_config, aws, cloud_map,
-    dynamodb::{DynamoEventStore, DynamoInventory, DynamoPayments, DynamoReadModel, DynamoShipping},
+    dynamodb::{DynamoEventStore, DynamoReadModel, bookkeepers},
     http::{self, ApiRequest, OrderRow, Problem, cursor, link},
     lambda,
     limits::Limiter,
@@ -30,7 +30,7 @@ use domain::{
     text::Invalid,
 };
 use lambda_http::{Body, Response};
-use providers::{Choice, Port, Registry};
+use providers::{Bookkeepers, Registry};
 use serde::Serialize;
 use tracing::warn;
 
@@ -48,30 +48,12 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let model =
         DynamoReadModel::new(client.clone(), lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
-    let payments = Choice::new(
-        Port::Payments,
-        DynamoPayments::new(client.clone(), lambda::variable("PAYMENTS_TABLE")?),
-        settings.clone(),
-        registry.clone(),
-    );
-    let inventories = Choice::new(
-        Port::Inventory,
-        DynamoInventory::new(client.clone(), lambda::variable("INVENTORY_TABLE")?),
-        settings.clone(),
-        registry.clone(),
-    );
-    let carriers = Choice::new(
-        Port::Shipping,
-        DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?),
-        settings,
-        registry,
-    );
-    let (store, payments, inventories, carriers) = (&store, &payments, &inventories, &carriers);
+    let books = Bookkeepers::new(bookkeepers(&client)?, &settings, &registry);
+    let (store, books) = (&store, &books);
     http::run(&limiter, async |request| {
         let ReadModel { views, index, .. } = model.live().await.map_err(|error| Problem::unavailable(&error))?;
         let compare = |ids: Vec<OrderId>| async move {
-            let (payments, inventories, carriers) =
-                (payments.now().await?, inventories.now().await?, carriers.now().await?);
+            let (payments, inventories, carriers) = books.now().await?;
             Ok::<_, Unavailable>(books_agree(store, &*payments, &*inventories, &*carriers, ids).await)
         };
         handle(&index, &views, compare, request).await

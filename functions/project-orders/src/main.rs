@@ -24,14 +24,15 @@ use tracing::{info, warn};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init(env!("CARGO_PKG_NAME"));
+    let ending = lambda::Ending::begin();
     let client = Client::new(&aws::config());
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
     let counters = DynamoCounters::new(client.clone(), lambda::variable("COUNTERS_TABLE")?, "project-orders");
     let (counters, tally) = (Arc::new(counters), Arc::<Tally>::default());
-    tally.hand_on_at_the_end(&counters).await;
     let letters = DynamoDeadLetters::new(client.clone(), lambda::variable("DEAD_LETTERS_TABLE")?);
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?)
         .with_tally(tally.clone());
+    tally.hand_on_at_the_end(&counters, ending).await;
     lambda::run_stream(Consumer::ProjectOrders, &letters, async |commits| {
         let not_handled = match model.written().await {
             Ok(generations) => handle(&store, &generations, &tally, commits).await,

@@ -26,8 +26,11 @@ struct Request {
     body: String,
 }
 
-/// Lambda's Runtime API and `DynamoDB` in one. With extensions or without; one invocation, and then none any more.
-fn serve(has_extensions: bool) -> (String, Receiver<Request>) {
+/// How Lambda answers who wants to register an extension: not at all where there are none, or yes after so long.
+type Registers = Option<Duration>;
+
+/// Lambda's Runtime API and `DynamoDB` in one. One invocation, and then none any more.
+fn serve(registers: Registers) -> (String, Receiver<Request>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (seen, requests) = channel();
@@ -35,7 +38,7 @@ fn serve(has_extensions: bool) -> (String, Receiver<Request>) {
     thread::spawn(move || {
         for connection in listener.incoming() {
             let (seen, invocations) = (seen.clone(), invocations.clone());
-            thread::spawn(move || answer(connection.unwrap(), &seen, &invocations, has_extensions));
+            thread::spawn(move || answer(connection.unwrap(), &seen, &invocations, registers));
         }
     });
     (address, requests)
@@ -45,7 +48,7 @@ fn answer(
     connection: TcpStream,
     seen: &Sender<Request>,
     invocations: &std::sync::atomic::AtomicUsize,
-    has_extensions: bool,
+    registers: Registers,
 ) {
     let mut reader = BufReader::new(connection.try_clone().unwrap());
     let mut writer = connection;
@@ -70,7 +73,9 @@ fn answer(
         request.body = String::from_utf8(body).unwrap();
         let line = request.line.clone();
         let (status, headers, body) = if line.contains("/extension/register") {
-            (if has_extensions { 200 } else { 404 }, "lambda-extension-identifier: 7\r\n", String::new())
+            // Seen when it is answered: what is seen before has not waited for that.
+            thread::park_timeout(registers.unwrap_or_default());
+            (if registers.is_some() { 200 } else { 404 }, "lambda-extension-identifier: 7\r\n", String::new())
         } else if line.contains("/invocation/next")
             && invocations.fetch_update(SEEN, SEEN, |left| left.checked_sub(1)).is_ok()
         {
@@ -131,10 +136,10 @@ fn wait_for(requests: &Receiver<Request>, what: &str) -> Request {
     }
 }
 
-fn is_told_to_end(has_extensions: bool) {
-    let (address, requests) = serve(has_extensions);
+fn is_told_to_end(registers: Registers) {
+    let (address, requests) = serve(registers);
     let mut child = start(&address);
-    if has_extensions {
+    if registers.is_some() {
         wait_for(&requests, "/extension/event/next");
     }
     wait_for(&requests, "/r-1/error");
@@ -157,10 +162,46 @@ fn is_told_to_end(has_extensions: bool) {
 
 #[test]
 fn what_is_counted_is_handed_on_when_lambda_ends_the_process() {
-    is_told_to_end(true);
+    is_told_to_end(Some(Duration::ZERO));
 }
 
 #[test]
 fn where_there_are_no_extensions_it_starts_and_ends_all_the_same() {
-    is_told_to_end(false);
+    is_told_to_end(None);
+}
+
+/// What it asks for until it has asked for an invocation and for what its extension listens to.
+fn asked_at_the_start(registers: Duration) -> Vec<&'static str> {
+    let (address, requests) = serve(Some(registers));
+    let mut child = start(&address);
+    let asked = |request: Request| {
+        ["/extension/register", "/extension/event/next", "/invocation/next"]
+            .into_iter()
+            .find(|what| request.line.contains(what))
+    };
+    let deadline = Instant::now() + PATIENCE;
+    let mut seen = Vec::new();
+    while !["/extension/event/next", "/invocation/next"].iter().all(|what| seen.contains(what)) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        seen.extend(requests.recv_timeout(left).ok().and_then(asked));
+        assert!(Instant::now() < deadline, "{seen:?}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    seen
+}
+
+/// Lambda registers nothing any more once it was asked for an invocation.
+#[test]
+fn no_invocation_is_asked_for_before_the_extension_is_registered() {
+    let seen = asked_at_the_start(Duration::from_millis(100));
+    assert_eq!(seen[0], "/extension/register", "{seen:?}");
+}
+
+/// And waits for what it has registered, however late that was.
+#[test]
+fn an_extension_that_is_registered_late_holds_nothing_up_and_listens_all_the_same() {
+    let seen = asked_at_the_start(Duration::from_millis(1_000));
+    let at = |what| seen.iter().position(|seen| *seen == what).unwrap();
+    assert!(at("/invocation/next") < at("/extension/event/next"), "{seen:?}");
 }

@@ -7,7 +7,7 @@
 
 use adapters::{
     app_config, aws, cloud_map,
-    dynamodb::{DynamoEventStore, DynamoInventory, DynamoPayments, DynamoShipping},
+    dynamodb::{DynamoEventStore, bookkeepers},
     http::{self, ApiRequest, FieldErrors, Problem},
     lambda,
     limits::Limiter,
@@ -27,7 +27,7 @@ use domain::{
     text::{Invalid, Text},
 };
 use lambda_http::{Body, Response};
-use providers::{Choice, Port, Registry};
+use providers::{Bookkeepers, Registry};
 use serde::Serialize;
 use serde_json::json;
 
@@ -41,27 +41,9 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let limiter = Limiter::of_process(&client, settings.clone(), "skip-step").await?;
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?)
         .with_snapshots(lambda::variable("SNAPSHOTS_TABLE")?);
-    let payments = Choice::new(
-        Port::Payments,
-        DynamoPayments::new(client.clone(), lambda::variable("PAYMENTS_TABLE")?),
-        settings.clone(),
-        registry.clone(),
-    );
-    let inventories = Choice::new(
-        Port::Inventory,
-        DynamoInventory::new(client.clone(), lambda::variable("INVENTORY_TABLE")?),
-        settings.clone(),
-        registry.clone(),
-    );
-    let carriers = Choice::new(
-        Port::Shipping,
-        DynamoShipping::new(client, lambda::variable("SHIPMENTS_TABLE")?),
-        settings,
-        registry,
-    );
+    let books = Bookkeepers::new(bookkeepers(&client)?, &settings, &registry);
     http::run(&limiter, |request| async {
-        let (payments, inventories, carriers) =
-            (payments.now().await?, inventories.now().await?, carriers.now().await?);
+        let (payments, inventories, carriers) = books.now().await?;
         handle(&store, (&*payments, &*inventories, &*carriers), request).await
     })
     .await

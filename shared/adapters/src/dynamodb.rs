@@ -20,7 +20,7 @@ pub use limits::DynamoLimits;
 pub use order_views::DynamoOrderViews;
 pub use processes::DynamoProcesses;
 pub use read_model::{Building, DynamoReadModel, Generation, Generations};
-pub use sandbox::{DynamoInventory, DynamoNotifications, DynamoPayments, DynamoShipping};
+pub use sandbox::{DynamoInventory, DynamoNotifications, DynamoPayments, DynamoShipping, bookkeepers};
 pub use snapshots::DynamoSnapshots;
 
 use std::{collections::HashMap, time::Duration};

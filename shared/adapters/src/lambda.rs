@@ -26,11 +26,11 @@ use domain::{
 use futures_util::FutureExt;
 use lambda_runtime::{Context, Diagnostic, Error, LambdaEvent, service_fn};
 use serde::{Serialize, de::DeserializeOwned};
+pub use telemetry::{Ending, Kind, correlating, init};
 use telemetry::{
     Hop, Trace,
     figures::{self, Metric},
 };
-pub use telemetry::{Kind, at_the_end, correlating, init};
 use tracing::{Instrument, Span, error, info, warn};
 
 use crate::{

@@ -27,7 +27,7 @@ use tracing::warn;
 use crate::{
     app_config::AppConfig,
     dynamodb::{DynamoCounters, DynamoLimits},
-    lambda::{self, chain},
+    lambda::{self, Ending, chain},
     tally::Tally,
 };
 
@@ -99,12 +99,13 @@ impl<L: Limits, S: Source, C: Counters> Limiter<L, S, C> {
         Self { limits, settings, counters: Arc::new(counters), tally: Arc::default(), remembered }
     }
 
-    /// Hands on what was counted also when the process is told to end: to be awaited in `main`, before the first invocation.
-    pub async fn hand_on_at_the_end(&self)
+    /// Hands on what was counted also when the process is told to end: to be awaited in `main`, last thing before the first
+    /// invocation.
+    pub async fn hand_on_at_the_end(&self, ending: Ending)
     where
         C: 'static,
     {
-        self.tally.hand_on_at_the_end(&self.counters).await;
+        self.tally.hand_on_at_the_end(&self.counters, ending).await;
     }
 
     /// What this process counts, for whatever else it has to count.

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use crate::{
-    lambda::{self, chain},
+    lambda::{Ending, chain},
     processes,
 };
 
@@ -81,19 +81,20 @@ impl Tally {
         }
     }
 
-    /// Hands on what was counted, and reports what was used, when the process is told to end: to be awaited in `main`, before the
-    /// first invocation.
-    pub async fn hand_on_at_the_end(self: &Arc<Self>, counters: &Arc<impl Counters + 'static>) {
+    /// Hands on what was counted, and reports what was used, when the process is told to end: to be awaited in `main`, last thing
+    /// before the first invocation.
+    pub async fn hand_on_at_the_end(self: &Arc<Self>, counters: &Arc<impl Counters + 'static>, ending: Ending) {
         let (tally, counters) = (Arc::clone(self), Arc::clone(counters));
-        lambda::at_the_end(async move {
-            let counts = async {
-                if let Some(amounts) = tally.due(true) {
-                    tally.hand_on_these(&*counters, amounts).await;
-                }
-            };
-            tokio::join!(counts, Box::pin(processes::report_in_any_case()));
-        })
-        .await;
+        ending
+            .with(async move {
+                let counts = async {
+                    if let Some(amounts) = tally.due(true) {
+                        tally.hand_on_these(&*counters, amounts).await;
+                    }
+                };
+                tokio::join!(counts, Box::pin(processes::report_in_any_case()));
+            })
+            .await;
     }
 
     async fn hand_on_these(&self, counters: &impl Counters, amounts: BTreeMap<Counter, u64>) {

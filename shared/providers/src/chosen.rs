@@ -142,6 +142,37 @@ impl<S: Clone, Src: Source> Choice<S, Src> {
     }
 }
 
+/// The three for one request or step: of money, stock and parcels.
+pub type ChosenBookkeepers<P, I, S> = (Arc<Chosen<P>>, Arc<Chosen<I>>, Arc<Chosen<S>>);
+
+/// The providers of money, stock and parcels, whose books an order is compared with.
+pub struct Bookkeepers<P, I, S, Src> {
+    payments: Choice<P, Src>,
+    inventory: Choice<I, Src>,
+    shipping: Choice<S, Src>,
+}
+
+impl<P: Clone, I: Clone, S: Clone, Src: Source> Bookkeepers<P, I, S, Src> {
+    /// As [`Choice::new`], which has the sandbox of one.
+    pub fn new(
+        (payments, inventory, shipping): (P, I, S),
+        settings: &Arc<Live<Src>>,
+        registry: &Arc<Registry>,
+    ) -> Self {
+        let (settings, registry) = (|| Arc::clone(settings), || Arc::clone(registry));
+        Self {
+            payments: Choice::new(Port::Payments, payments, settings(), registry()),
+            inventory: Choice::new(Port::Inventory, inventory, settings(), registry()),
+            shipping: Choice::new(Port::Shipping, shipping, settings(), registry()),
+        }
+    }
+
+    /// As [`Choice::now`].
+    pub async fn now(&self) -> Result<ChosenBookkeepers<P, I, S>, Unavailable> {
+        Ok((self.payments.now().await?, self.inventory.now().await?, self.shipping.now().await?))
+    }
+}
+
 /// The providers behind one port by one version of the settings.
 pub struct Chosen<S> {
     what: &'static str,

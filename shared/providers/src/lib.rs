@@ -14,6 +14,6 @@ mod remote;
 mod rest;
 mod token;
 
-pub use chosen::{AnyProvider, Choice, Chosen, Port, of_new_orders};
+pub use chosen::{AnyProvider, Bookkeepers, Choice, Chosen, ChosenBookkeepers, Port, of_new_orders};
 pub use discovery::{Instances, Registry};
 pub use remote::{Remote, Witness};

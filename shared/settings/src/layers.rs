@@ -1,8 +1,11 @@
 //! The layers, and what comes out of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Display,
+};
 
-use config::{Config, ConfigError, Environment, File, FileFormat, Value, ValueKind};
+use config::{Config, Environment, File, FileFormat, Value, ValueKind};
 
 use crate::Settings;
 
@@ -55,9 +58,14 @@ impl Layers {
     }
 
     pub fn settings(&self) -> Result<Settings, BadSettings> {
+        let layers = self.each()?;
+        // A start on most stages, which is not to take longer than it has to.
+        if layers.iter().all(|(_, layer)| says_nothing(&layer.cache)) {
+            return Ok(Settings::default());
+        }
         // Beneath all of them, so that a layer may say one number of a limit and leave the other as it is.
         let mut together = Config::builder().add_source(defaults()?);
-        for (name, layer) in self.each()? {
+        for (name, layer) in layers {
             let _: Settings = layer.clone().try_deserialize().map_err(|error| bad(&name, &error))?;
             together = together.add_source(layer);
         }
@@ -102,11 +110,18 @@ impl Layers {
     }
 }
 
+/// By way of JSON: `Config::try_from` makes all that it has so far anew for each field.
 fn defaults() -> Result<Config, BadSettings> {
-    Config::try_from(&Settings::default()).map_err(|error| bad(DEFAULTS, &error))
+    let text = serde_json::to_string(&Settings::default()).map_err(|error| bad(DEFAULTS, &error))?;
+    let defaults = Config::builder().add_source(File::from_str(&text, FileFormat::Json));
+    defaults.build().map_err(|error| bad(DEFAULTS, &error))
 }
 
-fn bad(layer: &str, error: &ConfigError) -> BadSettings {
+fn says_nothing(layer: &Value) -> bool {
+    matches!(&layer.kind, ValueKind::Table(table) if table.is_empty())
+}
+
+fn bad(layer: &str, error: &impl Display) -> BadSettings {
     BadSettings { layer: layer.to_owned(), problem: error.to_string() }
 }
 
@@ -149,6 +164,19 @@ mod tests {
             assert!(here.per_minute > there.per_minute && here.burst > there.burst, "{class}");
         }
         assert_eq!(Settings { limits, ..local }, Settings::default());
+    }
+
+    #[test]
+    fn the_defaults_are_good_and_the_same_beneath_a_layer_that_repeats_one_of_them() {
+        assert_eq!(Settings::default().problems(), Vec::<String>::new());
+        let prod = Layers::new("prod".to_owned(), []).with_document(Some(r#"{"poll_seconds": 30}"#.to_owned()));
+        assert_eq!(prod.settings(), Ok(Settings::default()));
+        let origins = prod.origins().unwrap();
+        assert_eq!(origins["poll_seconds"], ("30".to_owned(), "AppConfig".to_owned()));
+        assert_eq!(origins["limits.searches.burst"], ("30".to_owned(), "defaults".to_owned()));
+        for nothing in ["services", "secrets", "ca_bundles"] {
+            assert!(!origins.contains_key(nothing), "{nothing}");
+        }
     }
 
     #[test]

@@ -31,14 +31,17 @@ pub struct Settings {
     /// Where services are: for each name the URLs of its instances, up to 20, or a table that says what it is called in Cloud Map.
     /// `grpc`, `grpcs`, `http` or `https`; without TLS only on this machine. A service that no new order uses stays here for as long as
     /// orders that were placed with it may need it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub services: BTreeMap<String, Service>,
     /// For a service that asks for a bearer token the name of the secret that is the token, and nothing else: in Secrets Manager, or
     /// with `ssm:` before it in SSM's Parameter Store. 1 to 500 letters, digits and / _ + = . @ -; the stack's functions may read those
     /// that begin as its parameter `ProviderSecrets` says. It belongs to the service and not to the port, so that nobody is shown
     /// another one's token when new orders go elsewhere.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, String>,
     /// For a service whose certificate leads to a root of one's own: that root, and others if need be, as PEM, up to 64 KB. They count
     /// beside the system's, for this service alone. Certificates are public: nothing else may stand there.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub ca_bundles: BTreeMap<String, String>,
     /// How much each caller may ask for. Those of a running function that calls no provider are the ones of its stage until it has
     /// read a document.

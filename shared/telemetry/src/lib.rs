@@ -27,7 +27,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-pub use end::at_the_end;
+pub use end::Ending;
 pub use trace::{Hop, Kind, Trace, correlating, correlation_id, failed, function, has_order, keep, set, traceparent};
 
 use crate::{

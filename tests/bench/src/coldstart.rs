@@ -27,7 +27,7 @@ const FUNCTIONS: [&str; 6] = [BARE, "create-order", "get-order", "search-orders"
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What Lambda and the template would say; nobody is called.
-pub(crate) const ENVIRONMENT: [(&str, &str); 22] = [
+pub(crate) const ENVIRONMENT: [(&str, &str); 23] = [
     ("CONFIGURATION", "application/environment/profile"),
     ("DISCOVERY_NAMESPACE", "order-service"),
     ("STAGE", "prod"),
@@ -42,6 +42,7 @@ pub(crate) const ENVIRONMENT: [(&str, &str); 22] = [
     ("LOG_LEVEL", "INFO"),
     ("SANDBOX_TRIGGERS", "false"),
     ("COUNTERS_TABLE", "counters"),
+    ("DEAD_LETTERS_TABLE", "dead-letters"),
     ("EVENTS_TABLE", "events"),
     ("INDEX_TABLE", "index"),
     ("INVENTORY_TABLE", "inventory"),
