@@ -253,7 +253,7 @@ def remove_what_never_came_up(stage: Stage):
 
 def ask_rebuild(stage: Stage, action: str) -> dict:
     """Where the read model stands, after this action of `rebuild-orders`."""
-    answer = stage.client("lambda").invoke(FunctionName=f"{stage.settings['stack_name']}-rebuild-orders", Payload=json.dumps({"action": action}).encode())
+    answer = stage.client("lambda").invoke(FunctionName=f"{stage.settings['stack_name']}-rebuild-orders", Qualifier="live", Payload=json.dumps({"action": action}).encode())
     standing = json.loads(answer["Payload"].read())
     if "FunctionError" in answer:
         fail(f"it is deployed, but what becomes of the read model cannot be told: {standing.get('errorMessage', standing)}")

@@ -290,7 +290,9 @@ def cases() -> dict[str, tuple]:
         "StreamsParked": (({"value": [0, 0, 1]}, {"value": [0, 0, None, None, None]}), {"value": [None, 0, None, None, 0]}),
         # A run that fails to count says nothing, and one that comes twice does not make a day of two halves.
         "ParkedTooLong": ({"value": [0, 86_401]}, {"value": [0, 86_400, None, 43_300]}),
-        "DeadLettersExpire": ({"projection": [0, 864_001]}, {"fulfilment": [0, 863_999], "publishing": [60, None]}),
+        # In another queue each day, as far as anybody can tell, but without a day on which there were none.
+        "DeadLettersExpire": (({"projection": [0, *[1] * 7]}, {"fulfilment": [2, 2, 2, None, None, None, None], "publishing": [0, 0, 1, 1, 1, 1, 1]}),
+                              {"projection": [*[1] * 6, 0, *[1] * 6], "fulfilment": [None] * 13, "publishing": [None, *[9] * 4, *[0] * 8]}),
         "NobodyLooks": ({"value": [1, 1, None, None, None, None, None]}, {"value": [None, 1, 1, None, 2, 1]}),
         "NobodyReconciles": ({"value": [0, 1, 1, 1]}, {"value": [0, 1, 1, 0, None]}),
         "ExecutionsMissing": ([[fine], [line("missing execution started")] * 3], [[fine], [line("missing execution started")] * 2]),
@@ -400,6 +402,15 @@ class Ringing(unittest.TestCase):
         for name, mapping in (("PublishingStopped", "PublishEventsMapping"), ("ProjectionStopped", "ProjectOrdersMapping")):
             factor = int(re.search(r"-(\d+) \*", alarms(main)[name]["Metrics"][0]["Expression"])[1])
             self.assertGreaterEqual(factor, 20 * main.resources[mapping]["Properties"]["BatchSize"])
+
+    def test_no_alarm_asks_for_the_age_of_dead_letters_because_looking_at_them_silences_it(self):
+        """SQS leaves out of a queue's age whatever was received three times and not deleted."""
+        main = prod()
+        taken_from = {named_in(mapping["EventSourceArn"]) for mapping in main.of_type("AWS::Lambda::EventSourceMapping").values()}
+        aged = {named_in(one["Dimensions"][0]["Value"]) for alarm in every_alarm(main).values() for one in watched(alarm)
+                if one["MetricName"] == "ApproximateAgeOfOldestMessage"}
+        self.assertTrue(aged)
+        self.assertFalse(aged - taken_from)
 
     def test_an_express_execution_that_fails_rings_nobody_because_reconcile_looks_after_it(self):
         """A person is called where the order is flagged, and where reconcile has to start executions again and again."""

@@ -1,7 +1,7 @@
 """As much of the AWS CLI as docs/runbook.md calls, on the emulator: tests/drills_suite.py puts it on the PATH as `aws`.
 
-Options are those of the API's own description, so that what the API does not know is refused here, too. Two commands are played that the
-emulator does not have: it takes no pattern for JSON lines, and moves no messages back.
+Options are those of the API's own description, so that what the API does not know is refused here, too. One command is played, because
+the emulator takes no pattern for JSON lines.
 """
 from __future__ import annotations
 
@@ -63,8 +63,6 @@ class Handler(socketserver.StreamRequestHandler):
 def answer(service: str, operation: str, *words: str) -> str:
     if (service, operation) == ("logs", "tail"):
         return tail(*words)
-    if (service, operation) == ("sqs", "start-message-move-task"):
-        return move_back(options(words, {"--source-arn"})["--source-arn"][0])
     return call(service, operation, list(words))
 
 
@@ -149,16 +147,3 @@ def said(message: str) -> dict:
         return json.loads(message)
     except ValueError:
         return {}
-
-
-def move_back(source_arn: str) -> str:
-    sqs, queues = botocore.session.get_session().create_client("sqs"), {}
-    for url in sqs.list_queues()["QueueUrls"]:
-        attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn", "RedrivePolicy"])["Attributes"]
-        queues[attributes["QueueArn"]] = (url, json.loads(attributes.get("RedrivePolicy", "{}")).get("deadLetterTargetArn"))
-    source, (target,) = queues[source_arn][0], [url for url, letters in queues.values() if letters == source_arn]
-    while messages := sqs.receive_message(QueueUrl=source, MaxNumberOfMessages=10).get("Messages"):
-        for message in messages:
-            sqs.send_message(QueueUrl=target, MessageBody=message["Body"])
-            sqs.delete_message(QueueUrl=source, ReceiptHandle=message["ReceiptHandle"])
-    return ""

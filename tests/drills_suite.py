@@ -30,6 +30,7 @@ from docs_suite import ROOT, Page, stack
 
 sys.path.insert(0, str(ROOT / "infra"))
 
+import aws  # noqa: E402
 from service import ADDRESS, Service  # noqa: E402
 
 MINUTE = 60
@@ -38,9 +39,9 @@ FILLED = {"STAGE=prod": "STAGE=local", "you@example.com": "staff-1"}  # what the
 TOO_LONG = "{} cannot be had in a test"
 UNDRILLED = {
     "OrdersTimedOut": TOO_LONG.format("an execution of 24 hours, whose end the emulator would not bring about either"),
-    "EventsNotPublished": TOO_LONG.format("a record that is given up after six hours") + "; tests/system/replay.rs gives lost events again",
-    "EventsNotProjected": TOO_LONG.format("a record that is given up after six hours") + "; tests/system/replay.rs brings lost views back",
-    "DeadLettersExpire": TOO_LONG.format("a letter of ten days") + "; what to do is what the alarm of its queue says, which has a drill",
+    "EventsNotPublished": TOO_LONG.format("a record that is tried for 23 hours and given up") + "; tests/system/replay.rs gives lost events again",
+    "EventsNotProjected": TOO_LONG.format("a record that is tried for 23 hours and given up") + "; tests/system/replay.rs brings lost views back",
+    "DeadLettersExpire": TOO_LONG.format("a week in which letters lie there on each day") + "; what to do is what the alarm of its queue says, which has a drill",
     "FunctionsDie": "the emulator does not write Lambda's own line of an invocation's end; `make chaos` kills functions",
     "TablesThrottled": "the emulator does not count what its tables refuse; `make chaos` has them refuse a third of all calls for half a minute",
     "TablesFail": "the emulator does not count its tables' errors, and the page says to do nothing; `make chaos` has two tables fail for a minute",
@@ -174,7 +175,7 @@ class Drills(unittest.TestCase):
     @contextlib.contextmanager
     def denied(self, deed: str, actions: str, resource: str = "*"):
         """Takes a right from a function's role, as a change by hand may have done, until it is deployed again."""
-        role = client("lambda").get_function_configuration(FunctionName=f"order-service-local-{deed}")["Role"].rsplit("/", 1)[1]
+        role = client("lambda").get_function_configuration(FunctionName=f"order-service-local-{deed}", Qualifier="live")["Role"].rsplit("/", 1)[1]
         statement = {"Effect": "Deny", "Action": actions, "Resource": resource}
         iam = client("iam")
         iam.put_role_policy(RoleName=role, PolicyName="drill", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
@@ -187,7 +188,7 @@ class Drills(unittest.TestCase):
     def stopped(self, deed: str):
         """Switches off what calls a function, and on again in case the drill has failed to."""
         functions = client("lambda")
-        (mapping,) = functions.list_event_source_mappings(FunctionName=f"order-service-local-{deed}")["EventSourceMappings"]
+        (mapping,) = functions.list_event_source_mappings(FunctionName=f"order-service-local-{deed}:live")["EventSourceMappings"]
         functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
         try:
             yield
@@ -360,6 +361,43 @@ class Drills(unittest.TestCase):
     def test_views_cannot_be_written_until_the_right_is_back(self):
         self.assert_behind("ViewsLag", "project-orders", "dynamodb:*", "commits not projected")
 
+    def told(self, figure: str) -> int:
+        """What `reconcile` tells in a run that begins now."""
+        told = lambda: [line[figure] for line in self.lines() if figure in line]  # noqa: E731
+        before = len(told())
+        self.run_now("reconcile", patience_seconds=60)
+        return self.until(f"{figure} is told", lambda: told()[before:])[-1]
+
+    @drill("StreamsParked", "ParkedTooLong")
+    def test_an_order_waits_for_both_consumers_behind_an_item_that_is_no_commit_until_that_is_put_right(self):
+        self.place()
+        self.await_status("confirmed")
+        table, stream = setting("EVENTS_TABLE"), {"S": f"order#{self.order}"}
+        events = client("dynamodb")
+        (last,) = events.query(TableName=table, KeyConditionExpression="#stream = :stream", ScanIndexForward=False, Limit=1,
+                               ExpressionAttributeNames={"#stream": "stream"}, ExpressionAttributeValues={":stream": stream})["Items"]
+        version, money = int(last["version"]["N"]) + 1, lambda amount: {"amount": amount, "currency": "CNY"}
+        found = {"charged": money(1999), "refunded": money(0), "reserved": [{"product_id": self.product, "quantity": 1}], "shipment": "created"}
+        commit = last | {"version": {"N": str(version)}, "command_id": {"S": str(uuid.uuid4())}, "event_types": {"L": [{"S": "BooksCompared"}]},
+                         "events": {"S": json.dumps([{"type": "BooksCompared", "schema": 1, "data": {"found": found, "late": []}}])}}
+        events.put_item(TableName=table, Item={name: value for name, value in commit.items() if name != "actor"})
+        consumers = ({}, {"project-orders": "publish-events"})
+        look = lambda filled: self.follow("StreamsParked", 'get "dead-letters', **filled)  # noqa: E731
+        for filled in consumers:
+            self.until("it is parked", lambda: self.order in look(filled))
+            self.assertIn("NotACommit", look(filled))
+        self.assert_rings("StreamsParked", value=self.told("ParkedStreams"))
+        seconds = self.until("it waits", lambda: self.told("ParkedSeconds"))
+        self.assert_rings("ParkedTooLong", value=float(self.alarms["ParkedTooLong"]["Threshold"]) + seconds)  # in a day, if nobody came
+        redrive = lambda filled: json.loads(  # noqa: E731
+            self.follow("StreamsParked", "post dead-letters/redrive", ERROR="NotACommit", WHY="it is put right", **filled))
+        self.assertEqual([redrive(filled)["redriven"] for filled in consumers], [0, 0])
+        events.put_item(TableName=table, Item=commit)
+        self.assertEqual([redrive(filled)["redriven"] for filled in consumers], [1, 1])
+        self.until("it is shown", lambda: self.view()["version"] == version)
+        self.assertFalse([filled for filled in consumers if self.order in look(filled)])
+        self.assertEqual((self.told("ParkedStreams"), self.told("ParkedSeconds")), (0, 0))
+
     @drill("FulfilmentWaits")
     def test_nobody_takes_orders_from_the_queue_until_the_mapping_is_on(self):
         with self.stopped("start-fulfilment"):
@@ -383,9 +421,10 @@ class Drills(unittest.TestCase):
             self.place()
             self.until("the message is given up", lambda: self.letters(letters))
             self.assert_rings("FulfilmentNotStarted", value=self.letters(letters))
-            self.assertIn(self.order, self.follow("FulfilmentNotStarted", "aws sqs receive-message"))
+            self.until("it is listed", lambda: self.order in self.follow("FulfilmentNotStarted", 'get "dead-letters'))
         sqs.set_queue_attributes(QueueUrl=queue, Attributes=before)
-        self.follow("FulfilmentNotStarted", "aws sqs start-message-move-task")
+        redriven = json.loads(self.follow("FulfilmentNotStarted", "post dead-letters/redrive", WHY="it can be started"))
+        self.assertGreaterEqual(redriven["redriven"], 1)
         self.await_status("confirmed")
         self.assertEqual((self.letters(letters), self.letters(queue)), (0, 0))
         self.assert_books_agree()
@@ -423,7 +462,7 @@ class Drills(unittest.TestCase):
 
     def run_now(self, deed: str, **event) -> dict:
         """As its schedule does, with less patience."""
-        return client("lambda").invoke(FunctionName=f"order-service-local-{deed}", Payload=json.dumps(event).encode())
+        return client("lambda").invoke(FunctionName=f"order-service-local-{deed}", Qualifier="live", Payload=json.dumps(event).encode())
 
     @drill("ExecutionsMissing")
     def test_executions_were_aborted_and_orders_go_on_by_themselves(self):
@@ -479,11 +518,8 @@ class Drills(unittest.TestCase):
 
     def know_at_once(self, *deeds: str):
         """A function that starts anew asks for its settings; one that runs does every half minute."""
-        functions = client("lambda")
         for deed in deeds:
-            name = f"order-service-local-{deed}"
-            functions.update_function_configuration(FunctionName=name, Timeout=functions.get_function_configuration(FunctionName=name)["Timeout"])
-            functions.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.2, "MaxAttempts": 300})
+            aws.start_anew(client("lambda"), f"order-service-local-{deed}")
 
     def take_settings_back(self):
         self.shell("make -s config RESET=1")

@@ -86,7 +86,7 @@ class Functions:
         self.timeouts = {function["FunctionName"].removeprefix(PREFIX): function["Timeout"] for function in deployed
                          if function["FunctionName"].startswith(PREFIX)}
         self.both = sorted(name for name in self.timeouts if (OLD / name / "bootstrap").exists())
-        self.new = {name: files_of(self.service.get_function(FunctionName=PREFIX + name)) for name in self.both}
+        self.new = {name: files_of(self.service.get_function(FunctionName=PREFIX + name, Qualifier="live")) for name in self.both}
         self.old: set[str] = set()
 
     def rounds(self) -> list[tuple[str, set[str]]]:
@@ -274,12 +274,17 @@ class Shop:
         found = [self.queues.get_queue_attributes(QueueUrl=queue, AttributeNames=counts)["Attributes"] for queue in self.environment[queues].split()]
         return sum(int(count) for attributes in found for count in attributes.values())
 
+    def parked(self) -> list[dict]:
+        """What a consumer has not been able to handle, and has set aside."""
+        paths = [f"/api/v1/dead-letters?consumer={consumer}" for consumer in ("project-orders", "publish-events")]
+        return [letter for path in paths for letter in insist(self.staff, [200], "GET", path)["dead_letters"]]
+
 
 def run_schedules():
     """What AWS calls every few minutes; neither may fail."""
     functions = client("lambda")
     for name, event in (("reconcile", {"patience_seconds": 60}), ("compare-books", {"patience_seconds": 0, "order_id": None})):
-        answer = functions.invoke(FunctionName=PREFIX + name, Payload=json.dumps(event).encode())
+        answer = functions.invoke(FunctionName=PREFIX + name, Qualifier="live", Payload=json.dumps(event).encode())
         if "FunctionError" in answer:
             raise AssertionError(f"{name} failed: {answer['Payload'].read().decode()}")
 
@@ -307,6 +312,7 @@ class Mixed(unittest.TestCase):
             shop.read_all()
             until(f"the fulfilment's queue is not empty after {name}", lambda: shop.messages("FULFILMENT_QUEUE_URL") == 0)
             self.assertEqual(shop.messages("DEAD_LETTER_QUEUE_URLS"), 0, f"dead letters after {name}")
+            self.assertEqual(shop.parked(), [], f"parked after {name}")
             self.assertEqual([line for text in UNREADABLE for line in said(text)], [], name)
             print(f"{name}: {len(old)} functions are old; {under_way} orders were under way when the last of them had changed; "
                   f"{len(shop.orders)} orders have ended by now; {time.monotonic() - began:.0f} s", flush=True)

@@ -69,7 +69,7 @@ def figures() -> dict[str, dict[str, set[str]]]:
             labels.setdefault(label, set()).add(value)
             if label == "le" and value.isdigit():
                 labels[label].add(f"{value}.0")  # as Prometheus 3 writes it
-    queues = re.search(r"DEAD_LETTER_QUEUES: !Sub >-\n(.*?)\n +Policies:", (ROOT / "template.yaml").read_text(), re.S)[1]
+    queues = re.search(r"DEAD_LETTER_QUEUES: &\S+ !Sub >-\n(.*?)\n +Policies:", (ROOT / "template.yaml").read_text(), re.S)[1]
     if "METRICS_FILE" not in os.environ:  # the names of queues are settings
         found["order_service_dead_letters"]["queue"] = set(re.findall(r"([\w-]+)=\$", queues))
     return found

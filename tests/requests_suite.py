@@ -71,8 +71,9 @@ UNSAID = [
     (r"/items/\d+/product_id", r"stands there more than once"),
     # Consumers are what is deployed.
     (r"\?consumer|/consumer", r"must be one of [a-z-]+(, [a-z-]+)*"),
-    # Only a link has one.
+    # Only a link, a list or an answer has one.
     (r"\?after", r"must be as it came in the link to this page"),
+    (r"/(id|after)", r"must be as it came"),
     # The caller decides, and a schema knows none.
     (r"/note", r"is for staff only"),
 ]

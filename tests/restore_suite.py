@@ -28,6 +28,7 @@ from unittest import mock
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "infra"), str(ROOT / "infra" / "local")]
 
+import aws  # noqa: E402
 import backup  # noqa: E402
 import rebuild  # noqa: E402
 import stack  # noqa: E402
@@ -396,7 +397,7 @@ class Drill(unittest.TestCase):
             count += len(requests)
         # Functions that keep commits start anew, as all do where a restored table has another name.
         for function in ("get-order-events", "get-timeline"):
-            self.functions.update_function_configuration(FunctionName=f"{LOCAL}-{function}", Description=f"after a drill at {time.time()}")
+            aws.start_anew(self.functions, f"{LOCAL}-{function}")
         self.step(f"wiped: {count:,} items of {', '.join(names).lower()}")
 
     @property
@@ -405,7 +406,7 @@ class Drill(unittest.TestCase):
 
     def hold(self, held: bool):
         """Orders are placed, and nobody begins with them."""
-        mapping, = self.functions.list_event_source_mappings(FunctionName=f"{LOCAL}-start-fulfilment")["EventSourceMappings"]
+        mapping, = self.functions.list_event_source_mappings(FunctionName=f"{LOCAL}-start-fulfilment:live")["EventSourceMappings"]
         self.functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=not held)
         time.sleep(1)
 

@@ -231,7 +231,7 @@ class Soak:
         def look_after():
             functions = client("lambda")
             while not stop.wait(2):
-                functions.invoke(FunctionName="order-service-local-reconcile", Payload=b'{"patience_seconds": 5}')
+                functions.invoke(FunctionName="order-service-local-reconcile", Qualifier="live", Payload=b'{"patience_seconds": 5}')
 
         looking = threading.Thread(target=look_after, daemon=True)
         looking.start()
@@ -270,7 +270,12 @@ class Soak:
         queues = [*self.settings["DEAD_LETTER_QUEUE_URLS"].split(), self.settings["FULFILMENT_QUEUE_URL"]]
         return sum(int(count) for queue in queues for count in client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=counts)["Attributes"].values())
 
-    def wrong(self, letters_before: int) -> list[str]:
+    def parked(self) -> set[str]:
+        """Orders and customers that wait for somebody to redrive them."""
+        lists = [self.insist("staff-1", "GET", f"/api/v1/dead-letters?consumer={consumer}&page_size=100")[1] for consumer in ("project-orders", "publish-events")]
+        return {f"{each['consumer']} has parked {letter['id']}: {letter['error']}" for each in lists for letter in each["dead_letters"] if letter["kind"] == "parked"}
+
+    def wrong(self, letters_before: int, parked_before: set[str]) -> list[str]:
         """What has not come right."""
         kept, found = self.kept(), []
         for order in self.orders:
@@ -284,7 +289,7 @@ class Soak:
         sold = sum(order.pieces for order in self.orders if order.end == "confirmed")
         found += [f"of {STOCK} pieces, {sold} were sold, and {stock} are left" for _ in [0] if stock != STOCK - sold]
         left = self.letters() - letters_before
-        return found + [f"{left} messages are left in queues" for _ in [0] if left]
+        return found + [f"{left} messages are left in queues" for _ in [0] if left] + sorted(self.parked() - parked_before)
 
     def grown(self, since: float) -> list[tuple[float, float, str]]:
         """How much larger each process has become that lived for nearly half of this time, how large it was when it was warm, and whose it is."""
@@ -314,7 +319,7 @@ def main():
     before = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["VisibilityTimeout"])["Attributes"]
     # What a killed start-fulfilment had in its hands comes again after minutes otherwise.
     sqs.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": "5"})
-    letters, stop = soak.letters(), threading.Event()
+    letters, parked, stop = soak.letters(), soak.parked(), threading.Event()
     try:
         bears = soak.bears()
         print(f"{bears:.1f} orders a second. Half of that for {arguments.minutes:g} minutes, while functions are killed", flush=True)
@@ -334,7 +339,7 @@ def main():
         began = time.monotonic()
         resumed = soak.settle()
         settled = time.monotonic() - began
-        wrong = soak.wrong(letters)
+        wrong = soak.wrong(letters, parked)
         at_work = soak.killed_at_work() - at_work
     finally:
         stop.set()

@@ -929,9 +929,17 @@ class Versions(unittest.TestCase):
                 called(permission["FunctionName"])
 
     def test_operators_tools_call_what_everybody_calls(self):
-        for path in ("infra/tools.py", "infra/config.py", "infra/cost/measure.py", "infra/local/aws.py"):
+        paths = ("infra/tools.py", "infra/config.py", "infra/cost/measure.py", "infra/local/aws.py", "infra/deploy.py", "tests/drills_suite.py", "tests/mixed_suite.py",
+                 "tests/restore_suite.py", "tests/soak.py")
+        for path in paths:
             for call in re.findall(r"\.(?:invoke|get_function|get_function_configuration)\(([^\n]*)", (ROOT / path).read_text()):
                 self.assertIn('Qualifier="live"', call, path)
+            for call in re.findall(r"\.list_event_source_mappings\((FunctionName=.*)", (ROOT / path).read_text()):
+                self.assertIn(':live")', call, path)
+        runbook = (ROOT / "docs/runbook.md").read_text()
+        called = re.findall(r"aws lambda (?:invoke|list-event-source-mappings) --function-name (\S+)", runbook)
+        self.assertTrue(called)
+        self.assertEqual([name for name in called if not name.endswith(":live")], [])
 
     def steps(self, main: Stack) -> set[str]:
         return {called(state["Resource"]) for name, state in definition(main, "Fulfilment")["States"].items() if state["Type"] == "Task" and name != "HandOver"}

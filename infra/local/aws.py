@@ -315,7 +315,23 @@ def update(service, function: str, files: dict[str, bytes], timeout: int):
              lambda: service.update_function_code(FunctionName=function, ZipFile=package.getvalue())]
     for step in reversed(steps) if "step" in files else steps:
         step()
-        service.get_waiter("function_updated_v2").wait(FunctionName=function, WaiterConfig={"Delay": 0.2, "MaxAttempts": 300})
+        await_update(service, function)
+    go_over(service, function)
+
+
+def start_anew(service, function: str):
+    """Has calls go to processes that know nothing of what came before."""
+    service.update_function_configuration(FunctionName=function, Description=f"started anew at {time.time()}")
+    await_update(service, function)
+    go_over(service, function)
+
+
+def await_update(service, function: str):
+    service.get_waiter("function_updated_v2").wait(FunctionName=function, WaiterConfig={"Delay": 0.2, "MaxAttempts": 300})
+
+
+def go_over(service, function: str):
+    """Everybody calls the alias, and so what was changed from now on."""
     version = service.publish_version(FunctionName=function)["Version"]
     service.update_alias(FunctionName=function, Name="live", FunctionVersion=version)
 

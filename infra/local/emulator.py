@@ -41,6 +41,23 @@ def matches(record: dict, pattern: dict, by_the_emulator=lambda_svc._match_esm_f
 
 lambda_svc._match_esm_filter = matches
 
+
+def for_all_versions(change):
+    """What is reserved for a function holds for all its versions, on AWS. The emulator has it for `$LATEST` alone, which nobody calls."""
+
+    def changing(name: str, *given):
+        answer = change(name, *given)
+        function = lambda_svc._functions.get(name, {"versions": {}})
+        for version in function["versions"].values():
+            version["concurrency"] = function["concurrency"]
+        return answer
+
+    return changing
+
+
+for change in ("_put_function_concurrency", "_delete_function_concurrency"):
+    setattr(lambda_svc, change, for_all_versions(getattr(lambda_svc, change)))
+
 if __name__ == "__main__":
     failing.install(Path(sys.argv[1]))
     meter.install(Path(sys.argv[1]) / "meter.jsonl")

@@ -222,7 +222,7 @@ test("what only supervisors may do is not offered to others", async (t) => {
   await signIn(page, "staff-2", `/orders/${id}`);
   await page.getByRole("button", { name: "Resume…" }).waitFor();
   assert.equal(await page.getByRole("button", { name: "Skip the step…" }).count(), 0);
-  await page.route("**/api/v1/dead-letters**", (route) => route.fulfill({ json: { consumer: "project-orders", dead_letters: [{ id: `order/${id}`, kind: "parked", aggregate_type: "order", aggregate_id: id, first_sequence: 5, last_sequence: 5, error_type: "Unreadable", error: "no", since: "2026-03-01T08:00:00Z", tries: 1, last_tried_at: null, settlement: null }], next: null } }));
+  await page.route("**/api/v1/dead-letters**", (route) => route.fulfill({ json: { consumer: "project-orders", dead_letters: [{ id: `order/${id}`, kind: "parked", aggregate_type: "order", aggregate_id: id, first_sequence: 5, last_sequence: 5, error_type: "Unreadable", error: "no", since: "2026-03-01T08:00:00Z", tries: 1, last_tried_at: "2026-03-01T08:00:00Z", settlement: null }], next: null } }));
   await visit(page, "/letters");
   await page.getByRole("button", { name: "Redrive…" }).waitFor();
   assert.equal(await page.getByRole("button", { name: "Discard…" }).count(), 0);
@@ -320,8 +320,11 @@ test("dead letters are shown as text, and redriven or discarded once it is said 
     if (request.method() === "GET") return route.fulfill({ json: { consumer, dead_letters: url.searchParams.get("settled") ? [{ ...parked, settlement }] : waiting, next: null } });
     const { dry_run = false, ...body } = request.postDataJSON();
     if (!dry_run) sent.push([url.pathname, body]);
-    const failed = [{ id: parked.id, error_type: "Unreadable", error: parked.error }];
-    return route.fulfill({ json: { consumer: body.consumer, dry_run, matching: 2, redriven: 1, discarded: 1, failed, more: true, consequence: "reads stay as they are" } });
+    // One is done in each call, and one fails in each; there are two calls, or as many as somebody waits for.
+    const next = dry_run || (body.after && body.reason !== "without end") ? null : `order/${sent.length}`;
+    const done = dry_run ? 0 : 1;
+    const failed = dry_run ? [] : [{ id: body.after ?? parked.id, error_type: "Unreadable", error: parked.error }];
+    return route.fulfill({ json: { consumer: body.consumer, dry_run, matching: 2, redriven: done, discarded: done, failed, more: next !== null, next, consequence: "reads stay as they are" } });
   });
   await signIn(page, "staff-1", "/letters");
   const first = page.getByRole("listitem").filter({ has: page.locator(`a[href$="${id}"]`) });
@@ -336,7 +339,7 @@ test("dead letters are shown as text, and redriven or discarded once it is said 
   await dialog.getByLabel("Reason").fill("0.3.0 can read it");
   await isClean(page, "redrive");
   await dialog.getByRole("button", { name: "Redrive" }).click();
-  await page.getByText("1 redriven. 1 failed: Unreadable. There are more: do it again.").waitFor();
+  await page.getByText("2 redriven. 2 failed: Unreadable.").waitFor();
   await first.getByRole("button", { name: "Discard…" }).click();
   await dialog.getByText("Reads show it as it was before").waitFor();
   await dialog.getByRole("button", { name: "Leave it" }).click();
@@ -346,7 +349,22 @@ test("dead letters are shown as text, and redriven or discarded once it is said 
   await dialog.getByRole("button", { name: "Discard" }).click();
   await dialog.waitFor({ state: "detached" });
   const [consumer, reason] = ["project-orders", "nobody wants it"];
-  assert.deepEqual(sent, [["/api/v1/dead-letters/redrive", { consumer, id: parked.id, reason: "0.3.0 can read it" }], ["/api/v1/dead-letters/discard", { consumer, error_type: "Unreadable", reason }]]);
+  const [redrive, discard] = [{ consumer, id: parked.id, reason: "0.3.0 can read it" }, { consumer, error_type: "Unreadable", reason }];
+  assert.deepEqual(sent, [
+    ["/api/v1/dead-letters/redrive", redrive],
+    ["/api/v1/dead-letters/redrive", { ...redrive, after: "order/1" }],
+    ["/api/v1/dead-letters/discard", discard],
+    ["/api/v1/dead-letters/discard", { ...discard, after: "order/3" }],
+  ]);
+  await page.getByRole("button", { name: "Redrive all with Unreadable…" }).click();
+  await dialog.getByLabel("Reason").fill("without end");
+  await dialog.getByRole("button", { name: "Redrive" }).click();
+  await dialog.getByRole("status").filter({ hasText: /^[2-9] redriven\./ }).waitFor();
+  await dialog.getByRole("button", { name: "Stop" }).click();
+  await page.getByText(/redriven\. .*There are more: do it again\./).waitFor();
+  const calls = sent.length;
+  await page.waitForTimeout(500);
+  assert.equal(sent.length, calls, "it goes on once it is stopped");
   await page.getByLabel("Status").selectOption("true");
   await page.getByText(settlement.reason).waitFor();
   await isClean(page, "settled");

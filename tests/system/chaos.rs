@@ -205,7 +205,7 @@ struct Books {
 
 impl Books {
     async fn read(service: &Arc<Service>, product: &str, orders: &[Placed]) -> Self {
-        let mut books = Self { letters: service.dead_letters().await, ..Self::default() };
+        let mut books = Self { letters: service.dead_letters().await + service.parked().await, ..Self::default() };
         let status = |service: Arc<Service>, order: Placed| async move {
             let view = service.get("customer-1", &format!("/api/v1/orders/{}", order.id)).await;
             view.body["status"].as_str().unwrap_or("not yet in the view").to_owned()

@@ -354,6 +354,18 @@ impl Service {
         }
         letters
     }
+
+    /// Orders and customers that a consumer of the event table's stream has set aside, 100 at most of each.
+    pub(crate) async fn parked(&self) -> u64 {
+        let mut parked = 0;
+        for consumer in ["project-orders", "publish-events"] {
+            let path = format!("/api/v1/dead-letters?consumer={consumer}&page_size=100");
+            let letters = self.get("staff-2", &path).await.expect(200).body;
+            let letters = letters["dead_letters"].as_array().unwrap();
+            parked += letters.iter().filter(|letter| letter["kind"] == "parked").count() as u64;
+        }
+        parked
+    }
 }
 
 /// An order of two pieces that is as it should be.

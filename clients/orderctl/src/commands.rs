@@ -38,8 +38,8 @@ const EVENTS_MAX: usize = 10_000;
 /// A call lets some 500 orders go on. What is stuck again at once would be let go on for ever.
 const RESUMES_MAX: usize = 20;
 
-/// A call works for 20 seconds. At its usual pace these are some 10,000 dead letters.
-const LETTERS_CALLS_MAX: usize = 50;
+/// A call works for 20 seconds at most. At its usual pace these are some 150,000 dead letters.
+const LETTERS_CALLS_MAX: usize = 1_000;
 
 /// How often an order is looked at that is followed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -519,26 +519,26 @@ impl Desk {
 
     async fn redrive(&self, change: ChangeLetters, pace: Option<u32>) -> Result<(), Failure> {
         let ChangeLetters { consumer, chosen, reason, dry_run } = change;
-        let redrive = RedriveDeadLetters { consumer, which: chosen.into(), reason, dry_run: true, pace };
+        let redrive = RedriveDeadLetters { consumer, which: chosen.into(), reason, dry_run: true, after: None, pace };
         let dry = self.client.redrive_dead_letters(&redrive).await?;
         let these = these(dry.matching, dry.more, &dry.consumer);
         if dry_run || dry.matching == 0 {
             return self.out.answer(&dry, &format!("{these} would be redriven\n"));
         }
         self.confirm(&format!("redrive {these}"))?;
-        let request = Request::redrive_dead_letters(&RedriveDeadLetters { dry_run: false, ..redrive })?;
-        let mut all = DeadLettersRedriven { dry_run: false, more: true, ..dry };
+        let mut redrive = RedriveDeadLetters { dry_run: false, ..redrive };
+        let mut all = DeadLettersRedriven { dry_run: false, ..dry };
         for call in 0..LETTERS_CALLS_MAX {
-            let request = request.clone().idempotency_key(format!("{}-{call}", self.key));
+            let request = Request::redrive_dead_letters(&redrive)?.idempotency_key(format!("{}-{call}", self.key));
             let some: DeadLettersRedriven = self.keyed(&request, self.again(None)).await?;
             all.redriven = all.redriven.saturating_add(some.redriven);
             add_failed(&mut all.failed, some.failed);
-            all.more = some.more;
-            // Where none is, the others fail, and asking again at once changes nothing.
-            if !all.more || some.redriven == 0 {
+            (all.more, all.next) = (some.more, some.next);
+            if is_over(redrive.after.as_deref(), all.next.as_deref(), some.redriven) {
                 break;
             }
-            self.out.warn(&format!("{} of {these} are redriven", all.redriven));
+            redrive.after.clone_from(&all.next);
+            self.out.warn(&format!("{} of {these} are redriven, {} failed", all.redriven, all.failed.len()));
         }
         let done = format!("{} redriven, {} failed", all.redriven, all.failed.len());
         self.letters_changed(&all, &all.failed, &done, all.more)
@@ -546,7 +546,7 @@ impl Desk {
 
     async fn discard(&self, change: ChangeLetters) -> Result<(), Failure> {
         let ChangeLetters { consumer, chosen, reason, dry_run } = change;
-        let discard = DiscardDeadLetters { consumer, which: chosen.into(), reason, dry_run: true };
+        let discard = DiscardDeadLetters { consumer, which: chosen.into(), reason, dry_run: true, after: None };
         let dry = self.client.discard_dead_letters(&discard).await?;
         let these = these(dry.matching, dry.more, &dry.consumer);
         let consequence = render::printable(&dry.consequence);
@@ -555,18 +555,19 @@ impl Desk {
         }
         self.out.warn(&format!("Of what is discarded: {consequence}"));
         self.confirm(&format!("discard {these}: {consequence}"))?;
-        let request = Request::discard_dead_letters(&DiscardDeadLetters { dry_run: false, ..discard })?;
-        let mut all = DeadLettersDiscarded { dry_run: false, more: true, ..dry };
+        let mut discard = DiscardDeadLetters { dry_run: false, ..discard };
+        let mut all = DeadLettersDiscarded { dry_run: false, ..dry };
         for call in 0..LETTERS_CALLS_MAX {
-            let request = request.clone().idempotency_key(format!("{}-{call}", self.key));
+            let request = Request::discard_dead_letters(&discard)?.idempotency_key(format!("{}-{call}", self.key));
             let some: DeadLettersDiscarded = self.keyed(&request, self.again(None)).await?;
             all.discarded = all.discarded.saturating_add(some.discarded);
             add_failed(&mut all.failed, some.failed);
-            all.more = some.more;
-            if !all.more || some.discarded == 0 {
+            (all.more, all.next) = (some.more, some.next);
+            if is_over(discard.after.as_deref(), all.next.as_deref(), some.discarded) {
                 break;
             }
-            self.out.warn(&format!("{} of {these} are discarded", all.discarded));
+            discard.after.clone_from(&all.next);
+            self.out.warn(&format!("{} of {these} are discarded, {} failed", all.discarded, all.failed.len()));
         }
         let done = format!("{} discarded, {} failed", all.discarded, all.failed.len());
         self.letters_changed(&all, &all.failed, &done, all.more)
@@ -631,6 +632,12 @@ fn unknown(source: Error, again: String) -> Failure {
 fn these(matching: u64, more: bool, consumer: &str) -> String {
     let or_more = if more { " or more" } else { "" };
     format!("{matching}{or_more} dead letters of {}", render::printable(consumer))
+}
+
+/// Whether another call would change nothing. Among what a queue has given up there is one place only: where a call has done none of
+/// that, the same fail again.
+fn is_over(after: Option<&str>, next: Option<&str>, done: u64) -> bool {
+    next.is_none() || (next == after && done == 0)
 }
 
 /// What fails again in the next call has failed once.

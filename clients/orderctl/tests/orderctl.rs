@@ -117,7 +117,7 @@ fn read(request: &str) -> Value {
         return json!({"customer_id": "c", "orders": [], "page": 1, "page_size": 1, "total_count": 0, "total_pages": 0, "next": null, "previous": null});
     }
     if request.contains("/dead-letters/") {
-        return letters(true, 0, false);
+        return letters(true, 0, None);
     }
     if request.starts_with("POST") {
         return json!({"dry_run": true, "matching": 2, "resumed": 0, "failed": 0, "more": false, "order_ids": [ID, ID]});
@@ -138,19 +138,23 @@ fn answer(request: &str) -> Value {
     let resumed =
         json!({"dry_run": false, "matching": 2, "resumed": 2, "failed": 0, "more": false, "order_ids": [ID, ID]});
     if request.contains("/dead-letters/") {
-        // The first call does not get done with all of them.
-        let first = header(request, "idempotency-key").is_some_and(|key| key.ends_with("-0"));
-        return letters(false, 1, first);
+        // In the first call all that are tried fail, and in the third one those fail that are behind all places.
+        let call = header(request, "idempotency-key").and_then(|key| key.chars().last());
+        return match call {
+            Some('0') => letters(false, 0, Some("order/5")),
+            Some('1') => letters(false, 1, Some("message/")),
+            _ => letters(false, 0, Some("message/")),
+        };
     }
     if request.contains("/fulfilment/resume") && !request.contains(ID) { resumed } else { accepted }
 }
 
-/// What became of dead letters: one is done in each call, and another one fails.
-fn letters(dry_run: bool, done: u64, more: bool) -> Value {
+/// What became of dead letters: so many are done in this call, and another one fails.
+fn letters(dry_run: bool, done: u64, next: Option<&str>) -> Value {
     let failed =
         json!([{"id": format!("order/{ID}"), "error_type": "Unreadable", "error": "the event cannot be read"}]);
-    json!({"consumer": "project-orders", "dry_run": dry_run, "matching": 3, "redriven": done, "discarded": done, "more": more,
-        "failed": if dry_run { json!([]) } else { failed }, "consequence": "reads stay as they are"})
+    json!({"consumer": "project-orders", "dry_run": dry_run, "matching": 3, "redriven": done, "discarded": done, "more": next.is_some(),
+        "next": next, "failed": if dry_run { json!([]) } else { failed }, "consequence": "reads stay as they are"})
 }
 
 /// The program's surroundings, with profiles of the test's own.
@@ -258,12 +262,19 @@ fn what_may_have_been_done_says_under_which_key_it_is_done_once() {
 #[test]
 fn dead_letters_are_redriven_call_by_call_and_what_fails_is_told_once() {
     for (deed, told) in
-        [("redrive", "3 dead letters of project-orders are redriven"), ("discard", "reads stay as they are")]
+        [("redrive", "1 of 3 dead letters of project-orders are redriven"), ("discard", "reads stay as they are")]
     {
         let service = Service::start(Commands::Answered(200));
         let line = format!("dead-letters {deed} --consumer project-orders --all --reason x --key KEY");
         let said = Orderctl::at(deed, &service).run(&line);
-        assert_eq!(service.keys(), [format!("{KEY}-0"), format!("{KEY}-1")]);
+        assert_eq!(service.keys(), [0, 1, 2].map(|call| format!("{KEY}-{call}")));
+        let asked = service.asked();
+        let after: Vec<bool> = asked.iter().map(|request| request.contains("\"after\":\"")).collect();
+        assert_eq!(after, [false, false, true, true], "the dry run and the first call begin at the beginning");
+        assert!(
+            asked[2].contains("\"after\":\"order/5\"") && asked[3].contains("\"after\":\"message/\""),
+            "{asked:#?}"
+        );
         assert_eq!(said.status, 1, "{}", said.err);
         assert!(said.err.contains(told) && said.err.contains("1 are dead letters still"), "{}", said.err);
 

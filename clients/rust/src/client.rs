@@ -309,12 +309,12 @@ impl OrderClient {
         self.get(with_query("/api/v1/dead-letters", query)).await
     }
 
-    /// Works for 20 seconds at most; again while the answer says `more`.
+    /// Works for 20 seconds at most. While the answer has `next`, again with that as `after`: what has failed is passed over then.
     pub async fn redrive_dead_letters(&self, redrive: &RedriveDeadLetters) -> Result<DeadLettersRedriven, Error> {
         self.send(&Request::redrive_dead_letters(redrive)?).await?.json()
     }
 
-    /// Again while the answer says `more`. A dry run says what it means, and leaves it.
+    /// As a redrive. A dry run says what it means, and leaves it.
     pub async fn discard_dead_letters(&self, discard: &DiscardDeadLetters) -> Result<DeadLettersDiscarded, Error> {
         self.send(&Request::discard_dead_letters(discard)?).await?.json()
     }

@@ -180,6 +180,9 @@ pub struct RedriveDeadLetters {
     pub which: WhichLetters,
     pub reason: String,
     pub dry_run: bool,
+    /// Only what comes after this place, where another call has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
     /// So many are begun in a second, from 1 to 50; 10 without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pace: Option<u32>,
@@ -192,6 +195,9 @@ pub struct DiscardDeadLetters {
     pub which: WhichLetters,
     pub reason: String,
     pub dry_run: bool,
+    /// Only what comes after this place, where another call has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
 }
 
 /// How long a period of the statistics is.
@@ -262,10 +268,12 @@ pub struct DeadLettersRedriven {
     /// So many are like that, as far as was looked.
     pub matching: u64,
     pub redriven: u64,
-    /// Those that are dead letters still.
+    /// Those that are dead letters still, the first 100 of them.
     pub failed: Vec<FailedLetter>,
-    /// There may be others: ask again.
+    /// There may be others.
     pub more: bool,
+    /// Where they are: ask again with this as `after`. Nothing just when there is no more.
+    pub next: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -275,10 +283,12 @@ pub struct DeadLettersDiscarded {
     /// So many are like that, as far as was looked.
     pub matching: u64,
     pub discarded: u64,
-    /// Those that are dead letters still.
+    /// Those that are dead letters still, the first 100 of them.
     pub failed: Vec<FailedLetter>,
-    /// There may be others: ask again.
+    /// There may be others.
     pub more: bool,
+    /// Where they are: ask again with this as `after`. Nothing just when there is no more.
+    pub next: Option<String>,
     /// What it means that this consumer does not handle them.
     pub consequence: String,
 }
@@ -623,6 +633,7 @@ pub struct DeadLetter {
     pub error: String,
     pub since: DateTime<Utc>,
     pub tries: u64,
+    /// Being parked is the first try; nothing of a message and a batch.
     pub last_tried_at: Option<DateTime<Utc>>,
     /// What became of it; nothing while it waits.
     pub settlement: Option<Settlement>,

@@ -424,10 +424,10 @@ async fn which_dead_letters_are_meant_is_said() {
         "last_sequence": 7, "error_type": "Unreadable", "error": "no", "since": "2026-03-01T08:00:00Z", "tries": 3,
         "last_tried_at": null, "settlement": {"outcome": "redriven", "by": "staff:anna", "reason": "mended", "at": "2026-03-01T09:00:00Z"}});
     let page = json!({"consumer": "project-orders", "dead_letters": [letter], "next": null});
-    let redriven = json!({"consumer": "project-orders", "dry_run": false, "matching": 2, "redriven": 1, "more": true,
+    let redriven = json!({"consumer": "project-orders", "dry_run": false, "matching": 2, "redriven": 1, "more": true, "next": "order/7",
         "failed": [{"id": "order/7", "error_type": "Unreadable", "error": "no"}]});
     let discarded = json!({"consumer": "project-orders", "dry_run": true, "matching": 1, "discarded": 0, "failed": [], "more": false,
-        "consequence": "reads stay as they are"});
+        "next": null, "consequence": "reads stay as they are"});
     let server = Server::with(vec![answer(200, &page), answer(200, &redriven), answer(200, &discarded)]).await;
     let consumer = || "project-orders".to_owned();
     let error_type = Some("Unreadable".to_owned());
@@ -438,14 +438,17 @@ async fn which_dead_letters_are_meant_is_said() {
     assert_eq!((settled.outcome.as_str(), listed.rows[0].last_sequence), ("redriven", Some(7)));
 
     let (which, reason) = (WhichLetters::with_error("Unreadable"), "mended".to_owned());
-    let redrive = RedriveDeadLetters { consumer: consumer(), which, reason, dry_run: false, pace: Some(5) };
+    let redrive =
+        RedriveDeadLetters { consumer: consumer(), which, reason, dry_run: false, after: None, pace: Some(5) };
     let told = server.client.redrive_dead_letters(&redrive).await.unwrap();
     assert_eq!((told.redriven, told.failed[0].id.as_str(), told.more), (1, "order/7", true));
+    let after = told.next;
     let (which, reason) = (WhichLetters::one("order/7"), "nobody wants it".to_owned());
-    let discard = DiscardDeadLetters { consumer: consumer(), which, reason, dry_run: true };
+    let discard = DiscardDeadLetters { consumer: consumer(), which, reason, dry_run: true, after };
     let told = server.client.discard_dead_letters(&discard).await.unwrap();
     assert_eq!(told.consequence, "reads stay as they are");
-    server.client.discard_dead_letters(&DiscardDeadLetters { which: WhichLetters::all(), ..discard }).await.unwrap();
+    let discard = DiscardDeadLetters { which: WhichLetters::all(), after: None, ..discard };
+    server.client.discard_dead_letters(&discard).await.unwrap();
 
     let asked = server.asked();
     let query = "consumer=project-orders&error_type=Unreadable&settled=true&page_size=5";
@@ -455,7 +458,7 @@ async fn which_dead_letters_are_meant_is_said() {
     let bodies: Vec<Value> = asked[1..].iter().map(|asked| asked.body.parse().unwrap()).collect();
     let expected = [
         json!({"consumer": "project-orders", "error_type": "Unreadable", "reason": "mended", "dry_run": false, "pace": 5}),
-        json!({"consumer": "project-orders", "id": "order/7", "reason": "nobody wants it", "dry_run": true}),
+        json!({"consumer": "project-orders", "id": "order/7", "reason": "nobody wants it", "dry_run": true, "after": "order/7"}),
         json!({"consumer": "project-orders", "all": true, "reason": "nobody wants it", "dry_run": true}),
     ];
     assert_eq!(bodies, expected);

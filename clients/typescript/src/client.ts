@@ -211,7 +211,7 @@ export class OrderClient {
     yield* this.#each(await this.listDeadLetters(query, options), (page) => page.dead_letters, options);
   }
 
-  /** Works for 20 seconds at most; again while the answer says `more`. */
+  /** Works for 20 seconds at most. While the answer has `next`, again with that as `after`: what has failed is passed over then. */
   async redriveDeadLetters(redrive: schema.RedriveDeadLetters, options?: CommandOptions): Promise<schema.DeadLettersRedriven> {
     return taken(await this.api.POST("/api/v1/dead-letters/redrive", { body: redrive, ...sent(options) }));
   }

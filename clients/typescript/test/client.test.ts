@@ -325,16 +325,16 @@ describe("a list", () => {
 
 describe("dead letters", () => {
   it("are redriven and discarded as it is said which", async (test) => {
-    const redriven = { consumer: "project-orders", dry_run: false, matching: 2, redriven: 1, failed: [{ id: "order/7", error_type: "Unreadable", error: "no" }], more: true };
-    const discarded = { consumer: "project-orders", dry_run: true, matching: 1, discarded: 0, failed: [], more: false, consequence: "reads stay as they are" };
+    const redriven = { consumer: "project-orders", dry_run: false, matching: 2, redriven: 1, failed: [{ id: "order/7", error_type: "Unreadable", error: "no" }], more: true, next: "order/7" };
+    const discarded = { consumer: "project-orders", dry_run: true, matching: 1, discarded: 0, failed: [], more: false, next: null, consequence: "reads stay as they are" };
     const { client, received } = await serving(test, [answer(200, redriven), answer(200, discarded)]);
     const told = await client.redriveDeadLetters({ consumer: "project-orders", error_type: "Unreadable", reason: "mended", pace: 5 });
-    assert.deepEqual([told.more, told.failed[0]?.error_type], [true, "Unreadable"]);
-    const dry = await client.discardDeadLetters({ consumer: "project-orders", all: true, reason: "nobody wants it", dry_run: true });
+    assert.deepEqual([told.next, told.failed[0]?.error_type], ["order/7", "Unreadable"]);
+    const dry = await client.discardDeadLetters({ consumer: "project-orders", all: true, reason: "nobody wants it", dry_run: true, after: told.next });
     assert.equal(dry.consequence, "reads stay as they are");
     assert.deepEqual(received.map(({ method, url, body }) => [method, url, JSON.parse(body)]), [
       ["POST", "/stage/api/v1/dead-letters/redrive", { consumer: "project-orders", error_type: "Unreadable", reason: "mended", pace: 5 }],
-      ["POST", "/stage/api/v1/dead-letters/discard", { consumer: "project-orders", all: true, reason: "nobody wants it", dry_run: true }],
+      ["POST", "/stage/api/v1/dead-letters/discard", { consumer: "project-orders", all: true, reason: "nobody wants it", dry_run: true, after: "order/7" }],
     ]);
     // @ts-expect-error Nobody means all by accident.
     const unsaid: Parameters<OrderClient["redriveDeadLetters"]>[0] = { consumer: "project-orders", reason: "mended" };

@@ -152,9 +152,10 @@ export function Curl({ method = "GET", path, body, idempotencyKey }) {
 /**
  * A button, and the dialog that says what will be before it is done. `fields` are `{ name, label, value, hint, required, check, long }`,
  * `request` makes the request of what was typed: `{ method, path, body }`. The key is made once for each dialog: to send it again after
- * an answer was lost does it once.
+ * an answer was lost does it once. `goOn` makes of an answer the body of the call that does the rest, if there is any; whoever closes the
+ * dialog stops that.
  */
-export function Command({ label, title, doing, fields = [], request, children, opened, done, danger, keyed = true }) {
+export function Command({ label, title, doing, fields = [], request, children, opened, goOn, done, danger, keyed = true }) {
   const dialog = useRef();
   const [state, set] = useState(null); // null while it is closed
   const open = () => {
@@ -170,9 +171,14 @@ export function Command({ label, title, doing, fields = [], request, children, o
     event.preventDefault();
     if (!asked || busy) return;
     set({ ...state, busy: true, problem: undefined });
+    const shown = dialog.current;
     try {
-      const { data } = await call(asked.method ?? "POST", asked.path, { body: asked.body, key: keyed ? key : undefined });
-      dialog.current.close();
+      let [data, body] = [undefined, asked.body];
+      do {
+        ({ data } = await call(asked.method ?? "POST", asked.path, { body, key: keyed ? key : undefined }));
+        body = goOn?.(data, body);
+      } while (body && shown.open && shown.isConnected);
+      shown.close();
       done(data);
     } catch (problem) {
       set({ ...state, busy: false, problem });
@@ -194,7 +200,7 @@ export function Command({ label, title, doing, fields = [], request, children, o
         <${Trouble} problem=${problem} />
         <div class="buttons">
           <button type="submit" class=${danger ? "danger primary" : "primary"} disabled=${!asked || busy}>${busy ? t("loading") : doing}</button>
-          <button type="button" onClick=${() => dialog.current.close()}>${t("back")}</button>
+          <button type="button" onClick=${() => dialog.current.close()}>${t(busy && goOn ? "stop" : "back")}</button>
           ${asked && html`<${Curl} method=${asked.method ?? "POST"} path=${asked.path} body=${asked.body} idempotencyKey=${keyed && key} />`}
         </div>
       </form>

@@ -118,6 +118,7 @@ const TEXTS = {
   "copy.failed": ["The browser does not let the page copy", "浏览器不允许复制"],
   "curl": ["Copy as curl", "复制为 curl"],
   "back": ["Leave it", "取消"],
+  "stop": ["Stop", "停止"],
   "all": ["all", "全部"],
   "open": ["Open", "打开"],
   "from": ["From", "从"],

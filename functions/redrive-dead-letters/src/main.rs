@@ -328,6 +328,7 @@ mod tests {
             ("/consumer", json!({"consumer": "nobody", "reason": "x", "all": true})),
             ("/pace", json!({"consumer": "project-orders", "reason": "x", "all": true, "pace": 51})),
             ("/id", json!({"consumer": "project-orders", "reason": "x", "id": ""})),
+            ("/after", json!({"consumer": "project-orders", "reason": "x", "all": true, "after": "x".repeat(301)})),
             ("/error_type", json!({"consumer": "project-orders", "reason": "x", "error_type": "no name"})),
         ] {
             let problem = fixture.send(body).await.unwrap_err();

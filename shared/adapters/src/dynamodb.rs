@@ -70,7 +70,7 @@ enum Transacted {
 impl Table {
     fn unavailable(&self, source: impl Into<BoxError>) -> Unavailable {
         let source = source.into();
-        let source = if is_too_large(&source) { Lasting(source).into() } else { source };
+        let source = if is_too_large(&source) { Lasting::Unstorable(source).into() } else { source };
         Unavailable { what: self.what, source }
     }
 
@@ -83,7 +83,7 @@ impl Table {
     }
 
     fn row<R: DeserializeOwned>(&self, item: Item) -> Result<R, Unavailable> {
-        from_item(item).map_err(|error| self.unavailable(Lasting(without_values(&error).into())))
+        from_item(item).map_err(|error| self.unavailable(Lasting::NotACommit(without_values(&error).into())))
     }
 
     /// One strongly consistent read.

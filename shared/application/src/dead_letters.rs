@@ -576,8 +576,7 @@ impl Pace {
 }
 
 pub(crate) fn unavailable(error: &Unavailable) -> Failure {
-    let error_type = if error.is_lasting() { "NotACommit" } else { "Unavailable" };
-    Failure::new(error_type, &told(error))
+    Failure::new(error.error_type(), &told(error))
 }
 
 fn no_such_stream() -> Failure {

@@ -25,12 +25,27 @@ pub struct Unavailable {
     pub source: BoxError,
 }
 
-/// The cause of an [`Unavailable`] that no waiting mends: what is stored there is not what this version reads.
+/// The cause of an [`Unavailable`] that no waiting mends.
 #[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct Lasting(pub BoxError);
+pub enum Lasting {
+    /// What is stored there is not what this version reads.
+    #[error(transparent)]
+    NotACommit(BoxError),
+    /// What is to be stored there is larger than it holds.
+    #[error(transparent)]
+    Unstorable(BoxError),
+}
 
 impl Unavailable {
+    /// The stable name that operators' scripts know.
+    pub fn error_type(&self) -> &'static str {
+        match self.source.downcast_ref::<Lasting>() {
+            Some(Lasting::NotACommit(_)) => "NotACommit",
+            Some(Lasting::Unstorable(_)) => "Unstorable",
+            None => "Unavailable",
+        }
+    }
+
     /// Whether the same call fails whenever it comes, until the code or what is stored has changed.
     pub fn is_lasting(&self) -> bool {
         self.source.is::<Lasting>()
@@ -340,6 +355,16 @@ impl From<PastCommand> for (Uuid, String, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_waiting_mends_says_so_and_which_of_the_two_it_is() {
+        let cause = || BoxError::from("it was so");
+        let told = [cause(), Lasting::NotACommit(cause()).into(), Lasting::Unstorable(cause()).into()]
+            .map(|source| Unavailable { what: "the event table", source })
+            .map(|error| (error.error_type(), error.is_lasting(), error.source.to_string()));
+        let so = || "it was so".to_owned();
+        assert_eq!(told, [("Unavailable", false, so()), ("NotACommit", true, so()), ("Unstorable", true, so())]);
+    }
 
     #[derive(Serialize)]
     struct Wrapping {

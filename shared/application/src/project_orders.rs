@@ -43,8 +43,7 @@ impl ProjectError {
         match self {
             Self::Unreadable(_) => "Unreadable",
             Self::Contended => "Contended",
-            Self::Unavailable(error) if error.is_lasting() => "NotACommit",
-            Self::Unavailable(_) => "Unavailable",
+            Self::Unavailable(error) => error.error_type(),
         }
     }
 

@@ -36,9 +36,9 @@ impl RepublishError {
     pub fn error_type(&self) -> &'static str {
         match self {
             Self::NoSuchStream => "NoSuchStream",
-            Self::Unavailable(error) if error.is_lasting() => "NotACommit",
+            Self::Unavailable(error) => error.error_type(),
             Self::NotPublished(error) if error.events.iter().any(|event| event.refused) => "Refused",
-            Self::Unavailable(_) | Self::NotPublished(_) => "Unavailable",
+            Self::NotPublished(_) => "Unavailable",
         }
     }
 }

@@ -5,6 +5,9 @@ import { cursorOf, Pager } from "/console/pages/orders.js";
 import { call, get, isSupervisor, withQuery } from "/console/session.js";
 import { number, since, t } from "/console/text.js";
 
+/** Each works for 20 seconds at most. */
+const CALLS_MAX = 1_000;
+
 const CONSUMERS = ["project-orders", "publish-events", "start-fulfilment"];
 
 /** Where the dead letters of a consumer, or of its queue, are listed. */
@@ -17,19 +20,36 @@ function About({ letter: { aggregate_type, aggregate_id, id, first_sequence, las
     ${events.length > 0 && html` <span class="faint">${events.join("–")}</span>`}`;
 }
 
-/** Redrives or discards one, or all with an error; of all, it is said first how many these are. */
+/** Redrives or discards one, or all with an error; of all, it is said first how many these are. Goes on by itself, call by call, until somebody stops it. */
 function Settle({ deed, consumer, letter, error, reload }) {
   const [count, set] = useState("…");
+  const [told, tell] = useState("");
+  const tally = useRef();
   const which = letter ? { id: letter.id } : { error_type: error };
   const path = `/api/v1/dead-letters/${deed}`;
-  const ask = () => letter || call("POST", path, { body: { consumer, ...which, reason: "dry run", dry_run: true } }).then(({ data }) => set(number(data.matching)), () => {});
-  const done = ({ redriven = 0, discarded = redriven, failed, more }) => {
-    say([t(`letters.${deed}.done`, { count: number(discarded) }), failed.length && t("letters.failed", { count: number(failed.length), error: failed[0].error_type }), more && t("letters.left")].filter(Boolean).join(" "));
+  const ask = () => {
+    tally.current = { calls: 0, done: 0, failed: new Map() };
+    tell("");
+    return letter || call("POST", path, { body: { consumer, ...which, reason: "dry run", dry_run: true } }).then(({ data }) => set(number(data.matching)), () => {});
+  };
+  const words = ({ done, failed }) =>
+    [t(`letters.${deed}.done`, { count: number(done) }), failed.size && t("letters.failed", { count: number(failed.size), error: [...failed.values()][0] })].filter(Boolean).join(" ");
+  // Among what a queue has given up there is one place only: where a call has done none of that, the same fail again.
+  const goOn = ({ redriven = 0, discarded = redriven, failed, next }, body) => {
+    const all = tally.current;
+    all.calls += 1;
+    all.done += discarded;
+    for (const { id, error_type } of failed) all.failed.set(id, error_type);
+    tell(words(all));
+    return next && all.calls < CALLS_MAX && (discarded || next !== body.after) ? { ...body, after: next } : undefined;
+  };
+  const done = ({ more }) => {
+    say([words(tally.current), more && t("letters.left")].filter(Boolean).join(" "));
     reload();
   };
-  return html`<${Command} danger=${deed === "discard"} keyed=${false} opened=${ask} label=${t(letter ? `letters.${deed}` : `letters.${deed}.all`, { error })} title=${t(letter ? `letters.${deed}.title` : `letters.${deed}.all.title`, { count })}
+  return html`<${Command} danger=${deed === "discard"} keyed=${false} opened=${ask} goOn=${goOn} label=${t(letter ? `letters.${deed}` : `letters.${deed}.all`, { error })} title=${t(letter ? `letters.${deed}.title` : `letters.${deed}.all.title`, { count })}
     doing=${t(`letters.${deed}.do`)} fields=${[{ ...reasonField(), hint: t("letters.reason") }]} request=${({ reason }) => ({ path, body: { consumer, ...which, reason } })} done=${done}>
-    <p>${t(deed === "discard" ? `discard:${consumer}` : consumer === "start-fulfilment" ? "letters.redrive.message" : "letters.redrive.then")}</p><//>`;
+    <p>${t(deed === "discard" ? `discard:${consumer}` : consumer === "start-fulfilment" ? "letters.redrive.message" : "letters.redrive.then")}</p>${told && html`<p role="status">${told}</p>`}<//>`;
 }
 
 const Both = (given) => html`${given.letter?.kind !== "batch" && html`<${Settle} deed="redrive" ...${given} />`}${isSupervisor.value && html`<${Settle} deed="discard" ...${given} />`}`;

@@ -19,7 +19,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{DynamoSnapshots, Item, Table, is_too_large, json_text, number, random_part_of, text};
+use super::{DynamoSnapshots, Item, Table, json_text, number, random_part_of, text};
 
 /// About half of what an append and a read take: who comes second waits for about as long as the first one needs.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(10);
@@ -71,9 +71,7 @@ impl EventStore for DynamoEventStore {
         let there = match self.table.put_new(&CommitRow::from(commit)).await {
             Ok(None) => return Ok(Appended::Now),
             Ok(Some(there)) => Commit::from(there),
-            Err(Unavailable { source, .. })
-                if source.downcast_ref().is_some_and(|Lasting(source)| is_too_large(source)) =>
-            {
+            Err(Unavailable { source, .. }) if matches!(source.downcast_ref(), Some(Lasting::Unstorable(_))) => {
                 return Err(AppendError::TooLarge);
             }
             Err(error) => return Err(error.into()),

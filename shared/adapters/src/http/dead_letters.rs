@@ -56,11 +56,11 @@ pub fn consumer<'q, Q: DeadLetterQueue>(consumers: &'q Consumers<Q>, name: &str)
     consumers.find(name).map_err(|invalid| Problem::invalid_field("/consumer", invalid.to_string()))
 }
 
-/// The id of a dead letter in a body.
+/// The id of a dead letter in a body, or the place of one, where another call has ended.
 pub fn optional_id(text: Option<String>) -> Result<Option<String>, Invalid> {
     let is_id = |text: &String| (1..=300).contains(&text.len()) && !text.chars().any(char::is_control);
     match text {
-        Some(text) if !is_id(&text) => Err(Invalid::new("must be as it came in the list")),
+        Some(text) if !is_id(&text) => Err(Invalid::new("must be as it came")),
         other => Ok(other),
     }
 }
