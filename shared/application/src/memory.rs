@@ -161,7 +161,7 @@ impl MemoryEventStore {
 
     fn readable(&self, commits: Vec<Commit>) -> Result<Vec<Commit>, Unavailable> {
         if commits.iter().any(|commit| self.is_spoiled(commit)) {
-            let source = Lasting("the test has spoiled a commit".into()).into();
+            let source = Lasting::NotACommit("the test has spoiled a commit".into()).into();
             return Err(Unavailable { what: "the event store", source });
         }
         Ok(commits)
