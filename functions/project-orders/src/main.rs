@@ -45,12 +45,18 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     .await
 }
 
+/// Nothing can be projected where nobody says into what.
 fn unknown_generations(error: &Unavailable, mut commits: Vec<Commit>) -> Vec<NotHandled> {
-    warn!(error = lambda::chain(error), "the generations of the read model are unknown");
     commits.sort_by(|one, other| (&one.stream, one.version).cmp(&(&other.stream, other.version)));
     let failure = Failure::new("Unavailable", &lambda::chain(error));
     let streams = commits.chunk_by(|one, next| one.stream == next.stream);
-    streams.filter_map(|stream| NotHandled::of(stream.iter(), failure.clone(), false)).collect()
+    let not_handled = streams.filter_map(|commits| {
+        let Commit { stream, metadata, .. } = commits.first()?;
+        let (stream, correlation_id) = (stream.as_str(), &metadata.correlation_id);
+        warn!(stream, correlation_id, error = failure.error, "commits not projected");
+        NotHandled::of(commits.iter(), failure.clone(), false)
+    });
+    not_handled.collect()
 }
 
 /// Projects what of the batch can be, and answers what cannot.

@@ -8,9 +8,10 @@ use application::{
 };
 use aws_sdk_sqs::{
     Client,
-    types::{ChangeMessageVisibilityBatchRequestEntry, Message, MessageSystemAttributeName},
+    types::{Message, MessageSystemAttributeName},
 };
 use chrono::DateTime;
+use futures_util::future::try_join_all;
 use serde::Deserialize;
 
 use crate::{event_bridge::BusEvent, lambda};
@@ -112,19 +113,14 @@ impl DeadLetterQueue for SqsDeadLetters {
     }
 
     async fn release(&self, messages: &[ReceivedMessage]) -> Result<(), Unavailable> {
+        // One by one, because the emulator asks for a right to give back many that AWS does not know.
         for batch in messages.chunks(BATCH_MAX) {
-            let mut entries = Vec::with_capacity(batch.len());
-            for (number, message) in batch.iter().enumerate() {
-                let entry = ChangeMessageVisibilityBatchRequestEntry::builder()
-                    .id(number.to_string())
-                    .receipt_handle(&message.receipt)
-                    .visibility_timeout(0)
-                    .build();
-                entries.push(entry.map_err(unavailable)?);
-            }
-            let change = self.client.change_message_visibility_batch().queue_url(&self.url);
-            // One that is not given back comes back by itself.
-            change.set_entries(Some(entries)).send().await.map_err(unavailable)?;
+            let release = |message: &ReceivedMessage| {
+                let change = self.client.change_message_visibility().queue_url(&self.url);
+                // One that is not given back comes back by itself.
+                change.receipt_handle(&message.receipt).visibility_timeout(0).send()
+            };
+            try_join_all(batch.iter().map(release)).await.map_err(unavailable)?;
         }
         Ok(())
     }
