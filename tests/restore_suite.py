@@ -586,26 +586,30 @@ class Drill(unittest.TestCase):
         with self.nothing_starts("everything is lost and brought back"):
             self.wipe(*PLACES, *READ_FROM)
             self.assertEqual(self.staff.call("GET", f"/api/v1/orders/{self.orders['confirmed']}")[0], 404)
-            self.rebuild.ask_again("begin", segments=4)  # as `make rebuild` does, and the events come while it waits until everybody knows of it
+            building = self.rebuild.ask("begin", segments=4)["building"]  # as `make rebuild` does, and the events come while it waits until everybody knows of it
             self.backup("import", "--folder", str(newest), "--tables", ",".join(backup.TABLES))
-            with contextlib.redirect_stdout(io.StringIO()):
-                rebuild.build(self.rebuild, self.rebuild.ask("status"), None)
-                standing = self.rebuild.ask("switch")
+            execution = self.rebuild.start(segments=[0, 1, 2, 3], units=None, check=False, accept=False)
+            deadline = time.monotonic() + 3 * MINUTE
+            while self.rebuild.ask("status")["live"] != building:
+                self.assertLess(time.monotonic(), deadline, "the new views are not read in time")
+                self.assertEqual(self.rebuild.look(execution)["status"], "RUNNING")
+                time.sleep(1)
             time.sleep(6)  # for five seconds functions may read the generation before
-            self.step(f"the views are built anew: generation {standing['live']}")
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            clearing = pool.submit(rebuild.clear, self.rebuild, standing)
-            after, shown = self.answers(), self.views()
-            for path, answer in answers.items():
-                with self.subTest(path):
-                    self.assertEqual(after[path], answer)
-            others = [(key, views.get(key), shown.get(key)) for key in views.keys() | shown.keys() if views.get(key) != shown.get(key)]
-            self.assertEqual(others[:5], [], len(others))
-            self.step(f"{len(answers)} answers and {len(views):,} items of the read model are as they were")
-            self.looked_after = True
-            self.wait("open", "confirmed")
-            self.step("the order that was open has gone on")
-            clearing.result()
+            self.step(f"the views are built anew: generation {building}")
+        after, shown = self.answers(), self.views()
+        for path, answer in answers.items():
+            with self.subTest(path):
+                self.assertEqual(after[path], answer)
+        others = [(key, views.get(key), shown.get(key)) for key in views.keys() | shown.keys() if views.get(key) != shown.get(key)]
+        self.assertEqual(others[:5], [], len(others))
+        self.step(f"{len(answers)} answers and {len(views):,} items of the read model are as they were")
+        self.looked_after = True
+        self.wait("open", "confirmed")
+        self.step("the order that was open has gone on")
+        while (ended := self.rebuild.look(execution)["status"]) == "RUNNING":
+            self.assertLess(time.monotonic(), deadline, "the views of before are not gone in time")
+            time.sleep(1)
+        self.assertEqual(ended, "SUCCEEDED")
         self.step("done")
 
     def ask(self, function: str, **event) -> dict:
