@@ -82,12 +82,15 @@ fn every_law_has_its_test() {
         include_str!("../src/conformance/counters.rs"),
         include_str!("../src/conformance/limits.rs"),
         include_str!("../src/conformance/processes.rs"),
+        include_str!("../src/conformance/dead_letters.rs"),
     ];
     for suite in suites {
         let laws: Vec<&str> = suite
             .lines()
             .filter_map(|line| line.strip_prefix("pub async fn "))
             .filter_map(|law| law.split('(').next())
+            // One that is told how to spoil something has a test of its own.
+            .filter(|law| !law.contains('<'))
             .collect();
         let listed: Vec<&str> = suite
             .lines()

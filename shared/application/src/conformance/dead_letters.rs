@@ -22,8 +22,8 @@ macro_rules! dead_letters_conformance {
             of_those_who_park_at_once_each_counts
             what_comes_later_lines_up_behind
             what_comes_before_is_waited_for_as_well
-            what_does_not_wait_does_not_line_up
             a_try_in_vain_is_noted_of_what_waits_and_of_nothing_else
+            what_does_not_wait_does_not_line_up
             among_many_that_wait_each_lines_up
             a_stream_is_settled_when_all_that_waits_is_done
             a_stream_is_not_settled_while_more_waits
