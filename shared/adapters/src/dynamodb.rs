@@ -14,7 +14,7 @@ mod snapshots;
 
 pub use counters::DynamoCounters;
 pub use dead_letters::DynamoDeadLetters;
-pub use event_store::{CommitKey, DynamoEventStore, UnreadableCommit, commit_from_image, key_from_image};
+pub use event_store::{DynamoEventStore, Place, UnreadableCommit, commit_from_image, key_from_image};
 pub use index::DynamoIndex;
 pub use limits::DynamoLimits;
 pub use order_views::DynamoOrderViews;

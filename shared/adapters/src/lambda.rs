@@ -34,7 +34,7 @@ use telemetry::{
 use tracing::{Instrument, Span, error, info, warn};
 
 use crate::{
-    dynamodb::{CommitKey, commit_from_image, key_from_image},
+    dynamodb::{Place, commit_from_image, key_from_image},
     event_bridge::{BusEvent, Detail},
     processes,
 };
@@ -473,7 +473,7 @@ pub fn read_batch(batch: DynamoDbEvent) -> (Vec<Commit>, Unreadable) {
             Err(error) => error,
         };
         warn!(stream_event_id = record.event_id, error = chain(&error), "unreadable stream record");
-        if let Some(CommitKey { stream, version }) = key_from_image(record.change.keys) {
+        if let Some(Place { stream, version }) = key_from_image(record.change.keys) {
             unreadable.streams.push(NotHandled {
                 stream: StreamId::new(stream),
                 versions: (version, version),

@@ -141,9 +141,9 @@ impl EventLog for DynamoEventStore {
 
 /// The key of an item: where a page of the event table ends.
 #[derive(Debug, Serialize, Deserialize)]
-struct Place {
-    stream: String,
-    version: u64,
+pub struct Place {
+    pub stream: String,
+    pub version: u64,
 }
 
 /// An item of the event table. It borrows what it is made of, and owns what is read.
@@ -213,14 +213,7 @@ pub fn commit_from_image(image: serde_dynamo::Item) -> Result<Commit, Unreadable
     Ok(row.into())
 }
 
-/// The key of an item of the event table.
-#[derive(Debug, Deserialize)]
-pub struct CommitKey {
-    pub stream: String,
-    pub version: u64,
-}
-
 /// The key of an item, also of one that is not a commit; `None` when it has none.
-pub fn key_from_image(keys: serde_dynamo::Item) -> Option<CommitKey> {
+pub fn key_from_image(keys: serde_dynamo::Item) -> Option<Place> {
     serde_dynamo::from_item(keys).ok()
 }
