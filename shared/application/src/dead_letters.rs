@@ -415,7 +415,7 @@ pub async fn redrive_messages(
         let redriven = redrive_message(queue, letters, consumer, &received, &command.settlement).await;
         look.note(received, redriven);
     }
-    look.end(queue).await
+    Ok(look.end(queue).await)
 }
 
 async fn redrive_message(
@@ -446,7 +446,7 @@ pub async fn discard_messages(
         let discarded = done_with(queue, letters, consumer, &received, &command.settlement).await;
         look.note(received, discarded);
     }
-    look.end(queue).await
+    Ok(look.end(queue).await)
 }
 
 /// It is kept first what became of it: whoever is cut short does it once more, and keeps the same.
@@ -528,10 +528,11 @@ impl<'w> Look<'w> {
         self.outcome.note(id, outcome);
     }
 
-    async fn end(mut self, queue: &impl DeadLetterQueue) -> Result<Settled, Unavailable> {
+    /// What was done is answered also where the rest cannot be given back: that comes back by itself.
+    async fn end(mut self, queue: &impl DeadLetterQueue) -> Settled {
         self.left.extend(self.received);
-        queue.release(&self.left).await?;
-        Ok(self.outcome)
+        drop(queue.release(&self.left).await);
+        self.outcome
     }
 }
 
