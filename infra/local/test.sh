@@ -129,6 +129,14 @@ typescript_client_on_the_stack() (
     npm run test:stack
 )
 
+# A crate that links one more dependency changes the benchmark's lock file too, which nothing else writes anew.
+lock_files() {
+    local manifest
+    for manifest in Cargo.toml tests/bench/Cargo.toml; do
+        cargo metadata --locked --format-version=1 --manifest-path $manifest >/dev/null || return 1
+    done
+}
+
 # In Debian's Chromium, which is installed where it is missing.
 console_in_a_browser() { stack console; }
 
@@ -161,6 +169,7 @@ stack down # what a run has left behind that was killed
 : >"$ANSWERS"
 
 beside "tools" stack tools
+step "lock files" lock_files
 step "format" cargo fmt --check
 step "format of the benchmark" cargo fmt --check --manifest-path tests/bench/Cargo.toml
 step "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
