@@ -338,12 +338,13 @@ def definition(machine):
     state_machine = yaml.load((ROOT / "template.yaml").read_text(), Template)["Resources"][machine.name]["Properties"]
     text = (ROOT / state_machine["DefinitionUri"]).read_text()
     for name, value in state_machine["DefinitionSubstitutions"].items():
-        if isinstance(value, list):  # !If [IsLocal, here, on AWS]
-            value = value[1] if machine.pauses == PAUSES_HERE else value[2]
-        elif name.endswith("Arn"):
+        if isinstance(value, list):  # !If [IsLocal, here, on AWS] or !If [OnAws, on AWS, here]
+            condition, if_so, if_not = value
+            value = if_so if (condition == "IsLocal") == (machine.pauses == PAUSES_HERE) else if_not
+        if name.endswith("Arn"):
             value = function_arn(name.removesuffix("Arn"))
-        elif value == STANDARD.name:
-            value = machine_arn(value)
+        elif value.removesuffix("Alias") == STANDARD.name:  # what its alias points at is the same
+            value = machine_arn(STANDARD.name)
         text = text.replace("${%s}" % name, value)
     return text
 
