@@ -232,7 +232,7 @@ fn time_left(context: &Context) -> Duration {
 mod tests {
     use std::{collections::BTreeMap, sync::Mutex, time::UNIX_EPOCH};
 
-    use adapters::lambda::read_batch;
+    use adapters::samples::placed_order;
     use application::{
         event_store::StreamId,
         memory::{Fault, MemoryDeadLetters, MemoryOrderViews},
@@ -257,9 +257,8 @@ mod tests {
 
     /// A view like that which the sample event of `project-orders` makes.
     fn view() -> OrderView {
-        let (commits, _) =
-            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
-        let (event, at) = (commits[0].events[0].read().unwrap(), commits[0].metadata.occurred_at);
+        let placed = placed_order();
+        let (event, at) = (placed.events[0].read().unwrap(), placed.metadata.occurred_at);
         OrderView::evolve(None, OrderId::new(Uuid::new_v4()), &event, 1, at).unwrap()
     }
 
