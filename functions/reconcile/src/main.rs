@@ -39,12 +39,12 @@ const MARGIN: Duration = Duration::from_mins(1);
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init(env!("CARGO_PKG_NAME"));
-    let settings = aws::config();
-    let client = Client::new(&settings);
+    let config = aws::config();
+    let client = Client::new(&config);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
     let letters = DynamoDeadLetters::new(client.clone(), lambda::variable("DEAD_LETTERS_TABLE")?);
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
-    let machine = StandardStateMachine::new(aws_sdk_sfn::Client::new(&settings), lambda::variable("FULFILMENT_ARN")?);
+    let machine = StandardStateMachine::new(aws_sdk_sfn::Client::new(&config), lambda::variable("FULFILMENT_ARN")?);
     let look_after = async |id, patience| {
         let finding = reconcile(&store, &machine, id, patience, Utc::now()).await?;
         // The view of an order that moves is behind for a moment, and all is well.
