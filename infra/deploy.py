@@ -16,7 +16,6 @@ import os
 import re
 import secrets
 import struct
-import subprocess
 import sys
 import time
 import urllib.request

@@ -366,8 +366,6 @@ WRITTEN_OUT = {
     "OrdersResumed": "resume-orders", "StockAdjusted": "adjust-stock", "Ledger": "get-ledger", "LedgerBooks": "get-ledger",
     "History": "get-order-events", "EventList": "list-events",
 }
-# What EventBridge and API Gateway say, they may add to.
-NOT_OURS = {"GatewayMessage", "BusEvent"}
 
 
 @dataclass

@@ -106,7 +106,7 @@ struct CancelOrderBody {
 
 #[cfg(test)]
 mod tests {
-    use adapters::lambda::read_batch;
+    use adapters::samples::placed_order;
     use application::{
         fulfilment::attention::flag_order,
         memory::{Fault, MemoryEventStore},
@@ -121,10 +121,8 @@ mod tests {
 
     /// A store with the order that the sample event of `project-orders` creates.
     async fn store() -> MemoryEventStore {
-        let (commits, _) =
-            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
         let store = MemoryEventStore::default();
-        store.append(&commits[0]).await.unwrap();
+        store.append(&placed_order()).await.unwrap();
         store
     }
 

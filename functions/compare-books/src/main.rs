@@ -179,7 +179,7 @@ fn time_left(context: &Context) -> Duration {
 mod tests {
     use std::{sync::Mutex, time::UNIX_EPOCH};
 
-    use adapters::lambda::read_batch;
+    use adapters::samples::placed_order;
     use application::memory::MemoryOrderViews;
     use domain::{
         order::{LateEffect, OrderStatus},
@@ -198,9 +198,8 @@ mod tests {
 
     /// The view of a cancelled order that has been in doubt for so long.
     async fn in_doubt(views: &MemoryOrderViews, hours: i64) -> OrderId {
-        let (commits, _) =
-            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
-        let (event, at) = (commits[0].events[0].read().unwrap(), commits[0].metadata.occurred_at);
+        let placed = placed_order();
+        let (event, at) = (placed.events[0].read().unwrap(), placed.metadata.occurred_at);
         let mut view = OrderView::evolve(None, OrderId::new(Uuid::new_v4()), &event, 1, at).unwrap();
         view.status = OrderStatus::Cancelled;
         view.in_doubt_since = Utc::now().checked_sub_signed(TimeDelta::hours(hours));

@@ -79,7 +79,7 @@ fn books(books: &Books) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use adapters::lambda::read_batch;
+    use adapters::samples::placed_order;
     use application::memory::{MemoryEventStore, MemoryInventory, MemoryPayments, MemoryShipping};
 
     use super::*;
@@ -95,11 +95,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_books_of_a_fresh_order_agree_that_there_is_nothing_yet() {
-        let (commits, _) =
-            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
         let store = MemoryEventStore::default();
         assert_eq!(send(&store, SAMPLE).await.unwrap_err().status, 404);
-        store.append(&commits[0]).await.unwrap();
+        store.append(&placed_order()).await.unwrap();
         let answer = send(&store, SAMPLE).await.unwrap();
         let body: Value = serde_json::from_slice(answer.body()).unwrap();
         let nothing = json!({"charged": 0, "refunded": 0, "reserved": [], "shipment": "none"});
@@ -110,10 +108,8 @@ mod tests {
 
     #[tokio::test]
     async fn hostile_events_are_answered() {
-        let (commits, _) =
-            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
         let store = MemoryEventStore::default();
-        store.append(&commits[0]).await.unwrap();
+        store.append(&placed_order()).await.unwrap();
         let (payments, inventory, shipping) =
             (MemoryPayments::default(), MemoryInventory::default(), MemoryShipping::default());
         http::hostile::is_answered(

@@ -99,7 +99,7 @@ fn respond(
 
 #[cfg(test)]
 mod tests {
-    use adapters::{lambda::read_batch, tally::HAND_ON_AFTER};
+    use adapters::{samples::placed_order, tally::HAND_ON_AFTER};
     use application::{
         memory::{MemoryCounters, MemoryEventStore},
         ports::{Counter, Counters},
@@ -113,11 +113,10 @@ mod tests {
 
     /// A store with the order that the sample event of `project-orders` creates, flagged two hours later.
     async fn store() -> MemoryEventStore {
-        let (commits, _) =
-            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
+        let placed = placed_order();
         let store = MemoryEventStore::default();
-        store.append(&commits[0]).await.unwrap();
-        let mut flagged = commits[0].clone();
+        store.append(&placed).await.unwrap();
+        let mut flagged = placed;
         flagged.version = 2;
         flagged.events[0].event_type = "OrderFlagged".to_owned();
         flagged.events[0].data = json!({"step": "process-payment", "reason": "Unavailable"});

@@ -154,7 +154,7 @@ fn min_version(request: &ApiRequest) -> Result<u64, Problem> {
 mod tests {
     use std::sync::atomic::Ordering;
 
-    use adapters::{lambda::read_batch, tally::HAND_ON_AFTER};
+    use adapters::{samples::placed_order, tally::HAND_ON_AFTER};
     use application::{
         memory::{MemoryCounters, MemoryEventStore, MemoryOrderViews},
         ports::{Counter, Counters},
@@ -168,9 +168,7 @@ mod tests {
 
     /// The order whose creation is the sample event of `project-orders`: its only commit, and its view.
     fn sample() -> (Commit, OrderView) {
-        let batch = serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap();
-        let (commits, _) = read_batch(batch);
-        let commit: Commit = commits[0].clone();
+        let commit = placed_order();
         let (version, event) = commit.numbered().next().unwrap();
         let id = commit.stream.order_id().unwrap();
         let view = OrderView::evolve(None, id, &event.read().unwrap(), version, commit.metadata.occurred_at).unwrap();

@@ -84,9 +84,8 @@ struct TimelineBody {
 
 #[cfg(test)]
 mod tests {
-    use adapters::lambda::read_batch;
+    use adapters::samples::placed_order;
     use application::{
-        event_store::Commit,
         memory::{MemoryEventStore, MemoryFulfilment},
         ports::{Cause, DurableFulfilment, FulfilmentInput, Tries},
     };
@@ -97,18 +96,11 @@ mod tests {
 
     const SAMPLE: &str = include_str!("../../../events/get-timeline.json");
 
-    /// The order that the sample event of `project-orders` creates.
-    fn placed() -> Commit {
-        let (commits, _) =
-            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
-        commits[0].clone()
-    }
-
     /// A store with this order, which is stuck.
     async fn store() -> MemoryEventStore {
         let store = MemoryEventStore::default();
-        store.append(&placed()).await.unwrap();
-        let mut flagged = placed();
+        store.append(&placed_order()).await.unwrap();
+        let mut flagged = placed_order();
         flagged.version = 2;
         flagged.events[0].event_type = "OrderFlagged".to_owned();
         flagged.events[0].data = json!({"step": "process-payment", "reason": "Unavailable"});
@@ -154,7 +146,7 @@ mod tests {
 
     #[tokio::test]
     async fn staff_are_told_what_is_being_tried_and_have_a_timeline_also_where_that_is_not_known() {
-        let (store, machine, placed) = (MemoryEventStore::default(), MemoryFulfilment::default(), placed());
+        let (store, machine, placed) = (MemoryEventStore::default(), MemoryFulfilment::default(), placed_order());
         store.append(&placed).await.unwrap();
         let cause = Cause {
             order_id: placed.stream.order_id().unwrap(),

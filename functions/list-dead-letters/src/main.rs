@@ -7,7 +7,7 @@ use adapters::{
     dynamodb::DynamoDeadLetters,
     http::{
         self, ApiRequest, Problem,
-        dead_letters::{Consumers, LetterBody, Named},
+        dead_letters::{Consumers, LetterBody, Named, error_type},
         link,
     },
     lambda,
@@ -16,8 +16,8 @@ use adapters::{
 };
 use application::{
     dead_letters::look_into,
-    event_store::{StreamId, Unavailable},
-    ports::{DeadLetter, DeadLetterQueue, DeadLetters, letter_id},
+    event_store::Unavailable,
+    ports::{DeadLetter, DeadLetterQueue, DeadLetters, letter_id, letter_stream},
 };
 use domain::text::Invalid;
 use lambda_http::{Body, Response};
@@ -58,11 +58,7 @@ struct Asked<'q, Q> {
 fn asked<'q, Q: DeadLetterQueue>(consumers: &'q Consumers<Q>, request: &ApiRequest) -> Result<Asked<'q, Q>, Problem> {
     let mut query = request.query(&["consumer", "error_type", "settled", "page_size", "after"]);
     let consumer = query.required("consumer", |name| consumers.find(name));
-    let error_type = query.optional("error_type", |name| {
-        let is_name = (1..=100).contains(&name.len())
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
-        if is_name { Ok(name.to_owned()) } else { Err(Invalid::new("must be 1 to 100 letters, digits and . -")) }
-    });
+    let error_type = query.optional("error_type", error_type);
     let settled = query.optional("settled", |text| match text {
         "true" => Ok(true),
         "false" => Ok(false),
@@ -92,7 +88,7 @@ async fn settled<Q>(letters: &impl DeadLetters, asked: &Asked<'_, Q>) -> Result<
 async fn waiting<Q: DeadLetterQueue>(letters: &impl DeadLetters, asked: &Asked<'_, Q>) -> Result<Page, Unavailable> {
     let mut rows = Vec::new();
     if let Some(consumer) = asked.consumer.stream_consumer {
-        let after = asked.after.as_ref().map(|id| StreamId::new(id.replacen('/', "#", 1)));
+        let after = asked.after.as_deref().map(letter_stream);
         let parked = letters.list(consumer, after.as_ref(), asked.page_size).await?;
         let next = parked.last().filter(|_| parked.len() == asked.page_size).map(|last| letter_id(&last.stream));
         rows.extend(parked.into_iter().map(DeadLetter::Parked));
@@ -140,6 +136,7 @@ struct ListBody<'a> {
 #[cfg(test)]
 mod tests {
     use application::{
+        event_store::StreamId,
         memory::{MemoryDeadLetterQueue, MemoryDeadLetters},
         ports::{Consumer, DeadMessage, Failure, MessageKind, SettledAs, Settlement},
     };

@@ -125,7 +125,7 @@ impl<'e> From<&'e ListedEvent> for ToldEvent<'e> {
 
 #[cfg(test)]
 mod tests {
-    use adapters::lambda::read_batch;
+    use adapters::samples::placed_order;
     use application::{
         event_store::StreamId,
         memory::{MemoryEventStore, MemoryIndex},
@@ -142,11 +142,9 @@ mod tests {
 
     /// The order that the sample event of `project-orders` creates, five times over, one each minute from the first on.
     async fn stored() -> (MemoryIndex, MemoryEventStore) {
-        let (commits, _) =
-            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
         let (index, store) = (MemoryIndex::default(), MemoryEventStore::default());
         for number in 0..5_u8 {
-            let mut commit = commits[0].clone();
+            let mut commit = placed_order();
             commit.stream = StreamId::order(order(number));
             let noon: DateTime<Utc> = "2026-01-01T12:00:00Z".parse().unwrap();
             commit.metadata.occurred_at = noon.checked_add_signed(TimeDelta::minutes(number.into())).unwrap();
@@ -171,9 +169,7 @@ mod tests {
     async fn pointers(query: &str) -> Vec<String> {
         let problem = ask(query).await.unwrap_err();
         assert_eq!(problem.status, 400);
-        let body = problem.body("/", "c");
-        let errors = body["errors"].as_array().unwrap();
-        errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()
+        problem.pointers().into_iter().map(str::to_owned).collect()
     }
 
     #[tokio::test]

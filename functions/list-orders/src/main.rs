@@ -200,7 +200,7 @@ impl<'o> ListedRow<'o> {
 
 #[cfg(test)]
 mod tests {
-    use adapters::lambda::read_batch;
+    use adapters::samples::placed_order;
     use application::{
         event_store::{Commit, EventStore, RecordedEvent, StreamId},
         memory::{MemoryEventStore, MemoryIndex, MemoryInventory, MemoryOrderViews, MemoryPayments, MemoryShipping},
@@ -236,9 +236,7 @@ mod tests {
         /// The order that the sample event of `project-orders` creates, with this number, placed so many minutes after noon, and what
         /// happened to it half an hour later.
         async fn placed(&self, number: u8, then: Option<OrderEvent>) {
-            let (commits, _) =
-                read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
-            let mut commit = commits[0].clone();
+            let mut commit = placed_order();
             let noon: DateTime<Utc> = "2026-01-01T12:00:00Z".parse().unwrap();
             commit.stream = StreamId::order(order(number));
             commit.metadata.occurred_at = noon.checked_add_signed(TimeDelta::minutes(number.into())).unwrap();
@@ -396,9 +394,7 @@ mod tests {
         let pointers = async |query: &str| {
             let problem = shop.ask(query).await.unwrap_err();
             assert_eq!(problem.status, 400);
-            let body = problem.body("/", "c");
-            let errors = body["errors"].as_array().unwrap();
-            errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+            problem.pointers().into_iter().map(str::to_owned).collect::<Vec<_>>()
         };
         let all = "status=lost&from=yesterday&to=2026-01-01&page_size=101&after=x&order=1";
         assert_eq!(pointers(all).await, ["?order", "?status", "?from", "?to", "?page_size", "?after"]);

@@ -46,9 +46,9 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let queues = named_urls(&lambda::variable("DEAD_LETTER_QUEUES")?)?;
     http::run(&limiter, async |request| {
         let orders = async { model.live().await?.views.count().await };
-        // Boxed, as in `http::run`.
         let processes = processes.read(request.now);
         let parked = parked(request.now, &letters);
+        // Boxed, as in `http::run`.
         Box::pin(handle(request, orders, counters.read(), processes, dead_letters(&sqs, &queues), parked)).await
     })
     .await
@@ -140,52 +140,7 @@ fn respond(
         }
     }
     if let Some(counters) = counters {
-        let count = |counter: Counter| counters.get(&counter.name()).copied().unwrap_or_default();
-        text.family("cache_requests_total", "counter", "Looks into a cache, by what came of them.");
-        for cache in Cache::ALL {
-            for (result, counter) in [("hit", Counter::Hits(cache)), ("miss", Counter::Misses(cache))] {
-                text.sample("cache_requests_total", &[("cache", cache.name()), ("result", result)], count(counter));
-            }
-        }
-        text.family("rate_limited_requests_total", "counter", "Requests over a limit of their caller's, by the limit.");
-        for class in Class::ALL {
-            text.sample("rate_limited_requests_total", &[("class", class.name())], count(Counter::RateLimited(class)));
-        }
-        text.family("rate_limit_failures_total", "counter", "Requests let through because a limit could not be asked.");
-        text.sample("rate_limit_failures_total", &[], count(Counter::RateLimitFailures));
-        text.family("orders_placed_total", "counter", "Orders that were placed.");
-        text.sample("orders_placed_total", &[], count(Counter::OrdersPlaced));
-        text.family("orders_confirmed_total", "counter", "Orders that were confirmed.");
-        text.sample("orders_confirmed_total", &[], count(Counter::Count(Histogram::OrderConfirmation)));
-        text.family("orders_rejected_total", "counter", "Orders that were rejected, by the code of the reason.");
-        for reason in RejectionReason::CODES {
-            text.sample("orders_rejected_total", &[("reason", reason)], count(Counter::OrdersRejected(reason)));
-        }
-        text.family("orders_cancelled_total", "counter", "Orders that were cancelled and undone.");
-        text.sample("orders_cancelled_total", &[], count(Counter::OrdersCancelled));
-        text.family("orders_flagged_total", "counter", "Calls for a person, by the step that was given up.");
-        for step in STEPS {
-            text.sample("orders_flagged_total", &[("step", step)], count(Counter::OrdersFlagged(step)));
-        }
-        let currencies = Counter::currencies(counters);
-        text.family("refunds_total", "counter", "Times that money went back to a customer.");
-        for currency in &currencies {
-            text.sample("refunds_total", &[("currency", currency.code())], count(Counter::Refunds(*currency)));
-        }
-        text.family("refunded_minor_units_total", "counter", "Money that went back, in minor units.");
-        for currency in &currencies {
-            let amount = count(Counter::RefundedMinorUnits(*currency));
-            text.sample("refunded_minor_units_total", &[("currency", currency.code())], amount);
-        }
-        let times = |text: &mut Exposition, name: &str, times: Histogram| {
-            let parts = times.bounds().iter().map(|bound| (*bound, count(Counter::Within(times, *bound))));
-            let sum = Duration::from_millis(count(Counter::Sum(times)));
-            text.histogram(name, parts, count(Counter::Count(times)), sum);
-        };
-        text.family("order_confirmation_seconds", "histogram", "Time from an order's placing to its confirmation.");
-        times(&mut text, "order_confirmation_seconds", Histogram::OrderConfirmation);
-        text.family("projection_lag_seconds", "histogram", "Time from an event to the views that show it.");
-        times(&mut text, "projection_lag_seconds", Histogram::ProjectionLag);
+        tell_counters(&mut text, counters);
     }
     if let Some(processes) = processes {
         tell_processes(&mut text, processes);
@@ -197,14 +152,7 @@ fn respond(
         }
     }
     if let Some(parked) = parked {
-        text.family("parked_streams", "gauge", "Streams of orders and customers that a consumer has set aside.");
-        for Parked { consumer, streams, .. } in parked {
-            text.sample("parked_streams", &[("consumer", consumer)], streams);
-        }
-        text.family("parked_oldest_seconds", "gauge", "For how long the oldest of them waits, 0 where there is none.");
-        for Parked { consumer, oldest_seconds, .. } in parked {
-            text.sample("parked_oldest_seconds", &[("consumer", consumer)], oldest_seconds);
-        }
+        tell_parked(&mut text, parked);
     }
     text.family("scrape_errors", "gauge", "1 for a source whose figures are left out of this answer.");
     let sources = [
@@ -219,6 +167,67 @@ fn respond(
     }
     let answer = http::response(200, CONTENT_TYPE, text.into_text())?;
     Ok(http::with_header(answer, "cache-control", "no-store"))
+}
+
+/// What functions have counted since the service began.
+fn tell_counters(text: &mut Exposition, counters: &BTreeMap<String, u64>) {
+    let count = |counter: Counter| counters.get(&counter.name()).copied().unwrap_or_default();
+    text.family("cache_requests_total", "counter", "Looks into a cache, by what came of them.");
+    for cache in Cache::ALL {
+        for (result, counter) in [("hit", Counter::Hits(cache)), ("miss", Counter::Misses(cache))] {
+            text.sample("cache_requests_total", &[("cache", cache.name()), ("result", result)], count(counter));
+        }
+    }
+    text.family("rate_limited_requests_total", "counter", "Requests over a limit of their caller's, by the limit.");
+    for class in Class::ALL {
+        text.sample("rate_limited_requests_total", &[("class", class.name())], count(Counter::RateLimited(class)));
+    }
+    text.family("rate_limit_failures_total", "counter", "Requests let through because a limit could not be asked.");
+    text.sample("rate_limit_failures_total", &[], count(Counter::RateLimitFailures));
+    text.family("orders_placed_total", "counter", "Orders that were placed.");
+    text.sample("orders_placed_total", &[], count(Counter::OrdersPlaced));
+    text.family("orders_confirmed_total", "counter", "Orders that were confirmed.");
+    text.sample("orders_confirmed_total", &[], count(Counter::Count(Histogram::OrderConfirmation)));
+    text.family("orders_rejected_total", "counter", "Orders that were rejected, by the code of the reason.");
+    for reason in RejectionReason::CODES {
+        text.sample("orders_rejected_total", &[("reason", reason)], count(Counter::OrdersRejected(reason)));
+    }
+    text.family("orders_cancelled_total", "counter", "Orders that were cancelled and undone.");
+    text.sample("orders_cancelled_total", &[], count(Counter::OrdersCancelled));
+    text.family("orders_flagged_total", "counter", "Calls for a person, by the step that was given up.");
+    for step in STEPS {
+        text.sample("orders_flagged_total", &[("step", step)], count(Counter::OrdersFlagged(step)));
+    }
+    let currencies = Counter::currencies(counters);
+    text.family("refunds_total", "counter", "Times that money went back to a customer.");
+    for currency in &currencies {
+        text.sample("refunds_total", &[("currency", currency.code())], count(Counter::Refunds(*currency)));
+    }
+    text.family("refunded_minor_units_total", "counter", "Money that went back, in minor units.");
+    for currency in &currencies {
+        let amount = count(Counter::RefundedMinorUnits(*currency));
+        text.sample("refunded_minor_units_total", &[("currency", currency.code())], amount);
+    }
+    let times = |text: &mut Exposition, name: &str, times: Histogram| {
+        let parts = times.bounds().iter().map(|bound| (*bound, count(Counter::Within(times, *bound))));
+        let sum = Duration::from_millis(count(Counter::Sum(times)));
+        text.histogram(name, parts, count(Counter::Count(times)), sum);
+    };
+    text.family("order_confirmation_seconds", "histogram", "Time from an order's placing to its confirmation.");
+    times(text, "order_confirmation_seconds", Histogram::OrderConfirmation);
+    text.family("projection_lag_seconds", "histogram", "Time from an event to the views that show it.");
+    times(text, "projection_lag_seconds", Histogram::ProjectionLag);
+}
+
+fn tell_parked(text: &mut Exposition, parked: &[Parked]) {
+    text.family("parked_streams", "gauge", "Streams of orders and customers that a consumer has set aside.");
+    for Parked { consumer, streams, .. } in parked {
+        text.sample("parked_streams", &[("consumer", consumer)], streams);
+    }
+    text.family("parked_oldest_seconds", "gauge", "For how long the oldest of them waits, 0 where there is none.");
+    for Parked { consumer, oldest_seconds, .. } in parked {
+        text.sample("parked_oldest_seconds", &[("consumer", consumer)], oldest_seconds);
+    }
 }
 
 /// What the processes of each function have used that have reported it within a day: of each figure, that of the process where it

@@ -183,21 +183,7 @@ impl Rebuild {
             }
             // Whoever has not heard that it is done asks again.
             Action::Switch { .. } if has_switched(generations) => {}
-            Action::Switch { accept } => {
-                let building = self.built(generations).await?;
-                let unreadable = sum(&self.model.progress(building).await?, |segment| segment.unreadable);
-                let comparisons = self.model.comparisons(building).await?;
-                if !accept && !comparisons.iter().all(|comparison| comparison.done) {
-                    return Err(RebuildError::NotCompared);
-                }
-                if !accept && comparisons.iter().any(|comparison| comparison.differences.is_lost(unreadable)) {
-                    return Err(RebuildError::Lost);
-                }
-                let (live, outgoing) = (building.generation, Some(generations.live));
-                let format = building.format;
-                self.change(generations, Generations { live, building: None, outgoing, format, ..generations }).await?;
-                info!(live, "switched to a new generation of the read model");
-            }
+            Action::Switch { accept } => self.switch(generations, accept).await?,
             Action::Abandon {} => {
                 let building = generations.building.ok_or(RebuildError::NotBuilding)?;
                 let clearing = Some(building.generation);
@@ -211,6 +197,10 @@ impl Rebuild {
             }
             Action::Clear {} => self.clear(generations).await?,
         }
+        self.standing().await
+    }
+
+    async fn standing(&self) -> Result<Standing, RebuildError> {
         let generations = self.model.generations_now().await?;
         // What is kept of the generation that is read tells of the rebuild that it came from.
         let last = Building { generation: generations.live, segments: SEGMENTS_MAX, format: Building::FORMAT };
@@ -327,6 +317,22 @@ impl Rebuild {
             }
         }
         info!(number, done = comparison.done, "segment compared");
+        Ok(())
+    }
+
+    async fn switch(&self, generations: Generations, accept: bool) -> Result<(), RebuildError> {
+        let building = self.built(generations).await?;
+        let unreadable = sum(&self.model.progress(building).await?, |segment| segment.unreadable);
+        let comparisons = self.model.comparisons(building).await?;
+        if !accept && !comparisons.iter().all(|comparison| comparison.done) {
+            return Err(RebuildError::NotCompared);
+        }
+        if !accept && comparisons.iter().any(|comparison| comparison.differences.is_lost(unreadable)) {
+            return Err(RebuildError::Lost);
+        }
+        let (live, outgoing, format) = (building.generation, Some(generations.live), building.format);
+        self.change(generations, Generations { live, building: None, outgoing, format, ..generations }).await?;
+        info!(live, "switched to a new generation of the read model");
         Ok(())
     }
 

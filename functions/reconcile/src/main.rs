@@ -39,12 +39,12 @@ const MARGIN: Duration = Duration::from_mins(1);
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init(env!("CARGO_PKG_NAME"));
-    let settings = aws::config();
-    let client = Client::new(&settings);
+    let config = aws::config();
+    let client = Client::new(&config);
     let store = DynamoEventStore::new(client.clone(), lambda::variable("EVENTS_TABLE")?);
     let letters = DynamoDeadLetters::new(client.clone(), lambda::variable("DEAD_LETTERS_TABLE")?);
     let model = DynamoReadModel::new(client, lambda::variable("ORDERS_TABLE")?, lambda::variable("INDEX_TABLE")?);
-    let machine = StandardStateMachine::new(aws_sdk_sfn::Client::new(&settings), lambda::variable("FULFILMENT_ARN")?);
+    let machine = StandardStateMachine::new(aws_sdk_sfn::Client::new(&config), lambda::variable("FULFILMENT_ARN")?);
     let look_after = async |id, patience| {
         let finding = reconcile(&store, &machine, id, patience, Utc::now()).await?;
         // The view of an order that moves is behind for a moment, and all is well.
@@ -232,7 +232,7 @@ fn time_left(context: &Context) -> Duration {
 mod tests {
     use std::{collections::BTreeMap, sync::Mutex, time::UNIX_EPOCH};
 
-    use adapters::lambda::read_batch;
+    use adapters::samples::placed_order;
     use application::{
         event_store::StreamId,
         memory::{Fault, MemoryDeadLetters, MemoryOrderViews},
@@ -257,9 +257,8 @@ mod tests {
 
     /// A view like that which the sample event of `project-orders` makes.
     fn view() -> OrderView {
-        let (commits, _) =
-            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
-        let (event, at) = (commits[0].events[0].read().unwrap(), commits[0].metadata.occurred_at);
+        let placed = placed_order();
+        let (event, at) = (placed.events[0].read().unwrap(), placed.metadata.occurred_at);
         OrderView::evolve(None, OrderId::new(Uuid::new_v4()), &event, 1, at).unwrap()
     }
 

@@ -82,7 +82,7 @@ fn respond(
 
 #[cfg(test)]
 mod tests {
-    use adapters::lambda::read_batch;
+    use adapters::samples::placed_order;
     use application::{
         fulfilment::{inventory::reserve_inventory, payment::process_payment, shipment::create_shipment},
         memory::{Fault, MemoryEventStore, MemoryInventory, MemoryLimits, MemoryPayments, MemoryShipping},
@@ -100,10 +100,8 @@ mod tests {
 
     /// A store with the order that the sample event of `project-orders` creates.
     async fn placed() -> MemoryEventStore {
-        let (commits, _) =
-            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
         let store = MemoryEventStore::default();
-        store.append(&commits[0]).await.unwrap();
+        store.append(&placed_order()).await.unwrap();
         store
     }
 

@@ -157,7 +157,7 @@ struct RedriveDeadLettersBody {
 
 #[cfg(test)]
 mod tests {
-    use adapters::lambda::read_batch;
+    use adapters::samples::placed_order;
     use application::{
         event_store::{Commit, StreamId},
         memory::{
@@ -193,8 +193,6 @@ mod tests {
     impl Fixture {
         /// The sample's order is stored, and waits for both consumers from its first event on.
         async fn new() -> Self {
-            let (commits, _) =
-                read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
             let fixture = Self {
                 store: MemoryEventStore::default(),
                 bus: MemoryEventBus::default(),
@@ -202,7 +200,7 @@ mod tests {
                 letters: MemoryDeadLetters::default(),
                 consumers: Consumers::new(vec![("start-fulfilment".to_owned(), MemoryDeadLetterQueue::default())]),
             };
-            fixture.store.append(&commits[0]).await.unwrap();
+            fixture.store.append(&placed_order()).await.unwrap();
             for consumer in Consumer::ALL {
                 let stream = StreamId::order(order());
                 fixture.letters.park(consumer, &stream, (1, 1), &failure("Unreadable"), Utc::now()).await.unwrap();

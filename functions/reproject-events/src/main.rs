@@ -80,7 +80,7 @@ async fn handle(
 
 #[cfg(test)]
 mod tests {
-    use adapters::lambda::read_batch;
+    use adapters::samples::placed_order;
     use application::memory::{Fault, MemoryEventStore, MemoryIndex, MemoryOrderViews};
 
     use super::*;
@@ -89,15 +89,14 @@ mod tests {
 
     #[tokio::test]
     async fn the_sample_order_gets_into_every_generation_whatever_becomes_of_the_others() {
-        let (commits, _) =
-            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
+        let placed = placed_order();
         let (store, models) = (MemoryEventStore::default(), [Model::default(), Model::default()]);
-        store.append(&commits[0]).await.unwrap();
+        store.append(&placed).await.unwrap();
         let sample: AggregateId = serde_json::from_str(include_str!("../../../events/reproject-events.json")).unwrap();
         models[0].views.faults.push(Fault::BeforeEffect);
         let error = handle(&store, &models, sample.clone()).await.unwrap_err();
         assert_eq!(error.error_type(), "Unavailable");
-        let id = commits[0].stream.order_id().unwrap();
+        let id = placed.stream.order_id().unwrap();
         let view = models[1].views.load(id).await.unwrap();
         assert_eq!(view.as_ref().unwrap().version, 1);
         let done = handle(&store, &models, sample).await.unwrap();

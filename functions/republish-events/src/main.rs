@@ -15,9 +15,9 @@ use tracing::info;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     lambda::init(env!("CARGO_PKG_NAME"));
-    let settings = aws::config();
-    let store = DynamoEventStore::new(aws_sdk_dynamodb::Client::new(&settings), lambda::variable("EVENTS_TABLE")?);
-    let bus = EventBridgeBus::new(aws_sdk_eventbridge::Client::new(&settings), lambda::variable("EVENT_BUS")?);
+    let config = aws::config();
+    let store = DynamoEventStore::new(aws_sdk_dynamodb::Client::new(&config), lambda::variable("EVENTS_TABLE")?);
+    let bus = EventBridgeBus::new(aws_sdk_eventbridge::Client::new(&config), lambda::variable("EVENT_BUS")?);
     lambda::run_tool(RepublishError::error_type, async |events| handle(&store, &bus, events).await).await
 }
 

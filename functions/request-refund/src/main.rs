@@ -126,7 +126,7 @@ struct AmountBody {
 
 #[cfg(test)]
 mod tests {
-    use adapters::lambda::read_batch;
+    use adapters::samples::placed_order;
     use application::memory::MemoryEventStore;
     use domain::order::{OrderEvent, cancel::CancelRejection};
     use serde_json::Value;
@@ -140,10 +140,8 @@ mod tests {
 
     /// A store with the order that the sample event of `project-orders` creates.
     async fn placed() -> MemoryEventStore {
-        let (commits, _) =
-            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
         let store = MemoryEventStore::default();
-        store.append(&commits[0]).await.unwrap();
+        store.append(&placed_order()).await.unwrap();
         store
     }
 

@@ -109,7 +109,7 @@ fn optional_name(text: Option<String>) -> Result<Option<String>, Invalid> {
 
 #[cfg(test)]
 mod tests {
-    use adapters::lambda::read_batch;
+    use adapters::samples::placed_order;
     use application::{
         event_store::Commit,
         fulfilment::attention::flag_order,
@@ -134,11 +134,9 @@ mod tests {
     impl Shop {
         /// An order that is stuck there.
         async fn stuck(&self, step: &str, reason: &str) -> OrderId {
-            let (commits, _) =
-                read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
             let id = OrderId::new(Uuid::new_v4());
             let stream = application::event_store::StreamId::order(id);
-            self.store.append(&Commit { stream, ..commits[0].clone() }).await.unwrap();
+            self.store.append(&Commit { stream, ..placed_order() }).await.unwrap();
             let input: FulfilmentInput = serde_json::from_str(include_str!("../../../events/flag-order.json")).unwrap();
             let failed = Attention { step: step.to_owned(), reason: reason.to_owned() };
             let input = FulfilmentInput { order_id: id, ..input };

@@ -95,7 +95,7 @@ impl<'f> From<&'f OrderView> for FoundRow<'f> {
 
 #[cfg(test)]
 mod tests {
-    use adapters::lambda::read_batch;
+    use adapters::samples::placed_order;
     use application::{
         memory::{MemoryIndex, MemoryOrderViews},
         page::PAGE_BYTES_MAX,
@@ -111,10 +111,8 @@ mod tests {
 
     /// The order that the sample event of `project-orders` creates, five times over, with names.
     async fn shop() -> (MemoryIndex, MemoryOrderViews) {
-        let (commits, _) =
-            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
         let (index, views) = (MemoryIndex::default(), MemoryOrderViews::default());
-        let created = commits[0].events[0].read().unwrap();
+        let created = placed_order().events[0].read().unwrap();
         for number in 0..5_u8 {
             let id = OrderId::derive("customer-1", &number.to_string());
             let mut view = OrderView::evolve(None, id, &created, 1, Utc::now()).unwrap();
@@ -143,9 +141,7 @@ mod tests {
     async fn pointers(query: &str) -> Vec<String> {
         let problem = ask(query).await.unwrap_err();
         assert_eq!(problem.status, 400);
-        let body = problem.body("/", "c");
-        let errors = body["errors"].as_array().unwrap();
-        errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()
+        problem.pointers().into_iter().map(str::to_owned).collect()
     }
 
     #[tokio::test]

@@ -103,7 +103,7 @@ fn parse_step(name: &str) -> Result<SkippableStep, Invalid> {
 
 #[cfg(test)]
 mod tests {
-    use adapters::lambda::read_batch;
+    use adapters::samples::placed_order;
     use application::{
         event_stream::OrderStream,
         fulfilment::attention::flag_order,
@@ -121,10 +121,8 @@ mod tests {
 
     /// A store with the order that the sample event of `project-orders` creates, cancelled.
     async fn cancelled() -> MemoryEventStore {
-        let (commits, _) =
-            read_batch(serde_json::from_str(include_str!("../../../events/project-orders.json")).unwrap());
         let store = MemoryEventStore::default();
-        store.append(&commits[0]).await.unwrap();
+        store.append(&placed_order()).await.unwrap();
         let request = ApiRequest::from_event(SAMPLE, chrono::Utc::now()).unwrap();
         let id = request.order_id().unwrap();
         let metadata = request.metadata(&request.staff().unwrap(), id.work_id("cancel-order"), String::new());

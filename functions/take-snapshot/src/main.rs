@@ -84,8 +84,7 @@ async fn take(
 #[cfg(test)]
 mod tests {
     use application::{
-        event_store::Snapshot,
-        event_store::{Commit, Metadata, RecordedEvent, StreamId},
+        event_store::{Commit, Metadata, RecordedEvent, Snapshot, StreamId},
         memory::MemoryEventStore,
         take_snapshot::EVERY,
     };

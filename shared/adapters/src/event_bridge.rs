@@ -16,7 +16,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 /// The `Source` of every event of this service.
-pub const SOURCE: &str = "order-service";
+const SOURCE: &str = "order-service";
 
 /// Limits of one `PutEvents` call: 10 entries, 256 KB in all (`EventBridge` quotas; some regions allow more).
 const ENTRIES_MAX: usize = 10;

@@ -10,6 +10,8 @@ pub mod http;
 pub mod lambda;
 pub mod limits;
 mod processes;
+#[cfg(any(test, feature = "testing"))]
+pub mod samples;
 pub mod secrets;
 pub mod ses;
 pub mod sqs;

@@ -13,7 +13,7 @@ use crate::{
     event_store::{Commit, EventStore, StreamId, Unavailable},
     ports::{
         Consumer, DeadLetter, DeadLetterQueue, DeadLetters, EventBus, Failure, Index, MessageKind, OrderViews,
-        ParkedStream, ReadModel, ReceivedMessage, Settlement, letter_id,
+        ParkedStream, ReadModel, ReceivedMessage, Settlement, letter_id, letter_stream,
     },
     project_orders::{reproject_customer, reproject_order},
     republish_events::{Republished, republish_events},
@@ -332,7 +332,7 @@ struct Walk<'w> {
 
 impl<'w> Walk<'w> {
     fn new(consumer: Consumer, command: &'w Settle) -> Self {
-        let after = command.after.as_deref().map(stream_of);
+        let after = command.after.as_deref().map(letter_stream);
         Self {
             consumer,
             command,
@@ -387,11 +387,6 @@ impl Walk<'_> {
     }
 }
 
-/// The stream that a dead letter is called after.
-fn stream_of(id: &str) -> StreamId {
-    StreamId::new(id.replacen('/', "#", 1))
-}
-
 /// Some streams that wait, a full [`PAGE`] if there may be more.
 async fn page(
     letters: &impl DeadLetters,
@@ -400,7 +395,7 @@ async fn page(
     after: Option<&StreamId>,
 ) -> Result<Vec<ParkedStream>, Unavailable> {
     let Some(id) = &command.wanted.id else { return letters.list(consumer, after, PAGE).await };
-    Ok(letters.parked(consumer, &stream_of(id)).await?.into_iter().collect())
+    Ok(letters.parked(consumer, &letter_stream(id)).await?.into_iter().collect())
 }
 
 /// Has the messages that a queue has given up go through it once more.

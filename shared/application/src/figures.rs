@@ -112,18 +112,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use domain::{money::Currency, order::RejectionReason};
-    use serde::Deserialize;
     use serde_json::Value;
 
     use super::*;
-
-    #[derive(Deserialize)]
-    struct Golden {
-        #[serde(rename = "type")]
-        event_type: String,
-        schema: u32,
-        data: Value,
-    }
+    use crate::event_store::RecordedEvent;
 
     fn cny(amount: u64) -> Money {
         Money::new(amount, Currency::parse("CNY").unwrap()).unwrap()
@@ -135,9 +127,9 @@ mod tests {
         let occurred_at = placed_at.checked_add_signed(TimeDelta::milliseconds(1_234)).unwrap();
         let mut counted = BTreeMap::new();
         for line in include_str!("../../domain/src/order/events.golden.jsonl").lines() {
-            let Golden { event_type, schema, data } = serde_json::from_str(line).unwrap();
-            let event = OrderEvent::read(&event_type, schema, &data).unwrap();
-            counted.insert(event_type, Figure::of(&event, occurred_at, placed_at));
+            let recorded: RecordedEvent = serde_json::from_str(line).unwrap();
+            let figure = Figure::of(&recorded.read().unwrap(), occurred_at, placed_at);
+            counted.insert(recorded.event_type, figure);
         }
         assert_eq!(counted.len(), OrderEvent::TYPES.len(), "the golden file has every type");
         counted.retain(|_, figure| figure.is_some());

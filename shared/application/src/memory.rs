@@ -30,9 +30,8 @@ use tokio::task::yield_now;
 use uuid::Uuid;
 
 use crate::{
-    event_store::Snapshot,
     event_store::{
-        AppendError, Appended, Beginning, Commit, EventLog, EventStore, Lasting, LogPage, Segment, StreamId,
+        AppendError, Appended, Beginning, Commit, EventLog, EventStore, Lasting, LogPage, Segment, Snapshot, StreamId,
         Unavailable,
     },
     limits::Micros,

@@ -25,7 +25,7 @@ mod snapshots;
 pub use counters::{Cache, Counter, Counters, Histogram};
 pub use dead_letters::{
     Backlog, Consumer, DeadLetter, DeadLetterQueue, DeadLetters, DeadMessage, Failure, MessageKind, ParkedStream,
-    ReceivedMessage, SETTLED_KEPT, SettledAs, Settlement, letter_id,
+    ReceivedMessage, SETTLED_KEPT, SettledAs, Settlement, letter_id, letter_stream,
 };
 pub use event_bus::{EventBus, NotPublished, PublishError, PublishedEvent};
 pub use fulfilment::{Cause, DurableFulfilment, ExecutionState, Fulfilment, FulfilmentInput, FulfilmentTries, Tries};

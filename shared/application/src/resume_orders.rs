@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How many orders one call lets go on, so that what has only just come back is not met by all of them at once.
-pub const RESUMED_MAX: usize = 500;
+const RESUMED_MAX: usize = 500;
 
 /// How many pages of orders that wait one call looks through.
 const PAGES_MAX: usize = 100;

@@ -294,27 +294,15 @@ fn next(order: &OrderView, reader: Reader) -> Next {
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::{event_store::Metadata, memory::MemoryFulfilment, ports::DurableFulfilment};
 
-    #[derive(Deserialize)]
-    struct Golden {
-        #[serde(rename = "type")]
-        event_type: String,
-        schema: u32,
-        data: Value,
-    }
-
     /// One event of each type.
     fn events() -> Vec<OrderEvent> {
         let golden = include_str!("../../domain/src/order/events.golden.jsonl").lines();
-        let golden = golden.map(|line| serde_json::from_str::<Golden>(line).unwrap());
-        golden
-            .map(|Golden { event_type, schema, data }| OrderEvent::read(&event_type, schema, &data).unwrap())
-            .collect()
+        golden.map(|line| serde_json::from_str::<RecordedEvent>(line).unwrap().read().unwrap()).collect()
     }
 
     fn event(event_type: &str) -> OrderEvent {

@@ -65,15 +65,16 @@ pub fn optional_id(text: Option<String>) -> Result<Option<String>, Invalid> {
     }
 }
 
-/// The name of an error in a body.
-pub fn optional_error_type(text: Option<String>) -> Result<Option<String>, Invalid> {
-    let is_name = |text: &String| {
-        (1..=100).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'))
-    };
-    match text {
-        Some(text) if !is_name(&text) => Err(Invalid::new("must be 1 to 100 letters, digits and . -")),
-        other => Ok(other),
-    }
+/// The name of an error, by which dead letters are chosen.
+pub fn error_type(name: &str) -> Result<String, Invalid> {
+    let is_name =
+        (1..=100).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
+    if is_name { Ok(name.to_owned()) } else { Err(Invalid::new("must be 1 to 100 letters, digits and . -")) }
+}
+
+/// The same in a body.
+pub fn optional_error_type(name: Option<String>) -> Result<Option<String>, Invalid> {
+    name.map(|name| error_type(&name)).transpose()
 }
 
 /// A dead letter with which it was not done, and why.

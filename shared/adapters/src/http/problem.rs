@@ -180,6 +180,12 @@ impl Problem {
         self
     }
 
+    /// Where each wrong field is: what most tests ask of a problem.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn pointers(&self) -> Vec<&str> {
+        self.errors.iter().map(|error| error.pointer.as_str()).collect()
+    }
+
     /// The answer's body.
     pub fn body(&self, instance: &str, correlation_id: &str) -> Value {
         let mut body = self.more.clone();

@@ -225,13 +225,6 @@ mod tests {
         if value.is_empty() { Err(Invalid::new("must not be empty")) } else { Ok(value.to_owned()) }
     }
 
-    /// The pointers of what is wrong.
-    fn pointers(problem: &Problem) -> Vec<String> {
-        let body = problem.body("/", "c");
-        let errors = body["errors"].as_array().unwrap();
-        errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()
-    }
-
     #[test]
     fn a_page_is_the_first_twenty_unless_another_is_asked_for() {
         for (pairs, expected) in [
@@ -251,7 +244,7 @@ mod tests {
         for bad in ["0", "-1", "", "one", "1.5", "18446744073709551616"] {
             let mut query = query(&[("page", bad), ("q", "x"), ("page_size", "0")]);
             let read = query.page(1_000);
-            assert_eq!(pointers(&query.finish(read).unwrap_err()), ["?page", "?page_size"], "{bad}");
+            assert_eq!(query.finish(read).unwrap_err().pointers(), ["?page", "?page_size"], "{bad}");
         }
         for (page, size, pointer) in [
             ("1", "0", "?page_size"),
@@ -261,7 +254,7 @@ mod tests {
         ] {
             let mut query = query(&[("page", page), ("page_size", size)]);
             let read = query.page(1_000);
-            assert_eq!(pointers(&query.finish(read).unwrap_err()), [pointer], "{page} {size}");
+            assert_eq!(query.finish(read).unwrap_err().pointers(), [pointer], "{page} {size}");
         }
     }
 
@@ -271,19 +264,19 @@ mod tests {
         let q = query.required("q", text);
         let page = query.page(1_000);
         let problem = query.finish(q.zip(page)).unwrap_err();
-        assert_eq!((problem.status, pointers(&problem)), (400, vec!["?colour".into(), "?page".into(), "?q".into()]));
+        assert_eq!((problem.status, problem.pointers()), (400, vec!["?colour", "?page", "?q"]));
     }
 
     #[test]
     fn what_is_required_has_to_be_there_and_what_is_unknown_must_not() {
         let mut missing = query(&[]);
         let q = missing.required("q", text);
-        assert_eq!(pointers(&missing.finish(q).unwrap_err()), ["?q"]);
+        assert_eq!(missing.finish(q).unwrap_err().pointers(), ["?q"]);
         let mut unknown = query(&[("q", "x"), (&"n".repeat(100), "")]);
         let q = unknown.required("q", text);
         assert_eq!(q.as_deref(), Some("x"));
         let problem = unknown.finish(q).unwrap_err();
-        assert_eq!(pointers(&problem), [format!("?{}", "n".repeat(64))]);
+        assert_eq!(problem.pointers(), [format!("?{}", "n".repeat(64))]);
         let detail = json!("is not a known parameter; known are q, page, page_size");
         assert_eq!(problem.body("/", "c")["errors"][0]["detail"], detail);
     }

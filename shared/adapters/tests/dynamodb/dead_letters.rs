@@ -64,10 +64,7 @@ async fn a_stream_whose_parking_stopped_anywhere_waits_when_it_comes_again() {
             if let Some(before) = before {
                 assert!(park(&letters, ProjectOrders, &stream, before).await);
             }
-            wire.calls();
-            wire.fail(number, fault);
-            let done = park(&letters, ProjectOrders, &stream, (5, 7)).await;
-            wire.calls();
+            let done = wire.during(number, fault, park(&letters, ProjectOrders, &stream, (5, 7))).await;
             let after = Some((before.map_or(5, |(first, _)| first), 7));
             let left = waits(&letters, ProjectOrders, &stream).await;
             assert!(left == after || (!done && left == before), "{left:?}");
@@ -91,10 +88,7 @@ async fn what_stopped_anywhere_as_it_lined_up_waits_when_it_comes_again() {
             let (waiting, free) = (stream(), stream());
             assert!(park(&letters, PublishEvents, &waiting, (5, 5)).await);
             let both = [(waiting.clone(), (6, 7)), (free.clone(), (9, 9))];
-            wire.calls();
-            wire.fail(number, fault);
-            let stopped = letters.line_up(PublishEvents, &both).await.is_err();
-            wire.calls();
+            let stopped = wire.during(number, fault, letters.line_up(PublishEvents, &both)).await.is_err();
             for _ in 0..2 {
                 assert_eq!(letters.line_up(PublishEvents, &both).await.unwrap(), std::slice::from_ref(&waiting));
                 assert_eq!(waits(&letters, PublishEvents, &waiting).await, Some((5, 7)));
@@ -114,10 +108,8 @@ async fn a_stream_whose_settling_stopped_anywhere_waits_as_it_did_or_is_settled_
         at_each_call(async |number, fault| {
             let (stream, settlement) = (stream(), settlement(Utc::now()));
             assert!(park(&letters, PublishEvents, &stream, (5, 7)).await);
-            wire.calls();
-            wire.fail(number, fault);
-            let stopped = letters.settle(PublishEvents, &stream, done, &settlement).await.is_err();
-            wire.calls();
+            let stopped =
+                wire.during(number, fault, letters.settle(PublishEvents, &stream, done, &settlement)).await.is_err();
             match waits(&letters, PublishEvents, &stream).await {
                 Some(left) => {
                     assert_eq!(left, (5, 7));

@@ -96,10 +96,7 @@ async fn a_reservation_that_stopped_anywhere_is_finished_by_running_it_again() {
     for count in [1, 3, 100] {
         at_each_call(async |number, fault| {
             let (order, lines) = (order_id(), stocked(&inventory, count).await);
-            wire.calls();
-            wire.fail(number, fault);
-            let stopped = inventory.reserve(order, &lines).await.is_err();
-            wire.calls();
+            let stopped = wire.during(number, fault, inventory.reserve(order, &lines)).await.is_err();
             inventory.reserve(order, &lines).await.unwrap();
             assert_stock(&inventory, &lines, 3).await;
             stopped
@@ -115,10 +112,7 @@ async fn a_reservation_that_stopped_anywhere_can_be_released() {
     for count in [3, 100] {
         at_each_call(async |number, fault| {
             let (order, lines) = (order_id(), stocked(&inventory, count).await);
-            wire.calls();
-            wire.fail(number, fault);
-            let stopped = inventory.reserve(order, &lines).await.is_err();
-            wire.calls();
+            let stopped = wire.during(number, fault, inventory.reserve(order, &lines)).await.is_err();
             inventory.release(order).await.unwrap();
             assert_stock(&inventory, &lines, 5).await;
             assert!(matches!(inventory.reserve(order, &lines).await, Err(ReserveError::Released)));
@@ -138,10 +132,7 @@ async fn a_release_that_stopped_anywhere_is_finished_by_running_it_again() {
             if count > 0 {
                 inventory.reserve(order, &lines).await.unwrap();
             }
-            wire.calls();
-            wire.fail(number, fault);
-            let stopped = inventory.release(order).await.is_err();
-            wire.calls();
+            let stopped = wire.during(number, fault, inventory.release(order)).await.is_err();
             // From the first line that was given back on, the order cannot reserve any more.
             let last = &lines[lines.len() - 1].product_id;
             let given_back = inventory.products(std::slice::from_ref(last)).await.unwrap()[0].stock == 5;
@@ -167,10 +158,7 @@ async fn a_refusal_that_stopped_anywhere_is_finished_by_running_it_again() {
             let (order, lines) = (order_id(), stocked(&inventory, count).await);
             let (last, others) = lines.split_last().unwrap();
             inventory.put_product(&product(&last.product_id, 1)).await.unwrap();
-            wire.calls();
-            wire.fail(number, fault);
-            let answer = inventory.reserve(order, &lines).await;
-            wire.calls();
+            let answer = wire.during(number, fault, inventory.reserve(order, &lines)).await;
             let again = inventory.reserve(order, &lines).await;
             assert!(matches!(again, Err(ReserveError::OutOfStock(_))), "{again:?}");
             assert_stock(&inventory, others, 5).await;
@@ -281,10 +269,7 @@ async fn an_adjustment_that_stopped_anywhere_is_finished_by_running_it_again() {
     at_each_call(async |number, fault| {
         let lines = stocked(&inventory, 1).await;
         let adjustment = three_fewer(&lines[0]);
-        wire.calls();
-        wire.fail(number, fault);
-        let stopped = inventory.adjust_stock(&adjustment).await.is_err();
-        wire.calls();
+        let stopped = wire.during(number, fault, inventory.adjust_stock(&adjustment)).await.is_err();
         assert_eq!(inventory.adjust_stock(&adjustment).await.unwrap().stock, 2);
         assert_stock(&inventory, &lines, 2).await;
         stopped
@@ -395,10 +380,7 @@ async fn a_charge_that_stopped_is_made_once_by_asking_again() {
     let payments = payments_of(client);
     at_each_call(async |number, fault| {
         let request = charge();
-        wire.calls();
-        wire.fail(number, fault);
-        let stopped = payments.charge(&request).await.is_err();
-        wire.calls();
+        let stopped = wire.during(number, fault, payments.charge(&request)).await.is_err();
         payments.charge(&request).await.unwrap();
         assert_eq!(books(&payments, request.order_id).await, (vec![100], vec![]));
         stopped
@@ -414,10 +396,7 @@ async fn a_refund_that_stopped_anywhere_is_made_once_by_asking_again() {
         let request = charge();
         payments.charge(&request).await.unwrap();
         let whole = refund(&request, 100);
-        wire.calls();
-        wire.fail(number, fault);
-        let stopped = payments.refund(&whole).await.is_err();
-        wire.calls();
+        let stopped = wire.during(number, fault, payments.refund(&whole)).await.is_err();
         payments.refund(&whole).await.unwrap();
         assert_eq!(books(&payments, request.order_id).await, (vec![100], vec![100]));
         stopped
@@ -456,10 +435,7 @@ async fn a_cancellation_of_a_charge_that_stopped_anywhere_is_finished_by_running
             let payment = payments.charge(&request).await.unwrap();
             let cancellation = cancellation(&request);
             let before = if cancelled_before { payments.cancel_charge(&cancellation).await.unwrap() } else { None };
-            wire.calls();
-            wire.fail(number, fault);
-            let stopped = payments.cancel_charge(&cancellation).await.is_err();
-            wire.calls();
+            let stopped = wire.during(number, fault, payments.cancel_charge(&cancellation)).await.is_err();
             let answer = payments.cancel_charge(&cancellation).await.unwrap();
             assert!(before.is_none() || answer == before, "{answer:?}");
             assert_eq!(payments.cancel_charge(&cancellation).await.unwrap(), answer);
@@ -480,10 +456,7 @@ async fn a_cancellation_of_no_charge_that_stopped_anywhere_is_finished_by_runnin
         at_each_call(async |number, fault| {
             let request = charge();
             let cancellation = cancellation(&request);
-            wire.calls();
-            wire.fail(number, fault);
-            let stopped = payments.cancel_charge(&cancellation).await.is_err();
-            wire.calls();
+            let stopped = wire.during(number, fault, payments.cancel_charge(&cancellation)).await.is_err();
             let charged = charge_comes && payments.charge(&request).await.is_ok();
             assert!(stopped || !charged, "the cancellation was answered, and the charge came through");
             assert_eq!(payments.cancel_charge(&cancellation).await.unwrap().is_some(), charged);
@@ -570,10 +543,10 @@ async fn a_shipment_that_stopped_is_created_or_refused_once_by_asking_again() {
     for refuses in [false, true] {
         at_each_call(async |number, fault| {
             let request = if refuses { refused_shipment() } else { shipment() };
-            wire.calls();
-            wire.fail(number, fault);
-            let stopped = matches!(shipping.create_shipment(&request).await, Err(ShipmentError::Unavailable(_)));
-            wire.calls();
+            let stopped = matches!(
+                wire.during(number, fault, shipping.create_shipment(&request)).await,
+                Err(ShipmentError::Unavailable(_))
+            );
             match shipping.create_shipment(&request).await {
                 Ok(first) => assert_eq!(shipping.create_shipment(&request).await.unwrap(), first),
                 Err(error) => assert!(refuses && matches!(error, ShipmentError::Refused(_)), "{error:?}"),
@@ -595,10 +568,10 @@ async fn a_cancellation_of_a_shipment_that_stopped_anywhere_is_finished_by_runni
             if comes_before {
                 shipping.create_shipment(&request).await.unwrap();
             }
-            wire.calls();
-            wire.fail(number, fault);
-            let stopped = shipping.cancel_shipment(request.order_id, request.idempotency_key).await.is_err();
-            wire.calls();
+            let stopped = wire
+                .during(number, fault, shipping.cancel_shipment(request.order_id, request.idempotency_key))
+                .await
+                .is_err();
             if comes_between {
                 let created = shipping.create_shipment(&request).await.is_ok();
                 assert!(stopped || !created, "the cancellation was answered, and the shipment is under way");
@@ -648,10 +621,7 @@ async fn an_append_that_stopped_is_made_once_by_asking_again() {
     let store = DynamoEventStore::new(client, EVENTS.to_owned());
     at_each_call(async |number, fault| {
         let commit = commit(&StreamId::order(order_id()));
-        wire.calls();
-        wire.fail(number, fault);
-        let stopped = store.append(&commit).await.is_err();
-        wire.calls();
+        let stopped = wire.during(number, fault, store.append(&commit)).await.is_err();
         store.append(&commit).await.unwrap();
         assert_eq!(store.read(&commit.stream, 0).await.unwrap(), [commit]);
         stopped

@@ -293,6 +293,24 @@ impl Wire {
         state.faults.insert(number, fault);
     }
 
+    /// Does this, of which the call of this number meets the fault; no call before or after it does.
+    pub(crate) fn during<'w, T: 'w>(
+        &'w self,
+        number: usize,
+        fault: Fault,
+        work: impl Future<Output = T> + 'w,
+    ) -> Pin<Box<dyn Future<Output = T> + 'w>> {
+        // Boxed, as in `http::run`.
+        let work = Box::pin(work);
+        Box::pin(async move {
+            self.calls();
+            self.fail(number, fault);
+            let outcome = work.await;
+            self.calls();
+            outcome
+        })
+    }
+
     /// Just before the call of this number from now, this happens.
     pub(crate) fn before<T>(&self, number: usize, others: impl Future<Output = T> + Send + 'static) {
         let mut state = self.state.lock().unwrap();

@@ -155,6 +155,11 @@ pub fn letter_id(stream: &StreamId) -> String {
     stream.as_str().replacen('#', "/", 1)
 }
 
+/// The stream that is called so among the dead letters.
+pub fn letter_stream(id: &str) -> StreamId {
+    StreamId::new(id.replacen('/', "#", 1))
+}
+
 /// How a dead letter was settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SettledAs {

@@ -4,7 +4,7 @@ use super::{Course, Order, OrderEvent, RefundState, RequestedRefund};
 use crate::money::Money;
 
 /// How many refunds one order may have, failed ones included: its stream must stay short enough to be read at once.
-pub const REFUNDS_MAX: usize = 50;
+const REFUNDS_MAX: usize = 50;
 
 /// Why no refund is requested.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{Course, Order, OrderEvent, RejectionReason, StepRejection};
 
 /// How long an order's prices bind the seller: as long as its whole fulfilment may take.
-pub const VALID_FOR: TimeDelta = TimeDelta::hours(24);
+const VALID_FOR: TimeDelta = TimeDelta::hours(24);
 
 /// `ValidationFailed` when the order came too late to be begun; nothing when it may go on or already has.
 pub fn validate(order: &Order, now: DateTime<Utc>) -> Result<Vec<OrderEvent>, StepRejection> {
