@@ -239,7 +239,7 @@ def main():
     parser.add_argument("view", choices=VIEWS)
     parser.add_argument("--stack", required=True, help="name of the CloudFormation stack")
     parser.add_argument("--segments", type=int, default=4, help="how many parts of the event table are read at the same time")
-    parser.add_argument("--units", type=int, help="how many write units a second it may take, about; as many as there are unless given")
+    parser.add_argument("--units", type=int, help="how many units a second building and comparing may take, about; as many as there are unless given")
     parser.add_argument("--abandon", action="store_true", help="give up a rebuild that is under way")
     parser.add_argument("--check", action="store_true", help="stop before the switch, with 1 if anything differs")
     parser.add_argument("--accept", action="store_true", help="switch also when orders or events are missing")

@@ -1,8 +1,9 @@
-"""Gives events that were lost on their way once more, from the event table: `make republish` puts them on the bus,
-`make reproject` into the views.
+"""Does with orders of an operator's choice what a function does with one: `make republish` puts events that were lost on their way on the bus
+once more, `make reproject` into the views, and `make doubt` compares books with the providers' though no event leaves them in doubt.
 
-The work is done by the stack's functions republish-events and reproject-events, one order after the other. Everything
-here may be done again, as often as wanted: consumers know an event by its id, and views by its number.
+The work is done by the stack's functions republish-events, reproject-events and compare-books, one order after the other. Everything
+here may be done again, as often as wanted: consumers know an event by its id, views by its number, and who is called for books that differ is
+called once.
 """
 from __future__ import annotations
 
@@ -33,14 +34,22 @@ def reproject(function: Function, whose: dict, _: int) -> Iterator[int]:
     yield function.ask_again(whose)["orders"]
 
 
-DEEDS = {"republish": (republish, "events published"), "reproject": (reproject, "orders projected")}
+def doubt(function: Function, whose: dict, _: int) -> Iterator[int]:
+    yield function.ask_again(whose | {"patience_seconds": 0, "doubted": True})["flagged"]
+
+
+DEEDS = {
+    "republish": ("republish-events", republish, "events published"),
+    "reproject": ("reproject-events", reproject, "orders projected"),
+    "doubt": ("compare-books", doubt, "orders whose books differ"),
+}
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Goes on after one that fails, and says which that was."""
-    deed, what = DEEDS[arguments.deed]
-    function = Function(f"{arguments.stack}-{arguments.deed}-events", timeout=330)
+    name_of_function, deed, what = DEEDS[arguments.deed]
     wanted = whose(arguments)
+    function = Function(f"{arguments.stack}-{name_of_function}", timeout=330)
     done, failed, in_a_row, count = 0, 0, 0, 0
     try:
         for one in wanted:
@@ -65,6 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def whose(arguments: argparse.Namespace) -> list[dict]:
     """As the functions are told: an order, a customer, or order after order, each once."""
+    if arguments.customer and arguments.deed == "doubt":
+        raise ValueError("books are compared order by order: name ORDER or ORDERS")
     if arguments.customer:
         return [{"customer_id": arguments.customer}]
     if arguments.order:
@@ -84,12 +95,12 @@ def order_id(text: str) -> str:
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Gives events that were lost on their way once more")
+    parser = argparse.ArgumentParser(description="Does with many orders what a function does with one")
     parser.add_argument("deed", choices=DEEDS)
     parser.add_argument("--stack", required=True, help="name of the CloudFormation stack")
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument("--order", help="an order's id")
-    group.add_argument("--customer", help="a customer's id: the events of the profile")
+    group.add_argument("--customer", help="a customer's id: the events of the profile, or the views; not to doubt")
     group.add_argument("--orders", help="a file with orders' ids, one a line; - for standard input")
     parser.add_argument("--after", type=int, default=0, help="publish only events that come after this number")
     parser.add_argument("--pace", type=float, default=5, help="how many orders a second at most")

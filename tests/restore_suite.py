@@ -1,5 +1,5 @@
 """Tries infra/backup.py: without a stack on tables that it makes up, and on the running local stack by a drill, which loses what the stack has and
-brings it back (`make restore-drill`).
+brings it back (`make restore-drill`). Also infra/redeliver.py, which doubts what was restored.
 
 Runs with the libraries of infra/local/sam.txt: .local/tools/sam/bin/python tests/restore_suite.py
 """
@@ -31,6 +31,7 @@ sys.path[:0] = [str(ROOT / "infra"), str(ROOT / "infra" / "local")]
 import aws  # noqa: E402
 import backup  # noqa: E402
 import rebuild  # noqa: E402
+import redeliver  # noqa: E402
 import stack  # noqa: E402
 from service import Service  # noqa: E402
 from tools import Function, Refused  # noqa: E402
@@ -285,6 +286,37 @@ METHODS = {"decline": "pm_card_declined", "get_stuck": "pm_refund_fails"}
 
 def say(line: str):
     print(line, flush=True)
+
+
+class Doubt(unittest.TestCase):
+    """`make doubt`, with the function's answers made up."""
+
+    def run_with(self, *arguments: str) -> tuple[str, list]:
+        """How it ends, and what it has asked of which function."""
+        asked = []
+
+        def function(name: str, timeout: int):
+            return mock.Mock(ask_again=lambda payload: asked.append((name, payload)) or {"flagged": 1})
+
+        script = ["redeliver.py", "doubt", "--stack", LOCAL, "--pace", "1000", *arguments]
+        with mock.patch.object(redeliver, "Function", function), mock.patch.object(sys, "argv", script), contextlib.redirect_stdout(io.StringIO()):
+            with self.assertRaises(SystemExit) as ended:
+                redeliver.main()
+        return str(ended.exception.code), asked
+
+    def test_each_order_that_is_named_is_compared_though_no_event_leaves_it_in_doubt(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as lost:
+            ids = [str(uuid.uuid4()) for _ in range(2)]
+            lost.write("\n".join(ids))
+            lost.flush()
+            told = {"patience_seconds": 0, "doubted": True}
+            self.assertEqual(self.run_with("--orders", lost.name),
+                             ("0", [(f"{LOCAL}-compare-books", {"order_id": each} | told) for each in ids]))
+
+    def test_what_names_no_order_is_refused_before_anything_is_asked(self):
+        for named in ("--customer=anna", "--order=7"):
+            code, asked = self.run_with(named)
+            self.assertTrue(code.startswith("error: ") and not asked, code)
 
 
 @unittest.skipUnless(stack.running(), "no local stack runs: `make up` starts one")

@@ -1564,5 +1564,26 @@ class Configuration(unittest.TestCase):
         self.assertTrue(watched == 0 if main.parameters["Stage"] == "local" else watched >= 30 + 3 * alarm["Period"])
 
 
+class Pages(unittest.TestCase):
+    """Figures on pages that follow from the templates, and were others once."""
+
+    def test_pages_count_what_there_is(self):
+        main = stack("prod", **EVERYTHING)
+        stage, = main.child("AWS::ApiGatewayV2::Stage").of_type("AWS::ApiGatewayV2::Stage").values()
+        let_in = sum(throttle["ThrottlingRateLimit"] for throttle in stage["RouteSettings"].values())
+        in_network = sum("VpcConfig" in function for function in functions(main).values())
+        read_settings = sum("CONFIGURATION" in function["Environment"]["Variables"] for function in functions(main).values())
+        deploy, cost = ((ROOT / "docs" / page).read_text() for page in ("deploy.md", "cost.md"))
+        for page, told in [(deploy, f"five of the {len(functions(main))} functions"),
+                           (deploy, f"{let_in} in all, of them {stage['RouteSettings']['POST /api/v1/orders']['ThrottlingRateLimit']} new orders"),
+                           (deploy, f"put the {in_network} functions that call providers"),
+                           (cost, f"Each warm process of the {read_settings} functions")]:
+            self.assertTrue(told in page, f"no page says: {told}")
+
+    def test_every_parameter_is_told_of(self):
+        told = (ROOT / "docs/deploy.md").read_text()
+        self.assertEqual([name for name in source("template.yaml")["Parameters"] if f"`{name}" not in told and f" {name}=" not in told and name != "Stage"], [])
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -164,6 +164,13 @@ class Workflows(unittest.TestCase):
         self.assertTrue(login["uses"].startswith(LOGIN), "no rights before the version is known")
         self.assertEqual(workflows()["deploy.yml"].begun_by, {"push": {"branches": ["main"]}})
 
+    def test_only_the_way_back_goes_past_what_rings(self):
+        (stage,) = workflows()["stage.yml"].jobs.values()
+        self.assertEqual(stage["env"]["AT_ONCE"], "${{ inputs.at_once && '1' || '' }}")
+        at_once = [(name, job["with"].get("at_once", False)) for name in ("deploy.yml", "roll-back.yml")
+                   for job in workflows()[name].jobs.values() if job["uses"].endswith("/stage.yml")]
+        self.assertEqual(at_once, [("deploy.yml", False), ("deploy.yml", False), ("roll-back.yml", True)])
+
     def test_stages_are_those_that_can_be_deployed(self):
         stages = set(tomlkit.parse((ROOT / "samconfig.toml").read_text())) - {"version", "local"}
         self.assertEqual(set(workflows()["roll-back.yml"].inputs()["stage"]["options"]), stages)
