@@ -972,6 +972,14 @@ class Versions(unittest.TestCase):
                 version = main.resources[f"{function}Aliaslive"]["Properties"]["FunctionVersion"]
                 self.assertEqual(own, {"FunctionName": f"<{function}>", "Resource": f"<{function}>:live", "ExecutedVersion": version})
 
+    def test_what_watches_a_deployment_that_is_gradual_is_there_before_one_begins(self):
+        """CodeDeploy stops one of which it cannot learn an alarm's state. The stack of the alarms is updated after the functions, so what is in it
+        because of `DeploymentType` would come too late, and be gone after each deployment at once."""
+        for stage in ("dev", "prod"):
+            named = [alarm["AlarmName"] for part in stack(stage, DeploymentType="AllAtOnce").nested() for alarm in part.of_type("AWS::CloudWatch::Alarm").values()
+                     if "AlarmName" in alarm]
+            self.assertEqual(set(named), {f"{stack(stage).name}-{signal}" for signal in SIGNALS})
+
     def test_a_canary_ends_after_the_alarms_that_watch_it_can_have_rung(self):
         for minutes in (5, 10):
             main = stack("prod", DeploymentType=f"Canary10Percent{minutes}Minutes")
