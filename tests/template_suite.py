@@ -337,6 +337,17 @@ class Deployment(unittest.TestCase):
         self.assertEqual([len(some) for some in versions], [len(functions(stack("dev")))] * 2)
         self.assertEqual(versions[0] & versions[1], set())
 
+    def test_what_was_taken_back_can_be_deployed_once_more(self):
+        """Its versions stay, and Lambda publishes none that is no other than the newest: `A version for this Lambda function exists ( 7 )`."""
+        first, second = ({"StackStatus": "UPDATE_ROLLBACK_COMPLETE", "LastUpdatedTime": f"2026-11-27 10:{minute}:00+00:00"} for minute in (10, 20))
+        with tempfile.TemporaryDirectory() as folder:
+            template = Path(folder) / "template.yaml"
+            template.write_text((ROOT / "template.yaml").read_text())
+            stamped = [deploy.stack.stamped(template, "{}" + deploy.what_was_taken_back(described)).read_text()
+                       for described in (None, first, second, first | {"StackStatus": "UPDATE_COMPLETE"}, {"StackStatus": "CREATE_COMPLETE"})]
+        self.assertEqual(len(set(stamped)), 3)
+        self.assertEqual({stamped[0], *stamped[3:]}, {stamped[0]}, "what has come through is published anew without a reason")
+
     def test_parameters_are_those_that_are_named_then_those_that_the_stack_has_then_the_defaults(self):
         stage = deploy.Stage("prod")
         described = {"Parameters": [{"ParameterKey": name, "ParameterValue": value}
