@@ -190,6 +190,8 @@ def deploy(arguments):
         remove_what_never_came_up(stage)
         described = None
     parameters = effective_parameters(stage, template, described)
+    if wrong := what_cannot_stay_warm(parameters):
+        fail(wrong)
     told = stack.local_parameters() if stage.name == "local" else json.dumps(parameters, sort_keys=True)
     template = stack.stamped(template, told + what_was_taken_back(described))
     say(f"Deploying {stage.settings['stack_name']} to {os.environ.get('AWS_ENDPOINT_URL') or stage.region}")
@@ -226,6 +228,16 @@ def effective_parameters(stage: Stage, template: Path, described: dict | None) -
     defaults = {name: str(parameter["Default"]) for name, parameter in declared.items() if "Default" in parameter}
     kept = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in (described or {}).get("Parameters", [])}
     return defaults | {name: value for name, value in kept.items() if name in declared} | stage.overrides
+
+
+def what_cannot_stay_warm(parameters: dict[str, str]) -> str | None:
+    """What AWS would refuse after the functions have changed; a rule of the template compares no numbers."""
+    least, most, reserved = (int(parameters[name]) for name in ("WarmMinimum", "WarmMaximum", "CommandConcurrency"))
+    if least and most < least:
+        return f"WarmMaximum={most} is less than WarmMinimum={least}"
+    if least and reserved and most > reserved:
+        return f"WarmMaximum={most} is more than CommandConcurrency={reserved}, which is all that create-order may run"
+    return None
 
 
 def what_was_taken_back(described: dict | None) -> str:

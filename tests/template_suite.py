@@ -472,6 +472,13 @@ class Artefacts(unittest.TestCase):
             described = None if kept is None else {"Parameters": [{"ParameterKey": "AlarmTopicArn", "ParameterValue": kept}]}
             self.assertEqual(deploy.nobody_is_called(there, described), nobody, (stage, named, kept))
 
+    def test_what_cannot_stay_warm_is_not_deployed(self):
+        """A scalable target whose minimum is above its maximum is refused, and so is more provisioned concurrency than is reserved."""
+        for least, most, reserved, wrong in [(0, 10, 0, None), (0, 10, 5, None), (10, 10, 0, None), (11, 10, 0, "less than WarmMinimum"), (2, 10, 10, None),
+                                             (2, 10, 9, "more than CommandConcurrency")]:
+            found = deploy.what_cannot_stay_warm({"WarmMinimum": str(least), "WarmMaximum": str(most), "CommandConcurrency": str(reserved)})
+            self.assertEqual(found and wrong in found, wrong and True, (least, most, reserved))
+
     def test_a_deployment_can_go_past_its_alarms(self):
         self.assertNotEqual(deploy.Stage("prod").overrides["DeploymentType"], "AllAtOnce")
         self.assertEqual(deploy.Stage("prod", at_once=True).overrides["DeploymentType"], "AllAtOnce")
