@@ -164,6 +164,14 @@ class Workflows(unittest.TestCase):
         self.assertTrue(login["uses"].startswith(LOGIN), "no rights before the version is known")
         self.assertEqual(workflows()["deploy.yml"].begun_by, {"push": {"branches": ["main"]}})
 
+    def test_the_way_back_is_open_while_alarms_ring_and_what_is_merged_goes_by_them(self):
+        """CodeDeploy begins no canary then, and what is to be gone back from is what rings."""
+        given = {(name, job): each.jobs[job]["with"].get("at_once", False) for name, each in workflows().items() for job in each.jobs if "stage.yml" in each.jobs[job].get("uses", "")}
+        self.assertEqual(given, {("deploy.yml", "dev"): False, ("deploy.yml", "prod"): False, ("roll-back.yml", "roll-back"): True})
+        (stage,) = workflows()["stage.yml"].jobs.values()
+        self.assertEqual(stage["env"]["AT_ONCE"], "${{ inputs.at_once && '1' || '' }}")
+        self.assertIn('make deploy STAGE="$STAGE" AT_ONCE="$AT_ONCE"', [step.get("run") for step in stage["steps"]])
+
     def test_stages_are_those_that_can_be_deployed(self):
         stages = set(tomlkit.parse((ROOT / "samconfig.toml").read_text())) - {"version", "local"}
         self.assertEqual(set(workflows()["roll-back.yml"].inputs()["stage"]["options"]), stages)
