@@ -189,7 +189,10 @@ def deploy(arguments):
         remove_what_never_came_up(stage)
         described = None
     parameters = effective_parameters(stage, template, described)
-    template = stack.stamped(template, stack.local_parameters() if stage.name == "local" else json.dumps(parameters, sort_keys=True))
+    if wrong := what_cannot_stay_warm(parameters):
+        fail(wrong)
+    told = stack.local_parameters() if stage.name == "local" else json.dumps(parameters, sort_keys=True)
+    template = stack.stamped(template, told + what_was_taken_back(described))
     say(f"Deploying {stage.settings['stack_name']} to {os.environ.get('AWS_ENDPOINT_URL') or stage.region}")
     if described and (minutes := re.fullmatch(r"Canary10Percent(\d+)Minutes", parameters["DeploymentType"])):
         print(f"For {minutes[1]} minutes, new versions get a tenth of the calls. An alarm takes all of the deployment back, and so does, in another terminal:\n"
@@ -224,6 +227,22 @@ def effective_parameters(stage: Stage, template: Path, described: dict | None) -
     defaults = {name: str(parameter["Default"]) for name, parameter in declared.items() if "Default" in parameter}
     kept = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in (described or {}).get("Parameters", [])}
     return defaults | {name: value for name, value in kept.items() if name in declared} | stage.overrides
+
+
+def what_cannot_stay_warm(parameters: dict[str, str]) -> str | None:
+    """What AWS would refuse after the functions have changed; a rule of the template compares no numbers."""
+    least, most, reserved = (int(parameters[name]) for name in ("WarmMinimum", "WarmMaximum", "CommandConcurrency"))
+    if least and most < least:
+        return f"WarmMaximum={most} is less than WarmMinimum={least}"
+    if least and reserved and most > reserved:
+        return f"WarmMaximum={most} is more than CommandConcurrency={reserved}, which is all that create-order may run"
+    return None
+
+
+def what_was_taken_back(described: dict | None) -> str:
+    """The last deployment, if it was. The versions that it has published are still there, and CloudFormation refuses a version that is no other
+    than the newest one, so whoever deploys the same again has to have it differ in something."""
+    return f" after {described.get('LastUpdatedTime')}" if described and described["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE" else ""
 
 
 def forget_versions(stage: Stage):

@@ -340,8 +340,9 @@ class Deployments(unittest.TestCase):
             self.assertEqual(state(alarm, [None] * 20), "OK", name)
             self.assertNotIn("AlarmActions", alarm, name)
 
-    def test_there_are_none_where_all_goes_over_at_once(self):
-        self.assertEqual(watch_deployments(stack("dev")), {})
+    def test_those_of_a_version_are_there_for_a_canary_and_the_others_before_there_is_one(self):
+        self.assertEqual(set(watch_deployments(stack("dev"))), set(self.CASES))
+        self.assertEqual(watch_deployments(stack("local")), {})
         self.assertIn("\n## A deployment that was taken back\n", RUNBOOK)
 
 

@@ -162,7 +162,7 @@ class Replay(unittest.TestCase):
         stage.name, stage.settings, stage.overrides, stage.describe.return_value = "dev", {"stack_name": "x"}, {}, None
         stage.outputs.return_value = {}
         arguments = argparse.Namespace(at_once=False, stage="dev", architecture=None, seed=False, staff=None, prompt=False, replay=Path("export"), accept=["view"])
-        with mock.patch.multiple(deploy, Stage=lambda *_: stage, build=lambda _: done.append("build") or Path("t"), check=mock.DEFAULT, tell=mock.DEFAULT, effective_parameters=lambda *_: {}, ask_rebuild=mock.DEFAULT, forget_versions=mock.DEFAULT), mock.patch.object(deploy.stack, "stamped", lambda template, _: template), \
+        with mock.patch.multiple(deploy, Stage=lambda *_: stage, build=lambda _: done.append("build") or Path("t"), check=mock.DEFAULT, tell=mock.DEFAULT, effective_parameters=lambda *_: {"WarmMinimum": "0", "WarmMaximum": "10", "CommandConcurrency": "0"}, ask_rebuild=mock.DEFAULT, forget_versions=mock.DEFAULT), mock.patch.object(deploy.stack, "stamped", lambda template, _: template), \
                 mock.patch.object(replay, "record", lambda *given: done.append(given)):
             with mock.patch.object(replay, "check", side_effect=SystemExit("stopped")), self.assertRaisesRegex(SystemExit, "stopped"):
                 deploy.deploy(arguments)

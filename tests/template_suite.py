@@ -337,6 +337,17 @@ class Deployment(unittest.TestCase):
         self.assertEqual([len(some) for some in versions], [len(functions(stack("dev")))] * 2)
         self.assertEqual(versions[0] & versions[1], set())
 
+    def test_what_was_taken_back_can_be_deployed_once_more(self):
+        """Its versions stay, and Lambda publishes none that is no other than the newest: `A version for this Lambda function exists ( 7 )`."""
+        first, second = ({"StackStatus": "UPDATE_ROLLBACK_COMPLETE", "LastUpdatedTime": f"2026-11-27 10:{minute}:00+00:00"} for minute in (10, 20))
+        with tempfile.TemporaryDirectory() as folder:
+            template = Path(folder) / "template.yaml"
+            template.write_text((ROOT / "template.yaml").read_text())
+            stamped = [deploy.stack.stamped(template, "{}" + deploy.what_was_taken_back(described)).read_text()
+                       for described in (None, first, second, first | {"StackStatus": "UPDATE_COMPLETE"}, {"StackStatus": "CREATE_COMPLETE"})]
+        self.assertEqual(len(set(stamped)), 3)
+        self.assertEqual({stamped[0], *stamped[3:]}, {stamped[0]}, "what has come through is published anew without a reason")
+
     def test_parameters_are_those_that_are_named_then_those_that_the_stack_has_then_the_defaults(self):
         stage = deploy.Stage("prod")
         described = {"Parameters": [{"ParameterKey": name, "ParameterValue": value}
@@ -375,12 +386,9 @@ class Deployment(unittest.TestCase):
     def test_no_resource_waits_for_itself(self):
         for main in variants():
             for part in all_stacks(main):
-                graph = {}
-                for name, resource in part.resources.items():
-                    text = json.dumps([resource.get("Properties", {}), resource.get("UpdatePolicy", {})])
-                    mentioned = set(re.findall(r"<(\w+)[.>]", text)) & set(part.template["Resources"])
-                    graph[name] = mentioned | set(listed(resource.get("DependsOn", [])))
-                    self.assertLessEqual(graph[name], set(part.resources), f"{name} refers to what is not there")
+                graph = waits_for(part)
+                for name, others in graph.items():
+                    self.assertLessEqual(others, set(part.resources), f"{name} refers to what is not there")
                 TopologicalSorter(graph).prepare()
 
     def test_nested_stacks_get_the_parameters_that_they_have(self):
@@ -464,6 +472,13 @@ class Artefacts(unittest.TestCase):
             described = None if kept is None else {"Parameters": [{"ParameterKey": "AlarmTopicArn", "ParameterValue": kept}]}
             self.assertEqual(deploy.nobody_is_called(there, described), nobody, (stage, named, kept))
 
+    def test_what_cannot_stay_warm_is_not_deployed(self):
+        """A scalable target whose minimum is above its maximum is refused, and so is more provisioned concurrency than is reserved."""
+        for least, most, reserved, wrong in [(0, 10, 0, None), (0, 10, 5, None), (10, 10, 0, None), (11, 10, 0, "less than WarmMinimum"), (2, 10, 10, None),
+                                             (2, 10, 9, "more than CommandConcurrency")]:
+            found = deploy.what_cannot_stay_warm({"WarmMinimum": str(least), "WarmMaximum": str(most), "CommandConcurrency": str(reserved)})
+            self.assertEqual(found and wrong in found, wrong and True, (least, most, reserved))
+
     def test_a_deployment_can_go_past_its_alarms(self):
         self.assertNotEqual(deploy.Stage("prod").overrides["DeploymentType"], "AllAtOnce")
         self.assertEqual(deploy.Stage("prod", at_once=True).overrides["DeploymentType"], "AllAtOnce")
@@ -474,6 +489,16 @@ class Artefacts(unittest.TestCase):
         for now, code in [(59, "287082"), (1111111109, "081804"), (20000000000, "353130")]:
             with unittest.mock.patch("time.time", return_value=now):
                 self.assertEqual(deploy.totp(secret), code)
+
+
+def waits_for(part: Stack) -> dict[str, set[str]]:
+    """The resources that each one needs to be there before it."""
+    graph = {}
+    for name, resource in part.resources.items():
+        text = json.dumps([resource.get("Properties", {}), resource.get("UpdatePolicy", {})])
+        mentioned = set(re.findall(r"<(\w+)[.>]", text)) & set(part.template["Resources"])
+        graph[name] = mentioned | set(listed(resource.get("DependsOn", [])))
+    return graph
 
 
 def protected(part: Stack) -> list[str]:
@@ -965,6 +990,14 @@ class Versions(unittest.TestCase):
                 version = main.resources[f"{function}Aliaslive"]["Properties"]["FunctionVersion"]
                 self.assertEqual(own, {"FunctionName": f"<{function}>", "Resource": f"<{function}>:live", "ExecutedVersion": version})
 
+    def test_what_watches_a_deployment_that_is_gradual_is_there_before_one_begins(self):
+        """CodeDeploy stops one of which it cannot learn an alarm's state. The stack of the alarms is updated after the functions, so what is in it
+        because of `DeploymentType` would come too late, and be gone after each deployment at once."""
+        for stage in ("dev", "prod"):
+            named = [alarm["AlarmName"] for part in stack(stage, DeploymentType="AllAtOnce").nested() for alarm in part.of_type("AWS::CloudWatch::Alarm").values()
+                     if "AlarmName" in alarm]
+            self.assertEqual(set(named), {f"{stack(stage).name}-{signal}" for signal in SIGNALS})
+
     def test_a_canary_ends_after_the_alarms_that_watch_it_can_have_rung(self):
         for minutes in (5, 10):
             main = stack("prod", DeploymentType=f"Canary10Percent{minutes}Minutes")
@@ -1439,6 +1472,11 @@ class StateMachines(unittest.TestCase):
         longest = functions(main)["RebuildOrders"]["Timeout"]
         slice_minutes = int(re.search(r"const SLICE: Duration = Duration::from_mins\((\d+)\);", source)[1])
         self.assertLess(60 * slice_minutes + 27, longest, "a slice, and the page that is begun in it")
+        # A history has room for 25,000 entries: seven for each slice, of the function and of the choice whether there is more. With all its segments
+        # at work all the time, an execution ends by itself before it would be ended for that.
+        segments = int(re.search(r'"--segments", type=int, default=(\d+)', (ROOT / "infra/rebuild.py").read_text())[1])
+        slices = definition(main, "Rebuild")["TimeoutSeconds"] / (60 * slice_minutes)
+        self.assertLess(7 * segments * slices, 0.9 * 25_000, "the rest is for tries that fail")
         states = definition(main, "Rebuild")["States"]
         parts = [part for state in states.values() for part in state.get("ItemProcessor", {"States": {}})["States"].values()]
         tasks = [state for state in [*states.values(), *parts] if state["Type"] == "Task"]
@@ -1562,6 +1600,18 @@ class Configuration(unittest.TestCase):
         (strategy,) = main.of_type("AWS::AppConfig::DeploymentStrategy").values()
         watched = int(strategy["FinalBakeTimeInMinutes"]) * 60
         self.assertTrue(watched == 0 if main.parameters["Stage"] == "local" else watched >= 30 + 3 * alarm["Period"])
+
+    @in_every_stage
+    def test_the_first_document_is_deployed_when_its_alarm_has_been_there_for_longest(self, main):
+        """AppConfig takes a document back also while an alarm has no data, which is how each begins; where missing data counts as well, that ends
+        with its first evaluation."""
+        graph = waits_for(main)
+        self.assertEqual(graph["SettingsRefused"], set())
+        before, further = set(), {"ConfigurationDeployment"}
+        while further:
+            before |= further
+            further = set().union(*(graph[name] for name in further)) - before
+        self.assertLessEqual({"CreateOrder", "Fulfilment", "Api", "Alarms"}, before, "what takes minutes to be made")
 
 
 class Pages(unittest.TestCase):

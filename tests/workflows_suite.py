@@ -164,12 +164,13 @@ class Workflows(unittest.TestCase):
         self.assertTrue(login["uses"].startswith(LOGIN), "no rights before the version is known")
         self.assertEqual(workflows()["deploy.yml"].begun_by, {"push": {"branches": ["main"]}})
 
-    def test_only_the_way_back_goes_past_what_rings(self):
+    def test_the_way_back_is_open_while_alarms_ring_and_what_is_merged_goes_by_them(self):
+        """CodeDeploy begins no canary then, and what is to be gone back from is what rings."""
+        given = {(name, job): each.jobs[job]["with"].get("at_once", False) for name, each in workflows().items() for job in each.jobs if "stage.yml" in each.jobs[job].get("uses", "")}
+        self.assertEqual(given, {("deploy.yml", "dev"): False, ("deploy.yml", "prod"): False, ("roll-back.yml", "roll-back"): True})
         (stage,) = workflows()["stage.yml"].jobs.values()
         self.assertEqual(stage["env"]["AT_ONCE"], "${{ inputs.at_once && '1' || '' }}")
-        at_once = [(name, job["with"].get("at_once", False)) for name in ("deploy.yml", "roll-back.yml")
-                   for job in workflows()[name].jobs.values() if job["uses"].endswith("/stage.yml")]
-        self.assertEqual(at_once, [("deploy.yml", False), ("deploy.yml", False), ("roll-back.yml", True)])
+        self.assertIn('make deploy STAGE="$STAGE" AT_ONCE="$AT_ONCE"', [step.get("run") for step in stage["steps"]])
 
     def test_stages_are_those_that_can_be_deployed(self):
         stages = set(tomlkit.parse((ROOT / "samconfig.toml").read_text())) - {"version", "local"}

@@ -375,7 +375,7 @@ def standing(run: dict) -> dict[str, float]:
 
 def what_watches() -> dict[str, int]:
     found = [resource for path in ("template.yaml", "infra/alarms.yaml") for resource in template(path)["Resources"].values()]
-    # Those that only watch a canary are not counted: a stage that goes over at once has none.
+    # Those of a version that is being deployed are not counted: a stage that goes over at once has none.
     alarms = [resource["Properties"] for resource in found
               if resource["Type"] == "AWS::CloudWatch::Alarm" and resource.get("Condition") != "CallsGoOverGradually"]
     made = {metric["MetricName"] for resource in found if resource["Type"] == "AWS::Logs::MetricFilter"
