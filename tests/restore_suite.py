@@ -1,5 +1,5 @@
 """Tries infra/backup.py: without a stack on tables that it makes up, and on the running local stack by a drill, which loses what the stack has and
-brings it back (`make restore-drill`).
+brings it back (`make restore-drill`). Holds the commands of docs/restore.md that nothing runs.
 
 Runs with the libraries of infra/local/sam.txt: .local/tools/sam/bin/python tests/restore_suite.py
 """
@@ -14,6 +14,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,7 @@ import aws  # noqa: E402
 import backup  # noqa: E402
 import rebuild  # noqa: E402
 import stack  # noqa: E402
+from samcli.yamlhelper import yaml_parse  # noqa: E402
 from service import Service  # noqa: E402
 from tools import Function, Refused  # noqa: E402
 
@@ -255,6 +257,36 @@ def s3_of(items: list[dict]) -> dict[str, bytes]:
     objects["AWSDynamoDB/1/manifest-files.json"] = "\n".join(lines).encode()
     objects["AWSDynamoDB/1/manifest-summary.json"] = json.dumps({"itemCount": len(items), "manifestFilesS3Key": "AWSDynamoDB/1/manifest-files.json"}).encode()
     return objects
+
+
+class Page(unittest.TestCase):
+    """The commands of docs/restore.md for AWS, which nothing runs."""
+
+    def setUp(self):
+        page = (ROOT / "docs" / "restore.md").read_text()
+        self.commands = page.partition("## On AWS, command by command")[2].partition("```sh aws\n")[2].partition("```")[0].splitlines()
+
+    def place(self, command: str) -> int:
+        found = [number for number, line in enumerate(self.commands) if line.startswith(command)]
+        self.assertEqual(len(found), 1, f"{command}: {self.commands}")
+        return found[0]
+
+    def test_what_was_begun_has_ended_before_it_is_known_what_there_is(self):
+        wait = self.place("sleep ")
+        self.assertTrue(self.place("for each in $WRITERS; do aws lambda put-function-concurrency") < wait < self.place("make export STAGE=$STAGE FOLDER=damaged"))
+        machine, functions = (ROOT / "infra" / "fulfilment.asl.json").read_text(), yaml_parse((ROOT / "template.yaml").read_text())
+        steps = set(re.findall(r'"Resource": "\$\{(\w+)Arn\}"', machine))
+        writers = [function["Properties"].get("Timeout", functions["Globals"]["Function"]["Timeout"]) for name, function in functions["Resources"].items()
+                   if name in steps or name in ("CreateOrder", "CancelOrder", "RequestRefund", "RecordDelivery", "SkipStep")]
+        self.assertEqual(len(writers), len(steps) + 5)
+        self.assertGreater(int(self.commands[wait].split()[1]), max(writers))
+
+    def test_no_canary_is_at_another_table(self):
+        self.assertIn("AT_ONCE=1", self.commands[self.place("make deploy ")])
+
+    def test_the_views_of_what_is_gone_are_given_up(self):
+        """They are ahead of the events, so without that the switch is refused, and `reconcile` goes by them."""
+        self.assertIn("ACCEPT=1", self.commands[self.place("make rebuild ")])
 
 
 # ---------------------------------------------------------------- on a stack
