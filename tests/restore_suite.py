@@ -224,6 +224,8 @@ class Files(unittest.TestCase):
 class ByAws(Files):
     """The same form, where DynamoDB itself exports to S3: the emulator says that it has, and writes nothing."""
 
+    at = datetime.datetime(2026, 11, 27, 12, 0, tzinfo=datetime.timezone.utc)
+
     def export(self, table: MadeUp, segments: int = 3):
         objects = s3_of(table.items)
         table.dynamodb.export_table_to_point_in_time.side_effect = lambda **asked: self.asked.append(asked) or {"ExportDescription": {"ExportArn": "arn:export"}}
@@ -237,13 +239,23 @@ class ByAws(Files):
 
         self.asked = getattr(self, "asked", [])
         with mock.patch.object(backup, "client", lambda _: mock.Mock(get_object=get)):
-            backup.export(table, self.folder, segments, "bucket", datetime.datetime.now(datetime.timezone.utc))
+            backup.export(table, self.folder, segments, "bucket", self.at)
 
     def test_an_export_that_was_cut_short_goes_on_where_it_was(self):
         super().test_an_export_that_was_cut_short_goes_on_where_it_was()
         self.assertEqual(len(self.asked), 1, "one export is paid for")
         self.assertEqual((self.asked[0]["ExportFormat"], self.asked[0]["S3Bucket"]), ("DYNAMODB_JSON", "bucket"))
         self.assertLessEqual(len(self.asked[0]["ClientToken"]), 36)
+
+    def test_a_folder_holds_an_export_of_one_time(self):
+        """Or whoever takes another moment for the last good one would bring back the first."""
+        table = MadeUp(commits(3))
+        self.export(table)
+        self.export(table)  # the same once more
+        for other in (self.at - datetime.timedelta(minutes=10), None):
+            with mock.patch.object(self, "at", other):
+                self.refused("holds an export as of 2026-11-27T12:00:00", self.export, table)
+        self.assertEqual(len(self.asked), 1)
 
 
 def s3_of(items: list[dict]) -> dict[str, bytes]:
