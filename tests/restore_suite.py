@@ -300,6 +300,11 @@ class Page(unittest.TestCase):
         """They are ahead of the events, so without that the switch is refused, and `reconcile` goes by them."""
         self.assertIn("ACCEPT=1", self.commands[self.place("make rebuild ")])
 
+    def test_nothing_lines_up_behind_events_that_are_gone(self):
+        redrive = next(number for number, line in enumerate(self.commands) if "dead-letters/redrive" in line)
+        self.assertTrue(self.place("make rebuild ") < redrive < self.place("make doubt ") < self.place("for each in $WRITERS; do aws lambda delete-function-concurrency"))
+        self.assertIn("-e -redrive-dead-letters", self.commands[self.place("  tr ")], "it is not stopped")
+
 
 # ---------------------------------------------------------------- on a stack
 
