@@ -32,6 +32,7 @@ sys.path[:0] = [str(ROOT / "infra"), str(ROOT / "infra" / "local")]
 import aws  # noqa: E402
 import backup  # noqa: E402
 import rebuild  # noqa: E402
+import redeliver  # noqa: E402
 import stack  # noqa: E402
 from samcli.yamlhelper import yaml_parse  # noqa: E402
 from service import Service  # noqa: E402
@@ -271,6 +272,36 @@ def s3_of(items: list[dict]) -> dict[str, bytes]:
     return objects
 
 
+class Doubted(unittest.TestCase):
+    """`make doubt`, with the answers of a function that is not there."""
+
+    def doubt(self, *answers: dict) -> tuple[int, list, str]:
+        orders = [str(uuid.uuid4()) for _ in answers]
+        function = mock.Mock(ask_again=mock.Mock(side_effect=[{"agreed": 0, "flagged": 0, **answer} for answer in answers]))
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = Path(folder.name) / "lost.txt"
+        path.write_text("\n".join(orders))
+        arguments = ["redeliver.py", "doubt", "--stack", LOCAL, "--orders", str(path), "--pace", "1000"]
+        with mock.patch.object(redeliver, "Function", return_value=function) as made, mock.patch.object(sys, "argv", arguments), \
+                contextlib.redirect_stdout(io.StringIO()) as said, self.assertRaises(SystemExit) as ended:
+            redeliver.main()
+        self.assertEqual(made.call_args.args, (f"{LOCAL}-compare-books",))
+        self.assertEqual([call.args[0] for call in function.ask_again.call_args_list], [{"order_id": order, "doubted": True, "patience_seconds": 0} for order in orders])
+        return ended.exception.code, orders, said.getvalue()
+
+    def test_each_order_is_compared_whatever_its_events_say(self):
+        code, orders, said = self.doubt({"agreed": 1}, {"flagged": 1}, {"flagged": 1})
+        self.assertEqual(code, 0)
+        self.assertIn("3 of 3 done, 0 failed; orders flagged: 2", said)
+        self.assertNotIn("not compared", said)
+
+    def test_an_order_that_is_under_way_is_named(self):
+        code, orders, said = self.doubt({"agreed": 1}, {})
+        self.assertIn(f"{orders[1]}: not compared", said)
+        self.assertNotIn(orders[0], said)
+
+
 class Page(unittest.TestCase):
     """The commands of docs/restore.md for AWS, which nothing runs."""
 
@@ -302,8 +333,16 @@ class Page(unittest.TestCase):
 
     def test_nothing_lines_up_behind_events_that_are_gone(self):
         redrive = next(number for number, line in enumerate(self.commands) if "dead-letters/redrive" in line)
-        self.assertTrue(self.place("make rebuild ") < redrive < self.place("make doubt ") < self.place("for each in $WRITERS; do aws lambda delete-function-concurrency"))
+        doubt, _ = self.doubts()
+        self.assertTrue(self.place("make rebuild ") < redrive < doubt)
         self.assertIn("-e -redrive-dead-letters", self.commands[self.place("  tr ")], "it is not stopped")
+
+    def test_what_was_under_way_is_doubted_once_it_has_come_to_rest(self):
+        doubt, again = self.doubts()
+        self.assertTrue(doubt < self.place("for each in $WRITERS; do aws lambda delete-function-concurrency") < again)
+
+    def doubts(self) -> list[int]:
+        return [number for number, line in enumerate(self.commands) if line.startswith("make doubt ")]
 
 
 # ---------------------------------------------------------------- on a stack
