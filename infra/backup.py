@@ -139,8 +139,8 @@ class Manifest:
             self.read()
             if self.content["of"] != table.arn:
                 raise Refused(f"{self.folder} holds an export of {self.content['of']}", "OtherExport")
-            if self.content["as_of"] != as_of:
-                raise Refused(f"{self.folder} holds an export as of {self.content['as_of'] or self.content['begun']}: take another folder", "OtherExport")
+            if self.content.get("as_of") != as_of:
+                raise Refused(f"{self.folder} holds an export as of {self.content.get('as_of') or self.content['begun']}: take another folder", "OtherExport")
             return
         parts = [{"files": [], "next": None, "done": False} for _ in range(segments)]
         self.content = {"format": FORMAT, "table": self.name, "stack": table.stack, "of": table.arn, "export": str(uuid.uuid4()), "begun": now(),

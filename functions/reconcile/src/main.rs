@@ -48,7 +48,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let look_after = async |id, patience| {
         let finding = reconcile(&store, &machine, id, patience, Utc::now()).await?;
         // The view of an order that moves is behind for a moment, and all is well.
-        let view = if finding == Finding::Moving { Ok(()) } else { bring_up(&store, &model, id).await };
+        let view = if finding == Finding::Moving { Ok(()) } else { Box::pin(bring_up(&store, &model, id)).await };
         Ok::<_, LookError>(Looked { finding, view })
     };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Reconcile>| {
