@@ -132,16 +132,19 @@ class Manifest:
             raise Refused(f"{self.path} is of format {self.content['format']} and of {self.content['table']}, not of {FORMAT} and of {self.name}", "OtherExport")
         return self
 
-    def begin(self, table: Table, segments: int):
-        """Goes on with what is there, if it is of the same table."""
+    def begin(self, table: Table, segments: int, at: datetime.datetime | None):
+        """Goes on with what is there, if it is of the same table, and as of the same time if one is named."""
+        as_of = at and at.astimezone(datetime.timezone.utc).isoformat()
         if self.path.exists():
             self.read()
             if self.content["of"] != table.arn:
                 raise Refused(f"{self.folder} holds an export of {self.content['of']}", "OtherExport")
+            if self.content.get("as_of") != as_of:
+                raise Refused(f"{self.folder} holds an export as of {self.content.get('as_of') or self.content['begun']}: take another folder", "OtherExport")
             return
         parts = [{"files": [], "next": None, "done": False} for _ in range(segments)]
         self.content = {"format": FORMAT, "table": self.name, "stack": table.stack, "of": table.arn, "export": str(uuid.uuid4()), "begun": now(),
-                        "newest": None, "complete": False, "segments": parts}
+                        "as_of": as_of, "newest": None, "complete": False, "segments": parts}
         self.save()
 
     def save(self):
@@ -224,7 +227,7 @@ def commits_of(folder: Path) -> Iterator[dict]:
 
 def export(table: Table, folder: Path, segments: int, bucket: str, at: datetime.datetime | None):
     manifest = Manifest(folder, table.name)
-    manifest.begin(table, 1 if bucket else segments)
+    manifest.begin(table, 1 if bucket else segments, at)
     if not manifest.content["complete"]:
         if bucket:
             export_by_aws(table, manifest, bucket, at)

@@ -1,5 +1,5 @@
 """Tries infra/backup.py: without a stack on tables that it makes up, and on the running local stack by a drill, which loses what the stack has and
-brings it back (`make restore-drill`). Also infra/redeliver.py, which doubts what was restored.
+brings it back (`make restore-drill`). Holds the commands of docs/restore.md that nothing runs.
 
 Runs with the libraries of infra/local/sam.txt: .local/tools/sam/bin/python tests/restore_suite.py
 """
@@ -14,6 +14,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,7 @@ import backup  # noqa: E402
 import rebuild  # noqa: E402
 import redeliver  # noqa: E402
 import stack  # noqa: E402
+from samcli.yamlhelper import yaml_parse  # noqa: E402
 from service import Service  # noqa: E402
 from tools import Function, Refused  # noqa: E402
 
@@ -223,6 +225,8 @@ class Files(unittest.TestCase):
 class ByAws(Files):
     """The same form, where DynamoDB itself exports to S3: the emulator says that it has, and writes nothing."""
 
+    at = datetime.datetime(2026, 11, 27, 12, 0, tzinfo=datetime.timezone.utc)
+
     def export(self, table: MadeUp, segments: int = 3):
         objects = s3_of(table.items)
         table.dynamodb.export_table_to_point_in_time.side_effect = lambda **asked: self.asked.append(asked) or {"ExportDescription": {"ExportArn": "arn:export"}}
@@ -236,13 +240,23 @@ class ByAws(Files):
 
         self.asked = getattr(self, "asked", [])
         with mock.patch.object(backup, "client", lambda _: mock.Mock(get_object=get)):
-            backup.export(table, self.folder, segments, "bucket", datetime.datetime.now(datetime.timezone.utc))
+            backup.export(table, self.folder, segments, "bucket", self.at)
 
     def test_an_export_that_was_cut_short_goes_on_where_it_was(self):
         super().test_an_export_that_was_cut_short_goes_on_where_it_was()
         self.assertEqual(len(self.asked), 1, "one export is paid for")
         self.assertEqual((self.asked[0]["ExportFormat"], self.asked[0]["S3Bucket"]), ("DYNAMODB_JSON", "bucket"))
         self.assertLessEqual(len(self.asked[0]["ClientToken"]), 36)
+
+    def test_a_folder_holds_an_export_of_one_time(self):
+        """Or whoever takes another moment for the last good one would bring back the first."""
+        table = MadeUp(commits(3))
+        self.export(table)
+        self.export(table)  # the same once more
+        for other in (self.at - datetime.timedelta(minutes=10), None):
+            with mock.patch.object(self, "at", other):
+                self.refused("holds an export as of 2026-11-27T12:00:00", self.export, table)
+        self.assertEqual(len(self.asked), 1)
 
 
 def s3_of(items: list[dict]) -> dict[str, bytes]:
@@ -256,6 +270,87 @@ def s3_of(items: list[dict]) -> dict[str, bytes]:
     objects["AWSDynamoDB/1/manifest-files.json"] = "\n".join(lines).encode()
     objects["AWSDynamoDB/1/manifest-summary.json"] = json.dumps({"itemCount": len(items), "manifestFilesS3Key": "AWSDynamoDB/1/manifest-files.json"}).encode()
     return objects
+
+
+class Doubted(unittest.TestCase):
+    """`make doubt`, with the answers of a function that is not there."""
+
+    def doubt(self, *answers: dict) -> tuple[int, list, str]:
+        orders = [str(uuid.uuid4()) for _ in answers]
+        function = mock.Mock(ask_again=mock.Mock(side_effect=[{"agreed": 0, "flagged": 0, **answer} for answer in answers]))
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = Path(folder.name) / "lost.txt"
+        path.write_text("\n".join(orders))
+        arguments = ["redeliver.py", "doubt", "--stack", LOCAL, "--orders", str(path), "--pace", "1000"]
+        with mock.patch.object(redeliver, "Function", return_value=function) as made, mock.patch.object(sys, "argv", arguments), \
+                contextlib.redirect_stdout(io.StringIO()) as said, self.assertRaises(SystemExit) as ended:
+            redeliver.main()
+        self.assertEqual(made.call_args.args, (f"{LOCAL}-compare-books",))
+        self.assertEqual([call.args[0] for call in function.ask_again.call_args_list], [{"order_id": order, "doubted": True, "patience_seconds": 0} for order in orders])
+        return ended.exception.code, orders, said.getvalue()
+
+    def test_each_order_is_compared_whatever_its_events_say(self):
+        code, orders, said = self.doubt({"agreed": 1}, {"flagged": 1}, {"flagged": 1})
+        self.assertEqual(code, 0)
+        self.assertIn("3 of 3 done, 0 failed; orders flagged: 2", said)
+        self.assertNotIn("not compared", said)
+
+    def test_an_order_that_is_under_way_is_named(self):
+        code, orders, said = self.doubt({"agreed": 1}, {})
+        self.assertIn(f"{orders[1]}: not compared", said)
+        self.assertNotIn(orders[0], said)
+
+    def test_what_names_no_order_is_refused_before_anything_is_asked(self):
+        for named in ("--customer=anna", "--order=7"):
+            with mock.patch.object(redeliver, "Function") as made, mock.patch.object(sys, "argv", ["redeliver.py", "doubt", "--stack", LOCAL, named]), \
+                    self.assertRaises(SystemExit) as ended:
+                redeliver.main()
+            self.assertTrue(str(ended.exception.code).startswith("error: "), ended.exception.code)
+            self.assertFalse(made.return_value.ask_again.called)
+
+
+class Page(unittest.TestCase):
+    """The commands of docs/restore.md for AWS, which nothing runs."""
+
+    def setUp(self):
+        page = (ROOT / "docs" / "restore.md").read_text()
+        self.commands = page.partition("## On AWS, command by command")[2].partition("```sh aws\n")[2].partition("```")[0].splitlines()
+
+    def place(self, command: str) -> int:
+        found = [number for number, line in enumerate(self.commands) if line.startswith(command)]
+        self.assertEqual(len(found), 1, f"{command}: {self.commands}")
+        return found[0]
+
+    def test_what_was_begun_has_ended_before_it_is_known_what_there_is(self):
+        wait = self.place("sleep ")
+        self.assertTrue(self.place("for each in $WRITERS; do aws lambda put-function-concurrency") < wait < self.place("make export STAGE=$STAGE FOLDER=damaged"))
+        machine, functions = (ROOT / "infra" / "fulfilment.asl.json").read_text(), yaml_parse((ROOT / "template.yaml").read_text())
+        steps = set(re.findall(r'"Resource": "\$\{(\w+)Arn\}"', machine))
+        writers = [function["Properties"].get("Timeout", functions["Globals"]["Function"]["Timeout"]) for name, function in functions["Resources"].items()
+                   if name in steps or name in ("CreateOrder", "CancelOrder", "RequestRefund", "RecordDelivery", "SkipStep")]
+        self.assertEqual(len(writers), len(steps) + 5)
+        self.assertGreater(int(self.commands[wait].split()[1]), max(writers))
+
+    def test_no_canary_is_at_another_table(self):
+        self.assertIn("AT_ONCE=1", self.commands[self.place("make deploy ")])
+
+    def test_the_views_of_what_is_gone_are_given_up(self):
+        """They are ahead of the events, so without that the switch is refused, and `reconcile` goes by them."""
+        self.assertIn("ACCEPT=1", self.commands[self.place("make rebuild ")])
+
+    def test_nothing_lines_up_behind_events_that_are_gone(self):
+        redrive = next(number for number, line in enumerate(self.commands) if "dead-letters/redrive" in line)
+        doubt, _ = self.doubts()
+        self.assertTrue(self.place("make rebuild ") < redrive < doubt)
+        self.assertIn("-e -redrive-dead-letters", self.commands[self.place("  tr ")], "it is not stopped")
+
+    def test_what_was_under_way_is_doubted_once_it_has_come_to_rest(self):
+        doubt, again = self.doubts()
+        self.assertTrue(doubt < self.place("for each in $WRITERS; do aws lambda delete-function-concurrency") < again)
+
+    def doubts(self) -> list[int]:
+        return [number for number, line in enumerate(self.commands) if line.startswith("make doubt ")]
 
 
 # ---------------------------------------------------------------- on a stack
@@ -286,37 +381,6 @@ METHODS = {"decline": "pm_card_declined", "get_stuck": "pm_refund_fails"}
 
 def say(line: str):
     print(line, flush=True)
-
-
-class Doubt(unittest.TestCase):
-    """`make doubt`, with the function's answers made up."""
-
-    def run_with(self, *arguments: str) -> tuple[str, list]:
-        """How it ends, and what it has asked of which function."""
-        asked = []
-
-        def function(name: str, timeout: int):
-            return mock.Mock(ask_again=lambda payload: asked.append((name, payload)) or {"flagged": 1})
-
-        script = ["redeliver.py", "doubt", "--stack", LOCAL, "--pace", "1000", *arguments]
-        with mock.patch.object(redeliver, "Function", function), mock.patch.object(sys, "argv", script), contextlib.redirect_stdout(io.StringIO()):
-            with self.assertRaises(SystemExit) as ended:
-                redeliver.main()
-        return str(ended.exception.code), asked
-
-    def test_each_order_that_is_named_is_compared_though_no_event_leaves_it_in_doubt(self):
-        with tempfile.NamedTemporaryFile("w", suffix=".txt") as lost:
-            ids = [str(uuid.uuid4()) for _ in range(2)]
-            lost.write("\n".join(ids))
-            lost.flush()
-            told = {"patience_seconds": 0, "doubted": True}
-            self.assertEqual(self.run_with("--orders", lost.name),
-                             ("0", [(f"{LOCAL}-compare-books", {"order_id": each} | told) for each in ids]))
-
-    def test_what_names_no_order_is_refused_before_anything_is_asked(self):
-        for named in ("--customer=anna", "--order=7"):
-            code, asked = self.run_with(named)
-            self.assertTrue(code.startswith("error: ") and not asked, code)
 
 
 @unittest.skipUnless(stack.running(), "no local stack runs: `make up` starts one")

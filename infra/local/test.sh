@@ -81,7 +81,7 @@ templates() {
     .local/tools/sam/bin/python tests/rebuild_suite.py
     .local/tools/sam/bin/python tests/release_suite.py
     .local/tools/sam/bin/python tests/docs_suite.py Pages Spoiled
-    .local/tools/sam/bin/python tests/restore_suite.py Files ByAws Doubt
+    .local/tools/sam/bin/python tests/restore_suite.py Files ByAws Doubted Page
     .local/tools/zizmor/bin/zizmor --offline --no-progress --strict-collection --min-severity=medium .github/workflows
     .local/tools/sam/bin/python tests/workflows_suite.py
     .local/tools/emulator/bin/python tests/failing_suite.py

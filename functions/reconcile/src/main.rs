@@ -48,14 +48,8 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let look_after = async |id, patience| {
         let finding = reconcile(&store, &machine, id, patience, Utc::now()).await?;
         // The view of an order that moves is behind for a moment, and all is well.
-        if finding != Finding::Moving {
-            for generation in model.written().await? {
-                if catch_up(&store, &generation, id).await? {
-                    warn!(order_id = %id, generation = generation.generation, "the view was behind its events");
-                }
-            }
-        }
-        Ok::<_, LookError>(finding)
+        let view = if finding == Finding::Moving { Ok(()) } else { Box::pin(bring_up(&store, &model, id)).await };
+        Ok::<_, LookError>(Looked { finding, view })
     };
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Reconcile>| {
         let LambdaEvent { payload, context } = event;
@@ -67,6 +61,16 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         Invocation::new(&context, Kind::Consumer, None).run(work).await
     }))
     .await
+}
+
+/// Brings an order's views up to its events.
+async fn bring_up(store: &DynamoEventStore, model: &DynamoReadModel, id: OrderId) -> Result<(), LookError> {
+    for generation in model.written().await? {
+        if catch_up(store, &generation, id).await? {
+            warn!(order_id = %id, generation = generation.generation, "the view was behind its events");
+        }
+    }
+    Ok(())
 }
 
 /// Tells how many streams all consumers together have parked, and for how long the oldest waits: also that there is none, so that alarms
@@ -100,6 +104,12 @@ enum LookError {
     Project(#[from] ProjectError),
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+}
+
+/// What was found of an order. A view that cannot be brought up keeps nobody from being called.
+struct Looked {
+    finding: Finding,
+    view: Result<(), LookError>,
 }
 
 /// The schedule sends an event of its own, of which nothing is needed.
@@ -143,9 +153,9 @@ impl Place {
     }
 }
 
-async fn handle<E: std::error::Error + 'static>(
+async fn handle(
     views: &impl OrderViews,
-    look_after: impl AsyncFn(OrderId, TimeDelta) -> Result<Finding, E>,
+    look_after: impl AsyncFn(OrderId, TimeDelta) -> Result<Looked, LookError>,
     Reconcile { patience_seconds, remind }: Reconcile,
     context: &Context,
 ) -> Result<Summary, lambda_runtime::Error> {
@@ -192,32 +202,36 @@ async fn handle<E: std::error::Error + 'static>(
 }
 
 impl Summary {
-    fn take<E: std::error::Error + 'static>(&mut self, order_id: OrderId, outcome: Result<Finding, E>, remind: bool) {
+    fn take(&mut self, order_id: OrderId, outcome: Result<Looked, LookError>, remind: bool) {
         self.open = self.open.saturating_add(1);
-        let counted = match outcome {
-            Ok(Finding::Moving | Finding::Fine) => return,
-            Ok(Finding::Waiting(attention)) => {
+        let (finding, error) = match outcome {
+            Ok(Looked { finding, view }) => (finding, view.err()),
+            Err(error) => (Finding::Moving, Some(error)),
+        };
+        if let Some(error) = error {
+            warn!(%order_id, error = lambda::chain(&error), "order not reconciled");
+            self.failed = self.failed.saturating_add(1);
+        }
+        let counted = match finding {
+            Finding::Moving | Finding::Fine => return,
+            Finding::Waiting(attention) => {
                 if remind {
                     lambda::order_needs_attention(order_id, &attention);
                 }
                 &mut self.waiting
             }
-            Ok(Finding::Started { execution }) => {
+            Finding::Started { execution } => {
                 // At a level that no setting leaves out: an alarm counts these lines.
                 error!(%order_id, execution, "missing execution started");
                 &mut self.started
             }
-            Ok(Finding::Resumed) => {
+            Finding::Resumed => {
                 warn!(%order_id, "the order's execution had died, and it goes on");
                 &mut self.resumed
             }
-            Ok(Finding::Flagged(attention)) => {
+            Finding::Flagged(attention) => {
                 lambda::order_needs_attention(order_id, &attention);
                 &mut self.flagged
-            }
-            Err(error) => {
-                warn!(%order_id, error = lambda::chain(&error), "order not reconciled");
-                &mut self.failed
             }
         };
         *counted = counted.saturating_add(1);
@@ -295,7 +309,7 @@ mod tests {
         let seen = Mutex::new(seen);
         let look_after = async |id, _| {
             *seen.lock().unwrap().get_mut(&id).unwrap() += 1;
-            Ok::<_, LookError>(Finding::Fine)
+            Ok::<_, LookError>(Looked { finding: Finding::Fine, view: Ok(()) })
         };
         // Each run has a moment, whatever that is enough for.
         let run = async || {
@@ -348,11 +362,26 @@ mod tests {
         for number in 0..250 {
             place(&views, number < 150).await;
         }
-        let look_after = async |_, _| Ok::<_, LookError>(Finding::Waiting(stuck()));
+        let look_after = async |_, _| Ok::<_, LookError>(Looked { finding: Finding::Waiting(stuck()), view: Ok(()) });
         let summary =
             handle(&views, look_after, Reconcile { remind: true, ..Reconcile::default() }, &context(MARGIN * 5))
                 .await
                 .unwrap();
         assert_eq!((summary.open, summary.waiting, summary.more), (150, 150, false));
+    }
+
+    #[tokio::test]
+    async fn a_person_is_called_also_where_the_view_cannot_be_brought_up() {
+        let views = MemoryOrderViews::default();
+        let id = place(&views, false).await.to_string();
+        let look_after = async |_, _| {
+            let error = Unavailable { what: "the order view", source: "it is larger than an item".into() };
+            Ok::<_, LookError>(Looked { finding: Finding::Flagged(stuck()), view: Err(error.into()) })
+        };
+        let context = context(MARGIN * 5);
+        let (run, lines) = logged(handle(&views, look_after, Reconcile::default(), &context)).await;
+        assert!(run.is_err(), "that the view lags is told as well");
+        let calls = lines.iter().filter(|line| line.contains("order needs attention") && line.contains(&id));
+        assert_eq!(calls.count(), 1, "{lines:?}");
     }
 }

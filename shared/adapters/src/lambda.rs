@@ -292,7 +292,6 @@ pub async fn consume_batch(
         unreadable.commits = unreadable.commits.saturating_add(1);
         false
     });
-    let unreadable = park(consumer, letters, streams, now).await;
     let not_handled = match commits.as_slice() {
         [] => Vec::new(),
         [commit] => {
@@ -307,6 +306,12 @@ pub async fn consume_batch(
         _ => consume(commits).await,
     };
     let failed = park(consumer, letters, not_handled, now).await;
+    // Not before all else is handled, or what comes before such a record would line up behind it, where it is in the way of any redrive.
+    let unreadable = if failed == 0 {
+        park(consumer, letters, streams, now).await
+    } else {
+        streams.iter().fold(0, |count: usize, unreadable| count.saturating_add(unreadable.commits))
+    };
     nameless.saturating_add(unreadable).saturating_add(failed)
 }
 

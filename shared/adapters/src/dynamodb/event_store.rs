@@ -9,8 +9,8 @@ use std::{
 use application::{
     event_store::Snapshot,
     event_store::{
-        AppendError, Appended, Beginning, Commit, EventLog, EventStore, Lasting, LogPage, Metadata, RecordedEvent,
-        Segment, StreamId, Unavailable,
+        AppendError, Appended, Beginning, BoxError, Commit, EventLog, EventStore, Lasting, LogPage, Metadata,
+        RecordedEvent, Segment, StreamId, Unavailable,
     },
     ports::Snapshots,
 };
@@ -19,7 +19,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{DynamoSnapshots, Item, Table, json_text, number, random_part_of, text};
+use super::{DynamoSnapshots, Item, Table, json_text, number, random_part_of, text, without_values};
 
 /// About half of what an append and a read take: who comes second waits for about as long as the first one needs.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(10);
@@ -202,15 +202,15 @@ impl From<CommitRow<'_>> for Commit {
     }
 }
 
-/// An item of the event table, or of its stream, is not a commit.
+/// An item of the event table, or of its stream, is not a commit. Why, it says without quoting the item: it is logged.
 #[derive(Debug, thiserror::Error)]
 #[error("the item is not a commit of the event table")]
-pub struct UnreadableCommit(#[from] serde_dynamo::Error);
+pub struct UnreadableCommit(#[source] BoxError);
 
 /// The commit whose item the event table's stream delivers as a record's `NewImage`.
 pub fn commit_from_image(image: serde_dynamo::Item) -> Result<Commit, UnreadableCommit> {
-    let row: CommitRow = serde_dynamo::from_item(image)?;
-    Ok(row.into())
+    let row: Result<CommitRow<'_>, serde_dynamo::Error> = serde_dynamo::from_item(image);
+    row.map(Commit::from).map_err(|error| UnreadableCommit(without_values(&error).into()))
 }
 
 /// The key of an item, also of one that is not a commit; `None` when it has none.

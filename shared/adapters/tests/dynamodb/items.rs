@@ -205,6 +205,15 @@ fn an_image_that_is_not_a_commit_is_an_error_that_says_why() {
     assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "missing field `events`");
 }
 
+/// What is there in the place of the events may be somebody's address, and the error is logged.
+#[test]
+fn an_image_that_is_not_a_commit_is_not_quoted() {
+    let mut image = commit_item();
+    image["events"] = json!({"S": "\"Hangzhou, Tea Road 1\""});
+    let error = commit_from_image(stream_record(&image)).unwrap_err();
+    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "invalid type: string ");
+}
+
 #[tokio::test]
 async fn products_and_reservations_are_items_of_one_table() {
     let client = Client::from_conf(support::database().await);
