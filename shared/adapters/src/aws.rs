@@ -3,12 +3,13 @@
 use std::{sync::LazyLock, time::Duration};
 
 use aws_sdk_dynamodb::config::{
-    BehaviorVersion, Credentials, SharedCredentialsProvider, retry::RetryConfig, timeout::TimeoutConfig,
+    BehaviorVersion, Credentials, HttpClient, SharedCredentialsProvider, retry::RetryConfig, timeout::TimeoutConfig,
 };
 use aws_smithy_http_client::{
     Builder,
     tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
 };
+use aws_smithy_runtime_api::client::http::http_client_fn;
 use aws_types::{
     SdkConfig,
     origin::Origin,
@@ -85,7 +86,15 @@ impl LoadServiceConfig for Environment {
 }
 
 /// One for all of a function's clients of the SDK, and with it one pool of connections.
+///
+/// Whatever client of the SDK is made of [`trusting_amazon`] has it parse the roots to see whether it can, and keeps nothing of that:
+/// the first call parses them again. This one has nothing tried beforehand, and a test parses them.
 fn amazons_client() -> SharedHttpClient {
+    let client = trusting_amazon();
+    http_client_fn(move |settings, components| client.http_connector(settings, components))
+}
+
+fn trusting_amazon() -> SharedHttpClient {
     let roots = TrustStore::empty().with_pem_certificate(AMAZON_ROOTS);
     let tls = TlsContext::builder().with_trust_store(roots).build().unwrap_or_default();
     Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).tls_context(tls).build_https()
@@ -170,7 +179,7 @@ mod tests {
         let config = aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new("us-east-1"))
-            .http_client(amazons_client());
+            .http_client(trusting_amazon());
         aws_sdk_dynamodb::Client::from_conf(config.build());
     }
 

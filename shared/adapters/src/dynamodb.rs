@@ -39,6 +39,7 @@ use aws_sdk_dynamodb::{
         TransactGetItem, TransactWriteItem, WriteRequest,
     },
 };
+use futures_util::{StreamExt, stream};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_dynamo::{from_item, to_attribute_value, to_item};
 use uuid::Uuid;
@@ -47,6 +48,9 @@ type Item = HashMap<String, AttributeValue>;
 
 /// More pages of 1 MB than any partition of this service can fill.
 const PAGES_MAX: u32 = 1_000;
+
+/// How many calls are under way at the same time where there may be many.
+const AT_ONCE: usize = 16;
 
 /// A table, and how its items are read and written as rows.
 #[derive(Clone)]
@@ -258,16 +262,18 @@ impl Table {
 
     /// Writes any number of items under distinct keys, each for itself.
     async fn write(&self, requests: Vec<WriteRequest>) -> Result<(), Unavailable> {
-        for batch in requests.chunks(BATCH_MAX) {
-            let mut batch = batch.to_vec();
-            let mut backoff = Backoff::new();
-            while !batch.is_empty() {
-                let answer = self.client.batch_write_item().request_items(&self.name, batch).send().await;
-                let unprocessed = answer.map_err(|error| self.unavailable(error))?.unprocessed_items;
-                batch = unprocessed.into_iter().flat_map(HashMap::into_values).flatten().collect();
-                if !batch.is_empty() {
-                    backoff.pause().await.map_err(|error| self.unavailable(error))?;
-                }
+        let batches = requests.chunks(BATCH_MAX).map(|batch| self.write_batch(batch.to_vec()));
+        all_ended(batches.collect()).await.map(drop)
+    }
+
+    async fn write_batch(&self, mut batch: Vec<WriteRequest>) -> Result<(), Unavailable> {
+        let mut backoff = Backoff::new();
+        while !batch.is_empty() {
+            let answer = self.client.batch_write_item().request_items(&self.name, batch).send().await;
+            let unprocessed = answer.map_err(|error| self.unavailable(error))?.unprocessed_items;
+            batch = unprocessed.into_iter().flat_map(HashMap::into_values).flatten().collect();
+            if !batch.is_empty() {
+                backoff.pause().await.map_err(|error| self.unavailable(error))?;
             }
         }
         Ok(())
@@ -287,6 +293,13 @@ impl Table {
             _ => Err(self.unavailable(error)),
         }
     }
+}
+
+/// Several at a time, and none is left half done because another one has failed: what was sent may still come through after
+/// whoever gave it up.
+async fn all_ended<T>(calls: Vec<impl Future<Output = Result<T, Unavailable>>>) -> Result<Vec<T>, Unavailable> {
+    let ended: Vec<Result<T, Unavailable>> = stream::iter(calls).buffer_unordered(AT_ONCE).collect().await;
+    ended.into_iter().collect()
 }
 
 /// Whether an item is larger than a table holds. Only the message tells this refusal from the other validation errors.

@@ -95,7 +95,7 @@ impl Limiter<DynamoLimits, AppConfig, DynamoCounters> {
 
 impl<L: Limits, S: Source, C: Counters> Limiter<L, S, C> {
     pub fn new(limits: L, settings: Arc<Live<S>>, counters: C) -> Self {
-        let remembered = Mutex::new(LruCache::new(REMEMBERED));
+        let remembered = Mutex::new(LruCache::sparse(REMEMBERED));
         Self { limits, settings, counters: Arc::new(counters), tally: Arc::default(), remembered }
     }
 

@@ -86,7 +86,7 @@ impl Tally {
     pub async fn hand_on_at_the_end(self: &Arc<Self>, counters: &Arc<impl Counters + 'static>, ending: Ending) {
         let (tally, counters) = (Arc::clone(self), Arc::clone(counters));
         ending
-            .with(async move {
+            .with(|| async move {
                 let counts = async {
                     if let Some(amounts) = tally.due(true) {
                         tally.hand_on_these(&*counters, amounts).await;

@@ -10,7 +10,7 @@ use domain::{
     search::terms_of,
     stored_event::UnreadableEvent,
 };
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future::join, stream};
 
 use crate::{
     event_store::{Commit, EventStore, StreamId, Unavailable},
@@ -111,10 +111,20 @@ pub async fn project<'c>(
     model: &ReadModel<impl OrderViews, impl Index>,
     commits: &'c [Commit],
 ) -> Projected<'c> {
-    if let Err(error) = model.index.list(commits).await {
-        let failed = vec![NotProjected { commits, error: error.into() }];
-        return Projected { failed, ..Projected::default() };
+    // Beside one another, because neither needs the other: what could not be listed comes again, also where the views have it by then.
+    let (listed, mut all) = join(model.index.list(commits), project_streams(store, model, commits)).await;
+    if let Err(error) = listed {
+        all.failed = vec![NotProjected { commits, error: error.into() }];
     }
+    all.uncounted = model.index.count(&all.taken_in.stats).await.err();
+    all
+}
+
+async fn project_streams<'c>(
+    store: &impl EventStore,
+    model: &ReadModel<impl OrderViews, impl Index>,
+    commits: &'c [Commit],
+) -> Projected<'c> {
     let streams: Vec<&[Commit]> = commits.chunk_by(|one, next| one.stream == next.stream).collect();
     let mut all = Projected::default();
     for streams in streams.chunks(VIEWS_MAX) {
@@ -126,7 +136,6 @@ pub async fn project<'c>(
             all.failed.extend(projected.err());
         }
     }
-    all.uncounted = model.index.count(&all.taken_in.stats).await.err();
     all
 }
 

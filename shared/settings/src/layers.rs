@@ -58,11 +58,11 @@ impl Layers {
     }
 
     pub fn settings(&self) -> Result<Settings, BadSettings> {
-        let layers = self.each()?;
         // A start on most stages, which is not to take longer than it has to.
-        if layers.iter().all(|(_, layer)| says_nothing(&layer.cache)) {
+        if self.document.is_none() && self.environment.is_empty() && says_nothing(self.file()) {
             return Ok(Settings::default());
         }
+        let layers = self.each()?;
         // Beneath all of them, so that a layer may say one number of a limit and leave the other as it is.
         let mut together = Config::builder().add_source(defaults()?);
         for (name, layer) in layers {
@@ -86,15 +86,18 @@ impl Layers {
         Ok(origins)
     }
 
+    fn file(&self) -> &'static str {
+        FILES.iter().find(|(stage, _)| *stage == self.stage).map_or("", |(_, text)| text)
+    }
+
     /// The lowest first, without the defaults.
     fn each(&self) -> Result<Vec<(String, Config)>, BadSettings> {
-        let file = FILES.iter().find(|(stage, _)| *stage == self.stage).map_or("", |(_, text)| text);
         let document = self.document.as_deref().unwrap_or("{}");
         let environment = Environment::with_prefix("APP").prefix_separator("__").separator("__").try_parsing(true);
         let layers = [
             (
                 format!("infra/config/{}.toml", self.stage),
-                Config::builder().add_source(File::from_str(file, FileFormat::Toml)),
+                Config::builder().add_source(File::from_str(self.file(), FileFormat::Toml)),
             ),
             ("AppConfig".to_owned(), Config::builder().add_source(File::from_str(document, FileFormat::Json))),
             (
@@ -117,8 +120,9 @@ fn defaults() -> Result<Config, BadSettings> {
     defaults.build().map_err(|error| bad(DEFAULTS, &error))
 }
 
-fn says_nothing(layer: &Value) -> bool {
-    matches!(&layer.kind, ValueKind::Table(table) if table.is_empty())
+/// Whether a file has comments at most.
+fn says_nothing(file: &str) -> bool {
+    file.lines().map(str::trim_start).all(|line| line.is_empty() || line.starts_with('#'))
 }
 
 fn bad(layer: &str, error: &impl Display) -> BadSettings {

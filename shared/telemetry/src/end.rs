@@ -56,8 +56,12 @@ impl Ending {
         }))
     }
 
-    /// Has this done at the end, as far as 300 ms suffice. To be awaited in `main`, last thing before the first invocation.
-    pub async fn with(self, work: impl Future<Output = ()> + Send + 'static) {
+    /// Has this done at the end, as far as 300 ms suffice; it is made only then, because a start would be longer by the size of it. To be
+    /// awaited in `main`, last thing before the first invocation.
+    pub async fn with<F>(self, work: impl FnOnce() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let told = signal(SignalKind::terminate());
         if let Self(Some(Registration { api, asked })) = self {
             // Never cut short: for what is registered Lambda waits until it has asked, before it begins with invocations.
@@ -80,7 +84,7 @@ impl Ending {
         let Ok(mut told) = told else { return };
         tokio::spawn(async move {
             if told.recv().await.is_some() {
-                let _ = timeout(LEFT, work).await;
+                let _ = timeout(LEFT, Box::pin(work())).await;
                 process::exit(0);
             }
         });

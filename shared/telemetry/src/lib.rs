@@ -50,9 +50,10 @@ static EXPORTER: OnceLock<Exporter> = OnceLock::new();
 
 /// Begins to write lines on standard output, and to make spans, for the function of this name. To be called once, in `main`.
 ///
-/// `LOG_LEVEL` is a level, or levels by target (`info,application=debug`); `info` without it. `OTEL_TRACES_SAMPLER_ARG` says
-/// which share of traces is recorded, from 0 to 1; all without it. Spans go to `OTEL_EXPORTER_OTLP_ENDPOINT`, or else to
-/// the X-Ray daemon that Lambda runs beside a function, or nowhere. `OTEL_SDK_DISABLED=true` has no spans made at all, and no trace handed on.
+/// `LOG_LEVEL` is a level, or levels by target (`info,application=debug`); `info` without it, and nothing below `debug` in what is built
+/// for AWS. `OTEL_TRACES_SAMPLER_ARG` says which share of traces is recorded, from 0 to 1; all without it. Spans go to
+/// `OTEL_EXPORTER_OTLP_ENDPOINT`, or else to the X-Ray daemon that Lambda runs beside a function, or nowhere. `OTEL_SDK_DISABLED=true` has
+/// no spans made at all, and no trace handed on.
 pub fn init(function: &'static str) {
     LazyLock::force(&process::BEGAN);
     let share = variable("OTEL_TRACES_SAMPLER_ARG").and_then(|share| share.parse().ok()).map_or(Share::ALL, Share::new);

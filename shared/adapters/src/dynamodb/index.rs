@@ -18,12 +18,11 @@ use domain::{
     ids::{CustomerId, OrderId},
     money::Currency,
 };
-use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use uuid::Uuid;
 
-use super::{Item, PAGES_MAX, Table, number, text};
+use super::{Item, PAGES_MAX, Table, all_ended, number, text};
 
 /// The index of one generation: the keys of everything that it stores begin with its number.
 ///
@@ -40,9 +39,6 @@ const FEW: usize = 100;
 
 /// The most bytes of events in one item.
 const ITEM_BYTES_MAX: usize = 100 * 1024;
-
-/// How many hours are counted in at once.
-const HOURS_AT_ONCE: usize = 16;
 
 const MINUTE_MILLIS: i64 = 60_000;
 
@@ -233,10 +229,8 @@ impl Index for DynamoIndex {
 
     async fn count(&self, stats: &Stats) -> Result<(), Unavailable> {
         let counting: Vec<_> = stats.by_hour().map(|(hour, sums)| self.count_hour(hour, sums)).collect();
-        let counted: Vec<Result<(), Unavailable>> =
-            stream::iter(counting).buffer_unordered(HOURS_AT_ONCE).collect().await;
-        // After all of them: who is told that some are missing cannot add them.
-        counted.into_iter().collect()
+        // Whoever is told that some are missing cannot add them.
+        all_ended(counting).await.map(drop)
     }
 
     async fn stats(&self, from: Hour, to: Hour) -> Result<Stats, Unavailable> {

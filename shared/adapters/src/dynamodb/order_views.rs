@@ -21,7 +21,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Backoff, Item, PAGES_MAX, Table, Transacted,
+    AT_ONCE, Backoff, Item, PAGES_MAX, Table, Transacted, all_ended,
     customer_orders::{Change, Head, Leaf, Listed, Root},
     json_text, number, packed_json, text,
 };
@@ -38,9 +38,6 @@ const LOOKED_AT_MAX: usize = 1_000;
 
 /// How many customers' orders are listed in one transaction: a few, since all of it is for nothing when others are at one of them.
 const HEADS_AT_ONCE: usize = 16;
-
-/// How many reads are under way at the same time where there may be many.
-const AT_ONCE: usize = 16;
 
 /// The last digit of an order's id, which is random in ids of every kind: all open orders under one key would be more than a
 /// partition takes, and all counts in one item more than one item takes.
@@ -656,13 +653,6 @@ impl DynamoOrderViews {
         }
         Err(self.table.unavailable(format!("a part of an index fills more than {PAGES_MAX} pages")))
     }
-}
-
-/// Several at a time, and none is left half done because another one has failed: what was sent may still come through after
-/// whoever gave it up.
-async fn all_ended<T>(calls: Vec<impl Future<Output = Result<T, Unavailable>>>) -> Result<Vec<T>, Unavailable> {
-    let ended: Vec<Result<T, Unavailable>> = stream::iter(calls).buffer_unordered(AT_ONCE).collect().await;
-    ended.into_iter().collect()
 }
 
 fn key(key: String) -> Item {
