@@ -224,6 +224,20 @@ async fn a_declined_order_costs_what_several_commands_do(service: &Service, cust
     assert!([13, 14].contains(&told(&next, "r")), "{:?}", next.headers);
 }
 
+/// Who places orders after this test is not to be held to what it has asked for.
+async fn until_orders_are_not_limited(service: &Service, customers: &mut Customers) {
+    let (product, started, mut calm) = (service.product(10_000).await, Instant::now(), 0);
+    while calm < 3 {
+        let customer = customers.add().await;
+        let places = (0..8).map(|_| place(service, &customer, &product, "pm_card_visa"));
+        let placed = a_few_at_a_time(places).await;
+        let limited = placed.iter().any(|answer| answer.header("ratelimit-policy").contains(";q=20;"));
+        calm = if limited { 0 } else { calm + 1 };
+        assert!(started.elapsed() < UNTIL_ALL_KNOW, "orders are still limited");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
 #[tokio::test]
 #[ignore = "lowers the limits of all callers: `make test` runs it by itself"]
 async fn callers_are_held_to_their_limits_and_to_nobody_elses() {
@@ -239,5 +253,6 @@ async fn callers_are_held_to_their_limits_and_to_nobody_elses() {
     who_obeys_gets_through_and_who_does_not_is_refused(&service, &mut customers).await;
     a_declined_order_costs_what_several_commands_do(&service, &mut customers).await;
     config(&["RESET=1".to_owned()]).await;
+    until_orders_are_not_limited(&service, &mut customers).await;
     customers.remove().await;
 }
