@@ -685,7 +685,7 @@ impl fmt::Display for Ending {
 impl Order {
     /// To be raised whenever the same events make another state than before, or the state is written in another way.
     /// Snapshots of another number are then as good as none, so nothing has to be migrated.
-    pub const SNAPSHOT_SCHEMA: u32 = 4;
+    pub const SNAPSHOT_SCHEMA: u32 = 5;
 
     pub fn from_events<'e>(events: impl IntoIterator<Item = &'e OrderEvent>) -> Self {
         events.into_iter().fold(Self::default(), Self::evolve)
@@ -708,8 +708,10 @@ impl Order {
             OrderEvent::RefundRequested(requested) => {
                 order.refunds.push(StaffRefund { requested: requested.clone(), state: RefundState::Requested });
             }
-            OrderEvent::RefundCompleted(completed) => order.settle(completed.refund_id, RefundState::Completed),
-            OrderEvent::RefundFailed(failed) => order.settle(failed.refund_id, RefundState::Failed),
+            OrderEvent::RefundCompleted(completed) => {
+                order.settle(completed.refund_id, RefundState::Completed, completed.refund.amount);
+            }
+            OrderEvent::RefundFailed(failed) => order.settle(failed.refund_id, RefundState::Failed, failed.amount),
             event => order.course = order.course.evolve(event),
         }
         // Nobody is needed for an order for which nothing is to be done.
@@ -719,9 +721,11 @@ impl Order {
         order
     }
 
-    fn settle(&mut self, refund_id: RefundId, state: RefundState) {
+    /// The amount is the provider's. It is another one where events were lost, and the refund was requested anew under its old key.
+    fn settle(&mut self, refund_id: RefundId, state: RefundState, amount: Money) {
         if let Some(refund) = self.refunds.iter_mut().find(|refund| refund.requested.refund_id == refund_id) {
             refund.state = state;
+            refund.requested.amount = amount;
         }
     }
 
@@ -1102,6 +1106,14 @@ mod tests {
             assert!(OrderEvent::read(event_type, 1, &data).is_ok(), "{event_type}");
             assert!(OrderEvent::read(event_type, 2, &data).is_err(), "{event_type}");
         }
+    }
+
+    #[test]
+    fn what_has_gone_back_is_what_the_provider_says() {
+        let order = Order::from_events(&[created(), reserved(), paid(), refund_requested(100), refund_completed(300)]);
+        let Course::Paid(_, _, Some(payment)) = &order.course else { panic!("{:?}", order.course) };
+        assert_eq!(order.refunded().unwrap().map(Money::amount), Some(300));
+        assert_eq!(order.left_of(payment).unwrap(), payment.amount.minus(crate::spec::money(300)).unwrap());
     }
 
     #[test]
