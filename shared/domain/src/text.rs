@@ -78,6 +78,11 @@ pub(crate) fn is_unseen(c: char) -> bool {
     CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c) || matches!(c, '\u{fff9}'..='\u{fffb}')
 }
 
+/// Whether something stands in it that nobody sees and no script needs: it could make a text look like another one.
+pub fn has_unseen(text: &str) -> bool {
+    text.chars().any(|c| is_unseen(c) && !is_needed(c))
+}
+
 /// Whether some script is written wrongly without it, though it is unseen: it joins, parts or picks the forms of others. Beside
 /// what has a property there are the grapheme joiner, the fillers of Hangul, and the vowel separator of Mongolian.
 fn is_needed(c: char) -> bool {

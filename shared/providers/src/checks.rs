@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     ids::ProductId,
     money::{Currency, Money},
+    text::has_unseen,
 };
 
 use crate::contract::wire;
@@ -61,7 +62,10 @@ fn visible(field: &'static str, text: String, max: usize) -> Result<String, Prov
         Err(misbehaved(field, "is missing"))
     } else if text.chars().count() > max {
         Err(misbehaved(field, format!("is longer than {max} characters")))
-    } else if text.chars().any(|c| c.is_control() || c.is_whitespace() && c != ' ') || text.trim() != text {
+    } else if text.chars().any(|c| c.is_control() || c.is_whitespace() && c != ' ')
+        || has_unseen(&text)
+        || text.trim() != text
+    {
         Err(misbehaved(field, "has characters that cannot be seen"))
     } else {
         Ok(text)
@@ -80,4 +84,22 @@ pub(crate) fn product_id(field: &'static str, id: &str) -> Result<ProductId, Pro
 /// A list that has no more entries than anybody asked for.
 pub(crate) fn at_most<T>(field: &'static str, list: Vec<T>, max: usize) -> Result<Vec<T>, ProviderError> {
     if list.len() <= max { Ok(list) } else { Err(misbehaved(field, format!("has more than {max} entries"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_provider_calls_something_is_seen_as_it_is() {
+        for good in ["trk_1", "顺丰速运", "پست\u{200c}ایران", "SF Express"] {
+            assert_eq!(id("id", good.to_owned()).unwrap(), good);
+            assert_eq!(word("word", good.to_owned()).unwrap(), good);
+        }
+        // The last four would turn what stands behind them round, or make two ids look like one.
+        for bad in ["", " a", "a\n", "a\u{2028}b", "a\u{202e}b", "a\u{2066}b", "a\u{200b}b", "a\u{e0041}b"] {
+            assert!(id("id", bad.to_owned()).is_err(), "{bad:?}");
+            assert!(word("word", bad.to_owned()).is_err(), "{bad:?}");
+        }
+    }
 }
