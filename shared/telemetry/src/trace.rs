@@ -9,6 +9,7 @@ use opentelemetry::{
     Context, KeyValue, SpanId, TraceFlags, TraceId, Value,
     trace::{SpanContext, Status, TraceContextExt, TraceState},
 };
+use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
 use tracing::{Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -100,11 +101,14 @@ impl Trace {
     }
 
     /// What a stranger tells: the trace is theirs, but whether it is recorded here is decided here. Their flag would be an order
-    /// to record everything.
+    /// to record everything, and so would be an id of their choice.
     pub fn of_stranger(traceparent: &str) -> Option<Self> {
+        Self::told_to(SHARE.get().copied().unwrap_or(Share::ALL), traceparent)
+    }
+
+    fn told_to(share: Share, traceparent: &str) -> Option<Self> {
         let Self(told) = Self::parse(traceparent)?;
-        let is_recorded = SHARE.get().is_none_or(|share| share.has(told.trace_id()));
-        let flags = TraceFlags::default().with_sampled(is_recorded);
+        let flags = TraceFlags::default().with_sampled(share.has(RandomIdGenerator::default().new_trace_id()));
         Some(Self(SpanContext::new(told.trace_id(), told.span_id(), flags, true, TraceState::NONE)))
     }
 }
@@ -306,6 +310,19 @@ mod tests {
         assert_eq!((spans[0].name.as_ref(), &spans[0].span_kind), ("DynamoDB.PutItem", &SpanKind::Client));
         let keys: Vec<&str> = spans[0].attributes.iter().map(|attribute| attribute.key.as_str()).collect();
         assert_eq!(keys, ["rpc.system", "rpc.service", "rpc.method"]);
+    }
+
+    #[test]
+    fn who_chooses_a_traces_id_does_not_choose_whether_it_is_recorded() {
+        for id in ["00000000000000000000000000000001", "ffffffffffffffffffffffffffffffff"] {
+            let told = format!("00-{id}-00f067aa0ba902b7-01");
+            let of_200 = |share| {
+                let traces = (0..200).filter_map(|_| Trace::told_to(Share::new(share), &told));
+                traces.filter(|trace| trace.id() == id && trace.is_recorded()).count()
+            };
+            assert_eq!((of_200(0.0), of_200(1.0)), (0, 200), "{id}");
+            assert!((1..200).contains(&of_200(0.5)), "{id}");
+        }
     }
 
     #[test]
