@@ -307,6 +307,21 @@ test("names and reasons that nobody means well with are shown as text", async (t
   assert.equal(await page.locator("img[src=x]").count(), 0);
 });
 
+test("a link leads to no other path of the API than that of an order, or of the customer that it names", async (t) => {
+  const { page, requests } = await open(t);
+  await signIn(page, "staff-1");
+  for (const id of ["..%2Fproducts", `customer%2F${CUSTOMER_2_ID}`, "search%3Fq=anna", "undefined"]) {
+    await visit(page, `/orders/${id}`);
+    await page.getByRole("heading", { name: "There is no such page" }).waitFor();
+  }
+  const asked = () => requests.map((request) => new URL(request.url()).pathname);
+  assert.deepEqual(asked().filter((path) => /^\/api\/v1\/(products|orders\/.)/.test(path)), []);
+  // Somebody who is called so is not whoever looks at them.
+  const request = page.waitForRequest((request) => request.url().includes("/api/v1/customers/"));
+  await visit(page, "/customers/me");
+  assert.equal(new URL((await request).url()).pathname, "/api/v1/customers/~bWU");
+});
+
 test("dead letters are shown as text, and redriven or discarded once it is said what comes of that", async (t) => {
   const id = "0197a3c2-7b1e-5c44-9d55-3f1f5c0c9a10";
   const parked = { id: `order/${id}`, kind: "parked", aggregate_type: "order", aggregate_id: id, first_sequence: 5, last_sequence: 7, error_type: "Unreadable", error: `the event cannot be read: ${HOSTILE.repeat(5)}`, since: "2026-03-01T08:00:00Z", tries: 3, last_tried_at: "2026-03-01T09:00:00Z", settlement: null };

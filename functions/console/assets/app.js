@@ -10,7 +10,7 @@ import { Events } from "/console/pages/events.js";
 import { Letters } from "/console/pages/letters.js";
 import { Now } from "/console/pages/now.js";
 import { Order } from "/console/pages/order.js";
-import { Orders, search } from "/console/pages/orders.js";
+import { Orders, search, UUID } from "/console/pages/orders.js";
 import { Sandbox } from "/console/pages/sandbox.js";
 import { begin, claims, config, failure, isStaff, isSupervisor, signIn, signOut } from "/console/session.js";
 import { language, speak, t } from "/console/text.js";
@@ -25,7 +25,8 @@ const theme = signal(THEMES.includes(localStorage.getItem(THEME)) ? localStorage
 function Content() {
   const { path: [name, id] } = route.value;
   const One = ONE[name];
-  if (id && One) return html`<${One} key=${id} id=${id} />`;
+  // What is no id could lead to another path of the API, which would be asked with the token of whoever has followed a link.
+  if (id && One && (One !== Order || UUID.test(id))) return html`<${One} key=${id} id=${id} />`;
   const Shown = PAGES[name];
   if (!Shown || id || (name === "sandbox" && !config.value.sandbox)) return html`<${Page} title=${t("no.page")} />`;
   return html`<${Shown} key=${name} />`;

@@ -33,9 +33,9 @@ export function follow(event) {
 export const orderPath = (id) => `/console/orders/${encodeURIComponent(id)}`;
 export const customerPath = (id) => `/console/customers/${encodeURIComponent(id)}`;
 
-/** How the API takes a customer's id in a path. */
+/** How the API takes a customer's id in a path. Of the plain ones some would mean oneself, another route, or none. */
 export function customerSegment(id) {
-  if (/^[A-Za-z0-9\-._]+$/.test(id)) return id;
+  if (/^[A-Za-z0-9\-._]+$/.test(id) && !["me", "events", "ledger", ".", ".."].includes(id)) return id;
   return "~" + btoa(id).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
 }
 

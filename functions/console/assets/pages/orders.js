@@ -5,7 +5,7 @@ import { withQuery } from "/console/session.js";
 import { number, t } from "/console/text.js";
 
 const STATUSES = ["needs_attention", "created", "reserved", "paid", "shipped", "confirmed", "cancelling", "cancelled", "rejected"];
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+export const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /** Where a search leads: to the order, if it is a whole id. */
 export const search = (text) => (UUID.test(text.trim()) ? `/console/orders/${text.trim().toLowerCase()}` : withQuery("/console/orders", { q: text.trim() }));
