@@ -1,4 +1,6 @@
 # Everything is done by infra/local, infra/deploy.py and infra/replay.py; this file only gives it short names.
+# A text that somebody pastes, such as a customer's id, goes to the shell as a variable, "$$NAME": as a part of the command, a quote or a
+# semicolon in it would be one of the command.
 PYTHON ?= python3
 STACK  := $(PYTHON) infra/local/stack.py
 DEPLOY := $(PYTHON) infra/deploy.py
@@ -20,7 +22,7 @@ status: ## Say whether it runs
 	@$(STACK) status
 
 token: ## Print an access token: WHO=customer-1, customer-2, staff-1 (a supervisor), staff-2 or carrier-1; with STAGE=dev, of a user there
-	@$(if $(filter-out local,$(STAGE)),$(DEPLOY) token $(STAGE) "$(WHO)",$(STACK) token $(WHO))
+	@$(if $(filter-out local,$(STAGE)),$(DEPLOY) token $(STAGE) "$$WHO",$(STACK) token "$$WHO")
 
 demo: ## Place an order and follow it to the end
 	@$(STACK) demo
@@ -35,22 +37,22 @@ watch: ## Run the HTTP functions from source and rebuild them on every change
 	@$(STACK) watch
 
 logs: ## Follow the functions' logs (FUNCTION=create-order for one of them, ORDER=<id> for one order, CONTAINING=<any text>)
-	@$(STACK) logs $(FUNCTION) --containing="$(or $(ORDER),$(CONTAINING))"
+	@$(STACK) logs $(FUNCTION) --containing="$${ORDER:-$$CONTAINING}"
 
 trace: ## Show what became of an order, hop by hop, with all times: ORDER=<id>
-	@$(STACK) trace $(ORDER)
+	@$(STACK) trace "$$ORDER"
 
 reconcile: ## Look now for orders that nobody works on (PATIENCE=60 seconds without an event, 360 as the schedule does)
 	@$(STACK) reconcile $(or $(PATIENCE),360)
 
 compare-books: ## Compare now what orders in doubt hold at their providers (ORDER=<id> for one, PATIENCE=86400 seconds at rest as the schedule does)
-	@$(STACK) compare-books $(or $(PATIENCE),86400) $(ORDER)
+	@$(STACK) compare-books $(or $(PATIENCE),86400) "$$ORDER"
 
 config: ## Show what functions go by and where it comes from; SET='providers.payments.kind=grpc; ...' deploys a change, RESET=1 takes all of them back (STAGE=local)
-	@$(STACK) config --stage=$(or $(STAGE),local) $(if $(SET),--set='$(SET)') $(if $(RESET),--reset)
+	@$(STACK) config --stage=$(or $(STAGE),local) $(if $(SET),--set="$$SET") $(if $(RESET),--reset)
 
 providers: ## Start a provider of your own to try: all four services over gRPC and REST, beside the local stack (BREAK=<law> has it break that one, STATE_FILE=<file> keeps its books)
-	@$(STACK) providers --break="$(BREAK)" --state="$(STATE_FILE)"
+	@$(STACK) providers --break="$$BREAK" --state="$$STATE_FILE"
 
 certify: ## Hold a provider to the laws of its port: PROVIDER=inventory, payments, shipping or notifications, URL=grpc://127.0.0.1:50051 (TOKEN=<bearer token>, CA=<file of roots>, VERBOSE=1 shows all calls)
 	@cargo run --quiet --locked --bin certify -- $(PROVIDER) $(URL)
@@ -60,7 +62,7 @@ rebuild: ## Rebuild a read model from the events while orders go on (VIEW=orders
 		$(if $(ABANDON),--abandon) $(if $(CHECK),--check) $(if $(ACCEPT),--accept)
 
 # Whose events, and how many at a time: see infra/redeliver.py.
-REDELIVER = --stage=$(or $(STAGE),local) --order='$(ORDER)' --customer='$(CUSTOMER)' --orders='$(ORDERS)' --pace=$(PACE) --limit=$(LIMIT)
+REDELIVER = --stage=$(or $(STAGE),local) --order="$$ORDER" --customer="$$CUSTOMER" --orders="$$ORDERS" --pace=$(PACE) --limit=$(LIMIT)
 
 republish: ## Put an order's events on the bus once more (ORDER=<id>, CUSTOMER=<id>, or ORDERS=<file> or - for many; AFTER=<version> STAGE=local)
 	@$(STACK) republish $(REDELIVER) --after=$(AFTER)
@@ -69,25 +71,25 @@ reproject: ## Bring an order's views to what its events say (ORDER=<id>, CUSTOME
 	@$(STACK) reproject $(REDELIVER)
 
 replay: ## Replay an export with this build, and show what another build has made something else of (FROM=<folder>; AGAINST=<file> ACCEPT=<field,...>, RECORD=1 keeps this build's answers)
-	@$(PYTHON) infra/replay.py replay "$(FROM)" $(if $(AGAINST),--against="$(AGAINST)") $(if $(ACCEPT),--accept="$(ACCEPT)") $(if $(RECORD),--record)
+	@$(PYTHON) infra/replay.py replay "$$FROM" $(if $(AGAINST),--against="$$AGAINST") $(if $(ACCEPT),--accept="$$ACCEPT") $(if $(RECORD),--record)
 
 anonymise: ## Write an export once more without what it says about people: FROM=<folder> TO=<folder>
-	@$(PYTHON) infra/replay.py anonymise "$(FROM)" "$(TO)"
+	@$(PYTHON) infra/replay.py anonymise "$$FROM" "$$TO"
 
 doubt: ## Compare orders' books with their providers' though no event leaves them in doubt, as after a restore (ORDER=<id>, or ORDERS=<file> or - for many; STAGE=local)
 	@$(STACK) doubt $(REDELIVER)
 
 # What is taken out and brought back: see infra/backup.py.
-BACKUP = --folder='$(FOLDER)' --tables=$(TABLES) --stage=$(or $(STAGE),local)
+BACKUP = --folder="$$FOLDER" --tables=$(TABLES) --stage=$(or $(STAGE),local)
 
 export: ## Take a table out into files: FOLDER=.local/backup (TABLES=events,inventory,payments,shipments,notifications SEGMENTS=4 STAGE=local; BUCKET= has DynamoDB export it to S3, AT= as it was then; OF= names another table)
-	@$(STACK) export $(BACKUP) --segments=$(SEGMENTS) --bucket=$(BUCKET) --at=$(AT) --of=$(OF)
+	@$(STACK) export $(BACKUP) --segments=$(SEGMENTS) --bucket="$$BUCKET" --at="$$AT" --of="$$OF"
 
 import: ## Bring an export back into a table that is empty, with nothing published: FOLDER=.local/backup (TABLES=events STAGE=local)
 	@$(STACK) import $(BACKUP)
 
 orders: ## Print which orders an export has: FOLDER=.local/backup (LACKING=<folder> for those of which another export lacks something)
-	@$(STACK) orders --folder='$(FOLDER)' $(if $(LACKING),--lacking='$(LACKING)')
+	@$(STACK) orders --folder="$$FOLDER" $(if $(LACKING),--lacking="$$LACKING")
 
 restore-drill: ## Lose all that the local stack has, bring it back, and compare (it places a dozen orders)
 	@$(STACK) restore-drill
@@ -122,17 +124,17 @@ soak: ## Keep orders going for MINUTES=60 at half of what the stack bears, while
 	@$(STACK) status >/dev/null && .local/tools/sam/bin/python tests/soak.py $(or $(MINUTES),60) $(if $(SEED),--seed=$(SEED))
 
 deploy: ## Build and deploy to AWS: STAGE=dev or prod (ARCHITECTURE=arm64, STAFF_EMAIL= to make somebody staff, SEED=1 for products, REPLAY=<export> ACCEPT=<field,...> to replay it first, AT_ONCE=1 without a canary)
-	@$(DEPLOY) deploy $(STAGE) $(if $(ARCHITECTURE),--architecture=$(ARCHITECTURE)) $(if $(STAFF_EMAIL),--staff="$(STAFF_EMAIL)") \
-		$(if $(PROMPT),--prompt) $(if $(SEED),--seed) $(if $(REPLAY),--replay="$(REPLAY)") $(if $(ACCEPT),--accept="$(ACCEPT)") $(if $(AT_ONCE),--at-once)
+	@$(DEPLOY) deploy $(STAGE) $(if $(ARCHITECTURE),--architecture=$(ARCHITECTURE)) $(if $(STAFF_EMAIL),--staff="$$STAFF_EMAIL") \
+		$(if $(PROMPT),--prompt) $(if $(SEED),--seed) $(if $(REPLAY),--replay="$$REPLAY") $(if $(ACCEPT),--accept="$$ACCEPT") $(if $(AT_ONCE),--at-once)
 
 smoke: ## Place an order on what is deployed, follow it to the end and undo it (STAGE=local, dev or prod)
 	@$(DEPLOY) smoke $(or $(STAGE),local)
 
 staff: ## Make somebody staff: STAGE=dev STAFF_EMAIL=you@example.com (PROMPT=1 asks for a password instead of sending one)
-	@$(DEPLOY) staff $(STAGE) "$(STAFF_EMAIL)" $(if $(PROMPT),--prompt)
+	@$(DEPLOY) staff $(STAGE) "$$STAFF_EMAIL" $(if $(PROMPT),--prompt)
 
 supervisor: ## Give somebody of staff the rights of a supervisor: STAGE=dev STAFF_EMAIL=you@example.com
-	@$(DEPLOY) supervisor $(STAGE) "$(STAFF_EMAIL)"
+	@$(DEPLOY) supervisor $(STAGE) "$$STAFF_EMAIL"
 
 second-factor: ## Give a user a second factor: STAGE=dev WHO=you@example.com
-	@$(DEPLOY) second-factor $(STAGE) "$(WHO)"
+	@$(DEPLOY) second-factor $(STAGE) "$$WHO"

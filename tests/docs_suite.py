@@ -309,6 +309,31 @@ class Pages(unittest.TestCase):
                     self.assertIn(f"`{parent}/{path.name}`", architecture)
 
 
+class Makes(unittest.TestCase):
+    def test_what_somebody_pastes_is_no_part_of_a_command(self):
+        pasted = """it's "so"; `echo run` | $$HOME & \\"""
+        for call, shown in (
+            (["republish", f"CUSTOMER={pasted}"], "--customer={} --orders="),
+            (["doubt", f"ORDERS={pasted}"], "--orders={} --pace="),
+            (["trace", f"ORDER={pasted}"], "trace {}"),
+            (["compare-books", f"ORDER={pasted}"], "86400 {}"),
+            (["logs", f"CONTAINING={pasted}"], "--containing={}"),
+            (["logs", f"ORDER={pasted}", "CONTAINING=other"], "--containing={}"),
+            (["config", f"SET={pasted}"], "--set={}"),
+            (["export", f"FOLDER={pasted}", f"BUCKET={pasted}"], "--folder={} --tables="),
+            (["orders", f"FOLDER={pasted}", f"LACKING={pasted}"], "--folder={0} --lacking={0}"),
+            (["replay", f"FROM={pasted}", f"AGAINST={pasted}"], "replay {0} --against={0}"),
+            (["anonymise", f"FROM={pasted}", f"TO={pasted}"], "anonymise {0} {0}"),
+            (["deploy", "STAGE=dev", f"STAFF_EMAIL={pasted}"], "--staff={}"),
+            (["token", "STAGE=dev", f"WHO={pasted}"], "token dev {}"),
+        ):
+            with self.subTest(call[0]):
+                run = subprocess.run(["make", "--silent", *call, "PYTHON=printf '%s '"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+                self.assertIn(shown.format(pasted.replace("$$", "$")), run.stdout, run.stderr)
+        # What is a part of a command is of the few words that one can choose from, and in no quotes.
+        self.assertEqual(re.findall(r"""^\t.*["']\$\(.*""", (ROOT / "Makefile").read_text(), re.M), [])
+
+
 class Spoiled(unittest.TestCase):
     """Each check is shown what it is to find."""
 
