@@ -13,6 +13,7 @@ use aws_sdk_sqs::{
 use chrono::DateTime;
 use futures_util::future::try_join_all;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::{event_bridge::BusEvent, lambda};
 
@@ -60,11 +61,21 @@ impl SqsDeadLetters {
 #[derive(Deserialize)]
 struct GivenUpBatch {
     #[serde(rename = "DDBStreamBatchInfo")]
-    _batch: serde_json::Value,
+    _batch: Value,
 }
 
 fn unavailable(source: impl Into<BoxError>) -> Unavailable {
     Unavailable { what: "a dead-letter queue", source: source.into() }
+}
+
+/// What a rule hands on of an event. What it could not hand on at all, it gives up as it came, with all that is personal in it,
+/// and this is not to go into a queue again.
+fn as_handed_on(body: String) -> String {
+    let event = serde_json::from_str::<Value>(&body).ok();
+    match event.as_ref().and_then(|event| event.pointer("/detail/metadata")) {
+        Some(metadata) => json!({"detail": {"metadata": metadata}}).to_string(),
+        None => body,
+    }
 }
 
 fn received(message: Message) -> Option<ReceivedMessage> {
@@ -92,7 +103,7 @@ fn received(message: Message) -> Option<ReceivedMessage> {
         since: sent.unwrap_or_default(),
         tries: tries.and_then(|tries| u32::try_from(tries).ok()).unwrap_or_default(),
     };
-    Some(ReceivedMessage { message: dead, receipt: message.receipt_handle?, body })
+    Some(ReceivedMessage { message: dead, receipt: message.receipt_handle?, body: as_handed_on(body) })
 }
 
 impl DeadLetterQueue for SqsDeadLetters {
@@ -153,9 +164,15 @@ mod tests {
 
     #[test]
     fn a_message_about_an_event_says_which_and_no_more() {
-        let sample: serde_json::Value =
-            serde_json::from_str(include_str!("../../../events/start-fulfilment.json")).unwrap();
-        let received = received(message(sample["Records"][0]["body"].as_str().unwrap())).unwrap();
+        let sample: Value = serde_json::from_str(include_str!("../../../events/start-fulfilment.json")).unwrap();
+        let mut body: Value = serde_json::from_str(sample["Records"][0]["body"].as_str().unwrap()).unwrap();
+        let metadata = body["detail"]["metadata"].clone();
+        // As the bus has it, which is what a rule gives up that cannot reach its queue.
+        body["detail"]["data"] = json!({"shipping_address": {"street": "1 Nanjing Road"}});
+        body["detail-type"] = json!("OrderCreated");
+        let received = received(message(&body.to_string())).unwrap();
+        let goes_again: Value = serde_json::from_str(&received.body).unwrap();
+        assert_eq!(goes_again, json!({"detail": {"metadata": metadata}}));
         let stream = StreamId::new("order#0197a3c2-7b1e-5c44-9d55-3f1f5c0c9a10".to_owned());
         assert_eq!(received.message.kind, MessageKind::Event(Some((stream, 1))));
         assert_eq!((received.message.tries, received.message.failure.error_type.as_str()), (51, "GivenUp"));
@@ -167,7 +184,8 @@ mod tests {
         let batch = r#"{"DDBStreamBatchInfo": {"shardId": "shardId-1", "batchSize": 3}}"#;
         assert_eq!(received(message(batch)).unwrap().message.kind, MessageKind::Batch);
         for other in ["", "{}", "[", r#"{"detail": 1}"#] {
-            assert_eq!(received(message(other)).unwrap().message.kind, MessageKind::Event(None), "{other}");
+            let received = received(message(other)).unwrap();
+            assert_eq!((received.message.kind, received.body.as_str()), (MessageKind::Event(None), other));
         }
     }
 
