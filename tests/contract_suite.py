@@ -583,6 +583,8 @@ class Contract:
                 expected = [f"{role}_{count.lower()}s" for role in of]
             if any(one["name"] == "min_version" for one in self.parameters(operation)):
                 expected.append(words["WaitingReads"])
+            if count == "Read" and any(one["name"] == "status" for one in self.parameters(operation)):
+                expected.append(words["Searches"])
             if operation.node.get("x-limits") != expected:
                 found.append(f"{operation.route} counts towards {expected}")
         return found

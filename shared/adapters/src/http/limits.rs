@@ -39,7 +39,7 @@ const ROUTES: [(&str, Counts); 26] = [
     ("GET /api/v1/orders", Own(Class::Searches)),
     ("GET /api/v1/orders/{order_id}/timeline", Read),
     ("GET /api/v1/orders/{order_id}", Read), // with `min_version`: Own(Class::WaitingReads)
-    ("GET /api/v1/orders/customer/{customer_id}", Read),
+    ("GET /api/v1/orders/customer/{customer_id}", Read), // with `status`: Own(Class::Searches), because it reads the whole list
     ("GET /api/v1/customers/{customer_id}", Read),
     ("GET /api/v1/products", Own(Class::Searches)),
     ("GET /api/v1/products/{product_id}", Read),
@@ -61,6 +61,7 @@ fn class_of(request: &ApiRequest, caller: &Caller) -> Class {
     match counts {
         Own(class) => class,
         Read if request.event.query().any(|(name, _)| name == "min_version") => Class::WaitingReads,
+        Read if request.event.query().any(|(name, _)| name == "status") => Class::Searches,
         Read if caller.staff.is_some() => Class::StaffReads,
         Read => Class::CustomerReads,
         Command if caller.staff.is_some() => Class::StaffCommands,
@@ -180,6 +181,8 @@ mod tests {
             ("GET /api/v1/orders/{order_id}", "", "staff", Class::StaffReads),
             ("GET /api/v1/orders/{order_id}", "min_version=5", "customer", Class::WaitingReads),
             ("GET /api/v1/orders/{order_id}", "a=1&min_version", "staff", Class::WaitingReads),
+            ("GET /api/v1/orders/customer/{customer_id}", "page=2", "customer", Class::CustomerReads),
+            ("GET /api/v1/orders/customer/{customer_id}", "page=2&status=created", "customer", Class::Searches),
             ("GET /api/v1/orders/search", "q=min_version", "staff", Class::Searches),
             ("GET /api/v1/events", "", "staff", Class::EventLists),
             ("GET /metrics", "", "scraper", Class::Scrapes),
