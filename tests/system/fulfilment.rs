@@ -89,7 +89,7 @@ async fn held_after_decline(service: &Service, product: &str) -> TimeDelta {
 async fn what_a_declined_order_held_is_released_within_a_second() {
     let service = Service::connect().await;
     let product = service.product(10).await;
-    let mut held = Vec::new();
+    let mut held: Vec<TimeDelta> = Vec::new();
     // The machine may be busy with other tests, and is not for every order.
     while held.last().is_none_or(|held| !(TimeDelta::zero()..TimeDelta::seconds(1)).contains(held)) {
         assert!(held.len() < 10, "the stock was always held for longer: {held:?}");
