@@ -219,15 +219,14 @@ async fn a_declined_order_costs_what_several_commands_do(service: &Service, cust
     loop {
         let customer = customers.add().await;
         let declined = place(service, &customer, &product, "pm_card_declined").await;
-        assert_eq!(told(&declined, "r"), 19);
         service.await_status("staff-1", &declined.text("order_id"), &["rejected"]).await;
         let next = place(service, &customer, &product, "pm_card_visa").await;
         // Two orders and a decline; one that takes a minute may have come back.
-        if [13, 14].contains(&told(&next, "r")) {
+        if told(&declined, "r") == 19 && [13, 14].contains(&told(&next, "r")) {
             break;
         }
-        // A process of the step that has just begun goes by the limit of before, and takes from that.
-        assert!(started.elapsed() < UNTIL_ALL_KNOW, "{:?}", next.headers);
+        // A process that has just begun, or has had nothing to do for long, goes by the limit of before once, and takes from that.
+        assert!(started.elapsed() < UNTIL_ALL_KNOW, "{:?}, then {:?}", declined.headers, next.headers);
     }
 }
 
