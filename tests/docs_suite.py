@@ -250,7 +250,7 @@ def paste(page: Page) -> list[str]:
     """Runs a page, and answers what did not come as it says."""
     run = [block for block, _ in page.answers()]
     end = "\x1e"
-    script = "\n".join(f"{block.text}\nprintf '{end}'" for block in run).replace(".local/stack.env", str(stack.STACK_ENV))
+    script = "\n".join(f"{block.text}\nprintf '{end}'" for block in run).replace(".local/", f"{stack.STATE.relative_to(ROOT)}/")
     with tempfile.TemporaryDirectory() as home:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ORDERCTL_")}
         environment |= {"PATH": f"{stack.target()}{os.pathsep}{environment['PATH']}", "XDG_CONFIG_HOME": home}

@@ -520,10 +520,13 @@ class Drill(unittest.TestCase):
         """Of each order what anybody can ask, and of all what lists, totals, searches and counts say."""
         asked = [f"orders/{order}{of}" for order in self.orders.values() for of in ("", "/events", "/ledger", "/timeline")]
         asked += [f"orders/search?q={order}" for order in list(self.orders.values())[:3]]
-        asked += ["orders?status=needs_attention", "orders?status=created", "orders?status=rejected", "stats?by=hour", "stats?by=day", f"customers/{self.customer_id}",
+        asked += ["orders?status=needs_attention", "orders?status=created", "orders?status=rejected", f"customers/{self.customer_id}",
                   f"products/{PRODUCT['id']}"]
-        window = urllib.parse.urlencode({"from": f"{self.since:%FT%TZ}", "to": f"{self.since + datetime.timedelta(hours=1):%FT%TZ}", "page_size": 100})
-        asked += [f"events?type={each}&{window}" for each in ("OrderCreated", "OrderConfirmed", "OrderFlagged", "PaymentRefunded", "ShipmentDelivered")]
+        # Without a window, what is asked after the next full hour would be of others.
+        window = lambda days: urllib.parse.urlencode(  # noqa: E731
+            {"from": f"{self.since - datetime.timedelta(days):%FT%TZ}", "to": f"{self.since + datetime.timedelta(hours=1):%FT%TZ}"})
+        asked += [f"stats?by={by}&{window(days)}" for by, days in (("hour", 1), ("day", 30))]
+        asked += [f"events?type={each}&{window(0)}&page_size=100" for each in ("OrderCreated", "OrderConfirmed", "OrderFlagged", "PaymentRefunded", "ShipmentDelivered")]
         get = lambda path: (path, self.staff.call("GET", f"/api/v1/{path}"))  # noqa: E731
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             found = dict(pool.map(get, asked))

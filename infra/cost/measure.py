@@ -37,7 +37,7 @@ METER = STATE / "meter.jsonl"  # as in stack.py
 STACK = "order-service-local"
 PATIENCE = 60  # seconds that anything may take that an order or the stack is waited for
 QUIET = 1.5  # seconds without a call or an invocation, after which nothing more is on its way
-SCHEDULES = ["ReconcileRule", "ReconcileReminder"]
+SCHEDULES = ["ReconcileRule", "ReconcileReminder", "CompareBooksRule"]
 GENERATIONS = {"key": {"S": "generations"}}  # the item that says which generation of the read model is read
 MILLION = 1_000_000
 

@@ -109,8 +109,12 @@ artefact() {
     "${PYTHON:-python3}" infra/deploy.py artefact get-product --architecture $architecture
 }
 
+# A name that no test has any more would pass.
+are_there() { cargo test --workspace --locked --test system -- --list "$@" | grep ': test$' >/dev/null || { echo "no system test is called so: $*"; return 1; }; }
+
 # They wait more than they compute, so there are more of them at once than processors.
 system_tests() (
+    are_there "$@"
     set -a
     . $state/stack.env
     RUST_TEST_THREADS=4 cargo test --workspace --locked --test system -- "$@"
@@ -148,6 +152,11 @@ figures() (
 print(url.urlopen(request, timeout=30).read().decode(), end="")' "$API_URL" "$(stack token staff-1)" >"$METRICS_FILE"
     .local/tools/sam/bin/python tests/prometheus_suite.py
 )
+
+failure_matrix() {
+    are_there --ignored failure_matrix
+    stack faults cargo test --workspace --locked --test system -- --ignored failure_matrix
+}
 
 # What the contract allows and what it forbids, made up, instead of what somebody has thought of.
 made_up_requests() (
@@ -199,7 +208,10 @@ step "console in a browser" console_in_a_browser
 step "consumers" .local/tools/sam/bin/python tests/consumer_suite.py
 step "commands of the pages" .local/tools/sam/bin/python tests/docs_suite.py Pasted
 step "cost" cost
-# While the machine is quiet: nobody waits for a collector for long, and what it does not take in time is lost.
+# From here on the machine is quiet: nobody waits for a collector for long, and what it does not take in time is lost; and limits, tries and
+# timeouts are counted that a build beside them would change.
+join "release artefact"
+join "unit and conformance tests"
 step "traces" system_tests traces
 step "figures" figures
 # Each by itself: they change what all orders and all callers go by.
@@ -210,9 +222,7 @@ step "rate limits" system_tests --ignored limits
 step "poisoned orders" system_tests --ignored --nocapture dead_letters
 step "deployment" .local/tools/sam/bin/python tests/deploy_suite.py
 step "drills of the runbook" .local/tools/sam/bin/python tests/drills_suite.py
-step "failure matrix" stack faults cargo test --workspace --locked --test system -- --ignored failure_matrix
+step "failure matrix" failure_matrix
 # The last on the stack: it leaves orders behind that are stuck.
 step "made-up requests" made_up_requests
 step "answers" .local/tools/sam/bin/python tests/answers_suite.py
-join "release artefact"
-join "unit and conformance tests"

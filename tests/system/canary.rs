@@ -1,15 +1,12 @@
 //! What people say of themselves and of each other is for views and events alone: each field that takes free text gets a word of its
 //! own, and none is found in what operators look at.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::service::{Answer, DEADLINE, Service, fresh_key, logs, order, setting, token};
+use crate::service::{Answer, DEADLINE, Service, fresh_key, kept_spans, logs, order, setting, token};
 
 /// Words that nobody else uses, and that all end alike.
 struct Words(String);
@@ -126,12 +123,10 @@ async fn what_people_say_is_in_no_log_trace_figure_execution_or_dead_letter() {
     let ids = orders(&service, &words, &customer, &product).await;
     requests_that_are_refused(&service, &words, &customer, &product).await;
 
-    let (started, spans) = (Instant::now(), setting("SPANS"));
+    let started = Instant::now();
     for id in &ids {
         // Both come after the view that was waited for.
-        let is_told = async || {
-            logs(id).await.contains("close-order") && fs::read_to_string(&spans).unwrap().contains(id.as_str())
-        };
+        let is_told = async || logs(id).await.contains("close-order") && kept_spans().contains(id.as_str());
         while !is_told().await {
             assert!(started.elapsed() < DEADLINE, "nothing tells of {id}");
             tokio::time::sleep(Duration::from_millis(300)).await;
@@ -139,7 +134,7 @@ async fn what_people_say_is_in_no_log_trace_figure_execution_or_dead_letter() {
         words.are_not_in(&executions(&service, id).await, "executions");
     }
     words.are_not_in(&logs(&words.0).await, "logs");
-    words.are_not_in(&fs::read_to_string(&spans).unwrap(), "spans");
+    words.are_not_in(&kept_spans(), "spans");
     words.are_not_in(service.get("staff-1", "/metrics").await.expect(200).body.as_str().unwrap(), "figures");
     words.are_not_in(&dead_letters(&service).await, "dead letters");
     // Those who may see it do.

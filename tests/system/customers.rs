@@ -3,13 +3,17 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tokio::sync::Mutex;
 
 use crate::service::{DEADLINE, Service, fresh_key, id_of, order};
 
+/// The profile of customer-2, so whoever changes it is alone.
+pub(crate) static PROFILE: Mutex<()> = Mutex::const_new(());
+
 #[tokio::test]
 async fn a_customer_keeps_a_profile_that_others_do_not_see() {
+    let _alone = PROFILE.lock().await;
     let service = Service::connect().await;
-    // Nobody else uses this customer's profile.
     let path = format!("/api/v1/customers/{}", id_of("customer-2"));
     let profile = json!({"first_name": "小明", "last_name": "王", "email": "ming@example.com"});
     let put = service.put("customer-2", &path, &profile).await;

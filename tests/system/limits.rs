@@ -208,20 +208,26 @@ async fn place(service: &Service, customer: &Customer, product: &str, payment_me
 }
 
 async fn a_declined_order_costs_what_several_commands_do(service: &Service, customers: &mut Customers) {
-    let product = service.product(100).await;
+    let product = service.product(10_000).await;
     let (started, somebody, mut know) = (Instant::now(), customers.add().await, 0);
     while know < 3 {
         let policy = place(service, &somebody, &product, "pm_card_visa").await;
         know = if policy.header("ratelimit-policy").contains(";q=20;") { know + 1 } else { 0 };
         assert!(started.elapsed() < DEADLINE, "nobody knows of the limit: {:?}", policy.headers);
     }
-    let customer = customers.add().await;
-    let declined = place(service, &customer, &product, "pm_card_declined").await;
-    assert_eq!(told(&declined, "r"), 19);
-    service.await_status("staff-1", &declined.text("order_id"), &["rejected"]).await;
-    let next = place(service, &customer, &product, "pm_card_visa").await;
-    // Two orders and a decline; one that takes a minute may have come back.
-    assert!([13, 14].contains(&told(&next, "r")), "{:?}", next.headers);
+    let started = Instant::now();
+    loop {
+        let customer = customers.add().await;
+        let declined = place(service, &customer, &product, "pm_card_declined").await;
+        service.await_status("staff-1", &declined.text("order_id"), &["rejected"]).await;
+        let next = place(service, &customer, &product, "pm_card_visa").await;
+        // Two orders and a decline; one that takes a minute may have come back.
+        if told(&declined, "r") == 19 && [13, 14].contains(&told(&next, "r")) {
+            break;
+        }
+        // A process that has just begun, or has had nothing to do for long, goes by the limit of before once, and takes from that.
+        assert!(started.elapsed() < UNTIL_ALL_KNOW, "{:?}, then {:?}", declined.headers, next.headers);
+    }
 }
 
 /// Who places orders after this test is not to be held to what it has asked for.

@@ -259,8 +259,9 @@ async fn instances_come_and_go_and_the_registry_fails_while_orders_go_on() {
     an_order_goes_through(&service).await;
     assert!(!logs("instances not found: the last known ones stay").await.is_empty());
 
-    let _own = Registered::new().await;
+    let own = Registered::new().await;
     third.kill();
     an_order_goes_through(&service).await;
     config(&["RESET=1".to_owned()]).await;
+    own.delete().await;
 }

@@ -82,7 +82,7 @@ async fn a_customer_is_found_by_names_and_address() {
     let product = service.product(10).await;
     let placed = service.place("staff-1", &fresh_key(), &order("staff-1", &product)).await.expect(201);
     let id = placed.text("order_id");
-    for part in ["xiao.MING@EXAMPLE", "曉", "曉明", "ｍｉｎｇ@"] {
+    for part in ["xiao.MING@EXAMPLE", "曉", "曉明", "ｘｉａｏ.ｍｉｎｇ@"] {
         await_first(&service, &format!("/api/v1/orders/search?q={part}"), &id).await;
     }
 }

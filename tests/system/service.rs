@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     env,
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
     process::Stdio,
@@ -140,6 +140,13 @@ pub(crate) async fn logs(containing: &str) -> String {
     let logs = logs.output().await.unwrap();
     assert!(logs.status.success(), "{}", String::from_utf8_lossy(&logs.stderr));
     String::from_utf8(logs.stdout).unwrap()
+}
+
+/// All spans that the local stack keeps (`infra/local/spans.py`), a line each: first those that it has put aside.
+pub(crate) fn kept_spans() -> String {
+    let newest = PathBuf::from(setting("SPANS"));
+    let aside = newest.with_extension("before.jsonl");
+    [aside, newest].into_iter().filter_map(|file| fs::read_to_string(file).ok()).collect()
 }
 
 /// Keeps an answer for `tests/answers_suite.py`, where `ANSWERS` names a file.

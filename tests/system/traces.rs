@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
     time::{Duration, Instant},
 };
 
@@ -10,7 +9,7 @@ use reqwest::{Method, RequestBuilder};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::service::{DEADLINE, Service, fresh_key, order, setting, token};
+use crate::service::{DEADLINE, Service, fresh_key, kept_spans, order, token};
 
 /// As the local stack's receiver keeps it (infra/local/spans.py).
 #[derive(Debug, Clone, Deserialize)]
@@ -30,9 +29,11 @@ struct Link {
     trace: String,
 }
 
-fn kept() -> Vec<Span> {
+/// Those in whose lines this stands.
+fn kept(text: &str) -> Vec<Span> {
+    let all = kept_spans();
     // The last line may be being written.
-    fs::read_to_string(setting("SPANS")).unwrap().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    all.lines().filter(|line| line.contains(text)).filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 /// A trace that a client has begun.
@@ -70,7 +71,7 @@ impl Client {
     async fn spans(&self, wanted: &[&str]) -> Vec<Span> {
         let started = Instant::now();
         loop {
-            let spans: Vec<Span> = kept().into_iter().filter(|span| span.trace == self.trace).collect();
+            let spans: Vec<Span> = kept(&self.trace).into_iter().filter(|span| span.trace == self.trace).collect();
             let is_there = |name: &&&str| spans.iter().any(|span| span.function == **name);
             let lacking: Vec<&&str> = wanted.iter().filter(|name| !is_there(name)).collect();
             let ids: BTreeSet<&str> = spans.iter().map(|span| span.span.as_str()).collect();
@@ -86,7 +87,7 @@ impl Client {
 
     /// Of the order's spans none lies elsewhere, and all that the trace names is there.
     fn is_whole(&self, spans: &[Span], order_id: &str) {
-        let all = kept();
+        let all = kept("");
         for span in all.iter().filter(|span| span.attributes.get("order.id") == Some(&json!(order_id))) {
             // Reads, and what a test asks as staff, are traces of their own.
             let is_ours = span.trace == self.trace || span.name.starts_with("GET ");
@@ -128,7 +129,7 @@ async fn a_happy_order_is_one_trace_from_the_request_to_the_parcel() {
         // What was done for several orders at once is in a trace of its own.
         let batches: BTreeSet<&str> =
             spans.iter().flat_map(|span| &span.links).map(|link| link.trace.as_str()).collect();
-        let all = kept();
+        let all = kept("");
         let mut theirs = all.iter().filter(|span| span.trace == client.trace || batches.contains(span.trace.as_str()));
         assert!(theirs.any(|span| span.function == function && span.name == call), "{function} shows no {call}");
     }
@@ -178,7 +179,7 @@ async fn no_span_says_anything_about_a_person() {
     service.await_status("customer-1", &order_id, &["confirmed"]).await;
     client.cancel(&service, &order_id).await;
     client.spans(&UNDONE).await;
-    let told = fs::read_to_string(setting("SPANS")).unwrap();
+    let told = kept_spans();
     for personal in ["Secret Lane", "changed my mind", "pm_card", "example.com", &token("customer-1").await] {
         assert!(!told.contains(personal), "spans tell {personal}");
     }
