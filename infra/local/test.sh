@@ -208,10 +208,7 @@ step "console in a browser" console_in_a_browser
 step "consumers" .local/tools/sam/bin/python tests/consumer_suite.py
 step "commands of the pages" .local/tools/sam/bin/python tests/docs_suite.py Pasted
 step "cost" cost
-# From here on the machine is quiet: nobody waits for a collector for long, and what it does not take in time is lost; and limits, tries and
-# timeouts are counted that a build beside them would change.
-join "release artefact"
-join "unit and conformance tests"
+# While the machine is quiet: nobody waits for a collector for long, and what it does not take in time is lost.
 step "traces" system_tests traces
 step "figures" figures
 # Each by itself: they change what all orders and all callers go by.
@@ -226,3 +223,5 @@ step "failure matrix" failure_matrix
 # The last on the stack: it leaves orders behind that are stuck.
 step "made-up requests" made_up_requests
 step "answers" .local/tools/sam/bin/python tests/answers_suite.py
+join "release artefact"
+join "unit and conformance tests"
