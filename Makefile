@@ -55,7 +55,7 @@ providers: ## Start a provider of your own to try: all four services over gRPC a
 	@$(STACK) providers --break="$$BREAK" --state="$$STATE_FILE"
 
 certify: ## Hold a provider to the laws of its port: PROVIDER=inventory, payments, shipping or notifications, URL=grpc://127.0.0.1:50051 (TOKEN=<bearer token>, CA=<file of roots>, VERBOSE=1 shows all calls)
-	@cargo run --quiet --locked --bin certify -- $(PROVIDER) $(URL)
+	@program=$$($(STACK) program certify) && "$$program" $(PROVIDER) $(URL)
 
 rebuild: ## Rebuild a read model from the events while orders go on (VIEW=orders STAGE=local SEGMENTS=4 UNITS=<write units a second>, CHECK=1 stops before the switch, ACCEPT=1 switches whatever is missing, ABANDON=1 gives one up)
 	@$(STACK) rebuild $(VIEW) --stage=$(or $(STAGE),local) --segments=$(SEGMENTS) --units=$(UNITS) \
@@ -101,7 +101,7 @@ client: ## Build the TypeScript client and run its tests
 	@node=$$($(STACK) node) && cd clients/typescript && export PATH="$$node:$$PATH" && npm ci --no-audit --no-fund && npm test
 
 orderctl: ## Build orderctl, the service at a terminal, and print where it lies
-	@cargo build --locked --bin orderctl && realpath "$${CARGO_TARGET_DIR:-target}/debug/orderctl"
+	@$(STACK) program orderctl
 
 cost: ## Print what a million orders of each kind cost, and why (ORDERS=20, KINDS=happy,declined, JSON=1; BUDGET=check or write)
 	@$(STACK) cost --orders=$(or $(ORDERS),20) --kinds=$(KINDS) --budget=$(BUDGET) $(if $(JSON),--json)

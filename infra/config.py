@@ -21,6 +21,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tools import show, show_now_and_then
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "infra" / "local"))
+import stack  # noqa: E402
+
 # How long a deployment may take until all functions are given the new document, and how long it is watched at most (template.yaml).
 PATIENCE = 120
 WATCHED = 6 * 60
@@ -60,7 +63,7 @@ class Profile:
             wrong = jsonschema.exceptions.best_match(jsonschema.Draft4Validator(json.loads(validator["Content"])).iter_errors(document))
             if wrong:  # without the value, which may be a token that does not belong there
                 sys.exit(f"error: {'.'.join(map(str, wrong.path)) or 'the document'} is not as the schema says: {wrong.validator} {wrong.validator_value}")
-        run = subprocess.run(["cargo", "run", "--quiet", "--locked", "--bin", "settings"], cwd=ROOT, text=True, timeout=1800,
+        run = subprocess.run([stack.program("settings")], cwd=ROOT, text=True, timeout=60,
                              input=json.dumps(document), stdout=subprocess.PIPE, env=os.environ | self.variables)
         if run.returncode:
             sys.exit(run.returncode)

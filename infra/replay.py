@@ -80,9 +80,7 @@ def pipe(given: Iterable[str], commands: list[list], output: Path):
 
 
 def program() -> list:
-    if stack.run_visibly(["cargo", "build", "--quiet", "--locked", "--bin", "replay"]):
-        fail("the build failed, see above")
-    return [stack.target() / "replay"]
+    return [stack.program("replay")]
 
 
 def read_manifest(export: Path) -> dict:

@@ -194,12 +194,23 @@ def run_visibly(command: list, env: dict | None = None, timeout: int | None = 60
 # ---------------------------------------------------------------- functions
 
 
-def build(_=None):
+def cargo_build(*what: str):
     # What is built together with the tests has its dependencies' features in common with them, and is compiled once for both.
     tests = ["--tests"] if STACK == "test" else []
+    if run_visibly(["cargo", "build", "--locked", *what, *tests]):
+        fail("the build failed, see above")
+
+
+def program(name: str) -> Path:
+    """One of the workspace's programs that is no function, as it is now."""
     with alone("build"):
-        if run_visibly(["cargo", "build", "--locked", "--bins", *tests]):
-            fail("the build failed, see above")
+        cargo_build("--quiet", "--bin", name)
+    return target() / name
+
+
+def build(_=None):
+    with alone("build"):
+        cargo_build("--bins")
         built = target()
         changed = [function for function in functions() if place(built / function, LAMBDAS / function / "bootstrap")]
         for name in ("template.yaml", "infra"):
@@ -481,15 +492,13 @@ def providers(arguments):
     if process and {name: process.get(name, "") for name in wanted} != wanted:
         stop_provider()
     if not running_provider():
-        with alone("build"):
-            if run_visibly(["cargo", "build", "--locked", "--bin", PROVIDER]):
-                fail("the build failed, see above")
+        provider = program(PROVIDER)
         STATE.mkdir(parents=True, exist_ok=True)
         given = {"BREAK": arguments.breaking, "STATE_FILE": arguments.state}
         if STACK:
             given |= {"GRPC_ADDRESS": "127.0.0.1:0", "REST_ADDRESS": "127.0.0.1:0"}
         log = (STATE / "providers.log").open("w")
-        process = subprocess.Popen([target() / PROVIDER], env=os.environ | given, stdout=subprocess.PIPE, stderr=log, text=True,
+        process = subprocess.Popen([provider], env=os.environ | given, stdout=subprocess.PIPE, stderr=log, text=True,
                                    start_new_session=True)
         urls = [process.stdout.readline().strip(), process.stdout.readline().strip()]
         if not all(urls):
@@ -752,6 +761,9 @@ def main():
         command.set_defaults(run=backup)
     commands.add_parser("restore-drill").set_defaults(run=restore_drill)
     commands.add_parser("node").set_defaults(run=node)
+    command = commands.add_parser("program")
+    command.add_argument("name", choices=["certify", "orderctl"])
+    command.set_defaults(run=lambda arguments: print(program(arguments.name)))
     command = commands.add_parser("logs")
     command.add_argument("function", nargs="?", default="", choices=["", *functions()])
     command.add_argument("--once", action="store_true", help="do not wait for new lines")
