@@ -234,8 +234,10 @@ def fits(schema: dict, values: dict) -> bool:
 
 
 def as_read(schema: dict, text):
-    of_numbers = "integer" in [one.get("type") for one in [schema, *schema.get("anyOf", [])]]
-    return int(text) if of_numbers and isinstance(text, str) and re.fullmatch(r"\d{1,30}", text) else text
+    types = [one.get("type") for one in [schema, *schema.get("anyOf", [])]]
+    if "boolean" in types and text in ("true", "false"):
+        return text == "true"
+    return int(text) if "integer" in types and isinstance(text, str) and re.fullmatch(r"\d{1,30}", text) else text
 
 
 @schemathesis.check
