@@ -2,6 +2,7 @@
 
 The argument is the folder of the stack's state. It tells one stack's emulator from another's, and is where failing.py, meter.py and spans.py write.
 """
+import functools
 import socketserver
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import failing
 import meter
 import spans
 from ministack import app
-from ministack.services import cognito, lambda_svc
+from ministack.services import cognito, dynamodb, lambda_svc
 
 # The emulator hands an event to a function in two small packets, the head and the body. With Nagle's algorithm the second
 # waits until the function's side has acknowledged the first, which that side delays: 40 ms in every call.
@@ -18,6 +19,11 @@ socketserver.StreamRequestHandler.disable_nagle_algorithm = True
 
 # The emulator answers GET /health itself, also where the host is that of an API. It has other paths for that.
 app._HEALTH_PATHS = ("/_ministack/health",)
+
+# A query tries every item of its partition, and parses the same condition anew for each of them: after an hour of orders, a third of
+# a second, until all that ask have waited too long. What a text says is read once now, and a query takes a quarter of that.
+for parse in ("_tokenize", "_condition_syntax_error"):
+    setattr(dynamodb, parse, functools.lru_cache(maxsize=4096)(getattr(dynamodb, parse)))
 
 customize = cognito._apply_pretoken_trigger
 
