@@ -103,6 +103,7 @@ pub enum ShipmentStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefundView {
     pub refund_id: RefundId,
+    /// What was asked for; once it is settled, what the provider says.
     pub amount: Money,
     pub reason: Text<500>,
     pub status: RefundState,
@@ -312,8 +313,10 @@ impl OrderView {
                 });
                 self.status
             }
-            OrderEvent::RefundCompleted(completed) => self.settle(completed.refund_id, RefundState::Completed),
-            OrderEvent::RefundFailed(failed) => self.settle(failed.refund_id, RefundState::Failed),
+            OrderEvent::RefundCompleted(completed) => {
+                self.settle(completed.refund_id, RefundState::Completed, completed.refund.amount)
+            }
+            OrderEvent::RefundFailed(failed) => self.settle(failed.refund_id, RefundState::Failed, failed.amount),
             OrderEvent::FulfilmentResumed(_) | OrderEvent::StepSkipped(_) | OrderEvent::BooksCompared(_) => self.status,
             OrderEvent::OrderFlagged(attention) => {
                 let Attention { step, reason } = attention.clone();
@@ -371,9 +374,10 @@ impl OrderView {
         Self { in_doubt_since: None, ..self }
     }
 
-    fn settle(&mut self, refund_id: RefundId, status: RefundState) -> OrderStatus {
+    fn settle(&mut self, refund_id: RefundId, status: RefundState, amount: Money) -> OrderStatus {
         if let Some(refund) = self.refunds.iter_mut().find(|refund| refund.refund_id == refund_id) {
             refund.status = status;
+            refund.amount = amount;
         }
         self.status
     }
@@ -510,6 +514,16 @@ mod tests {
         assert_eq!((shipment.status, shipment.delivered_at), (ShipmentStatus::Delivered, Some(at(90))));
         let refunds: Vec<_> = view.refunds.iter().map(|refund| (refund.amount, refund.status)).collect();
         assert_eq!(refunds, [(money(100), RefundState::Completed)]);
+    }
+
+    /// As after a restore that has lost the first request, when the next one is made under its key.
+    #[test]
+    fn a_completed_refund_shows_what_the_provider_has_given_back() {
+        let confirmed = [created(), reserved(), paid(), shipped(), confirmed()];
+        let since = [delivered(), refund_requested(100), refund_completed(70)];
+        let view = view_of(&[confirmed.as_slice(), since.as_slice()].concat()).unwrap();
+        let refunds: Vec<_> = view.refunds.iter().map(|refund| (refund.amount, refund.status)).collect();
+        assert_eq!(refunds, [(money(70), RefundState::Completed)]);
     }
 
     #[test]
