@@ -170,6 +170,7 @@ def tell(found: dict):
 def run(rebuild: Rebuild, segments: int, units: int | None, abandon: bool = False, check: bool = False, accept: bool = False) -> int:
     """Answers how this script is to end."""
     execution, standing = rebuild.under_way(), rebuild.ask("status")
+    clear_units = max(units, 1) if units else None  # all of them: nothing else of a rebuild is at work by then
     if abandon and standing["building"]:
         standing = rebuild.ask("abandon")
         show(f"Generation {standing['clearing']} is given up")
@@ -177,7 +178,7 @@ def run(rebuild: Rebuild, segments: int, units: int | None, abandon: bool = Fals
             watch(rebuild, execution)  # it finds that out by itself
             execution = None
     if not execution and (rest := standing["outgoing"] or standing["clearing"]):
-        ended = watch(rebuild, rebuild.start(clear=True))
+        ended = watch(rebuild, rebuild.start(clear=True, clear_units=clear_units))
         # A higher number than that of what is read is of one that was given up.
         if abandon or ended["status"] != "SUCCEEDED" or rest < standing["live"]:
             return end(rebuild, ended)
@@ -197,7 +198,7 @@ def run(rebuild: Rebuild, segments: int, units: int | None, abandon: bool = Fals
             rebuild.ask("forget")  # what was compared is to be compared as it is now
         count = len(standing["segments"])
         pace = max(units // count, 1) if units else None
-        execution = rebuild.start(segments=list(range(count)), units=pace, check=check, accept=accept)
+        execution = rebuild.start(segments=list(range(count)), units=pace, clear_units=clear_units, check=check, accept=accept)
     ended = watch(rebuild, execution)
     standing = rebuild.ask("status")
     found = differences(standing)
@@ -239,7 +240,7 @@ def main():
     parser.add_argument("view", choices=VIEWS)
     parser.add_argument("--stack", required=True, help="name of the CloudFormation stack")
     parser.add_argument("--segments", type=int, default=4, help="how many parts of the event table are read at the same time")
-    parser.add_argument("--units", type=int, help="how many units a second building and comparing may take, about; as many as there are unless given")
+    parser.add_argument("--units", type=int, help="how many units a second building, comparing and clearing may each take, about; as many as there are unless given")
     parser.add_argument("--abandon", action="store_true", help="give up a rebuild that is under way")
     parser.add_argument("--check", action="store_true", help="stop before the switch, with 1 if anything differs")
     parser.add_argument("--accept", action="store_true", help="switch also when orders or events are missing")

@@ -53,7 +53,7 @@ class Stack:
         self.steps = self.go(**given)
         return "execution"
 
-    def go(self, segments=(), units=None, check=False, accept=False, clear=False):
+    def go(self, segments=(), units=None, check=False, accept=False, clear=False, clear_units=None):
         standing = self.standing
         if not clear:
             for part in standing["segments"]:
@@ -106,7 +106,7 @@ class Rebuild(unittest.TestCase):
     def test_the_machine_does_it_all_and_is_looked_at(self):
         stack = Stack()
         code, said = self.run_on(stack, segments=4, units=100)
-        self.assertEqual((code, stack.started), (0, [{"segments": [0, 1, 2, 3], "units": 25, "check": False, "accept": False}]))
+        self.assertEqual((code, stack.started), (0, [{"segments": [0, 1, 2, 3], "units": 25, "clear_units": 100, "check": False, "accept": False}]))
         for line in ["] 60,000 events, ", "Comparing: 18 orders, ", "Waiting until nobody reads generation 1 any more", "Clearing generation 1",
                      "24 orders of the new generation were compared with those of the one before\n  nothing is otherwise\nGeneration 2 is read, and no other is left"]:
             self.assertIn(line, said)
@@ -180,14 +180,14 @@ class Rebuild(unittest.TestCase):
         stack.ask("begin", segments=2)
         stack.start(segments=[0, 1])
         code, said = self.run_on(stack, abandon=True)
-        self.assertEqual((code, stack.started[1:], stack.standing["clearing"], stack.standing["live"]), (0, [{"clear": True}], None, 1))
+        self.assertEqual((code, stack.started[1:], stack.standing["clearing"], stack.standing["live"]), (0, [{"clear": True, "clear_units": None}], None, 1))
         self.assertIn("Generation 2 is given up", said)
         self.assertEqual(self.run_on(stack, abandon=True), (0, ""))
 
     def test_what_an_earlier_rebuild_has_left_is_cleared_and_no_other_is_begun(self):
         stack = Stack()
         stack.standing |= {"live": 3, "clearing": 2}
-        self.assertEqual((self.run_on(stack)[0], stack.started), (0, [{"clear": True}]))
+        self.assertEqual((self.run_on(stack, units=50)[0], stack.started), (0, [{"clear": True, "clear_units": 50}]))
 
     def test_only_so_many_streams_are_named(self):
         standing = {"comparisons": [{"differences": NOTHING | {"sample": [f"order#{part}-{n}" for n in range(3)] + ["order#same"]}} for part in range(5)]}

@@ -1481,6 +1481,13 @@ class StateMachines(unittest.TestCase):
         parts = [part for state in states.values() for part in state.get("ItemProcessor", {"States": {}})["States"].values()]
         tasks = [state for state in [*states.values(), *parts] if state["Type"] == "Task"]
         self.assertEqual([task["Arguments"]["action"] for task in tasks], ["switch", "retire", "clear", "work", "compare"])
+        # What writes or reads much does so at a pace. It is handed on from state to state, as null where there is none: an argument that is undefined
+        # fails the execution.
+        paced = [task["Arguments"]["action"] for task in tasks if task["Arguments"].get("units_per_second") == "{% $states.input.units %}"]
+        self.assertEqual(paced, ["clear", "work", "compare"])
+        self.assertEqual(states["Switch"]["Output"], "{% $states.input %}")
+        self.assertEqual(states["Retire"]["Output"]["units"], "{% $exists($states.input.clear_units) ? $states.input.clear_units : null %}")
+        self.assertEqual(states["Clear"]["Output"]["units"], "{% $states.input.units %}")
         for task in tasks:
             self.assertGreater(task["TimeoutSeconds"], longest)
             refused, passing = task["Retry"]

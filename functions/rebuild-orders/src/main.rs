@@ -19,6 +19,7 @@ use application::{
     project_orders::ProjectError,
     rebuild_orders::{
         Comparison, Progress, UNTIL_READERS_KNOW, UNTIL_WRITERS_KNOW, compare_hours, compare_page, rebuild_page,
+        time_for,
     },
     stats::Hour,
 };
@@ -75,8 +76,9 @@ enum Action {
     Abandon {},
     /// From now on, projections leave the outgoing generation as it is.
     Retire {},
-    /// Removes what there is of that generation, page by page; after the last page there is none.
-    Clear {},
+    /// Removes what there is of that generation, page by page, at no more than so many write units a second, about; after the last page
+    /// there is none.
+    Clear { units_per_second: Option<NonZeroU32> },
 }
 
 /// Where the rebuild stands.
@@ -195,7 +197,7 @@ impl Rebuild {
                 let clearing = generations.outgoing;
                 self.change(generations, Generations { outgoing: None, clearing, ..generations }).await?;
             }
-            Action::Clear {} => self.clear(generations).await?,
+            Action::Clear { units_per_second } => self.clear(generations, units_per_second).await?,
         }
         self.standing().await
     }
@@ -336,13 +338,19 @@ impl Rebuild {
         Ok(())
     }
 
-    async fn clear(&self, generations: Generations) -> Result<(), RebuildError> {
+    async fn clear(&self, generations: Generations, units_per_second: Option<NonZeroU32>) -> Result<(), RebuildError> {
         let Some(clearing) = generations.clearing else { return Ok(()) };
         let (asked, mut cleared, mut done) = (Instant::now(), 0_usize, false);
         until_due(generations).await;
+        let limit = units_per_second.map_or(CLEAR_PAGE, page_at);
         while !done && asked.elapsed() < SLICE {
-            let (count, is_last) = self.model.clear(clearing, CLEAR_PAGE).await?;
+            let begun = Instant::now();
+            let (count, is_last) = self.model.clear(clearing, limit).await?;
             (cleared, done) = (cleared.saturating_add(count), is_last);
+            // Each page for itself: one with little to delete gives the next no right to hurry.
+            if let Some(pace) = units_per_second {
+                tokio::time::sleep(time_for(clear_units(count), pace).saturating_sub(begun.elapsed())).await;
+            }
         }
         info!(clearing, cleared, done, "generation cleared on");
         if done { self.change(generations, Generations { clearing: None, ..generations }).await } else { Ok(()) }
@@ -382,6 +390,12 @@ fn page_at(units_per_second: NonZeroU32) -> usize {
     usize::try_from(units_per_second.get()).map_or(PAGE, |units| units.clamp(1, PAGE))
 }
 
+/// About how many write units the clearing of a page takes: one for each item that is deleted, as nearly all have less than a KB, and one
+/// for the place that is kept.
+fn clear_units(deleted: usize) -> u64 {
+    u64::try_from(deleted).unwrap_or(u64::MAX).saturating_add(1)
+}
+
 /// Before that, nothing is read or cleared.
 async fn until_due(generations: Generations) {
     tokio::time::sleep(wait(generations, Utc::now())).await;
@@ -415,6 +429,27 @@ mod tests {
             assert!(SLICE + takes < Duration::from_secs(275), "{pace}: {takes:?}");
             assert!(pace.get() > 100 || takes == Duration::from_secs(27));
         }
+    }
+
+    /// A page of nothing but what is to be deleted.
+    #[test]
+    fn clearing_keeps_its_pace_and_a_slice_of_it_ends_in_time() {
+        for pace in [1, 7, 100, 1_000_000] {
+            let pace = NonZeroU32::new(pace).unwrap();
+            let takes = time_for(clear_units(page_at(pace)), pace);
+            assert!(SLICE + takes < Duration::from_secs(275), "{pace}: {takes:?}");
+            assert!(pace.get() > 100 || takes > Duration::from_secs(1));
+        }
+    }
+
+    #[test]
+    fn whoever_names_no_pace_has_none() {
+        for text in [r#"{"action":"clear"}"#, r#"{"action":"clear","units_per_second":null}"#] {
+            let action: Action = serde_json::from_str(text).unwrap();
+            assert!(matches!(action, Action::Clear { units_per_second: None }), "{text}");
+        }
+        let paced: Action = serde_json::from_str(r#"{"action":"clear","units_per_second":500}"#).unwrap();
+        assert!(matches!(paced, Action::Clear { units_per_second: Some(pace) } if pace.get() == 500));
     }
 
     #[test]

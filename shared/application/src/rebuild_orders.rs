@@ -95,9 +95,13 @@ impl Progress {
 
     /// How long it takes to come from `before` to here, at so many write units a second.
     pub fn takes(&self, before: &Self, units_per_second: NonZeroU32) -> Duration {
-        let units = self.write_units.saturating_sub(before.write_units);
-        Duration::from_secs(units).checked_div(units_per_second.get()).unwrap_or_default()
+        time_for(self.write_units.saturating_sub(before.write_units), units_per_second)
     }
+}
+
+/// How long so many units take at this pace.
+pub fn time_for(units: u64, units_per_second: NonZeroU32) -> Duration {
+    Duration::from_secs(units).checked_div(units_per_second.get()).unwrap_or_default()
 }
 
 /// Why a page is not in the read model as a whole, and may yet be.
