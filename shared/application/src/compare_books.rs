@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     books::{Books, ShipmentBook},
     ids::OrderId,
-    money::MoneyError,
+    money::{Money, MoneyError},
     order::{
         Attention, Comparison, Course, LateEffect, Order, OrderCreated, OrderEvent, RefundState, SkippableStep,
         SkippedStep,
@@ -23,7 +23,7 @@ use domain::{
 use crate::{
     event_store::{AppendError, Commit, EventStore, Metadata, RecordedEvent, StreamId, Unavailable},
     event_stream::LoadError,
-    fulfilment::{StepError, charge_key, shipment::shipment_key},
+    fulfilment::{StepError, charge_key, shipment::shipment_key, staff_refunds::made_refund},
     ledger::{LedgerError, providers_books},
     ports::{CancelChargeError, ChargeCancellation, Inventory, Payments, Providers, Shipping, TakeBackError},
 };
@@ -188,7 +188,7 @@ async fn look(
     let Some(placed) = case.order.course.placed().cloned() else { return Ok(Vec::new()) };
     let used = &placed.providers;
     let of = CompareError::Provider;
-    let mut late = record_late_refunds(payments.of(&used.payments).map_err(of)?, case).await?;
+    let mut late = record_late_refunds(payments.of(&used.payments).map_err(of)?, case, placed.total_amount).await?;
     let mut found = providers_books(payments, inventories, carriers, case.id, &placed).await?;
     if matches!(case.order.course, Course::Ended(..)) && !case.books()?.agrees_with(&found) {
         let providers = (
@@ -204,12 +204,16 @@ async fn look(
 }
 
 /// Refunds that were given up, and that the provider has made all the same.
-async fn record_late_refunds(payments: &impl Payments, case: &mut Case) -> Result<Vec<LateEffect>, CompareError> {
+async fn record_late_refunds(
+    payments: &impl Payments,
+    case: &mut Case,
+    total: Money,
+) -> Result<Vec<LateEffect>, CompareError> {
     let failed = case.order.refunds.iter().filter(|refund| refund.state == RefundState::Failed);
     let failed: Vec<_> = failed.map(|refund| refund.requested.refund_id).collect();
     let mut late = Vec::new();
     for refund_id in failed {
-        if let Some(refund) = payments.refunded(case.id, refund_id.0).await.map_err(CompareError::Provider)? {
+        if let Some(refund) = made_refund(payments, case.id, refund_id, total).await.map_err(CompareError::Provider)? {
             let completed = record_staff_refund(&case.order, refund_id, &refund);
             case.add(completed.map_err(|error| CompareError::BrokenHistory(error.into()))?);
             late.push(LateEffect::Refund);

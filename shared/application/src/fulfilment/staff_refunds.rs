@@ -3,18 +3,19 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    ids::RefundId,
+    ids::{OrderId, RefundId},
+    money::Money,
     order::{
-        FailedRefund, RefundState, RequestedRefund,
+        FailedRefund, Refund, RefundState, RequestedRefund,
         record_staff_refund::{StaffRefundRejection, record_staff_refund, record_staff_refund_failure},
     },
 };
 
 use super::{StepError, charge_key, metadata};
 use crate::{
-    event_store::EventStore,
+    event_store::{EventStore, Unavailable},
     event_stream::OrderStream,
-    ports::{FulfilmentInput, Payments, Providers, RefundError, RefundRequest},
+    ports::{FulfilmentInput, Payments, ProviderError, Providers, RefundError, RefundRequest},
 };
 
 const STEP: &str = "issue-refund";
@@ -40,15 +41,34 @@ async fn record_made_refunds<S: EventStore>(
     input: &FulfilmentInput,
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
+    let total = stream.order().course.placed().ok_or(StepError::UnknownOrder)?.total_amount;
     let failed = stream.order().refunds.iter().filter(|refund| refund.state == RefundState::Failed);
     let failed: Vec<RefundId> = failed.map(|refund| refund.requested.refund_id).collect();
     for refund_id in failed {
-        if let Some(refund) = payments.refunded(input.order_id, refund_id.0).await? {
+        if let Some(refund) = made_refund(payments, input.order_id, refund_id, total).await? {
             let metadata = metadata(input, STEP, &format!("{refund_id} completed"), now);
             stream.commit(&metadata, |order| record_staff_refund(order, refund_id, &refund)).await?;
         }
     }
     Ok(())
+}
+
+/// What the provider has made of a refund, which need not be what was asked for, but is a part of what the order has cost.
+pub async fn made_refund(
+    payments: &impl Payments,
+    order_id: OrderId,
+    refund_id: RefundId,
+    total: Money,
+) -> Result<Option<Refund>, Unavailable> {
+    let refund = payments.refunded(order_id, refund_id.0).await?;
+    match refund.as_ref().map(|refund| refund.amount) {
+        Some(amount) if amount.amount() == 0 || total.minus(amount).is_err() => {
+            let problem = "is not a part of the order's payment".to_owned();
+            let source = ProviderError::Misbehaved { field: "refund.amount", problem }.into();
+            Err(Unavailable { what: "the payment provider", source })
+        }
+        Some(_) | None => Ok(refund),
+    }
 }
 
 /// The key of a refund is its id, so whoever issues it, it is issued once.
@@ -91,5 +111,59 @@ pub async fn issue_open_refunds<S: EventStore>(
 impl From<StaffRefundRejection> for StepError {
     fn from(rejection: StaffRefundRejection) -> Self {
         Self::BrokenHistory(rejection.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{
+        ids::{CustomerId, PaymentMethod},
+        money::Currency,
+        order::skip::LASTING,
+    };
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{memory::MemoryPayments, ports::ChargeRequest};
+
+    fn money(amount: u64, currency: &str) -> Money {
+        Money::new(amount, Currency::parse(currency).unwrap()).unwrap()
+    }
+
+    /// What is recorded of a refund is never taken back, so what makes no sense is not recorded.
+    #[tokio::test]
+    async fn a_refund_is_a_part_of_what_the_order_has_cost() {
+        let (payments, refund_id) = (MemoryPayments::default(), RefundId(Uuid::from_u128(2)));
+        let order_id = OrderId::new(Uuid::from_u128(1));
+        let charge = ChargeRequest {
+            idempotency_key: Uuid::from_u128(1),
+            order_id,
+            customer_id: CustomerId::parse("anna").unwrap(),
+            payment_method: PaymentMethod::default(),
+            amount: money(100, "CNY"),
+        };
+        payments.charge(&charge).await.unwrap();
+        assert_eq!(made_refund(&payments, order_id, refund_id, money(100, "CNY")).await.unwrap(), None);
+        let request = RefundRequest {
+            idempotency_key: refund_id.0,
+            order_id,
+            charge_key: charge.idempotency_key,
+            amount: money(70, "CNY"),
+        };
+        let made = payments.refund(&request).await.unwrap();
+        assert_eq!(made_refund(&payments, order_id, refund_id, money(70, "CNY")).await.unwrap(), Some(made));
+        for total in [money(69, "CNY"), money(100, "EUR")] {
+            let error = StepError::from(made_refund(&payments, order_id, refund_id, total).await.unwrap_err());
+            assert_eq!(error.error_type(), "ProviderMisbehaved");
+        }
+    }
+
+    #[test]
+    fn what_lasts_is_named_as_steps_name_it() {
+        let problem = String::new();
+        let source = ProviderError::Misbehaved { field: "refund.amount", problem }.into();
+        let misbehaved = StepError::from(Unavailable { what: "the payment provider", source });
+        let lasting = [misbehaved, StepError::RequestRefused, StepError::StillHeld];
+        assert_eq!(lasting.map(|error| error.error_type()), LASTING);
     }
 }

@@ -7,6 +7,10 @@ use crate::{
     text::Text,
 };
 
+/// Errors of a step, by name, that going on does not mend: whoever asks the provider again hears the same. Then money that the order
+/// does not know of, as after a refund at the provider's own desk, is for a person to answer for.
+pub const LASTING: [&str; 3] = ["ProviderMisbehaved", "RequestRefused", "StillHeld"];
+
 /// Why a step is not skipped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SkipRejection {
@@ -21,7 +25,7 @@ pub enum SkipRejection {
 }
 
 /// `StepSkipped`, for the step at which the order is stuck and for no other, and what follows from it at once. Never for
-/// what the providers' books say is done: giving that up would make the order's own books lie, while going on records it.
+/// what the providers' books say is done, where going on records it: giving that up would make the order's own books lie.
 pub fn skip(
     order: &Order,
     step: SkippableStep,
@@ -35,7 +39,7 @@ pub fn skip(
     if stuck.step != step.name() {
         return Err(SkipRejection::StuckElsewhere { step: stuck.step.clone() });
     }
-    if is_done(order, step, found) {
+    if is_done(order, step, &stuck.reason, found) {
         return Err(SkipRejection::DoneAlready { found: found.clone() });
     }
     let skipped = SkippedStep { step, reason: reason.clone(), found: Some(found.clone()) };
@@ -59,17 +63,22 @@ pub fn skip(
     Ok(events)
 }
 
-/// Whether the providers have done what the step is to do, or a part of it that the order does not know of.
-fn is_done(order: &Order, step: SkippableStep, found: &Books) -> bool {
+/// Whether the providers have done what the step is to do, or a part of it that the order does not know of and that going on records.
+fn is_done(order: &Order, step: SkippableStep, reason: &str, found: &Books) -> bool {
     match step {
         SkippableStep::IssueRefund | SkippableStep::RefundPayment => {
             let recorded = order.refunded().ok().flatten().map_or(0, Money::amount);
-            found.refunded.amount() > recorded
+            found.refunded.amount() > recorded && !LASTING.contains(&reason)
         }
         SkippableStep::ReleaseInventory => found.reserved.is_empty(),
-        SkippableStep::CancelShipment => {
-            matches!(found.shipment, ShipmentBook::Cancelled | ShipmentBook::Delivered)
-        }
+        SkippableStep::CancelShipment => match found.shipment {
+            ShipmentBook::Cancelled => true,
+            // The arrival of a parcel that the order does not know of, or has not paid for, cannot be recorded.
+            ShipmentBook::Delivered => {
+                matches!(&order.course, Course::Undoing(_, held, _) if held.is_paid() && held.shipment.is_some())
+            }
+            ShipmentBook::None | ShipmentBook::Created => false,
+        },
         // A message leaves nothing in the books, and whether these agree is for who takes them as they are to see.
         SkippableStep::SendConfirmation | SkippableStep::CompareBooks => false,
     }
@@ -78,6 +87,7 @@ fn is_done(order: &Order, step: SkippableStep, found: &Books) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::order::Attention;
     use crate::spec::{
         cancel_requested, confirmed, created, flagged_at, given, money, paid, refund_completed, refund_id,
         refund_requested, reserved, shipped, skip_reason,
@@ -122,6 +132,32 @@ mod tests {
         let skipped = SkippedStep { step, reason: skip_reason(), found: Some(part_of_it.clone()) };
         given([undoing.as_slice(), &known].concat())
             .when(found(step, part_of_it))
+            .then([OrderEvent::StepSkipped(skipped)]);
+    }
+
+    /// As after a refund at the provider's own desk: every try hears that not all of the payment is left.
+    #[test]
+    fn money_that_no_try_can_record_is_not_in_the_way() {
+        let part_of_it = Books { refunded: money(100), ..books() };
+        for reason in LASTING {
+            let flagged =
+                OrderEvent::OrderFlagged(Attention { step: "refund-payment".to_owned(), reason: reason.to_owned() });
+            let step = SkippableStep::RefundPayment;
+            let skipped = SkippedStep { step, reason: skip_reason(), found: Some(part_of_it.clone()) };
+            given([created(), reserved(), paid(), cancel_requested(), flagged])
+                .when(found(step, part_of_it.clone()))
+                .then([OrderEvent::StepSkipped(skipped)]);
+        }
+    }
+
+    /// The order was cancelled before the shipment was recorded, and the carrier did not take the parcel back.
+    #[test]
+    fn a_parcel_that_the_order_does_not_know_of_is_not_in_the_way() {
+        let arrived = Books { shipment: ShipmentBook::Delivered, ..books() };
+        let step = SkippableStep::CancelShipment;
+        let skipped = SkippedStep { step, reason: skip_reason(), found: Some(arrived.clone()) };
+        given([created(), reserved(), paid(), cancel_requested(), flagged_at("cancel-shipment")])
+            .when(found(step, arrived))
             .then([OrderEvent::StepSkipped(skipped)]);
     }
 
