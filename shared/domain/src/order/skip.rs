@@ -7,9 +7,12 @@ use crate::{
     text::Text,
 };
 
-/// Errors of a step, by name, that going on does not mend: whoever asks the provider again hears the same. Then money that the order
+/// The error of a step, by name, whose request the provider has refused for good: so it has not done this.
+pub const REFUSED: &str = "RequestRefused";
+
+/// Errors of an undo, by name, that going on does not mend: whoever asks the provider again hears the same. Then money that the order
 /// does not know of, as after a refund at the provider's own desk, is for a person to answer for.
-pub const LASTING: [&str; 3] = ["ProviderMisbehaved", "RequestRefused", "StillHeld"];
+pub const LASTING: [&str; 3] = ["ProviderMisbehaved", REFUSED, "StillHeld"];
 
 /// Why a step is not skipped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,10 +69,10 @@ pub fn skip(
 /// Whether the providers have done what the step is to do, or a part of it that the order does not know of and that going on records.
 fn is_done(order: &Order, step: SkippableStep, reason: &str, found: &Books) -> bool {
     match step {
-        SkippableStep::IssueRefund | SkippableStep::RefundPayment => {
-            let recorded = order.refunded().ok().flatten().map_or(0, Money::amount);
-            found.refunded.amount() > recorded && !LASTING.contains(&reason)
-        }
+        // One that the provider has made and answered badly would have failed, and could be requested once more: twice the money.
+        SkippableStep::IssueRefund => has_refunded_more(order, found) && reason != REFUSED,
+        // Of an order that is undone, nothing more can be requested.
+        SkippableStep::RefundPayment => has_refunded_more(order, found) && !LASTING.contains(&reason),
         SkippableStep::ReleaseInventory => found.reserved.is_empty(),
         SkippableStep::CancelShipment => match found.shipment {
             ShipmentBook::Cancelled => true,
@@ -82,6 +85,10 @@ fn is_done(order: &Order, step: SkippableStep, reason: &str, found: &Books) -> b
         // A message leaves nothing in the books, and whether these agree is for who takes them as they are to see.
         SkippableStep::SendConfirmation | SkippableStep::CompareBooks => false,
     }
+}
+
+fn has_refunded_more(order: &Order, found: &Books) -> bool {
+    found.refunded.amount() > order.refunded().ok().flatten().map_or(0, Money::amount)
 }
 
 #[cfg(test)]
@@ -148,6 +155,28 @@ mod tests {
                 .when(found(step, part_of_it.clone()))
                 .then([OrderEvent::StepSkipped(skipped)]);
         }
+    }
+
+    /// What a refund by staff may have done is given up only where the provider has refused it, and somebody has paid by another way.
+    #[test]
+    fn a_refund_that_may_have_been_made_is_not_skipped_whatever_else_lasts() {
+        let part_of_it = Books { refunded: money(100), ..books() };
+        let step = SkippableStep::IssueRefund;
+        let stuck = |reason: &str| {
+            let flagged = Attention { step: step.name().to_owned(), reason: reason.to_owned() };
+            let history = [created(), reserved(), paid(), shipped(), confirmed(), refund_requested(100)];
+            given([history.as_slice(), &[OrderEvent::OrderFlagged(flagged)]].concat())
+        };
+        for reason in ["ProviderMisbehaved", "StillHeld", "Unavailable"] {
+            stuck(reason)
+                .when(found(step, part_of_it.clone()))
+                .then_rejected(&SkipRejection::DoneAlready { found: part_of_it.clone() });
+        }
+        let failed = FailedRefund { refund_id: refund_id(), amount: money(100), reason: "skipped".to_owned() };
+        let skipped = SkippedStep { step, reason: skip_reason(), found: Some(part_of_it.clone()) };
+        stuck(REFUSED)
+            .when(found(step, part_of_it))
+            .then([OrderEvent::StepSkipped(skipped), OrderEvent::RefundFailed(failed)]);
     }
 
     /// The order was cancelled before the shipment was recorded, and the carrier did not take the parcel back.
