@@ -127,18 +127,19 @@ def tail(group: str, *words: str) -> str:
     since = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=int(number) * SECONDS[unit])
     (pattern,) = given.get("--filter-pattern", [""])
     message = re.fullmatch(r'\{ \$\.message = ("[^"]+") }', pattern)
-    return "".join(f"{when.isoformat(timespec='seconds')} {text}\n" for when, text, line in lines(group, since, message[1] if message else "")
-                   if not pattern or matches(pattern, line))
+    names = given.get("--format") != ["short"]
+    return "".join(f"{when.isoformat(timespec='seconds')} {f'{stream} ' if names else ''}{text}\n"
+                   for when, stream, text, line in lines(group, since, message[1] if message else "") if not pattern or matches(pattern, line))
 
 
-def lines(group: str, since: datetime.datetime, words: str = "") -> list[tuple[datetime.datetime, str, dict]]:
-    """What the log has with these words, each line also as what it says; of what the emulator writes itself that is nothing."""
+def lines(group: str, since: datetime.datetime, words: str = "") -> list[tuple[datetime.datetime, str, str, dict]]:
+    """What the log has with these words, each line with its stream, and also as what it says; of what the emulator writes itself that is nothing."""
     logs, begin, found = botocore.session.get_session().create_client("logs"), int(since.timestamp() * 1000), {}
     while True:
         events = logs.filter_log_events(logGroupName=group, startTime=begin, filterPattern=words)["events"]
         found |= {(event["timestamp"], event["logStreamName"], event["message"].strip()): None for event in events}
         if len(events) < 10_000:
-            return [(datetime.datetime.fromtimestamp(at / 1000, datetime.timezone.utc), message, said(message)) for at, _, message in found]
+            return [(datetime.datetime.fromtimestamp(at / 1000, datetime.timezone.utc), stream, message, said(message)) for at, stream, message in found]
         begin = max(begin + 1, events[-1]["timestamp"])  # the emulator gives no token for what does not fit into one answer
 
 

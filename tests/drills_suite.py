@@ -6,6 +6,9 @@ what the page says to fill in. The emulator keeps none of the figures that alarm
 takes them (lines of the log, queues, executions, invocations), and tests/alarms_suite.py says whether that rings. What must go on for
 minutes is seen once, and taken to go on. For `deploy again`, the drill itself takes back what a deployment would.
 
+The alarms that take a deployment back have drills as well. The emulator has no CodeDeploy and leads an alias to one version only, so all calls
+go to the new one, and the drill takes them back; that CodeDeploy looks at these alarms is what tests/template_suite.py holds.
+
 Only for a stack of tests, whose state machine does not wait (stack.py): LOCAL_STACK=test .local/tools/sam/bin/python tests/drills_suite.py
 """
 from __future__ import annotations
@@ -26,6 +29,7 @@ import alarms_suite
 import aws_cli
 import botocore.session
 import docs_suite
+import template_suite
 from docs_suite import ROOT, Page, stack
 
 sys.path.insert(0, str(ROOT / "infra"))
@@ -35,6 +39,9 @@ from service import ADDRESS, Service  # noqa: E402
 
 MINUTE = 60
 PREPARED = "Before you need it"
+TAKEN_BACK = "A deployment that was taken back"
+STEP_FAILS = "ProcessPaymentVersionFails"  # each step has such an alarm, and this drill is for all
+LIKE_THESE = 7  # times as many orders as a drill places, in five minutes: alarms look at 20 at least
 FILLED = {"STAGE=prod": "STAGE=local", "you@example.com": "staff-1"}  # what the page says to put there, on a laptop
 TOO_LONG = "{} cannot be had in a test"
 UNDRILLED = {
@@ -79,7 +86,11 @@ def services(who: str) -> Service:
 class Table(unittest.TestCase):
     def test_every_alarm_has_a_drill_or_a_reason(self):
         drilled = {alarm for alarms in DRILLED.values() for alarm in alarms}
-        self.assertEqual(sorted([*drilled, *UNDRILLED]), sorted(alarms_suite.alarms(alarms_suite.prod())))
+        found = alarms_suite.every_alarm(alarms_suite.prod())
+        steps = {name for name in found if name.endswith("VersionFails") and name.removesuffix("VersionFails") not in template_suite.GRADUAL}
+        self.assertEqual(sorted([*drilled, *UNDRILLED]), sorted(found.keys() - steps | {STEP_FAILS}))
+        but_whose = lambda name: {key: value for key, value in found[name].items() if key != "Dimensions"}  # noqa: E731
+        self.assertEqual([name for name in steps if but_whose(name) != but_whose(STEP_FAILS)], [])
 
     def test_every_drill_says_what_it_rings(self):
         self.assertEqual({name for name in dir(Drills) if name.startswith("test_")}, set(DRILLED))
@@ -101,7 +112,7 @@ class Drills(unittest.TestCase):
             text = text.replace(said, filled)
         names = re.findall(r"^(\w+)\(\)", text, re.M)
         cls.prepared = cls.shell(f"{text}\ndeclare -f {' '.join(names)}\ndeclare -p STAGE STACK LOGS API_URL STAFF")
-        cls.main, cls.alarms = alarms_suite.prod(), alarms_suite.alarms(alarms_suite.prod())
+        cls.main, cls.alarms = alarms_suite.prod(), alarms_suite.every_alarm(alarms_suite.prod())
 
     @classmethod
     def shell(cls, text: str) -> str:
@@ -128,7 +139,8 @@ class Drills(unittest.TestCase):
 
     def follow(self, alarm: str, beginning: str, **filled: str) -> str:
         """Runs the command of this alarm's section that begins so, with what is to be filled in, and answers what it prints."""
-        found = {line for code in section(alarm).code for line in (code.strip(), *code.splitlines()) if line.startswith(beginning) and line in code}
+        page = section(TAKEN_BACK, "##") if alarm in alarms_suite.watch_deployments(self.main) else section(alarm)
+        found = {line for code in page.code for line in (code.strip(), *code.splitlines()) if line.startswith(beginning) and line in code}
         self.assertTrue(found, f"{alarm} does not say {beginning}")
         text = min(found, key=len)
         for said, value in filled.items():
@@ -139,7 +151,7 @@ class Drills(unittest.TestCase):
     # ------------------------------------------------------------ figures
 
     def lines(self) -> list[dict]:
-        return [line for _, _, line in aws_cli.lines(setting("FUNCTION_LOGS"), self.since)]
+        return [line for *_, line in aws_cli.lines(setting("FUNCTION_LOGS"), self.since)]
 
     def metered(self) -> list[dict]:
         return [json.loads(line) for line in stack.METER.read_text().splitlines()]
@@ -147,11 +159,27 @@ class Drills(unittest.TestCase):
     def invocations(self, deed: str, failed: bool = False) -> int:
         return sum(line["what"] == "invocation" and line["function"].endswith(f"-{deed}") and (line["failed"] or not failed) for line in self.metered())
 
+    def errors_of(self, deed: str, version: str) -> float | None:
+        """The share of this version's calls that ended in an error."""
+        failed = [line["failed"] for line in self.metered()
+                  if line["what"] == "invocation" and line["function"].endswith(f"-{deed}") and line["version"] == version]
+        return sum(failed) / len(failed) if failed else None
+
+    def figure(self, name: str, least: int = 0) -> int:
+        """What functions have told of it. They tell it after what it is about shows, so as many as are sure to come are waited for."""
+        told = lambda: sum(line.get(name, 0) for line in self.lines())  # noqa: E731
+        self.until(f"{name} is told", lambda: told() >= least)
+        return told()
+
+    def executions(self, machine: str) -> int:
+        found = client("stepfunctions").list_executions(stateMachineArn=setting(machine), maxResults=1000)["executions"]
+        return sum(one["startDate"] >= self.since for one in found)
+
     def appended(self) -> int:
         return sum(line.get("operation") == "PutItem" and setting("EVENTS_TABLE") in line.get("write_units", {}) and line["status"] == 200
                    for line in self.metered())
 
-    def assert_rings(self, alarm: str, **series: float | None):
+    def rings(self, alarm: str, **series: float | None) -> bool:
         """With these figures in each of as many periods as the alarm wants to see; of a figure by lines, with those since the drill began."""
         found = self.alarms[alarm]
         periods = found["EvaluationPeriods"]
@@ -160,11 +188,19 @@ class Drills(unittest.TestCase):
         case = {name: [None if value is None else 0, *[value] * periods] for name, value in series.items()}
         if "Metrics" not in found and series.get("value") is None:
             case = {"value": [1, *[None] * (periods + 2)]}
-        self.assertTrue(alarms_suite.calls(found, alarms_suite.values_of(found, case, True, self.main)), f"{alarm} is silent at {series}")
+        values = alarms_suite.values_of(found, case, True, self.main)
+        return alarms_suite.calls(found, values) if "AlarmActions" in found else alarms_suite.state(found, values) == "ALARM"
+
+    def assert_rings(self, alarm: str, **series: float | None):
+        self.assertTrue(self.rings(alarm, **series), f"{alarm} is silent at {series}")
+
+    def assert_quiet(self, alarm: str, **series: float | None):
+        self.assertFalse(self.rings(alarm, **series), f"{alarm} rings at {series}")
 
     def mended(self):
-        """From now on, no line may count any more that an alarm of this drill listens to."""
+        """From now on, no line may count any more that an alarm of this drill listens to, and what was counted is nothing."""
         self.is_mended, self.since = True, datetime.datetime.now(datetime.timezone.utc)
+        stack.METER.write_text("")
 
     def letters(self, url: str) -> int:
         counts = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
@@ -183,6 +219,30 @@ class Drills(unittest.TestCase):
             yield
         finally:
             iam.delete_role_policy(RoleName=role, PolicyName="drill")
+
+    @staticmethod
+    def called(deed: str) -> str:
+        """The version that everybody calls."""
+        return client("lambda").get_alias(FunctionName=f"order-service-local-{deed}", Name="live")["FunctionVersion"]
+
+    @contextlib.contextmanager
+    def deployed(self, deed: str, **spoilt: str | None):
+        """Has everybody call a new version of a function, with variables that are wrong or missing, until it is taken back."""
+        functions, name, before = client("lambda"), f"order-service-local-{deed}", self.called(deed)
+        variables = functions.get_function_configuration(FunctionName=name, Qualifier="live")["Environment"]["Variables"]
+
+        def have(changed: dict[str, str | None]):
+            there = {key: value for key, value in changed.items() if value is not None}
+            functions.update_function_configuration(FunctionName=name, Environment={"Variables": there})
+            aws.await_update(functions, name)
+
+        try:
+            have(variables | spoilt)
+            aws.go_over(functions, name)
+            yield self.called(deed)
+        finally:
+            functions.update_alias(FunctionName=name, Name="live", FunctionVersion=before)
+            have(variables)
 
     @contextlib.contextmanager
     def stopped(self, deed: str):
@@ -503,6 +563,115 @@ class Drills(unittest.TestCase):
         found = json.loads(self.run_now("compare-books", **look)["Payload"].read())
         self.assertEqual((found["agreed"], found["flagged"]), (1, 0))
         self.assertEqual(self.status(self.order), "cancelled")
+
+    # ------------------------------------------------------------ deployments that are taken back
+
+    def assert_is_named(self, *alarms: str):
+        """The emulator gets none of these alarms, so here are others of their names, which CloudWatch would have noted down."""
+        watch = client("cloudwatch")
+        names = {alarm: f"order-service-local-{alarm}" for alarm in alarms}
+        self.addCleanup(watch.delete_alarms, AlarmNames=list(names.values()))
+        for alarm, name in names.items():
+            watch.put_metric_alarm(AlarmName=name, Namespace="drill", MetricName=alarm, Statistic="Sum", Period=60, EvaluationPeriods=1,
+                                   Threshold=0, ComparisonOperator="GreaterThanThreshold")
+            watch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="a drill")
+            self.assertIn(name, self.follow(alarm, "aws cloudwatch describe-alarm-history"))
+            self.follow(alarm, "aws cloudformation describe-stack-events")
+
+    def assert_says(self, alarm: str, deed: str, version: str, message: str, *orders: str):
+        """This version of the function, by the name of the log stream, and what it says of these orders."""
+        said = self.follow(alarm, "aws logs tail $LOGS", **{"step not done": message}).splitlines()
+        of_it = [line for line in said if f"[{version}]" in line.split(" ", 2)[1] and f"order-service-local-{deed}" in line]
+        for order in orders:
+            self.assertTrue([line for line in of_it if order in line], f"{deed} of version {version} does not say {message} of {order}")
+
+    def assert_is_called(self, alarm: str, deed: str, version: str):
+        self.assertIn(f'"FunctionVersion": "{version}"', self.follow(alarm, "aws lambda get-alias", **{"process-payment": deed}))
+
+    @drill(STEP_FAILS, "ConfirmationsFall", "OrdersHandedOver")
+    def test_a_new_version_of_a_step_charges_nobody_until_it_is_taken_back(self):
+        before = self.called("process-payment")
+        with self.deployed("process-payment", PAYMENTS_TABLE="nowhere") as version:
+            orders = [self.place() for _ in range(3)]
+            self.await_status("needs_attention", *orders)
+            placed, confirmed = LIKE_THESE * self.figure("OrdersPlaced", 3), LIKE_THESE * self.figure("OrdersConfirmed")
+            begun, handed_over = LIKE_THESE * self.executions("FULFILMENT_EXPRESS_ARN"), LIKE_THESE * self.executions("FULFILMENT_ARN")
+            self.assert_rings(STEP_FAILS, value=self.errors_of("process-payment", version))
+            self.assert_rings("ConfirmationsFall", placed=placed, confirmed=confirmed or None)
+            self.assert_rings("OrdersHandedOver", begun=begun, handed_over=handed_over)
+            self.assert_is_named(*DRILLED[self._testMethodName])
+            self.assert_says(STEP_FAILS, "process-payment", version, "step not done", *orders)
+            self.assertIn("process-payment", self.follow("OrdersLate", 'said "step not done"'))
+        self.assert_is_called(STEP_FAILS, "process-payment", before)
+        self.mended()
+        for self.order in orders:
+            self.follow("OrdersNeedAttention", "post orders/$ORDER/fulfilment/resume")
+        later = [self.place() for _ in range(3)]
+        self.await_status("confirmed", *orders, *later)
+        placed, confirmed = LIKE_THESE * self.figure("OrdersPlaced", 3), LIKE_THESE * self.figure("OrdersConfirmed", 6)
+        begun, handed_over = LIKE_THESE * self.executions("FULFILMENT_EXPRESS_ARN"), LIKE_THESE * self.executions("FULFILMENT_ARN")
+        self.assertEqual((self.errors_of("process-payment", before), self.errors_of("process-payment", version)), (0, None))
+        self.assert_quiet("ConfirmationsFall", placed=placed, confirmed=confirmed)
+        self.assert_quiet("OrdersHandedOver", begun=begun, handed_over=handed_over or None)
+        self.assert_books_agree(*orders, *later)
+
+    @drill("MoneyGoesBack")
+    def test_cards_are_declined_whichever_version_charges_them_and_the_deployment_was_not_it(self):
+        orders = [self.place(payment_method="pm_card_declined") for _ in range(3)]
+        self.await_status("rejected", *orders)
+        of_all = lambda: {"placed": LIKE_THESE * self.figure("OrdersPlaced", 3),  # noqa: E731
+                          "undone": LIKE_THESE * self.invocations("refund-payment") or None,
+                          "requested": LIKE_THESE * self.invocations("issue-refund") or None}
+        self.assert_rings("MoneyGoesBack", **of_all())
+        self.assert_is_named("MoneyGoesBack")
+        window = {"from=...": f"from={self.since:%FT%TZ}", "to=...": f"to={self.since + datetime.timedelta(hours=1):%FT%TZ}"}
+        declined = lambda: {event["order_id"]: event["data"] for event in json.loads(  # noqa: E731
+            self.follow("MoneyGoesBack", 'get "events?type=PaymentFailed', **window))["events"]}
+        self.until("the list has them", lambda: set(orders) <= declined().keys())
+        self.assertTrue(all(declined()[order]["reason"] for order in orders))
+        self.assert_is_called("MoneyGoesBack", "process-payment", self.called("process-payment"))
+        self.mended()
+        later = [self.place() for _ in range(3)]
+        self.await_status("confirmed", *later)
+        self.assert_quiet("MoneyGoesBack", **of_all())
+        self.assert_books_agree(*orders, *later)
+
+    def assert_reader_is_taken_back(self, alarm: str, deed: str, message: str, **spoilt: str):
+        before = self.called(deed)
+        with self.deployed(deed, **spoilt) as version:
+            self.place()
+            self.until("it fails", lambda: self.errors_of(deed, version))
+            self.assert_rings(alarm, value=self.errors_of(deed, version))
+            self.assert_is_named(alarm)
+            self.until("it is logged", lambda: self.order in self.follow(alarm, "aws logs tail $LOGS", **{"step not done": message}))
+            self.assert_says(alarm, deed, version, message, self.order)
+        self.assert_is_called(alarm, deed, before)
+        self.await_status("confirmed")
+        self.assertEqual(self.errors_of(deed, before), 0)
+        self.assert_books_agree()
+
+    @drill("PublishEventsVersionFails")
+    def test_a_new_version_knows_another_bus_until_it_is_taken_back(self):
+        self.assert_reader_is_taken_back("PublishEventsVersionFails", "publish-events", "events not published", EVENT_BUS="nowhere")
+
+    @drill("ProjectOrdersVersionFails")
+    def test_a_new_version_knows_other_views_until_it_is_taken_back(self):
+        self.assert_reader_is_taken_back("ProjectOrdersVersionFails", "project-orders", "commits not projected",
+                                         ORDERS_TABLE="nowhere", DEAD_LETTERS_TABLE="nowhere")
+
+    @drill("CreateOrderVersionFails")
+    def test_a_new_version_does_not_even_start_until_it_is_taken_back(self):
+        before = self.called("create-order")
+        with self.deployed("create-order", EVENTS_TABLE=None) as version:
+            self.assertGreaterEqual(self.order_of_one()[0], 500)
+            self.assert_rings("CreateOrderVersionFails", value=self.errors_of("create-order", version))
+            self.assert_is_named("CreateOrderVersionFails")
+            self.follow("RequestsFail", "aws logs tail /aws/vendedlogs/api")
+        self.assert_is_called("CreateOrderVersionFails", "create-order", before)
+        self.mended()
+        self.place()
+        self.await_status("confirmed")
+        self.assertEqual(self.errors_of("create-order", before), 0)
 
     # ------------------------------------------------------------ what all of it stands on
 

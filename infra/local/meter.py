@@ -184,7 +184,8 @@ def invoking(execute, file: Path, note):
         if file.exists():
             records = event.get("Records", []) if isinstance(event, dict) else []
             source = records[0].get("eventSource", "") if records else "http" if "requestContext" in event else "call"
-            line = {"what": "invocation", "function": config["FunctionName"], "source": source.removeprefix("aws:"), "records": len(records)}
+            line = {"what": "invocation", "function": config["FunctionName"], "version": config.get("Version", "$LATEST")}
+            line |= {"source": source.removeprefix("aws:"), "records": len(records)}
             line |= {"memory": config.get("MemorySize", 128), "ms": int((lambda_svc.time.time() - started) * 1000)}
             line |= {"log_lines": len(written.sizes), "log_bytes": sum(written.sizes), "log_bytes_apart": written.apart}
             note(line | {"failed": bool(isinstance(answer, dict) and answer.get("error"))})
