@@ -17,7 +17,7 @@ use crate::{
     ports::{OrderViews, Standing, VIEWS_MAX},
 };
 
-/// How many orders one call lets go on, so that what has only just come back is not met by all of them at once.
+/// When one call stops letting orders go on, at the end of the page: what has only just come back is not to be met by all of them at once.
 const RESUMED_MAX: usize = 500;
 
 /// How many pages of orders that wait one call looks through.
@@ -44,7 +44,7 @@ pub struct Outcome {
     pub matching: Vec<OrderId>,
     /// How many of them go on, now or since the same was asked before.
     pub resumed: usize,
-    /// Those that could not be asked; they are still stuck.
+    /// Those of which that is not known, because the event table did not answer or the key was used with another body.
     pub failed: usize,
     /// There may be others: the same may be asked again.
     pub more: bool,
