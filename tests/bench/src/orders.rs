@@ -45,6 +45,9 @@ use crate::database::{EVENTS, INDEX, LocalDynamo, ORDERS};
 /// How many tasks load at once.
 const LOADERS: usize = 4;
 
+/// The time from one order to the next.
+const APART: TimeDelta = TimeDelta::seconds(37);
+
 /// How many streams come into the database in one transaction.
 const STREAMS_PER_IMPORT: usize = 1_000;
 
@@ -140,7 +143,7 @@ fn customer_of(dice: &mut Dice, order: usize, of: usize) -> usize {
 }
 
 fn past_order(dice: &mut Dice, number: usize, customer: &CustomerId) -> PastOrder {
-    let placed_at = first_of_january() + TimeDelta::seconds(i64::try_from(number).unwrap() * 37);
+    let placed_at = first_of_january() + APART * i32::try_from(number).unwrap();
     let id = OrderId::derive(customer.as_str(), &format!("order-{number}"));
     let created = created(dice, customer, placed_at);
     let events = what_happened(dice, id, created, placed_at);
@@ -265,6 +268,11 @@ async fn check_items(dynamo: &LocalDynamo) {
         let theirs = stored(&ours);
         assert_eq!(Some(ours), theirs, "the product writes its commits in another way than the loader does");
     }
+}
+
+/// How many orders are placed in so long a time.
+pub(crate) fn placed_within(time: TimeDelta) -> usize {
+    usize::try_from(time.num_seconds()).unwrap().div_ceil(usize::try_from(APART.num_seconds()).unwrap())
 }
 
 /// How many customers have placed so many orders, beside the wholesaler.

@@ -219,7 +219,8 @@ impl Service {
     }
 
     async fn stats_of_a_year(&self) {
-        assert_eq!(self.placed(By::Day, 366).await, u64::try_from(self.orders).unwrap());
+        let placed = self.orders.min(orders::placed_within(TimeDelta::days(366)));
+        assert_eq!(self.placed(By::Day, 366).await, u64::try_from(placed).unwrap());
     }
 
     async fn placed(&self, by: By, days: i64) -> u64 {
@@ -249,8 +250,9 @@ impl Service {
 
     async fn count(&self) {
         let counts = self.model.views.count().await.unwrap();
+        let orders = u64::try_from(self.orders).unwrap();
         // Of more than a thousand that are under way some stand for the others.
-        assert!(counts.values().sum::<u64>().abs_diff(u64::try_from(self.orders).unwrap()) < 10, "{counts:?}");
+        assert!(counts.values().sum::<u64>().abs_diff(orders) < 10.max(orders / 10_000), "{counts:?}");
     }
 }
 
