@@ -73,6 +73,7 @@ async fn health_tells_of_every_component() {
     names.sort_unstable();
     let expected = [
         "counters",
+        "dead_letters",
         "event_bus",
         "event_store",
         "fulfilment",

@@ -29,13 +29,14 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long one look for instances may take. Up to four follow one another.
 const DISCOVERY_PATIENCE: Duration = Duration::from_millis(1_500);
 
-const TABLES: [(&str, &str); 10] = [
+const TABLES: [(&str, &str); 11] = [
     ("event_store", "EVENTS_TABLE"),
     ("snapshots", "SNAPSHOTS_TABLE"),
     ("order_view", "ORDERS_TABLE"),
     ("index", "INDEX_TABLE"),
     ("counters", "COUNTERS_TABLE"),
     ("limits", "LIMITS_TABLE"),
+    ("dead_letters", "DEAD_LETTERS_TABLE"),
     ("inventory", "INVENTORY_TABLE"),
     ("payments", "PAYMENTS_TABLE"),
     ("shipping", "SHIPMENTS_TABLE"),
