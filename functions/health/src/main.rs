@@ -143,8 +143,7 @@ fn respond(
         Status::Degraded
     };
     let health = Health { status, components, providers, configuration, timestamp };
-    let answer = http::json(if status == Status::Down { 503 } else { 200 }, &health)?;
-    Ok(http::with_header(answer, "cache-control", "no-store"))
+    http::json(if status == Status::Down { 503 } else { 200 }, &health)
 }
 
 async fn ask_providers(live: &Live<impl Source>, discovery: &impl Discovery) -> (Vec<ProviderHealth>, Configuration) {

@@ -165,8 +165,7 @@ fn respond(
     for (source, is_left_out) in sources {
         text.sample("scrape_errors", &[("source", source)], u8::from(is_left_out));
     }
-    let answer = http::response(200, CONTENT_TYPE, text.into_text())?;
-    Ok(http::with_header(answer, "cache-control", "no-store"))
+    http::response(200, CONTENT_TYPE, text.into_text())
 }
 
 /// What functions have counted since the service began.
