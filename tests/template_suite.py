@@ -1173,6 +1173,11 @@ class Api(unittest.TestCase):
                          ["GET /health", "GET /console", "GET /console/{proxy+}"])
 
     @in_every_stage
+    def test_health_looks_at_every_table(self, main):
+        looked_at = {resource for action, resource in grants_of(main, "Health") if action == "dynamodb:DescribeTable"}
+        self.assertEqual(looked_at, {f"<{table}.Arn>" for table in main.of_type("AWS::DynamoDB::Table")})
+
+    @in_every_stage
     def test_a_route_that_asks_for_a_token_asks_for_one_of_its_scopes(self, main):
         """An ID token has the right audience and no scope; an access token of Cognito's by password or SRP has Cognito's own."""
         api = main.child("AWS::ApiGatewayV2::Api")

@@ -200,7 +200,13 @@ pub(crate) enum LettersDeed {
         pace: Option<u32>,
     },
     /// Give them up, so that the consumer never handles them; for supervisors
-    Discard(ChangeLetters),
+    Discard {
+        #[command(flatten)]
+        change: ChangeLetters,
+        /// Only if nothing waits behind this event, the last that you have seen
+        #[arg(long, value_name = "NUMBER", conflicts_with_all = ["error", "all"], value_parser = clap::value_parser!(u64).range(1..))]
+        last_sequence: Option<u64>,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -401,6 +407,7 @@ mod tests {
             "redrive --consumer c --id order/ID --reason x",
             "redrive --consumer c --error E --reason x --pace 50 --dry-run --json",
             "discard --consumer c --all --reason x --yes",
+            "discard --consumer c --id order/ID --last-sequence 5 --reason x",
         ] {
             parse(&format!("orderctl dead-letters {good}")).unwrap();
         }
@@ -414,6 +421,7 @@ mod tests {
             "redrive --consumer c --all --error E --reason x",
             "redrive --consumer c --all --reason x --pace 51",
             "discard --consumer c --all --reason x --pace 5",
+            "discard --consumer c --all --reason x --last-sequence 5",
         ] {
             parse(&format!("orderctl dead-letters {bad}")).unwrap_err();
         }

@@ -203,6 +203,9 @@ pub struct DiscardDeadLetters {
     pub consumer: String,
     #[serde(flatten)]
     pub which: WhichLetters,
+    /// Of one stream, the number of the last event that was seen to wait: with more behind it, all of it waits on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_sequence: Option<u64>,
     pub reason: String,
     pub dry_run: bool,
     /// Only what comes after this place, where another call has ended.

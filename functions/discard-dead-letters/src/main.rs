@@ -45,13 +45,18 @@ async fn handle<Q: DeadLetterQueue>(
     request: ApiRequest,
 ) -> Result<Response<Body>, Problem> {
     let caller = request.supervisor()?;
-    let DiscardDeadLettersBody { consumer: name, id, error_type, all, reason, dry_run, after } = request.json()?;
+    let DiscardDeadLettersBody { consumer: name, id, last_sequence, error_type, all, reason, dry_run, after } =
+        request.json()?;
+    if last_sequence.is_some() && id.is_none() {
+        return Err(Problem::invalid_field("/last_sequence", "must come with an id"));
+    }
     let named = consumer(consumers, &name)?;
     let (by, reason, at) = (caller.actor(), reason.as_str().to_owned(), request.now);
     let command = Settle {
         wanted: wanted(id, error_type, all.unwrap_or_default())?,
         settlement: Settlement { settled_as: SettledAs::Discarded, by, reason, at },
         dry_run: dry_run.unwrap_or_default(),
+        seen: last_sequence,
         after,
         pace: Pace::new(PACE),
     };
@@ -132,6 +137,8 @@ struct DiscardDeadLettersBody {
     consumer: String,
     #[deserr(default, try_from(Option<String>) = optional_id -> Invalid)]
     id: Option<String>,
+    #[deserr(default)]
+    last_sequence: Option<u64>,
     #[deserr(default, try_from(Option<String>) = optional_error_type -> Invalid)]
     error_type: Option<String>,
     #[deserr(default)]
@@ -209,6 +216,28 @@ mod tests {
         event["body"] = json!({"consumer": "project-orders", "all": true, "reason": "rebuilt"}).to_string().into();
         assert_eq!(send(&fixture, &event.to_string()).await.unwrap()["discarded"], 2);
         assert_eq!(fixture.1.find("project-orders").unwrap().queue.unwrap().count(), 0);
+    }
+
+    /// Event 7 is the last that waits.
+    #[tokio::test]
+    async fn what_came_after_it_was_seen_is_not_discarded() {
+        let fixture = fixture().await;
+        let seen =
+            |number: u64| SAMPLE.replace(r#"\"reason\""#, &format!(r#"\"last_sequence\": {number}, \"reason\""#));
+        let answer = send(&fixture, &seen(6)).await.unwrap();
+        assert_eq!((&answer["discarded"], &answer["failed"][0]["error_type"]), (&json!(0), &json!("Contended")));
+        assert_eq!(fixture.0.backlog(Consumer::ProjectOrders).await.unwrap().number, 1);
+        assert_eq!(send(&fixture, &seen(7)).await.unwrap()["discarded"], 1);
+        assert_eq!(fixture.0.backlog(Consumer::ProjectOrders).await.unwrap().number, 0);
+    }
+
+    #[tokio::test]
+    async fn what_was_seen_is_of_one() {
+        let mut event: Value = serde_json::from_str(SAMPLE).unwrap();
+        let body = json!({"consumer": "project-orders", "all": true, "last_sequence": 7, "reason": "rebuilt"});
+        event["body"] = body.to_string().into();
+        let problem = send(&fixture().await, &event.to_string()).await.unwrap_err();
+        assert_eq!((problem.status, &problem.body("", "")["errors"][0]["pointer"]), (400, &json!("/last_sequence")));
     }
 
     #[tokio::test]

@@ -99,6 +99,8 @@ pub struct Settle {
     pub settlement: Settlement,
     /// Only says which they are.
     pub dry_run: bool,
+    /// The number of the last event that whoever decides has seen to wait, of one stream: where more waits, it is not done.
+    pub seen: Option<u64>,
     /// Where another call has ended: [`Settled::next`].
     pub after: Option<String>,
     pub pace: Pace,
@@ -304,8 +306,8 @@ pub async fn discard_streams(
 ) -> Result<Settled, Unavailable> {
     let mut walk = Walk::new(consumer, command);
     while let Some(parked) = walk.next(letters).await? {
-        let all = letters.settle(consumer, &parked.stream, parked.last_version, &command.settlement).await;
-        let discarded = match all {
+        let seen = command.seen.unwrap_or(parked.last_version).min(parked.last_version);
+        let discarded = match letters.settle(consumer, &parked.stream, seen, &command.settlement).await {
             Ok(true) => Ok(()),
             // Nobody has seen that, so nobody has decided on it.
             Ok(false) => Err(Failure::new("Contended", "more waits by now; look at it again")),

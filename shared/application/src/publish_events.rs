@@ -1,6 +1,7 @@
-//! Puts the events of commits on the bus, those of each stream in their order.
+//! Puts the events of commits on the bus, which promises no order; whoever needs one goes by the events' numbers.
 //!
-//! A stream of which the bus refuses an event is parked. What comes of it later must not overtake that event, so it lines up behind.
+//! A stream of which the bus refuses an event is parked, and what comes of it later lines up behind, so that it can be handled in its order
+//! once the cause is mended. What was sent together with that event is on the bus by then, and comes again with it.
 
 use std::{
     collections::BTreeMap,

@@ -32,7 +32,7 @@ const ROUNDS: usize = 9;
 const WORKERS: u32 = 4;
 
 /// As many commits as `rebuild-orders` takes at once.
-const PAGE: usize = 200;
+const PAGE: usize = 500;
 
 /// How often a segment may begin a page again.
 const REPEATED_MAX: usize = 10;

@@ -39,6 +39,12 @@ const LOOKED_AT_MAX: usize = 1_000;
 /// How many customers' orders are listed in one transaction: a few, since all of it is for nothing when others are at one of them.
 const HEADS_AT_ONCE: usize = 16;
 
+/// The most orders of a customer that are listed together with other customers'.
+const ORDERS_TOGETHER: usize = 3;
+
+/// How often customers' orders are listed together, before each order is listed by itself.
+const GROUP_TRIES: usize = 2;
+
 /// The last digit of an order's id, which is random in ids of every kind: all open orders under one key would be more than a
 /// partition takes, and all counts in one item more than one item takes.
 const SHARDS: [&str; 16] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "a", "b", "c", "d", "e", "f"];
@@ -128,15 +134,20 @@ impl OrderViews for DynamoOrderViews {
         for view in views {
             by_customer.entry(&view.customer.id).or_default().push(view);
         }
-        // Who has several orders here has others elsewhere, and somebody may be at them: that is to stop nobody else's.
-        let (several, one): (Vec<_>, Vec<_>) = by_customer.into_iter().partition(|(_, views)| views.len() > 1);
-        let groups = one.chunks(HEADS_AT_ONCE).map(<[_]>::to_vec).chain(several.into_iter().map(|of| vec![of]));
+        // Who has many orders here has others elsewhere, and somebody may be at them: that is to stop nobody else's.
+        let (many, few): (Vec<_>, Vec<_>) =
+            by_customer.into_iter().partition(|(_, views)| views.len() > ORDERS_TOGETHER);
+        let groups = few.chunks(HEADS_AT_ONCE).map(<[_]>::to_vec).chain(many.into_iter().map(|of| vec![of]));
+        let mut left: Vec<Vec<OfCustomer<'_>>> = groups.collect();
         // Each group counts elsewhere: only the sum of all parts means anything.
         let first = views.first().map(|view| shard_of(view.id));
         let first = SHARDS.iter().position(|shard| first.as_deref() == Some(*shard)).unwrap_or_default();
-        let parts = SHARDS.iter().cycle().skip(first);
-        let listed: Vec<_> = groups.zip(parts).map(|(customers, part)| self.list_in_heads(customers, part)).collect();
-        let left = all_ended(listed).await?;
+        // Once more together where others were at one of them: that one has them all left over.
+        for _ in 0..GROUP_TRIES {
+            let parts = SHARDS.iter().cycle().skip(first);
+            let groups = left.into_iter().filter(|group| !group.is_empty());
+            left = all_ended(groups.zip(parts).map(|(of, part)| self.list_in_heads(of, part)).collect()).await?;
+        }
         let each = left.concat().into_iter().map(|(_, views)| async move {
             for view in views {
                 self.list(view).await?;
