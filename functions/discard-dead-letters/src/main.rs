@@ -47,9 +47,6 @@ async fn handle<Q: DeadLetterQueue>(
     let caller = request.supervisor()?;
     let DiscardDeadLettersBody { consumer: name, id, last_sequence, error_type, all, reason, dry_run, after } =
         request.json()?;
-    if last_sequence.is_some() && id.is_none() {
-        return Err(Problem::invalid_field("/last_sequence", "must come with an id"));
-    }
     let named = consumer(consumers, &name)?;
     let (by, reason, at) = (caller.actor(), reason.as_str().to_owned(), request.now);
     let command = Settle {
@@ -229,15 +226,6 @@ mod tests {
         assert_eq!(fixture.0.backlog(Consumer::ProjectOrders).await.unwrap().number, 1);
         assert_eq!(send(&fixture, &seen(7)).await.unwrap()["discarded"], 1);
         assert_eq!(fixture.0.backlog(Consumer::ProjectOrders).await.unwrap().number, 0);
-    }
-
-    #[tokio::test]
-    async fn what_was_seen_is_of_one() {
-        let mut event: Value = serde_json::from_str(SAMPLE).unwrap();
-        let body = json!({"consumer": "project-orders", "all": true, "last_sequence": 7, "reason": "rebuilt"});
-        event["body"] = body.to_string().into();
-        let problem = send(&fixture().await, &event.to_string()).await.unwrap_err();
-        assert_eq!((problem.status, &problem.body("", "")["errors"][0]["pointer"]), (400, &json!("/last_sequence")));
     }
 
     #[tokio::test]

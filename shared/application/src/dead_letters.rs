@@ -99,7 +99,7 @@ pub struct Settle {
     pub settlement: Settlement,
     /// Only says which they are.
     pub dry_run: bool,
-    /// The number of the last event that whoever decides has seen to wait, of one stream: where more waits, it is not done.
+    /// The number of the last event that whoever discards has seen to wait: a stream in which more waits is left alone.
     pub seen: Option<u64>,
     /// Where another call has ended: [`Settled::next`].
     pub after: Option<String>,
