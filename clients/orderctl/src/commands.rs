@@ -95,7 +95,9 @@ pub(crate) async fn run(arguments: Arguments, style: Style) -> Result<(), Failur
         Command::DeadLetters { deed: Some(LettersDeed::Redrive { change, pace }), .. } => {
             desk()?.redrive(change, pace).await
         }
-        Command::DeadLetters { deed: Some(LettersDeed::Discard(change)), .. } => desk()?.discard(change).await,
+        Command::DeadLetters { deed: Some(LettersDeed::Discard { change, last_sequence }), .. } => {
+            desk()?.discard(change, last_sequence).await
+        }
         Command::Api { method, path, body } => desk()?.api(method, path, body).await,
     }
 }
@@ -544,9 +546,10 @@ impl Desk {
         self.letters_changed(&all, &all.failed, &done, all.more)
     }
 
-    async fn discard(&self, change: ChangeLetters) -> Result<(), Failure> {
+    async fn discard(&self, change: ChangeLetters, last_sequence: Option<u64>) -> Result<(), Failure> {
         let ChangeLetters { consumer, chosen, reason, dry_run } = change;
-        let discard = DiscardDeadLetters { consumer, which: chosen.into(), reason, dry_run: true, after: None };
+        let which = chosen.into();
+        let discard = DiscardDeadLetters { consumer, which, last_sequence, reason, dry_run: true, after: None };
         let dry = self.client.discard_dead_letters(&discard).await?;
         let these = these(dry.matching, dry.more, &dry.consumer);
         let consequence = render::printable(&dry.consequence);

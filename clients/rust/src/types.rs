@@ -193,6 +193,10 @@ pub struct DiscardDeadLetters {
     pub consumer: String,
     #[serde(flatten)]
     pub which: WhichLetters,
+    /// Of [one](WhichLetters::one), its [`last_sequence`](DeadLetter::last_sequence) as it was listed: it is not discarded if more waits by
+    /// now, and is among those that failed, with `Contended`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_sequence: Option<u64>,
     pub reason: String,
     pub dry_run: bool,
     /// Only what comes after this place, where another call has ended.

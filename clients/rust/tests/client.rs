@@ -444,10 +444,11 @@ async fn which_dead_letters_are_meant_is_said() {
     assert_eq!((told.redriven, told.failed[0].id.as_str(), told.more), (1, "order/7", true));
     let after = told.next;
     let (which, reason) = (WhichLetters::one("order/7"), "nobody wants it".to_owned());
-    let discard = DiscardDeadLetters { consumer: consumer(), which, reason, dry_run: true, after };
+    let discard =
+        DiscardDeadLetters { consumer: consumer(), which, last_sequence: Some(7), reason, dry_run: true, after };
     let told = server.client.discard_dead_letters(&discard).await.unwrap();
     assert_eq!(told.consequence, "reads stay as they are");
-    let discard = DiscardDeadLetters { which: WhichLetters::all(), after: None, ..discard };
+    let discard = DiscardDeadLetters { which: WhichLetters::all(), last_sequence: None, after: None, ..discard };
     server.client.discard_dead_letters(&discard).await.unwrap();
 
     let asked = server.asked();
@@ -458,7 +459,8 @@ async fn which_dead_letters_are_meant_is_said() {
     let bodies: Vec<Value> = asked[1..].iter().map(|asked| asked.body.parse().unwrap()).collect();
     let expected = [
         json!({"consumer": "project-orders", "error_type": "Unreadable", "reason": "mended", "dry_run": false, "pace": 5}),
-        json!({"consumer": "project-orders", "id": "order/7", "reason": "nobody wants it", "dry_run": true, "after": "order/7"}),
+        json!({"consumer": "project-orders", "id": "order/7", "last_sequence": 7, "reason": "nobody wants it", "dry_run": true,
+            "after": "order/7"}),
         json!({"consumer": "project-orders", "all": true, "reason": "nobody wants it", "dry_run": true}),
     ];
     assert_eq!(bodies, expected);

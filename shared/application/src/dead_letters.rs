@@ -296,15 +296,18 @@ async fn redrive(
     Err(noted.err().map_or(failure, |error| unavailable(&error)))
 }
 
-/// Has the consumer never handle what waits; what comes later it handles again.
+/// Has the consumer never handle what waits; what comes later it handles again. Of one that was looked at, whoever decides may say up to
+/// which version it waited then: the look that is taken here is another one.
 pub async fn discard_streams(
     letters: &impl DeadLetters,
     consumer: Consumer,
     command: &Settle,
+    last_seen: Option<u64>,
 ) -> Result<Settled, Unavailable> {
     let mut walk = Walk::new(consumer, command);
     while let Some(parked) = walk.next(letters).await? {
-        let all = letters.settle(consumer, &parked.stream, parked.last_version, &command.settlement).await;
+        let last = last_seen.unwrap_or(parked.last_version);
+        let all = letters.settle(consumer, &parked.stream, last, &command.settlement).await;
         let discarded = match all {
             Ok(true) => Ok(()),
             // Nobody has seen that, so nobody has decided on it.
