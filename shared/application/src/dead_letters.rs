@@ -529,6 +529,13 @@ impl<'w> Look<'w> {
     /// What was done is answered also where the rest cannot be given back: that comes back by itself.
     async fn end(mut self, queue: &impl DeadLetterQueue) -> Settled {
         self.left.extend(self.received);
+        // Of one that is named and was found there is no other.
+        let is_found = self.command.wanted.id.is_some() && self.outcome.matching > 0;
+        if self.outcome.next.is_none() && !is_found {
+            // Whoever lists them hides them meanwhile. Where nobody can say whether somebody does, there may be others.
+            let hidden = queue.hidden().await.unwrap_or(usize::MAX);
+            self.outcome.next = (hidden > self.left.len()).then(|| MESSAGES.to_owned());
+        }
         drop(queue.release(&self.left).await);
         self.outcome
     }
