@@ -218,7 +218,7 @@ async fn reproject(
     Ok(done)
 }
 
-/// Puts the stream's events on the bus, in their order.
+/// Puts the stream's events on the bus, from the first that waits on.
 pub struct Republication<'a, S, B> {
     pub store: &'a S,
     pub bus: &'a B,

@@ -1,6 +1,8 @@
-//! Puts the events of commits on the bus, those of each stream in their order.
+//! Puts the events of commits on the bus, those of each stream in the order of their numbers.
 //!
-//! A stream of which the bus refuses an event is parked. What comes of it later must not overtake that event, so it lines up behind.
+//! A stream of which the bus refuses an event is parked, and what comes in later batches lines up behind. What stood behind the event in the
+//! same batch may be there already, before it: the bus takes each event by itself, and no order is promised. None is lost by that: the stream
+//! waits from the commit with that event on, so all of them go out once more.
 
 use std::{
     collections::BTreeMap,
