@@ -203,7 +203,8 @@ pub struct DiscardDeadLetters {
     pub consumer: String,
     #[serde(flatten)]
     pub which: WhichLetters,
-    /// Of one stream, the number of the last event that was seen to wait: with more behind it, all of it waits on.
+    /// Of [one](WhichLetters::one), its [`last_sequence`](DeadLetter::last_sequence) as it was listed: it is not discarded if more waits by
+    /// now, and is among those that failed, with `Contended`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_sequence: Option<u64>,
     pub reason: String,
