@@ -204,7 +204,7 @@ pub(crate) enum LettersDeed {
         #[command(flatten)]
         change: ChangeLetters,
         /// The last of its events, as the list shows it: if more waits by now, it is not given up
-        #[arg(long, value_name = "NUMBER", requires = "id", value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, value_name = "NUMBER", conflicts_with_all = ["error", "all"], value_parser = clap::value_parser!(u64).range(1..))]
         last_sequence: Option<u64>,
     },
 }

@@ -49,20 +49,14 @@ async fn handle<Q: DeadLetterQueue>(
     let DiscardDeadLettersBody { consumer: name, id, last_sequence, error_type, all, reason, dry_run, after } =
         request.json()?;
     let named = consumer(consumers, &name)?;
-    if let Some(last_sequence) = last_sequence {
-        if last_sequence == 0 {
-            return Err(Problem::invalid_field("/last_sequence", "must be at least 1"));
-        }
-        if id.is_none() {
-            return Err(Problem::invalid_field("/last_sequence", "must come with an id"));
-        }
+    if last_sequence == Some(0) {
+        return Err(Problem::invalid_field("/last_sequence", "must be at least 1"));
     }
     let (by, reason, at) = (caller.actor(), reason.as_str().to_owned(), request.now);
     let command = Settle {
         wanted: wanted(id, error_type, all.unwrap_or_default())?,
         settlement: Settlement { settled_as: SettledAs::Discarded, by, reason, at },
         dry_run: dry_run.unwrap_or_default(),
-        seen: last_sequence,
         after,
         pace: Pace::new(PACE),
     };
@@ -256,17 +250,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_seen_is_of_one_dead_letter() {
+    async fn what_was_seen_is_the_number_of_an_event() {
         let fixture = fixture().await;
-        for wrong in [
-            json!({"last_sequence": 0}),
-            json!({"last_sequence": 7, "id": null, "all": true}),
-            json!({"last_sequence": 7, "id": null, "error_type": "Unreadable"}),
-        ] {
-            let problem = send(&fixture, &with(&wrong)).await.unwrap_err();
-            assert_eq!(problem.status, 400, "{wrong}");
-            assert_eq!(problem.body("", "")["errors"][0]["pointer"], "/last_sequence", "{wrong}");
-        }
+        let problem = send(&fixture, &with(&json!({"last_sequence": 0}))).await.unwrap_err();
+        assert_eq!((problem.status, &problem.body("", "")["errors"][0]["pointer"]), (400, &json!("/last_sequence")));
+        let answer = send(&fixture, &with(&json!({"last_sequence": 6, "id": null, "error_type": "Unreadable"}))).await;
+        assert_eq!(answer.unwrap()["failed"][0]["error_type"], "Contended");
         assert_eq!(fixture.0.backlog(Consumer::ProjectOrders).await.unwrap().number, 1);
         // A message is as it was seen: nothing lines up behind it.
         let answer = send(&fixture, &with(&json!({"last_sequence": 7, "id": "message/m-1"}))).await.unwrap();

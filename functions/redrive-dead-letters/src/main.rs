@@ -75,7 +75,6 @@ async fn handle<Q: DeadLetterQueue>(
         wanted: wanted(id, error_type, all.unwrap_or_default())?,
         settlement: Settlement { settled_as: SettledAs::Redriven, by, reason, at },
         dry_run: dry_run.unwrap_or_default(),
-        seen: None,
         after,
         pace: Pace::new(pace),
     };

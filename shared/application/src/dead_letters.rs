@@ -99,8 +99,6 @@ pub struct Settle {
     pub settlement: Settlement,
     /// Only says which they are.
     pub dry_run: bool,
-    /// The number of the last event that whoever discards has seen to wait: a stream in which more waits is left alone.
-    pub seen: Option<u64>,
     /// Where another call has ended: [`Settled::next`].
     pub after: Option<String>,
     pub pace: Pace,
@@ -298,8 +296,8 @@ async fn redrive(
     Err(noted.err().map_or(failure, |error| unavailable(&error)))
 }
 
-/// Has the consumer never handle what waits; what comes later it handles again. Of one that was looked at, whoever decides may say up to
-/// which version it waited then: the look that is taken here is another one.
+/// Has the consumer never handle what waits; what comes later it handles again. Whoever decides may say up to which version they have seen it
+/// wait, because the look that is taken here is another one: a stream in which more waits is left alone.
 pub async fn discard_streams(
     letters: &impl DeadLetters,
     consumer: Consumer,
@@ -308,7 +306,7 @@ pub async fn discard_streams(
 ) -> Result<Settled, Unavailable> {
     let mut walk = Walk::new(consumer, command);
     while let Some(parked) = walk.next(letters).await? {
-        let last = last_seen.unwrap_or(parked.last_version);
+        let last = last_seen.unwrap_or(parked.last_version).min(parked.last_version);
         let all = letters.settle(consumer, &parked.stream, last, &command.settlement).await;
         let discarded = match all {
             Ok(true) => Ok(()),
