@@ -1,4 +1,4 @@
-# Short names for what infra, clients and tests do.
+# Short names for what is done elsewhere: mostly by infra/local, infra/deploy.py and infra/replay.py, else by a test, a benchmark or npm.
 # A text that somebody pastes, such as a customer's id, goes to the shell as a variable, "$$NAME": as a part of the command, a quote or a
 # semicolon in it would be one of the command.
 PYTHON ?= python3

@@ -834,7 +834,7 @@ class Contract:
         resumes = self.operation("POST /api/v1/fulfilment/resume")
         resumed = constant(self.code(f"{APPLICATION}resume_orders.rs"), "RESUMED_MAX")
         for operation, words in [(finds, f"first {constant(searching, 'ROWS_MAX'):,}"), (finds, f"newest {looked_at:,}"),
-                                 (finds, f"more than {constant(searching, 'CUSTOMERS_MAX')}"), (resumes, f"about {resumed}")]:
+                                 (finds, f"more than {constant(searching, 'CUSTOMERS_MAX')}"), (resumes, f"at most {resumed}")]:
             found += [f"{operation.route} does not say {words!r}" for _ in [0] if operation and not says(operation.node, words)]
         default = re.search(r'Self\("(\w+)"\.to_owned\(\)\)', between(ids, "impl Default for PaymentMethod"))[1]
         words = self.at("/schemas/PlaceOrder/properties/payment_method")["description"]
@@ -1391,7 +1391,7 @@ class Spoiled(unittest.TestCase):
             (f"{APPLICATION}list_events.rs", "TimeDelta::days(31)", "TimeDelta::days(7)", "'7 days'"),
             (f"{APPLICATION}timeline.rs", "ENTRIES_MAX: usize = 500", "ENTRIES_MAX: usize = 50", "entries has maxItems 50"),
             (f"{APPLICATION}search_orders.rs", "ROWS_MAX: usize = 1_000", "ROWS_MAX: usize = 500", "'first 500'"),
-            (f"{APPLICATION}resume_orders.rs", "RESUMED_MAX: usize = 500", "RESUMED_MAX: usize = 50", "'about 50'"),
+            (f"{APPLICATION}resume_orders.rs", "RESUMED_MAX: usize = 500", "RESUMED_MAX: usize = 50", "'at most 50'"),
             ("functions/get-order/src/main.rs", "[50, 100, 200, 400]", "[50, 100, 200, 800]", "'1150 ms'"),
             ("functions/resume-orders/src/main.rs", "IDS_MAX: usize = 100", "IDS_MAX: usize = 10", "order_ids has maxItems 10"),
             ("functions/list-orders/src/main.rs", "BOOKS_PAGE_MAX: usize = 10", "BOOKS_PAGE_MAX: usize = 5", "'5 at most'"),

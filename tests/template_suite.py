@@ -917,6 +917,15 @@ class Rights(unittest.TestCase):
             for action in actions:
                 self.assertIn((action, mapping["EventSourceArn"]), granted)
 
+    @in_every_stage
+    def test_who_settles_dead_letters_may_ask_whether_others_are_looking_at_them(self, main):
+        queues = {f"<{name}.Arn>" for name in main.of_type("AWS::SQS::Queue") if name.endswith("DeadLetters")}
+        self.assertEqual(len(queues), 3)
+        for name in ("RedriveDeadLetters", "DiscardDeadLetters"):
+            granted = grants_of(main, name)
+            for action in ("ChangeMessageVisibility", "DeleteMessage", "GetQueueAttributes", "ReceiveMessage"):
+                self.assertEqual({on for do, on in granted if do == f"sqs:{action}"}, queues, f"{name} {action}")
+
 
 # ---------------------------------------------------------------- versions, and how calls go over to new ones
 

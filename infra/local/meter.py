@@ -1,7 +1,7 @@
 """Counts what the functions ask of AWS, in the units that AWS charges for. emulator.py puts it between the emulator's services.
 
 It counts while the file `meter.jsonl` lies in the stack's folder, and appends a line to it for each call of a function and for
-each invocation of one; infra/cost.py makes the file, reads it, and takes it away. It stands behind the check of signatures and
+each invocation of one; infra/cost/measure.py makes the file, reads it, and takes it away. It stands behind the check of signatures and
 policies, so what is measured is what runs otherwise, and nothing is deployed for it.
 
 What a write costs, in tables and their indexes, the emulator says itself when it is asked by `ReturnConsumedCapacity`; for reads it

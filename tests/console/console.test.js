@@ -358,6 +358,10 @@ test("dead letters are shown as text, and redriven or discarded once it is said 
   await first.getByRole("button", { name: "Discard…" }).click();
   await dialog.getByText("Reads show it as it was before").waitFor();
   await dialog.getByRole("button", { name: "Leave it" }).click();
+  await first.getByRole("button", { name: "Discard…" }).click();
+  await dialog.getByLabel("Reason").fill("seen up to 7");
+  await dialog.getByRole("button", { name: "Discard" }).click();
+  await dialog.waitFor({ state: "detached" });
   await page.getByRole("button", { name: "Discard all with Unreadable…" }).click();
   await dialog.getByRole("heading", { name: "Never handle these 2?" }).waitFor();
   await dialog.getByLabel("Reason").fill("nobody wants it");
@@ -365,11 +369,14 @@ test("dead letters are shown as text, and redriven or discarded once it is said 
   await dialog.waitFor({ state: "detached" });
   const [consumer, reason] = ["project-orders", "nobody wants it"];
   const [redrive, discard] = [{ consumer, id: parked.id, reason: "0.3.0 can read it" }, { consumer, error_type: "Unreadable", reason }];
+  const seen = { consumer, id: parked.id, last_sequence: 7, reason: "seen up to 7" };
   assert.deepEqual(sent, [
     ["/api/v1/dead-letters/redrive", redrive],
     ["/api/v1/dead-letters/redrive", { ...redrive, after: "order/1" }],
+    ["/api/v1/dead-letters/discard", seen],
+    ["/api/v1/dead-letters/discard", { ...seen, after: "order/3" }],
     ["/api/v1/dead-letters/discard", discard],
-    ["/api/v1/dead-letters/discard", { ...discard, after: "order/3" }],
+    ["/api/v1/dead-letters/discard", { ...discard, after: "order/5" }],
   ]);
   await page.getByRole("button", { name: "Redrive all with Unreadable…" }).click();
   await dialog.getByLabel("Reason").fill("without end");

@@ -305,7 +305,17 @@ async fn what_a_supervisor_discards_is_never_published_and_what_comes_later_is()
     let answer = ask(&service, "staff-1", "discard", "publish-events", &dry).await.expect(200).body;
     assert_eq!((&answer["matching"], &answer["discarded"]), (&json!(1), &json!(0)), "{answer:#}");
     assert!(answer["consequence"].as_str().unwrap().contains("never hear of these events"), "{answer:#}");
-    settle_one(&service, "staff-1", "discard", "publish-events", (&id, &by_id)).await;
+    // Somebody has looked before the last of them lined up.
+    let early = json!({"id": id, "last_sequence": FIRST});
+    let answer = ask(&service, "staff-1", "discard", "publish-events", &early).await.expect(200).body;
+    assert_eq!(
+        (&answer["discarded"], &answer["failed"][0]["error_type"]),
+        (&json!(0), &json!("Contended")),
+        "{answer:#}"
+    );
+    await_parked(&service, "publish-events", &poisoned, FIRST + 1).await;
+    let seen = json!({"id": id, "last_sequence": FIRST + 1});
+    settle_one(&service, "staff-1", "discard", "publish-events", (&id, &seen)).await;
 
     put(&service, poisoned.commit(FIRST + 2)).await;
     assert_eq!(first_of_each(bus.sequences(1).await), [FIRST + 2]);

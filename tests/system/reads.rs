@@ -68,6 +68,7 @@ async fn health_tells_of_every_component() {
     let service = Service::connect().await;
     let health = service.send(service.request(Method::GET, "/health")).await.expect(200);
     assert_eq!(health.body["status"], "up");
+    assert_eq!(health.headers.get_all("cache-control").iter().collect::<Vec<_>>(), ["no-store"]);
     let components = health.body["components"].as_array().unwrap();
     let mut names: Vec<_> = components.iter().map(|component| component["name"].as_str().unwrap()).collect();
     names.sort_unstable();

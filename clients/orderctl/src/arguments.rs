@@ -203,7 +203,7 @@ pub(crate) enum LettersDeed {
     Discard {
         #[command(flatten)]
         change: ChangeLetters,
-        /// Only if nothing waits behind this event, the last that you have seen
+        /// The last of its events, as the list shows it: if more waits by now, it is not given up
         #[arg(long, value_name = "NUMBER", conflicts_with_all = ["error", "all"], value_parser = clap::value_parser!(u64).range(1..))]
         last_sequence: Option<u64>,
     },
@@ -407,7 +407,7 @@ mod tests {
             "redrive --consumer c --id order/ID --reason x",
             "redrive --consumer c --error E --reason x --pace 50 --dry-run --json",
             "discard --consumer c --all --reason x --yes",
-            "discard --consumer c --id order/ID --last-sequence 5 --reason x",
+            "discard --consumer c --id order/ID --last-sequence 7 --reason x",
         ] {
             parse(&format!("orderctl dead-letters {good}")).unwrap();
         }
@@ -421,7 +421,9 @@ mod tests {
             "redrive --consumer c --all --error E --reason x",
             "redrive --consumer c --all --reason x --pace 51",
             "discard --consumer c --all --reason x --pace 5",
-            "discard --consumer c --all --reason x --last-sequence 5",
+            "discard --consumer c --all --last-sequence 7 --reason x",
+            "discard --consumer c --id order/ID --last-sequence 0 --reason x",
+            "redrive --consumer c --id order/ID --last-sequence 7 --reason x",
         ] {
             parse(&format!("orderctl dead-letters {bad}")).unwrap_err();
         }

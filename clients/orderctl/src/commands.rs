@@ -35,7 +35,7 @@ const PAGE_MAX: u32 = 100;
 /// So many events of one order are shown at most.
 const EVENTS_MAX: usize = 10_000;
 
-/// A call lets some 500 orders go on. What is stuck again at once would be let go on for ever.
+/// A call lets 500 orders go on at most. What is stuck again at once would be let go on for ever.
 const RESUMES_MAX: usize = 20;
 
 /// A call works for 20 seconds at most. At its usual pace these are some 150,000 dead letters.

@@ -285,6 +285,19 @@ fn dead_letters_are_redriven_call_by_call_and_what_fails_is_told_once() {
 }
 
 #[test]
+fn one_dead_letter_is_discarded_as_it_was_seen() {
+    let service = Service::start(Commands::Answered(200));
+    let line = "dead-letters discard --consumer project-orders --id order/ID --last-sequence 7 --reason x --key KEY";
+    Orderctl::at("seen", &service).run(line);
+    let asked = service.asked();
+    assert!(asked.len() > 1, "the dry run is all: {asked:#?}");
+    for request in asked {
+        assert!(request.contains(&format!("\"id\":\"order/{ID}\"")), "{request}");
+        assert!(request.contains("\"last_sequence\":7"), "{request}");
+    }
+}
+
+#[test]
 fn silence_is_unknown_too_and_so_is_an_answer_that_cannot_be_read() {
     let service = Service::start(Commands::Broken);
     let said = Orderctl::at("broken", &service).run("refund ID 10.00 CNY --reason x");

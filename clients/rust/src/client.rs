@@ -224,7 +224,7 @@ impl OrderClient {
         self.send(&Request::resume(id, reason)?).await?.json()
     }
 
-    /// Lets some 500 go on at most; again while the answer says `more`.
+    /// Lets 500 go on at most; again while the answer says `more`.
     pub async fn resume_all(&self, resume: &ResumeOrders) -> Result<OrdersResumed, Error> {
         self.send(&Request::resume_all(resume)?).await?.json()
     }

@@ -3,6 +3,9 @@
 //! [`OrderClient`] has a method for each operation, which answers with the body, or fails with an [`Error`] that says what was refused.
 //! What no method is made for is a [`Request`] and its [`Answer`], sent and repeated in the same way.
 //!
+//! Amounts are [`Money`], or are in its minor units; times are in UTC. A `version` is an event's number: its own, or that of the last one in
+//! what is told. `next` and `previous` are paths of other pages, which [`OrderClient::all`] follows; there is none at the ends.
+//!
 //! ```no_run
 //! # async fn example() -> Result<(), order_client::Error> {
 //! use order_client::{Cancel, OrderClient};

@@ -16,6 +16,8 @@ use uuid::Uuid;
 
 // What is sent. A field that is nothing is left out.
 
+/// An order: 1 to 100 items, all priced in one currency. Without a `payment_method` it is `pm_card_visa`, which the
+/// sandbox charges.
 #[derive(Debug, Clone, Serialize)]
 pub struct PlaceOrder {
     pub customer_id: CustomerId,
@@ -25,6 +27,7 @@ pub struct PlaceOrder {
     pub payment_method: Option<String>,
 }
 
+/// A product, and how many of it: 1 to 9,999.
 #[derive(Debug, Clone, Serialize)]
 pub struct RequestedItem {
     pub product_id: ProductId,
@@ -77,6 +80,7 @@ pub struct ResumeOrders {
     pub dry_run: bool,
 }
 
+/// A customer's profile, as it is to be.
 #[derive(Debug, Clone, Serialize)]
 pub struct PutCustomer {
     pub first_name: String,
@@ -85,6 +89,7 @@ pub struct PutCustomer {
     pub email: String,
 }
 
+/// A product, with the price of one piece.
 #[derive(Debug, Clone, Serialize)]
 pub struct PutProduct {
     pub name: String,
@@ -94,6 +99,7 @@ pub struct PutProduct {
     pub stock: Option<u32>,
 }
 
+/// How a stock is put right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StockChange {
     /// So many more, or fewer.
@@ -164,15 +170,18 @@ impl WhichLetters {
         Self { id: Some(id.into()), error_type: None, all: None }
     }
 
+    /// Those with this error.
     pub fn with_error(error_type: impl Into<String>) -> Self {
         Self { id: None, error_type: Some(error_type.into()), all: None }
     }
 
+    /// All that there are.
     pub fn all() -> Self {
         Self { id: None, error_type: None, all: Some(true) }
     }
 }
 
+/// Which dead letters of a consumer are handled after all, and why. A dry run only says how many.
 #[derive(Debug, Clone, Serialize)]
 pub struct RedriveDeadLetters {
     pub consumer: String,
@@ -188,12 +197,14 @@ pub struct RedriveDeadLetters {
     pub pace: Option<u32>,
 }
 
+/// Which dead letters of a consumer are given up, and why. A dry run only says how many. For supervisors.
 #[derive(Debug, Clone, Serialize)]
 pub struct DiscardDeadLetters {
     pub consumer: String,
     #[serde(flatten)]
     pub which: WhichLetters,
-    /// Of one stream, the number of the last event that was seen to wait: with more behind it, all of it waits on.
+    /// Of [one](WhichLetters::one), its [`last_sequence`](DeadLetter::last_sequence) as it was listed: it is not discarded if more waits by
+    /// now, and is among those that failed, with `Contended`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_sequence: Option<u64>,
     pub reason: String,
@@ -211,6 +222,7 @@ pub enum Period {
 }
 
 impl Period {
+    /// As a query has it.
     pub fn word(self) -> &'static str {
         match self {
             Self::Hour => "hour",
@@ -221,6 +233,8 @@ impl Period {
 
 // What commands answer.
 
+/// A new order, whose `status` is `created`. [`OrderClient::wait_for_version`](crate::OrderClient::wait_for_version)
+/// waits until it can be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderPlaced {
     pub order_id: OrderId,
@@ -236,6 +250,7 @@ pub struct Accepted {
     pub version: u64,
 }
 
+/// A refund that is `requested`. What becomes of it is in the [`refunds`](Order::refunds) of its order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefundAccepted {
     pub order_id: OrderId,
@@ -244,6 +259,7 @@ pub struct RefundAccepted {
     pub version: u64,
 }
 
+/// What became of [`ResumeOrders`]. Of a dry run, none is `resumed` and none has `failed`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrdersResumed {
     pub dry_run: bool,
@@ -256,6 +272,7 @@ pub struct OrdersResumed {
     pub order_ids: Vec<OrderId>,
 }
 
+/// By how much a stock has changed, and what it was then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StockAdjusted {
     pub product_id: ProductId,
@@ -264,6 +281,7 @@ pub struct StockAdjusted {
     pub stock: u64,
 }
 
+/// What became of [`RedriveDeadLetters`], as far as one call has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLettersRedriven {
     pub consumer: String,
@@ -279,6 +297,7 @@ pub struct DeadLettersRedriven {
     pub next: Option<String>,
 }
 
+/// What became of [`DiscardDeadLetters`], as far as one call has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLettersDiscarded {
     pub consumer: String,
@@ -296,6 +315,7 @@ pub struct DeadLettersDiscarded {
     pub consequence: String,
 }
 
+/// One that is a dead letter still: `error_type` is the stable name of the error, `error` says it for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedLetter {
     pub id: String,
@@ -305,6 +325,8 @@ pub struct FailedLetter {
 
 // What is read.
 
+/// An order as it is read: `payment`, `shipment`, `rejection`, `cancellation` and `attention` are there once there is
+/// something to tell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Order {
     pub id: OrderId,
@@ -338,6 +360,7 @@ pub struct Customer {
     pub email_verified: bool,
 }
 
+/// A line of an order. Name and price are those of when it was placed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderItem {
     pub product_id: ProductId,
@@ -346,6 +369,8 @@ pub struct OrderItem {
     pub unit_price: Money,
 }
 
+/// The charge, or the attempt at one: `completed`, `failed`, `refunded` or `not_required`. Without a `transaction_id`,
+/// nothing was charged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payment {
     pub transaction_id: Option<String>,
@@ -354,6 +379,7 @@ pub struct Payment {
     pub processed_at: DateTime<Utc>,
 }
 
+/// The parcel: `created`, `cancelled` or `delivered`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shipment {
     pub shipment_id: String,
@@ -364,6 +390,7 @@ pub struct Shipment {
     pub delivered_at: Option<DateTime<Utc>>,
 }
 
+/// What staff give back: `requested`, `completed`, or `failed`, in which case nothing of it has moved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderRefund {
     pub refund_id: RefundId,
@@ -373,12 +400,14 @@ pub struct OrderRefund {
     pub requested_at: DateTime<Utc>,
 }
 
+/// Why an order does not come about: a code that stays, and words for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejection {
     pub code: String,
     pub detail: String,
 }
 
+/// Why an order was cancelled, in the words of whoever did it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancellation {
     pub reason: String,
@@ -402,6 +431,7 @@ pub struct OrderRow {
     pub created_at: DateTime<Utc>,
 }
 
+/// An order that a search has found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoundOrder {
     pub id: OrderId,
@@ -412,6 +442,7 @@ pub struct FoundOrder {
     pub customer: Customer,
 }
 
+/// An order of the list of all customers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListedOrder {
     pub id: OrderId,
@@ -425,6 +456,7 @@ pub struct ListedOrder {
     pub updated_at: DateTime<Utc>,
 }
 
+/// A page of a customer's orders, the newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CustomerOrders {
     pub customer_id: CustomerId,
@@ -437,6 +469,7 @@ pub struct CustomerOrders {
     pub previous: Option<String>,
 }
 
+/// A page of what a search has found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoundOrders {
     /// What was looked for, as it was understood.
@@ -452,12 +485,15 @@ pub struct FoundOrders {
     pub previous: Option<String>,
 }
 
+/// A page of the orders of all customers, the newest first. It may have fewer rows than were asked for, or none, and
+/// lead on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListedOrders {
     pub orders: Vec<ListedOrder>,
     pub next: Option<String>,
 }
 
+/// What has happened to an order and what comes next, in words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timeline {
     pub order_id: OrderId,
@@ -468,6 +504,7 @@ pub struct Timeline {
     pub next: TimelineNext,
 }
 
+/// Something that has happened. Not every event is for every reader, so some numbers are missing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimelineEntry {
     pub version: u64,
@@ -477,6 +514,7 @@ pub struct TimelineEntry {
     pub why: Option<String>,
 }
 
+/// What comes next, and who has to do it: `service`, `person`, `carrier` or `nobody`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimelineNext {
     pub what: String,
@@ -508,12 +546,14 @@ pub struct LedgerBooks {
     pub shipment: String,
 }
 
+/// How many of a product are held for the order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReservedLine {
     pub product_id: ProductId,
     pub quantity: u64,
 }
 
+/// A page of what has happened to an order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct History {
     pub order_id: OrderId,
@@ -541,6 +581,7 @@ pub struct PastEvent {
     pub traceparent: Option<String>,
 }
 
+/// A page of events of one type, over all orders.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EventList {
     #[serde(rename = "type")]
@@ -549,6 +590,7 @@ pub struct EventList {
     pub next: Option<String>,
 }
 
+/// An event, and what it happened to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ListedEvent {
     pub stream: String,
@@ -558,6 +600,7 @@ pub struct ListedEvent {
     pub event: PastEvent,
 }
 
+/// A customer's profile. The address is verified if whoever signs the customer in knew it for theirs when it was put.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
     pub id: CustomerId,
@@ -568,6 +611,7 @@ pub struct Profile {
     pub version: u64,
 }
 
+/// A product, with the price of one piece.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Product {
     pub id: ProductId,
@@ -577,12 +621,14 @@ pub struct Product {
     pub stock: u64,
 }
 
+/// A page of products.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Products {
     pub products: Vec<Product>,
     pub next: Option<String>,
 }
 
+/// How many orders there were, by `hour` or `day`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
     pub by: String,
@@ -614,6 +660,7 @@ pub struct StatsAmounts {
     pub refunded: u64,
 }
 
+/// A page of what a consumer has not been able to handle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetters {
     pub consumer: String,
@@ -642,6 +689,7 @@ pub struct DeadLetter {
     pub settlement: Option<Settlement>,
 }
 
+/// What became of a dead letter, `redriven` or `discarded`, and who did it, when and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settlement {
     pub outcome: String,
@@ -650,6 +698,7 @@ pub struct Settlement {
     pub at: DateTime<Utc>,
 }
 
+/// Whether the service is `up`, `degraded` (orders are taken, and wait for a provider) or `down`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
     pub status: String,
@@ -659,6 +708,7 @@ pub struct Health {
     pub timestamp: DateTime<Utc>,
 }
 
+/// Whether what the service stands on answers: `up` or `down`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComponentHealth {
     pub name: String,
@@ -666,6 +716,7 @@ pub struct ComponentHealth {
     pub response_time_ms: u64,
 }
 
+/// The provider of new orders at one port. One of your own is `up` if it is known where it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProviderHealth {
     pub port: String,

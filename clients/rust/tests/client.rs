@@ -459,8 +459,8 @@ async fn which_dead_letters_are_meant_is_said() {
     let bodies: Vec<Value> = asked[1..].iter().map(|asked| asked.body.parse().unwrap()).collect();
     let expected = [
         json!({"consumer": "project-orders", "error_type": "Unreadable", "reason": "mended", "dry_run": false, "pace": 5}),
-        json!({"consumer": "project-orders", "id": "order/7", "last_sequence": 7, "reason": "nobody wants it",
-            "dry_run": true, "after": "order/7"}),
+        json!({"consumer": "project-orders", "id": "order/7", "last_sequence": 7, "reason": "nobody wants it", "dry_run": true,
+            "after": "order/7"}),
         json!({"consumer": "project-orders", "all": true, "reason": "nobody wants it", "dry_run": true}),
     ];
     assert_eq!(bodies, expected);

@@ -332,9 +332,11 @@ describe("dead letters", () => {
     assert.deepEqual([told.next, told.failed[0]?.error_type], ["order/7", "Unreadable"]);
     const dry = await client.discardDeadLetters({ consumer: "project-orders", all: true, reason: "nobody wants it", dry_run: true, after: told.next });
     assert.equal(dry.consequence, "reads stay as they are");
+    await client.discardDeadLetters({ consumer: "project-orders", id: "order/7", last_sequence: 7, reason: "nobody wants it" });
     assert.deepEqual(received.map(({ method, url, body }) => [method, url, JSON.parse(body)]), [
       ["POST", "/stage/api/v1/dead-letters/redrive", { consumer: "project-orders", error_type: "Unreadable", reason: "mended", pace: 5 }],
       ["POST", "/stage/api/v1/dead-letters/discard", { consumer: "project-orders", all: true, reason: "nobody wants it", dry_run: true, after: "order/7" }],
+      ["POST", "/stage/api/v1/dead-letters/discard", { consumer: "project-orders", id: "order/7", last_sequence: 7, reason: "nobody wants it" }],
     ]);
     // @ts-expect-error Nobody means all by accident.
     const unsaid: Parameters<OrderClient["redriveDeadLetters"]>[0] = { consumer: "project-orders", reason: "mended" };

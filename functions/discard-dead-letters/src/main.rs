@@ -1,6 +1,7 @@
 //! `POST /api/v1/dead-letters/discard`: supervisors have what a consumer or a queue could not handle never be handled.
 //!
-//! 200 with what became of it and what that means, also for a dry run; 400 for invalid input, 403 for anybody else.
+//! 200 with what became of it and what that means, also for a dry run; 400 for invalid input, 403 for anybody else. With `last_sequence`, a
+//! stream of which more waits by now is not discarded, and named as failed.
 
 use adapters::{
     app_config, aws,
@@ -47,21 +48,20 @@ async fn handle<Q: DeadLetterQueue>(
     let caller = request.supervisor()?;
     let DiscardDeadLettersBody { consumer: name, id, last_sequence, error_type, all, reason, dry_run, after } =
         request.json()?;
-    if last_sequence.is_some() && id.is_none() {
-        return Err(Problem::invalid_field("/last_sequence", "must come with an id"));
-    }
     let named = consumer(consumers, &name)?;
+    if last_sequence == Some(0) {
+        return Err(Problem::invalid_field("/last_sequence", "must be at least 1"));
+    }
     let (by, reason, at) = (caller.actor(), reason.as_str().to_owned(), request.now);
     let command = Settle {
         wanted: wanted(id, error_type, all.unwrap_or_default())?,
         settlement: Settlement { settled_as: SettledAs::Discarded, by, reason, at },
         dry_run: dry_run.unwrap_or_default(),
-        seen: last_sequence,
         after,
         pace: Pace::new(PACE),
     };
     let streams = match named.stream_consumer.filter(|_| command.means_streams()) {
-        Some(consumer) => discard_streams(letters, consumer, &command).await,
+        Some(consumer) => discard_streams(letters, consumer, &command, last_sequence).await,
         None => Ok(Settled::default()),
     };
     let streams = streams.map_err(|error| Problem::unavailable(&error))?;
@@ -137,6 +137,7 @@ struct DiscardDeadLettersBody {
     consumer: String,
     #[deserr(default, try_from(Option<String>) = optional_id -> Invalid)]
     id: Option<String>,
+    /// That of the dead letter when it was looked at.
     #[deserr(default)]
     last_sequence: Option<u64>,
     #[deserr(default, try_from(Option<String>) = optional_error_type -> Invalid)]
@@ -218,26 +219,47 @@ mod tests {
         assert_eq!(fixture.1.find("project-orders").unwrap().queue.unwrap().count(), 0);
     }
 
-    /// Event 7 is the last that waits.
-    #[tokio::test]
-    async fn what_came_after_it_was_seen_is_not_discarded() {
-        let fixture = fixture().await;
-        let seen =
-            |number: u64| SAMPLE.replace(r#"\"reason\""#, &format!(r#"\"last_sequence\": {number}, \"reason\""#));
-        let answer = send(&fixture, &seen(6)).await.unwrap();
-        assert_eq!((&answer["discarded"], &answer["failed"][0]["error_type"]), (&json!(0), &json!("Contended")));
-        assert_eq!(fixture.0.backlog(Consumer::ProjectOrders).await.unwrap().number, 1);
-        assert_eq!(send(&fixture, &seen(7)).await.unwrap()["discarded"], 1);
-        assert_eq!(fixture.0.backlog(Consumer::ProjectOrders).await.unwrap().number, 0);
+    /// The sample with this in its body as well.
+    fn with(more: &Value) -> String {
+        let mut event: Value = serde_json::from_str(SAMPLE).unwrap();
+        let mut body: Value = serde_json::from_str(event["body"].as_str().unwrap()).unwrap();
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        event["body"] = body.to_string().into();
+        event.to_string()
     }
 
     #[tokio::test]
-    async fn what_was_seen_is_of_one() {
-        let mut event: Value = serde_json::from_str(SAMPLE).unwrap();
-        let body = json!({"consumer": "project-orders", "all": true, "last_sequence": 7, "reason": "rebuilt"});
-        event["body"] = body.to_string().into();
-        let problem = send(&fixture().await, &event.to_string()).await.unwrap_err();
+    async fn what_has_lined_up_since_somebody_looked_is_not_discarded() {
+        let fixture = fixture().await;
+        let stream = StreamId::new("order#0197a3c2-7b1e-5c44-9d55-3f1f5c0c9a10".to_owned());
+        fixture.0.line_up(Consumer::ProjectOrders, &[(stream.clone(), (8, 8))]).await.unwrap();
+        let answer = send(&fixture, &with(&json!({"last_sequence": 7}))).await.unwrap();
+        let failed = json!([{
+            "id": "order/0197a3c2-7b1e-5c44-9d55-3f1f5c0c9a10",
+            "error_type": "Contended",
+            "error": "more waits by now; look at it again",
+        }]);
+        assert_eq!((&answer["matching"], &answer["discarded"], &answer["failed"]), (&json!(1), &json!(0), &failed));
+        let parked = fixture.0.parked(Consumer::ProjectOrders, &stream).await.unwrap().unwrap();
+        assert_eq!((parked.first_version, parked.last_version), (5, 8));
+        assert!(fixture.0.settled("project-orders", None, 10).await.unwrap().is_empty());
+
+        let answer = send(&fixture, &with(&json!({"last_sequence": 8}))).await.unwrap();
+        assert_eq!((&answer["discarded"], &answer["failed"]), (&json!(1), &json!([])));
+        assert_eq!(fixture.0.parked(Consumer::ProjectOrders, &stream).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn what_was_seen_is_the_number_of_an_event() {
+        let fixture = fixture().await;
+        let problem = send(&fixture, &with(&json!({"last_sequence": 0}))).await.unwrap_err();
         assert_eq!((problem.status, &problem.body("", "")["errors"][0]["pointer"]), (400, &json!("/last_sequence")));
+        let answer = send(&fixture, &with(&json!({"last_sequence": 6, "id": null, "error_type": "Unreadable"}))).await;
+        assert_eq!(answer.unwrap()["failed"][0]["error_type"], "Contended");
+        assert_eq!(fixture.0.backlog(Consumer::ProjectOrders).await.unwrap().number, 1);
+        // A message is as it was seen: nothing lines up behind it.
+        let answer = send(&fixture, &with(&json!({"last_sequence": 7, "id": "message/m-1"}))).await.unwrap();
+        assert_eq!(answer["discarded"], 1);
     }
 
     #[tokio::test]

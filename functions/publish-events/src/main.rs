@@ -54,9 +54,10 @@ mod tests {
         lambda::{Unreadable, read_batch},
     };
     use application::{
-        event_store::StreamId,
-        memory::{MemoryDeadLetters, MemoryEventBus},
-        ports::Failure,
+        dead_letters::{Pace, Republication, Settle, Wanted, redrive_streams},
+        event_store::{EventStore, StreamId},
+        memory::{MemoryDeadLetters, MemoryEventBus, MemoryEventStore},
+        ports::{Failure, SettledAs, Settlement},
     };
     use domain::ids::OrderId;
     use telemetry::logs::logged;
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_that_the_bus_refuses_has_its_order_wait_and_no_other() {
+    async fn an_event_that_the_bus_refuses_has_its_order_wait_and_no_other_and_comes_with_all_behind_it() {
         let shop = Shop::default();
         shop.bus.refuse("InventoryReserved", true);
         let batch = [
@@ -150,15 +151,36 @@ mod tests {
         for order in [2, 3] {
             assert_eq!(shop.versions_of(&commit(order, 1, "").stream), [1]);
         }
+        // What stood behind it in its batch is there before it: the bus takes each by itself.
+        assert_eq!(shop.versions_of(&batch[0].stream), [1, 3]);
         // Another process is given what comes later, and the bus would take it.
         shop.bus.refuse("InventoryReserved", false);
-        let before = shop.versions_of(&batch[0].stream);
         let shop = shop.elsewhere();
-        assert_eq!(shop.consume(&[commit(1, 4, "ShipmentCreated"), commit(2, 2, "InventoryReserved")]).await, 0);
-        assert_eq!(shop.versions_of(&batch[0].stream), before);
+        let later = [commit(1, 4, "ShipmentCreated"), commit(2, 2, "InventoryReserved")];
+        assert_eq!(shop.consume(&later).await, 0);
+        assert_eq!(shop.versions_of(&batch[0].stream), [1, 3]);
         assert_eq!(shop.versions_of(&batch[1].stream), [1, 2]);
         let waits = shop.letters.parked(Consumer::PublishEvents, &batch[0].stream).await.unwrap().unwrap();
         assert_eq!((waits.first_version, waits.last_version), (2, 4));
+        // None is lost: from that event on, all of its order go out, also the one that was there before it.
+        let store = MemoryEventStore::default();
+        for commit in batch.iter().chain(&later).filter(|commit| commit.stream == batch[0].stream) {
+            store.append(commit).await.unwrap();
+        }
+        let at = batch[0].metadata.occurred_at;
+        let settlement = Settlement {
+            settled_as: SettledAs::Redriven,
+            by: "staff:anna".to_owned(),
+            reason: "mended".to_owned(),
+            at,
+        };
+        let (wanted, pace) = (Wanted::default(), Pace::new(50));
+        let redrive = Settle { wanted, settlement, dry_run: false, after: None, pace };
+        let redelivery = Republication { store: &store, bus: &shop.bus };
+        let redriven = redrive_streams(&redelivery, &shop.letters, &redrive, at).await.unwrap();
+        assert_eq!((redriven.matching, redriven.done), (1, 1));
+        assert_eq!(shop.versions_of(&batch[0].stream), [1, 3, 2, 3, 4]);
+        assert_eq!(shop.versions_of(&batch[1].stream), [1, 2]);
     }
 
     #[tokio::test]

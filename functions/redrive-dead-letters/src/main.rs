@@ -75,7 +75,6 @@ async fn handle<Q: DeadLetterQueue>(
         wanted: wanted(id, error_type, all.unwrap_or_default())?,
         settlement: Settlement { settled_as: SettledAs::Redriven, by, reason, at },
         dry_run: dry_run.unwrap_or_default(),
-        seen: None,
         after,
         pace: Pace::new(pace),
     };
@@ -290,15 +289,41 @@ mod tests {
         assert_eq!((&answer["redriven"], &answer["failed"][0]["error_type"]), (&json!(0), &json!("Refused")));
     }
 
+    fn message(id: &str, kind: MessageKind) -> DeadMessage {
+        DeadMessage { id: id.to_owned(), kind, failure: failure("GivenUp"), since: Utc::now(), tries: 51 }
+    }
+
+    #[tokio::test]
+    async fn what_somebody_else_is_looking_at_is_for_another_call() {
+        let fixture = Fixture::new().await;
+        let queue = fixture.consumers.find("start-fulfilment").unwrap().queue.unwrap();
+        queue.put(message("m-1", MessageKind::Event(None)), "one");
+        let looked_at = queue.receive().await.unwrap();
+        let ask = |more: Value| {
+            let mut body = json!({"consumer": "start-fulfilment", "reason": "the state machine is back"});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            body
+        };
+        for which in [json!({"all": true}), json!({"all": true, "dry_run": true}), json!({"id": "message/m-1"})] {
+            let answer = fixture.send(ask(which)).await.unwrap();
+            assert_eq!((&answer["matching"], &answer["more"]), (&json!(0), &json!(true)), "{answer}");
+            assert_eq!(answer["next"], "message/");
+        }
+        // Of one that is named and is there, what others look at is no more.
+        queue.put(message("m-2", MessageKind::Event(None)), "two");
+        let answer = fixture.send(ask(json!({"id": "message/m-2"}))).await.unwrap();
+        assert_eq!((&answer["redriven"], &answer["more"]), (&json!(1), &json!(false)));
+        queue.release(&looked_at).await.unwrap();
+        // What a dry run has looked at itself is no more either.
+        let dry = fixture.send(ask(json!({"all": true, "dry_run": true, "after": "message/"}))).await.unwrap();
+        assert_eq!((&dry["matching"], &dry["more"]), (&json!(1), &json!(false)));
+        let answer = fixture.send(ask(json!({"all": true, "after": "message/"}))).await.unwrap();
+        assert_eq!((&answer["redriven"], &answer["more"]), (&json!(1), &json!(false)));
+        assert_eq!((queue.sent(), queue.count()), (vec!["two".to_owned(), "one".to_owned()], 0));
+    }
+
     #[tokio::test]
     async fn messages_go_through_their_queue_once_more() {
-        let message = |id: &str, kind| DeadMessage {
-            id: id.to_owned(),
-            kind,
-            failure: failure("GivenUp"),
-            since: Utc::now(),
-            tries: 51,
-        };
         let queue = MemoryDeadLetterQueue::default();
         queue.put(message("m-1", MessageKind::Event(None)), "one");
         queue.put(message("m-2", MessageKind::Batch), "a place in a stream");
@@ -306,7 +331,7 @@ mod tests {
             Fixture { consumers: Consumers::new(vec![("start-fulfilment".to_owned(), queue)]), ..Fixture::new().await };
         let ask = json!({"consumer": "start-fulfilment", "all": true, "reason": "the state machine is back"});
         let answer = fixture.send(ask).await.unwrap();
-        assert_eq!((&answer["matching"], &answer["redriven"]), (&json!(2), &json!(1)));
+        assert_eq!((&answer["matching"], &answer["redriven"], &answer["more"]), (&json!(2), &json!(1), &json!(false)));
         assert_eq!(
             answer["failed"],
             json!([{

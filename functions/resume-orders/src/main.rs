@@ -189,6 +189,44 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_call_lets_500_go_on_and_the_next_one_the_others() {
+        let shop = Shop::default();
+        let mut stuck = Vec::new();
+        for number in 0..660 {
+            // 55 are stuck elsewhere, so that no page ends where there are 500 of the others.
+            let step = if number % 12 == 0 { "create-shipment" } else { "process-payment" };
+            stuck.push(shop.stuck(step, "Unavailable").await);
+        }
+        let commits = shop.store.count();
+        for (resumed, more) in [(500, true), (105, false)] {
+            let (_, answer) = shop.send(SAMPLE).await.unwrap();
+            let told = (&answer["resumed"], &answer["failed"], &answer["more"]);
+            assert_eq!(told, (&json!(resumed), &json!(0), &json!(more)));
+            for id in &stuck {
+                shop.project(*id).await;
+            }
+        }
+        assert_eq!(shop.store.count(), commits + 605);
+    }
+
+    #[tokio::test]
+    async fn a_retry_under_its_key_counts_anew_and_another_body_fails() {
+        let shop = Shop::default();
+        let id = shop.stuck("process-payment", "Unavailable").await;
+        let commits = shop.store.count();
+        let other = SAMPLE.replace(r#"\"reason\": \""#, r#"\"reason\": \"now "#);
+        for (event, resumed, failed) in [(SAMPLE, 1, 0), (SAMPLE, 1, 0), (other.as_str(), 0, 1)] {
+            let (_, answer) = shop.send(event).await.unwrap();
+            assert_eq!((&answer["resumed"], &answer["failed"]), (&json!(resumed), &json!(failed)), "{answer}");
+        }
+        assert_eq!(shop.store.count(), commits + 1);
+        // Once its view shows that it has gone on, it is not even looked at.
+        shop.project(id).await;
+        let (_, answer) = shop.send(SAMPLE).await.unwrap();
+        assert_eq!((&answer["matching"], &answer["resumed"]), (&json!(0), &json!(0)));
+    }
+
+    #[tokio::test]
     async fn a_retry_is_found_again_whatever_the_version() {
         let shop = Shop::default();
         let id = shop.stuck("process-payment", "Unavailable").await;

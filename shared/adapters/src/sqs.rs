@@ -8,7 +8,7 @@ use application::{
 };
 use aws_sdk_sqs::{
     Client,
-    types::{Message, MessageSystemAttributeName},
+    types::{Message, MessageSystemAttributeName, QueueAttributeName::ApproximateNumberOfMessagesNotVisible},
 };
 use chrono::DateTime;
 use futures_util::future::try_join_all;
@@ -121,6 +121,14 @@ impl DeadLetterQueue for SqsDeadLetters {
             .await
             .map_err(unavailable)?;
         Ok(answer.messages.unwrap_or_default().into_iter().filter_map(received).collect())
+    }
+
+    async fn hidden(&self) -> Result<usize, Unavailable> {
+        let ask = self.client.get_queue_attributes().queue_url(&self.url);
+        let answer = ask.attribute_names(ApproximateNumberOfMessagesNotVisible).send().await.map_err(unavailable)?;
+        let attributes = answer.attributes.unwrap_or_default();
+        let count = attributes.get(&ApproximateNumberOfMessagesNotVisible).and_then(|count| count.parse().ok());
+        count.ok_or_else(|| unavailable("it does not say how much of it is hidden"))
     }
 
     async fn release(&self, messages: &[ReceivedMessage]) -> Result<(), Unavailable> {

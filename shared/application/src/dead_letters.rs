@@ -99,8 +99,6 @@ pub struct Settle {
     pub settlement: Settlement,
     /// Only says which they are.
     pub dry_run: bool,
-    /// The number of the last event that whoever decides has seen to wait, of one stream: where more waits, it is not done.
-    pub seen: Option<u64>,
     /// Where another call has ended: [`Settled::next`].
     pub after: Option<String>,
     pub pace: Pace,
@@ -220,7 +218,7 @@ async fn reproject(
     Ok(done)
 }
 
-/// Puts the stream's events on the bus, in their order.
+/// Puts the stream's events on the bus, from the first that waits on.
 pub struct Republication<'a, S, B> {
     pub store: &'a S,
     pub bus: &'a B,
@@ -298,16 +296,19 @@ async fn redrive(
     Err(noted.err().map_or(failure, |error| unavailable(&error)))
 }
 
-/// Has the consumer never handle what waits; what comes later it handles again.
+/// Has the consumer never handle what waits; what comes later it handles again. Whoever decides may say up to which version they have seen it
+/// wait, because the look that is taken here is another one: a stream in which more waits is left alone.
 pub async fn discard_streams(
     letters: &impl DeadLetters,
     consumer: Consumer,
     command: &Settle,
+    last_seen: Option<u64>,
 ) -> Result<Settled, Unavailable> {
     let mut walk = Walk::new(consumer, command);
     while let Some(parked) = walk.next(letters).await? {
-        let seen = command.seen.unwrap_or(parked.last_version).min(parked.last_version);
-        let discarded = match letters.settle(consumer, &parked.stream, seen, &command.settlement).await {
+        let last = last_seen.unwrap_or(parked.last_version).min(parked.last_version);
+        let all = letters.settle(consumer, &parked.stream, last, &command.settlement).await;
+        let discarded = match all {
             Ok(true) => Ok(()),
             // Nobody has seen that, so nobody has decided on it.
             Ok(false) => Err(Failure::new("Contended", "more waits by now; look at it again")),
@@ -528,6 +529,13 @@ impl<'w> Look<'w> {
     /// What was done is answered also where the rest cannot be given back: that comes back by itself.
     async fn end(mut self, queue: &impl DeadLetterQueue) -> Settled {
         self.left.extend(self.received);
+        // Of one that is named and was found there is no other.
+        let is_found = self.command.wanted.id.is_some() && self.outcome.matching > 0;
+        if self.outcome.next.is_none() && !is_found {
+            // Whoever lists them hides them meanwhile. Where nobody can say whether somebody does, there may be others.
+            let hidden = queue.hidden().await.unwrap_or(usize::MAX);
+            self.outcome.next = (hidden > self.left.len()).then(|| MESSAGES.to_owned());
+        }
         drop(queue.release(&self.left).await);
         self.outcome
     }

@@ -1538,6 +1538,10 @@ impl DeadLetterQueue for MemoryDeadLetterQueue {
         Ok(messages)
     }
 
+    async fn hidden(&self) -> Result<usize, Unavailable> {
+        Ok(self.received.lock().unwrap().len())
+    }
+
     async fn release(&self, messages: &[ReceivedMessage]) -> Result<(), Unavailable> {
         let mut received = self.received.lock().unwrap();
         self.lying.lock().unwrap().extend(messages.iter().filter_map(|message| received.remove(&message.receipt)));

@@ -1,7 +1,8 @@
-//! Puts the events of commits on the bus, which promises no order; whoever needs one goes by the events' numbers.
+//! Puts the events of commits on the bus, those of each stream in the order of their numbers.
 //!
-//! A stream of which the bus refuses an event is parked, and what comes of it later lines up behind, so that it can be handled in its order
-//! once the cause is mended. What was sent together with that event is on the bus by then, and comes again with it.
+//! A stream of which the bus refuses an event is parked, and what comes in later batches lines up behind. What stood behind the event in the
+//! same batch may be there already, before it: the bus takes each event by itself, and no order is promised. None is lost by that: the stream
+//! waits from the commit with that event on, so all of them go out once more.
 
 use std::{
     collections::BTreeMap,

@@ -43,7 +43,8 @@ impl RepublishError {
     }
 }
 
-/// Publishes the stream's events that come after number `after`, [`EVENTS_MAX`] at most, in their order.
+/// Publishes the stream's events that come after number `after`, [`EVENTS_MAX`] at most, in their order. Where the bus does not take one, those
+/// behind it may be there all the same, and come again with it.
 pub async fn republish_events(
     store: &impl EventStore,
     bus: &impl EventBus,

@@ -17,7 +17,7 @@ use crate::{
     ports::{OrderViews, Standing, VIEWS_MAX},
 };
 
-/// When one call stops letting orders go on, at the end of the page: what has only just come back is not to be met by all of them at once.
+/// How many orders one call lets go on at most, so that what has only just come back is not met by all of them at once.
 const RESUMED_MAX: usize = 500;
 
 /// How many pages of orders that wait one call looks through.
@@ -44,7 +44,7 @@ pub struct Outcome {
     pub matching: Vec<OrderId>,
     /// How many of them go on, now or since the same was asked before.
     pub resumed: usize,
-    /// Those of which that is not known, because the event table did not answer or the key was used with another body.
+    /// Those that could not be decided on, and are still stuck; and those that another request has let go on under the same key.
     pub failed: usize,
     /// There may be others: the same may be asked again.
     pub more: bool,
@@ -62,7 +62,9 @@ pub async fn resume_orders(
     let mut outcome = Outcome { more: true, ..Outcome::default() };
     let mut after = None;
     for _ in 0..PAGES_MAX {
-        let page = views.open_orders(Standing::Waiting, now, after.as_deref(), VIEWS_MAX).await?;
+        // No more than may still go on, whichever of them are stuck like that.
+        let size = VIEWS_MAX.min(RESUMED_MAX.saturating_sub(outcome.resumed));
+        let page = views.open_orders(Standing::Waiting, now, after.as_deref(), size).await?;
         let mut stuck = Vec::new();
         for view in views.load_many(&page.ids).await? {
             if view.attention.is_some_and(|attention| command.is_for(&attention.step, &attention.reason)) {

@@ -37,6 +37,7 @@ impl Currency {
         }
     }
 
+    /// Its three letters.
     pub fn code(&self) -> &str {
         // Never the default: the letters are ASCII.
         str::from_utf8(&self.0).unwrap_or_default()
@@ -99,10 +100,12 @@ impl Money {
     /// is in the providers' books is held to it.
     pub const MAX_AMOUNT: u64 = 9_007_199_254_740_991;
 
+    /// So many minor units; [`MoneyError::OutOfRange`] above [`Self::MAX_AMOUNT`].
     pub fn new(amount: u64, currency: Currency) -> Result<Self, MoneyError> {
         if amount > Self::MAX_AMOUNT { Err(MoneyError::OutOfRange) } else { Ok(Self { amount, currency }) }
     }
 
+    /// No money, in this currency.
     pub fn zero(currency: Currency) -> Self {
         Self { amount: 0, currency }
     }
@@ -112,22 +115,26 @@ impl Money {
         self.amount
     }
 
+    /// The currency in whose minor unit the amount is counted.
     pub fn currency(self) -> Currency {
         self.currency
     }
 
+    /// The sum, exactly. [`MoneyError::CurrencyMismatch`] of two currencies, [`MoneyError::OutOfRange`] above [`Self::MAX_AMOUNT`].
     pub fn plus(self, other: Self) -> Result<Self, MoneyError> {
         self.same_currency(other)?;
         let amount = self.amount.checked_add(other.amount).ok_or(MoneyError::OutOfRange)?;
         Self::new(amount, self.currency)
     }
 
+    /// What is left, exactly. [`MoneyError::CurrencyMismatch`] of two currencies, [`MoneyError::OutOfRange`] below zero.
     pub fn minus(self, other: Self) -> Result<Self, MoneyError> {
         self.same_currency(other)?;
         let amount = self.amount.checked_sub(other.amount).ok_or(MoneyError::OutOfRange)?;
         Self::new(amount, self.currency)
     }
 
+    /// The price of so many, exactly. [`MoneyError::OutOfRange`] above [`Self::MAX_AMOUNT`].
     pub fn times(self, quantity: Quantity) -> Result<Self, MoneyError> {
         let amount = self.amount.checked_mul(u64::from(quantity.get())).ok_or(MoneyError::OutOfRange)?;
         Self::new(amount, self.currency)
@@ -163,8 +170,10 @@ impl fmt::Display for Money {
 pub struct Quantity(u32);
 
 impl Quantity {
+    /// Of one line of an order.
     pub const MAX: u32 = 9_999;
 
+    /// Invalid at 0, and above [`Self::MAX`].
     pub fn new(quantity: u32) -> Result<Self, Invalid> {
         if (1..=Self::MAX).contains(&quantity) {
             Ok(Self(quantity))

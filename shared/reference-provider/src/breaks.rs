@@ -180,7 +180,7 @@ fn bar_nothing(notes: &mut Notes, doing: &str, undone: &mut Value) {
 }
 
 /// What can be done wrong.
-pub const BREAKS: [Break; 26] = [
+pub const BREAKS: [Break; 27] = [
     // Inventory.
     Break {
         law: "products_that_do_not_exist_are_left_out",
@@ -413,6 +413,26 @@ pub const BREAKS: [Break; 26] = [
                 let charge = notes.known("charge", &asked["charge_key"]);
                 if !new && charge.is_some_and(|charge| charge["amount"] == asked["amount"]) {
                     *answer = json!({"too_much": {}});
+                }
+            }
+        },
+    },
+    Break {
+        law: "a_refund_is_told_with_the_amount_that_went_back",
+        wrong: "whoever asks for a refund is told the amount of the charge",
+        also: &[],
+        asked: |notes, call, asked| match call {
+            "charge" | "refund" => drop(notes.first(call, "idempotency_key", asked)),
+            "cancel-charge" => drop(notes.first(call, "refund_key", asked)),
+            _ => {}
+        },
+        answered: |notes, call, asked, answer| {
+            if call == "get-refund" && answer["refund"].is_object() {
+                let key = &asked["refund_key"];
+                let made = notes.known("refund", key).or_else(|| notes.known("cancel-charge", key));
+                let charge = made.and_then(|made| notes.known("charge", &made["charge_key"]));
+                if let Some(charge) = charge {
+                    answer["refund"]["amount"] = charge["amount"].clone();
                 }
             }
         },

@@ -25,7 +25,7 @@ function Settle({ deed, consumer, letter, error, reload }) {
   const [count, set] = useState("…");
   const [told, tell] = useState("");
   const tally = useRef();
-  // What lines up after it was shown, nobody has decided on.
+  // What has lined up since this was shown is not given up with it.
   const seen = deed === "discard" && letter?.last_sequence ? { last_sequence: letter.last_sequence } : {};
   const which = letter ? { id: letter.id, ...seen } : { error_type: error };
   const path = `/api/v1/dead-letters/${deed}`;

@@ -136,7 +136,7 @@ fn commit(stream: &StreamId, version: u64) -> Commit {
 
 fn only(stream: &StreamId) -> Settle {
     let wanted = Wanted { id: Some(letter_id(stream)), error_type: None };
-    Settle { wanted, settlement: settlement(Utc::now()), dry_run: false, seen: None, after: None, pace: Pace::new(50) }
+    Settle { wanted, settlement: settlement(Utc::now()), dry_run: false, after: None, pace: Pace::new(50) }
 }
 
 /// A commit is appended, and another process of the publisher is given it.

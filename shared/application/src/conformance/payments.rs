@@ -35,6 +35,7 @@ macro_rules! payments_conformance {
             a_charge_can_be_refunded_in_parts_up_to_its_amount
             a_refund_in_another_currency_is_too_much
             a_repeated_refund_is_made_once
+            a_refund_is_told_with_the_amount_that_went_back
             a_refund_that_comes_twenty_times_at_once_is_made_once
             refunds_at_the_same_time_never_give_back_more_than_was_charged
             refunds_at_the_same_time_are_answered_alike_at_every_attempt
@@ -252,6 +253,19 @@ pub async fn a_repeated_refund_is_made_once(payments: &impl Payments) {
     assert_eq!(payments.refunded(whole.order_id, whole.idempotency_key).await.unwrap().as_ref(), Some(&first));
     assert_eq!(payments.refund(&whole).await.unwrap(), first);
     assert_eq!(books(payments, &request).await, (request.amount, request.amount));
+}
+
+/// Neither that of the charge, nor what has gone back of it so far.
+pub async fn a_refund_is_told_with_the_amount_that_went_back(payments: &impl Payments) {
+    let request = charge(money(3998, "CNY"));
+    payments.charge(&request).await.unwrap();
+    let (part, cancellation) = (refund(&request, money(1000, "CNY")), cancellation(&request));
+    let first = payments.refund(&part).await.unwrap();
+    let (_, rest) = payments.cancel_charge(&cancellation).await.unwrap().unwrap();
+    assert_eq!((first.amount, rest.amount), (money(1000, "CNY"), money(2998, "CNY")));
+    for (key, made) in [(part.idempotency_key, first), (cancellation.refund_key, rest)] {
+        assert_eq!(payments.refunded(request.order_id, key).await.unwrap(), Some(made));
+    }
 }
 
 pub async fn a_refund_that_comes_twenty_times_at_once_is_made_once(payments: &impl Payments) {

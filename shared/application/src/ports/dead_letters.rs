@@ -282,6 +282,9 @@ pub trait DeadLetterQueue: Send + Sync {
     /// Some messages that nobody is looking at; none when there seem to be none.
     fn receive(&self) -> impl Future<Output = Result<Vec<ReceivedMessage>, Unavailable>> + Send;
 
+    /// How many messages are given to somebody now, whoever asks among them. About so many, which tells whether others are looking.
+    fn hidden(&self) -> impl Future<Output = Result<usize, Unavailable>> + Send;
+
     /// Others may receive these again.
     fn release(&self, messages: &[ReceivedMessage]) -> impl Future<Output = Result<(), Unavailable>> + Send;
 

@@ -45,6 +45,6 @@ pub struct PublishError {
 /// The event bus.
 pub trait EventBus: Send + Sync {
     /// MUST answer with success only if the bus has taken every event, and MUST name each that it may not have taken. Some of those may
-    /// be there also after an error.
+    /// be there also after an error, and so may events that stand behind one that it has not taken: each is taken by itself.
     fn publish(&self, events: &[PublishedEvent]) -> impl Future<Output = Result<(), PublishError>> + Send;
 }

@@ -107,7 +107,7 @@ pub trait Payments: Send + Sync {
     /// the same call again never refunds after all.
     fn refund(&self, request: &RefundRequest) -> impl Future<Output = Result<Refund, RefundError>> + Send;
 
-    /// The refund under this key, if it was made.
+    /// The refund under this key, if it was made: MUST be as it was answered then, with the amount that went back.
     fn refunded(
         &self,
         order_id: OrderId,
