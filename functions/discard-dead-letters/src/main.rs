@@ -254,12 +254,12 @@ mod tests {
         let fixture = fixture().await;
         let problem = send(&fixture, &with(&json!({"last_sequence": 0}))).await.unwrap_err();
         assert_eq!((problem.status, &problem.body("", "")["errors"][0]["pointer"]), (400, &json!("/last_sequence")));
-        let answer = send(&fixture, &with(&json!({"last_sequence": 6, "id": null, "error_type": "Unreadable"}))).await;
-        assert_eq!(answer.unwrap()["failed"][0]["error_type"], "Contended");
-        assert_eq!(fixture.0.backlog(Consumer::ProjectOrders).await.unwrap().number, 1);
         // A message is as it was seen: nothing lines up behind it.
         let answer = send(&fixture, &with(&json!({"last_sequence": 7, "id": "message/m-1"}))).await.unwrap();
         assert_eq!(answer["discarded"], 1);
+        let answer = send(&fixture, &with(&json!({"last_sequence": 6, "id": null, "error_type": "Unreadable"}))).await;
+        assert_eq!(answer.unwrap()["failed"][0]["error_type"], "Contended");
+        assert_eq!(fixture.0.backlog(Consumer::ProjectOrders).await.unwrap().number, 1);
     }
 
     #[tokio::test]
