@@ -138,17 +138,23 @@ impl OrderViews for DynamoOrderViews {
         let (many, few): (Vec<_>, Vec<_>) =
             by_customer.into_iter().partition(|(_, views)| views.len() > ORDERS_TOGETHER);
         let groups = few.chunks(HEADS_AT_ONCE).map(<[_]>::to_vec).chain(many.into_iter().map(|of| vec![of]));
-        let mut left: Vec<Vec<OfCustomer<'_>>> = groups.collect();
+        let (mut groups, mut left): (Vec<Vec<OfCustomer<'_>>>, Vec<OfCustomer<'_>>) = (groups.collect(), Vec::new());
         // Each group counts elsewhere: only the sum of all parts means anything.
         let first = views.first().map(|view| shard_of(view.id));
         let first = SHARDS.iter().position(|shard| first.as_deref() == Some(*shard)).unwrap_or_default();
         // Once more together where others were at one of them: that one has them all left over.
         for _ in 0..GROUP_TRIES {
             let parts = SHARDS.iter().cycle().skip(first);
-            let groups = left.into_iter().filter(|group| !group.is_empty());
-            left = all_ended(groups.zip(parts).map(|(of, part)| self.list_in_heads(of, part)).collect()).await?;
+            let listed = groups.into_iter().zip(parts).map(|(of, part)| self.list_in_heads(of, part));
+            let not_listed = all_ended(listed.collect()).await?;
+            groups = Vec::new();
+            for NotListed { in_tree, overtaken } in not_listed {
+                left.extend(in_tree);
+                groups.extend(Some(overtaken).filter(|of| !of.is_empty()));
+            }
         }
-        let each = left.concat().into_iter().map(|(_, views)| async move {
+        left.extend(groups.concat());
+        let each = left.into_iter().map(|(_, views)| async move {
             for view in views {
                 self.list(view).await?;
             }
@@ -336,6 +342,15 @@ const AS_IT_WAS_READ: &str = "attribute_not_exists(#key) OR revision = :revision
 /// A customer, and orders of theirs.
 type OfCustomer<'v> = (&'v CustomerId, Vec<&'v OrderView>);
 
+/// Of orders that were to be listed in their customers' heads, those that were not.
+#[derive(Default)]
+struct NotListed<'v> {
+    /// More than the head changes.
+    in_tree: Vec<OfCustomer<'v>>,
+    /// Others were at the same items.
+    overtaken: Vec<OfCustomer<'v>>,
+}
+
 /// The leaves and the root of a tree as they are to be, as puts, and how an order stood there before, unless it is new.
 type InTree = (Root, Vec<TransactWriteItem>, Option<Listed>);
 
@@ -416,13 +431,11 @@ impl DynamoOrderViews {
     }
 
     /// Lists orders of several customers in their heads: in one transaction with the counts, if there is anything to count.
-    /// Answers those that it did not list: of customers of whom more than the head changes, and where others were at the same
-    /// items.
     async fn list_in_heads<'v>(
         &self,
         customers: Vec<OfCustomer<'v>>,
         part: &str,
-    ) -> Result<Vec<OfCustomer<'v>>, Unavailable> {
+    ) -> Result<NotListed<'v>, Unavailable> {
         let keys = customers.iter().map(|(customer, _)| key(self.head_key(customer))).collect();
         let rows: Vec<HeadRow> = self.table.get_many(keys).await?;
         let mut rows: HashMap<String, HeadRow> = rows.into_iter().map(|row| (row.key.clone(), row)).collect();
@@ -431,13 +444,13 @@ impl DynamoOrderViews {
         let roots: Vec<RootRow> = self.table.get_many(keys).await?;
         let to_adopt: BTreeSet<String> = roots.into_iter().map(|root| root.key).collect();
 
-        let (mut changed, mut counted, mut left) = (Vec::new(), Counted::default(), Vec::new());
+        let (mut changed, mut counted, mut not_listed) = (Vec::new(), Counted::default(), NotListed::default());
         for (customer, views) in customers {
             let key = self.head_key(customer);
             let row = rows.remove(&key).unwrap_or_else(|| HeadRow::new(key));
             let orders: Vec<Listed> = views.iter().map(|view| Listed::of(view)).collect();
             match row.head.put_all(&orders).filter(|_| !to_adopt.contains(&self.root_key(customer))) {
-                None => left.push((customer, views)),
+                None => not_listed.in_tree.push((customer, views)),
                 Some((head, stood)) => {
                     for (order, stood) in orders.iter().zip(stood) {
                         counted.change(order.at_rest, stood.and_then(|stood| stood.at_rest));
@@ -454,16 +467,16 @@ impl DynamoOrderViews {
                 writes.push(self.put_head(row, head.clone())?);
             }
             if matches!(self.table.transact(writes).await?, Transacted::Cancelled) {
-                left.extend(changed.into_iter().map(|(of, ..)| of));
+                not_listed.overtaken.extend(changed.into_iter().map(|(of, ..)| of));
             }
         } else {
             let writes = changed.into_iter().map(|(of, row, head)| async move {
                 let written = self.write(&row, head, Vec::new()).await?;
                 Ok((!written).then_some(of))
             });
-            left.extend(all_ended(writes.collect()).await?.into_iter().flatten());
+            not_listed.overtaken.extend(all_ended(writes.collect()).await?.into_iter().flatten());
         }
-        Ok(left)
+        Ok(not_listed)
     }
 
     /// A customer of whom there is no head yet may have a tree: that was all there was before there were heads.
