@@ -1,11 +1,12 @@
 //! What went wrong, with what to name when asking about it.
 
-use std::fmt;
+use std::{error::Error as StdError, fmt};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::transport::{Answer, BoxError};
+/// What a [`TokenSource`](crate::TokenSource) may fail with.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// What was sent, for whoever asks what became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,27 +102,6 @@ pub struct FieldError {
 
 impl Problem {
     const URN: &str = "urn:order-service:problem:";
-
-    /// A problem of the service, API Gateway's message, or what something between them says.
-    pub(crate) fn of(answer: Answer) -> Self {
-        let members: Map<String, Value> = serde_json::from_str(&answer.body).unwrap_or_default();
-        let text = |member: &str| members.get(member).and_then(Value::as_str).map(str::to_owned);
-        let (status, reason) = (answer.status.as_u16(), answer.status.canonical_reason().unwrap_or("HTTP"));
-        Self {
-            kind: text("type").unwrap_or_else(|| "about:blank".to_owned()),
-            status,
-            title: text("title").or_else(|| text("message")).unwrap_or_else(|| reason.to_owned()),
-            detail: text("detail").unwrap_or_default(),
-            errors: members.get("errors").map(Vec::<FieldError>::deserialize).and_then(Result::ok).unwrap_or_default(),
-            correlation_id: text("correlation_id")
-                .or_else(|| answer.header("x-correlation-id").map(str::to_owned))
-                .unwrap_or(answer.sent.correlation_id.clone()),
-            retry_after: answer.retry_after().map(|after| after.as_secs()),
-            unsure: answer.sent.unsure,
-            idempotency_key: answer.sent.idempotency_key,
-            members,
-        }
-    }
 }
 
 impl fmt::Display for Problem {

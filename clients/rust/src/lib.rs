@@ -33,7 +33,7 @@ pub use domain::{
     moment::Moment,
     money::{Currency, Money},
 };
-pub use error::{Error, FieldError, Problem, Sent};
+pub use error::{BoxError, Error, FieldError, Problem, Sent};
 pub use reqwest::{Method, StatusCode, header::HeaderMap};
-pub use transport::{Answer, BoxError, Exchange, Request, Retries, TokenSource, is_loopback};
+pub use transport::{Answer, Exchange, Request, Retries, TokenSource, is_loopback};
 pub use types::*;

@@ -1,7 +1,6 @@
 //! What is sent, and sent again.
 
 use std::{
-    error::Error as StdError,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,12 +9,13 @@ use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use reqwest::{Method, StatusCode, header::HeaderMap, redirect};
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
 use tokio::time::{sleep, timeout};
 use url::{Host, Url};
 use uuid::Uuid;
 
-use crate::error::{Error, Problem, Sent};
+use crate::error::{BoxError, Error, FieldError, Problem, Sent};
 
 /// Worth sending again. What else is below 500 stays as it is, and a 500 is a defect.
 const PASSING: [StatusCode; 4] = [
@@ -30,9 +30,6 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// Some routes take 20 seconds to say that they cannot.
 const ATTEMPT_MAX: Duration = Duration::from_secs(25);
-
-/// What a [`TokenSource`] may fail with.
-pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Gives the access token. It is asked for each attempt, so it keeps one while that is valid, and gets another in time.
 pub trait TokenSource: Send + Sync {
@@ -152,7 +149,7 @@ impl Answer {
     }
 
     pub fn success(self) -> Result<Self, Error> {
-        if self.status.is_success() { Ok(self) } else { Err(Error::Problem(Box::new(Problem::of(self)))) }
+        if self.status.is_success() { Ok(self) } else { Err(Error::Problem(Box::new(self.problem()))) }
     }
 
     /// As [`Error::retry_key`].
@@ -165,8 +162,29 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
+    /// A problem of the service, API Gateway's message, or what something between them says.
+    fn problem(self) -> Problem {
+        let members: Map<String, Value> = serde_json::from_str(&self.body).unwrap_or_default();
+        let text = |member: &str| members.get(member).and_then(Value::as_str).map(str::to_owned);
+        let (status, reason) = (self.status.as_u16(), self.status.canonical_reason().unwrap_or("HTTP"));
+        Problem {
+            kind: text("type").unwrap_or_else(|| "about:blank".to_owned()),
+            status,
+            title: text("title").or_else(|| text("message")).unwrap_or_else(|| reason.to_owned()),
+            detail: text("detail").unwrap_or_default(),
+            errors: members.get("errors").map(Vec::<FieldError>::deserialize).and_then(Result::ok).unwrap_or_default(),
+            correlation_id: text("correlation_id")
+                .or_else(|| self.header("x-correlation-id").map(str::to_owned))
+                .unwrap_or(self.sent.correlation_id.clone()),
+            retry_after: self.retry_after().map(|after| after.as_secs()),
+            unsure: self.sent.unsure,
+            idempotency_key: self.sent.idempotency_key,
+            members,
+        }
+    }
+
     /// `Retry-After`, which may also be a date.
-    pub(crate) fn retry_after(&self) -> Option<Duration> {
+    fn retry_after(&self) -> Option<Duration> {
         let value = self.header("retry-after")?.trim();
         let of_date = |date: DateTime<_>| date.signed_duration_since(Utc::now()).to_std().unwrap_or_default();
         let seconds = value.parse().map(Duration::from_secs).ok();

@@ -26,7 +26,7 @@ use domain::{
 use futures_util::FutureExt;
 use lambda_runtime::{Context, Diagnostic, Error, LambdaEvent, service_fn};
 use serde::{Serialize, de::DeserializeOwned};
-pub use telemetry::{Ending, Kind, correlating, init};
+pub use telemetry::{Ending, Kind, chain, correlating, init};
 use telemetry::{
     Hop, Trace,
     figures::{self, Metric},
@@ -135,22 +135,6 @@ impl Invocation {
         telemetry::hand_on().await;
         answer
     }
-}
-
-/// An error with everything that caused it, on one line. An SDK error's own text is only "service error".
-pub fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        // A transparent error repeats its cause; saying it once is enough.
-        if !text.ends_with(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// Says in the log that an order waits for a person. A metric filter counts these lines, and an alarm rings for them: the
@@ -554,14 +538,5 @@ mod tests {
             assert!(ONE.contains(&traces[part]) || OTHER.contains(&traces[part]), "{traces:?}");
             assert_eq!(links[part], std::slice::from_ref(&batch));
         }
-    }
-
-    #[test]
-    fn an_error_is_logged_with_its_causes_each_said_once() {
-        let io = std::io::Error::other("connection reset");
-        let error = application::event_store::Unavailable { what: "the event store", source: io.into() };
-        assert_eq!(chain(&error), "the event store is unavailable: connection reset");
-        let error = application::event_store::AppendError::from(error);
-        assert_eq!(chain(&error), "the event store is unavailable: connection reset");
     }
 }

@@ -12,12 +12,15 @@ use std::{
 use application::ports::{Process, Processes};
 use aws_sdk_dynamodb::Client;
 use chrono::{DateTime, TimeDelta, Utc};
-use telemetry::process::{self, Usage};
+use telemetry::{
+    chain,
+    process::{self, Usage},
+};
 use tokio::time::timeout;
 use tracing::debug;
 use uuid::Uuid;
 
-use crate::{aws, dynamodb::DynamoProcesses, lambda::chain};
+use crate::{aws, dynamodb::DynamoProcesses};
 
 /// How long a report may take, which somebody may wait for: as long as counts may.
 const PATIENCE: Duration = Duration::from_millis(250);

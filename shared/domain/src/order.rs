@@ -1,5 +1,6 @@
 //! The order: its events, its state, and how events make the state. Nothing is decided here; each decision has a file.
 
+mod books;
 pub mod cancel;
 pub mod close;
 pub mod compare;

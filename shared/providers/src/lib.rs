@@ -10,10 +10,12 @@ mod chosen;
 pub mod contract;
 mod discovery;
 mod grpc;
+mod port;
 mod remote;
 mod rest;
 mod token;
 
-pub use chosen::{AnyProvider, Bookkeepers, Choice, Chosen, ChosenBookkeepers, Port, of_new_orders};
+pub use chosen::{AnyProvider, Bookkeepers, Choice, Chosen, ChosenBookkeepers, of_new_orders};
 pub use discovery::{Instances, Registry};
+pub use port::Port;
 pub use remote::{Remote, Witness};

@@ -29,12 +29,12 @@ use tracing::{Instrument, error, info};
 use crate::{
     breaker::{self, Breaker, Change, Open, State, WallClock},
     checks::{at_most, word},
-    chosen::Port,
     contract::{
         Call, InventoryCapabilities, NotificationsCapabilities, PaymentsCapabilities, ShippingCapabilities, wire,
     },
     discovery::Instances,
     grpc::Grpc,
+    port::Port,
     rest::Rest,
     token::{Token, Unauthenticated},
 };

@@ -28,6 +28,7 @@ use tracing_subscriber::{
 };
 
 pub use end::Ending;
+pub use logs::chain;
 pub use trace::{Hop, Kind, Trace, correlating, correlation_id, failed, function, has_order, keep, set, traceparent};
 
 use crate::{

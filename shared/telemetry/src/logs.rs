@@ -1,6 +1,6 @@
 //! Lines of JSON on standard output: a short one for what went well, and one that tells everything for what did not.
 
-use std::fmt::Debug;
+use std::{error::Error, fmt::Debug};
 
 use chrono::{SecondsFormat, Utc};
 use serde::Serializer;
@@ -14,6 +14,22 @@ use tracing_subscriber::{
     layer::{Context, Layer},
     registry::LookupSpan,
 };
+
+/// An error with everything that caused it, on one line. An SDK error's own text is only "service error".
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // A transparent error repeats its cause; saying it once is enough.
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}
 
 /// What every line has of the invocation around it, where it is known: who says so, and about whose request. A line that
 /// warns has all the rest as well, and its place in the source.
@@ -145,6 +161,21 @@ mod tests {
         })
         .await;
         lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    enum Failed {
+        #[error("the table is unavailable")]
+        Unavailable(#[source] std::io::Error),
+        #[error(transparent)]
+        Same(#[from] Box<Self>),
+    }
+
+    #[test]
+    fn an_error_is_logged_with_its_causes_each_said_once() {
+        let error = Failed::Unavailable(std::io::Error::other("connection reset"));
+        assert_eq!(chain(&error), "the table is unavailable: connection reset");
+        assert_eq!(chain(&Failed::Same(Box::new(error))), "the table is unavailable: connection reset");
     }
 
     #[tokio::test]

@@ -6,11 +6,14 @@
 use std::collections::BTreeMap;
 
 use application::{event_store::Unavailable, ports::Counters};
-use aws_sdk_dynamodb::{Client, types::AttributeValue};
+use aws_sdk_dynamodb::{Client, operation::scan::builders::ScanFluentBuilder, types::AttributeValue};
 
-use super::{Item, Table, number, processes, text};
+use super::{Item, Table, number, text};
 
 const PARTITION_KEY: &str = "name";
+
+/// What the key of a process' item begins with: `process#<function>#<instance>`. No function is called so.
+pub(super) const PROCESS: &str = "process#";
 
 pub struct DynamoCounters {
     table: Table,
@@ -26,6 +29,11 @@ impl DynamoCounters {
 
 pub(super) fn table(client: Client, name: String) -> Table {
     Table { client, name, partition_key: PARTITION_KEY, sort_key: None, what: "the counters' table" }
+}
+
+/// Has the scan know `#key` and `:prefix`, by which it tells processes from counters.
+pub(super) fn with_prefix(scan: ScanFluentBuilder, table: &Table) -> ScanFluentBuilder {
+    scan.expression_attribute_names("#key", table.partition_key).expression_attribute_values(":prefix", text(PROCESS))
 }
 
 impl Counters for DynamoCounters {
@@ -55,7 +63,7 @@ impl Counters for DynamoCounters {
     async fn read(&self) -> Result<BTreeMap<String, u64>, Unavailable> {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         let scan = self.table.client.scan().consistent_read(true).filter_expression("NOT begins_with(#key, :prefix)");
-        let items = self.table.scan(processes::with_prefix(scan, &self.table)).await?;
+        let items = self.table.scan(with_prefix(scan, &self.table)).await?;
         for (name, value) in items.into_iter().flatten() {
             if let AttributeValue::N(digits) = value {
                 let amount = digits.parse().map_err(|error| self.table.unavailable(error))?;

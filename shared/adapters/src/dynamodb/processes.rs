@@ -4,15 +4,16 @@ use application::{
     event_store::Unavailable,
     ports::{Process, Processes, REPORT_KEPT},
 };
-use aws_sdk_dynamodb::{Client, operation::scan::builders::ScanFluentBuilder};
+use aws_sdk_dynamodb::Client;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{Item, Table, counters, number, text};
-
-/// What the key of such an item begins with: `process#<function>#<instance>`. No function is called so.
-const PREFIX: &str = "process#";
+use super::{
+    Item, Table,
+    counters::{self, PROCESS, with_prefix},
+    number, text,
+};
 
 pub struct DynamoProcesses {
     table: Table,
@@ -43,7 +44,7 @@ impl DynamoProcesses {
     fn process(&self, item: Item) -> Result<Process, Unavailable> {
         let Row { name, started_at, memory_limit_bytes, memory_bytes, cpu_ms, tmp_used_bytes, tmp_free_bytes } =
             self.table.row(item)?;
-        let key = name.strip_prefix(PREFIX).and_then(|key| key.split_once('#'));
+        let key = name.strip_prefix(PROCESS).and_then(|key| key.split_once('#'));
         let of = key.and_then(|(function, instance)| Some((function.to_owned(), Uuid::parse_str(instance).ok()?)));
         let (function, instance) = of.ok_or_else(|| self.table.unavailable(NoProcess(name)))?;
         Ok(Process {
@@ -70,7 +71,7 @@ impl Processes for DynamoProcesses {
             ("tmp_free_bytes", process.tmp_free_bytes),
             ("expires_at", seconds(now).saturating_add(u64::try_from(REPORT_KEPT.num_seconds()).unwrap_or_default())),
         ];
-        let key = format!("{PREFIX}{}#{}", process.function, process.instance);
+        let key = format!("{PROCESS}{}#{}", process.function, process.instance);
         let mut update = self
             .table
             .client
@@ -94,11 +95,6 @@ impl Processes for DynamoProcesses {
         let items = self.table.scan(with_prefix(scan, &self.table)).await?;
         items.into_iter().map(|item| self.process(item)).collect()
     }
-}
-
-/// Has the scan know `#key` and `:prefix`, by which it tells processes from counters.
-pub(super) fn with_prefix(scan: ScanFluentBuilder, table: &Table) -> ScanFluentBuilder {
-    scan.expression_attribute_names("#key", table.partition_key).expression_attribute_values(":prefix", text(PREFIX))
 }
 
 fn seconds(at: DateTime<Utc>) -> u64 {

@@ -19,8 +19,8 @@ use domain::{
 use super::Remote;
 use crate::{
     checks::{at_most, id, misbehaved, present, price, product_id},
-    chosen::Port,
     contract::wire::{self, adjust_stock_request, adjust_stock_response, reserve_response},
+    port::Port,
 };
 
 /// As many as an order has lines.
