@@ -1651,6 +1651,18 @@ class Pages(unittest.TestCase):
                            (cost, f"Each warm process of the {read_settings} functions")]:
             self.assertTrue(told in page, f"no page says: {told}")
 
+    def test_what_is_left_out_of_an_orders_price_is_told_by_list_prices(self):
+        prices = json.loads((ROOT / "infra/cost/prices.json").read_text())
+        page, hours = (ROOT / "docs/cost.md").read_text(), prices["assumptions"]["hours_a_month"]
+        busy, each = 100 * 30 * 24 * 3600, {name: price["usd"] / price["per"] for name, price in prices["told_apart"].items()}
+        for told in (f"busy day and night come to ${busy / 30 * each['appconfig_call']:.2f} a month",
+                     f"begin in a day come to ${30 * 1000 * each['appconfig_document']:.2f} a month",
+                     f"one service come to ${busy / 30 * each['cloud_map_call']:.2f} a month",
+                     f"one token come to ${busy / 300 * each['secret_read']:.2f} a month",
+                     f"four endpoints in two zones come to ${4 * 2 * hours * each['interface_endpoint_hour']:.2f} a month",
+                     f"a NAT gateway in each of them to ${2 * hours * each['nat_gateway_hour']:.2f}"):
+            self.assertTrue(told in page, f"no page says: {told}")
+
     def test_every_parameter_is_told_of(self):
         told = (ROOT / "docs/deploy.md").read_text()
         self.assertEqual([name for name in source("template.yaml")["Parameters"] if f"`{name}" not in told and f" {name}=" not in told and name != "Stage"], [])
