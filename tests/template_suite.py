@@ -28,7 +28,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "infra"))
 
 import backup  # noqa: E402
+import botocore.session  # noqa: E402
 import cfnlint.api  # noqa: E402
+import config  # noqa: E402
 import deploy  # noqa: E402
 import jsonschema  # noqa: E402
 import tomlkit  # noqa: E402
@@ -1616,11 +1618,32 @@ class Configuration(unittest.TestCase):
         (counted,) = metric["MetricTransformations"]
         self.assertEqual((alarm["Namespace"], alarm["MetricName"]), (counted["MetricNamespace"], counted["MetricName"]))
         self.assertEqual((alarm["Threshold"], alarm["TreatMissingData"]), (0, "notBreaching"))
+        self.assertNotIn("ActionsEnabled", alarm, "AppConfig takes nothing back for an alarm whose actions are disabled")
         message = re.search('"([^"]+)"', metric["FilterPattern"])[1]
         self.assertIn(f'error!(error = %bad, "{message}")', (ROOT / "shared/settings/src/live.rs").read_text())
         (strategy,) = main.of_type("AWS::AppConfig::DeploymentStrategy").values()
         watched = int(strategy["FinalBakeTimeInMinutes"]) * 60
         self.assertTrue(watched == 0 if main.parameters["Stage"] == "local" else watched >= 30 + 3 * alarm["Period"])
+
+    def test_make_config_waits_while_appconfig_begins_no_deployment_or_would_take_it_back(self):
+        def obstacle(*states: str, **alarm) -> str:
+            profile = object.__new__(config.Profile)
+            profile.application, profile.environment = {"ApplicationId": "a"}, {"EnvironmentId": "e"}
+            profile.client, profile.alarms = unittest.mock.Mock(), unittest.mock.Mock()
+            profile.client.list_deployments.return_value = {"Items": [{"State": state} for state in states]}
+            profile.client.get_environment.return_value = {"Monitors": [{"AlarmArn": "arn:aws:cloudwatch:us-east-1:123456789012:alarm:refused"}]}
+            profile.alarms.describe_alarms.return_value = {"MetricAlarms": [{"AlarmName": "refused", "StateValue": "OK", "ActionsEnabled": True} | alarm]}
+            found = profile.obstacle()
+            if profile.alarms.describe_alarms.called:
+                profile.alarms.describe_alarms.assert_called_once_with(AlarmNames=["refused"])
+            return found
+
+        over = {"COMPLETE", "ROLLED_BACK", "REVERTED"}
+        known = botocore.session.get_session().get_service_model("appconfig").shape_for("DeploymentState").enum
+        self.assertEqual(over | set(config.UNDER_WAY), set(known))
+        self.assertEqual({state for state in known if obstacle("COMPLETE", state)}, set(config.UNDER_WAY))
+        self.assertIn("refused rings", obstacle("COMPLETE", StateValue="ALARM"))
+        self.assertEqual(obstacle("ROLLED_BACK", StateValue="ALARM", ActionsEnabled=False), "")
 
     @in_every_stage
     def test_the_first_document_is_deployed_when_its_alarm_has_been_there_for_longest(self, main):
