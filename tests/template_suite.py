@@ -887,6 +887,20 @@ class Rights(unittest.TestCase):
                 self.assertEqual(granted & set(SECRETS), expected, name)
 
     @in_every_stage
+    def test_what_lambda_may_do_with_network_interfaces_the_code_of_functions_may_not(self, main):
+        """Whoever may attach a function to a network may delete any interface of the account that is not in use. Calls of the code alone carry the
+        function's ARN, so Lambda itself is not denied them (Lambda's guide, security best practices for VPCs)."""
+        of_sam = {"AssignPrivateIpAddresses", "CreateNetworkInterface", "DeleteNetworkInterface", "DescribeNetworkInterfaces", "DescribeSubnets",
+                  "UnassignPrivateIpAddresses"}  # AWSLambdaVPCAccessExecutionRole
+        own = {"ArnLike": {"lambda:SourceFunctionArn": f"arn:aws:lambda:us-east-1:123456789012:function:{main.name}-*"}}
+        for name, function in functions(main).items():
+            role = main.properties(function["Role"])
+            attached = "AWSLambdaVPCAccessExecutionRole" in json.dumps(role["ManagedPolicyArns"])
+            denied = [statement for policy in role.get("Policies", []) for statement in policy["PolicyDocument"]["Statement"] if statement["Effect"] == "Deny"]
+            self.assertEqual(denied, [{"Effect": "Deny", "Action": sorted(f"ec2:{action}" for action in of_sam), "Resource": "*", "Condition": own}] * attached, name)
+            self.assertEqual(attached, "servicediscovery:DiscoverInstances" in dict(grants_of(main, name)) and name != "Health", name)
+
+    @in_every_stage
     def test_policies_fit_into_a_role(self, main):
         for name, role in main.of_type("AWS::IAM::Role").items():
             size = len(re.sub(r"<[^>]*>", "x" * 120, json.dumps(role.get("Policies", []), separators=(",", ":"))))
@@ -1111,6 +1125,8 @@ def grants(main: Stack, role: str) -> list[tuple[str, str]]:
     found, attached = [], [policy for policy in main.of_type("AWS::IAM::Policy").values() if f"<{role}>" in policy["Roles"]]
     for policy in [*main.resources[role]["Properties"].get("Policies", []), *attached]:
         for statement in policy["PolicyDocument"]["Statement"]:
+            if statement["Effect"] == "Deny":
+                continue
             assert statement["Effect"] == "Allow", statement
             found += [(action, resource) for action in listed(statement["Action"]) for resource in listed(statement["Resource"])]
     return found
