@@ -586,6 +586,15 @@ class Functions(unittest.TestCase):
                 calls_providers = "DISCOVERY_NAMESPACE" in function["Environment"]["Variables"] and name != "Health"
                 self.assertEqual(function.get("VpcConfig"), expected if calls_providers else None, name)
 
+    def test_what_functions_in_a_network_ask_of_aws_has_an_endpoint_on_the_page(self):
+        """In a network, a function reaches nothing of AWS that the network does not."""
+        main = stack("prod", **EVERYTHING, SenderIdentity="example.com")
+        asked = {action.split(":")[0] for name, function in functions(main).items() if "VpcConfig" in function for action, _ in grants_of(main, name)}
+        names = {"appconfig": "appconfigdata", "servicediscovery": "data-servicediscovery", "ses": "email"}
+        page = (ROOT / "docs/deploy.md").read_text().split("## Providers in a network of your own")[1].split("\n## ")[0]
+        told = re.findall(r"`(?:com\.amazonaws\.<region>)?\.([a-z-]+)`", page)
+        self.assertEqual(sorted(names.get(service, service) for service in asked), sorted(told))
+
     def test_commands_can_have_executions_reserved(self):
         reserved = {name: function.get("ReservedConcurrentExecutions") for name, function in functions(stack("prod")).items()}
         self.assertEqual({name for name, number in reserved.items() if number is not None}, set())
