@@ -15,6 +15,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import struct
 import sys
 import time
@@ -60,7 +61,7 @@ class Stage:
         config = tomlkit.parse((ROOT / "samconfig.toml").read_text()).unwrap()[name]
         self.settings = config["global"]["parameters"]
         self.build_dir = config["build"]["parameters"]["build_dir"]
-        self.overrides = dict(pair.split("=", 1) for pair in self.settings["parameter_overrides"].split())
+        self.overrides = overrides(self.settings["parameter_overrides"])
         if architecture:
             self.overrides["Architecture"] = architecture
         if at_once:
@@ -93,13 +94,23 @@ class Stage:
         outputs, endpoint = self.outputs(), os.environ.get("AWS_ENDPOINT_URL")
         return f"{endpoint}/_aws/execute-api/{outputs['ApiId']}" if endpoint else outputs["ApiUrl"]
 
-    def sam(self, command: str, *arguments: str, **overrides: str):
-        parameters = " ".join(f"{name}={value}" for name, value in (self.overrides | overrides).items())
+    def sam(self, command: str, *arguments: str, **more: str):
+        parameters = as_overrides(self.overrides | more)
         path = os.pathsep.join([str(stack.TOOLS / "cargo-lambda" / "bin"), os.environ["PATH"]])  # zig lies there, too
         call = [SAM, command, *arguments, "--config-file", ROOT / "samconfig.toml", "--config-env", self.name, "--parameter-overrides", parameters]
         if stack.run_visibly(call, env=os.environ | {"PATH": path}, timeout=None):
             taken_back = "; what went over step by step was taken back, and docs/runbook.md#a-deployment-that-was-taken-back goes on from here"
             fail(f"sam {command} failed, see above{taken_back if command == 'deploy' else ''}")
+
+
+def overrides(text: str) -> dict[str, str]:
+    """As SAM reads them: what has spaces, or nothing in it, is in quotes."""
+    return dict(pair.split("=", 1) for pair in shlex.split(text))
+
+
+def as_overrides(parameters: dict[str, str]) -> str:
+    """All in quotes: without, SAM passes over an empty one, and CloudFormation keeps the value of what it is not told."""
+    return " ".join(f'{name}="{value}"' for name, value in parameters.items())
 
 
 # ---------------------------------------------------------------- what is deployed

@@ -34,6 +34,7 @@ import config  # noqa: E402
 import deploy  # noqa: E402
 import jsonschema  # noqa: E402
 import tomlkit  # noqa: E402
+from samcli.cli.types import CfnParameterOverridesType  # noqa: E402
 from samcli.yamlhelper import yaml_parse  # noqa: E402
 from samtranslator.translator.transform import transform  # noqa: E402
 
@@ -210,7 +211,7 @@ def settings(stage: str, command: str) -> dict:
 
 
 def stage_parameters(stage: str) -> dict[str, str]:
-    return dict(pair.split("=", 1) for pair in settings(stage, "deploy")["parameter_overrides"].split())
+    return deploy.overrides(settings(stage, "deploy")["parameter_overrides"])
 
 
 def first_deployments() -> list[Stack]:
@@ -357,6 +358,14 @@ class Deployment(unittest.TestCase):
         found = deploy.effective_parameters(stage, ROOT / "template.yaml", described)
         self.assertEqual((found["LogLevel"], found["LogRetentionDays"], found["TracesRecorded"]), ("WARN", stage.overrides["LogRetentionDays"], "0.05"))
         self.assertNotIn("Gone", found)
+
+    def test_a_parameter_may_be_empty_and_may_have_spaces(self):
+        read = CfnParameterOverridesType()
+        given = {"Stage": "dev", "ProviderSubnets": "", "AcceptedScopes": "one,two", "ConsoleScope": "openid profile"}
+        text = 'Stage=dev ProviderSubnets="" AcceptedScopes=one,two ConsoleScope="openid profile"'
+        self.assertEqual(read.convert('Stage=dev ProviderSubnets=', None, None), {"Stage": "dev"}, "what nobody is told of")
+        for found in (deploy.overrides(text), read.convert(text, None, None), read.convert(deploy.as_overrides(given), None, None)):
+            self.assertEqual(found, given)
 
     def test_a_stage_deploys_what_was_built_for_it_and_nothing_else(self):
         folders = {stage: settings(stage, "build").get("build_dir") for stage in STAGES}
