@@ -854,6 +854,12 @@ WITHOUT_RESOURCE = re.compile(r"logs:(Create|Get|Update|Delete|List)LogDeliver(y
                               r"|servicediscovery:DiscoverInstances")
 
 
+def sender(main: Stack) -> list[str]:
+    """What mail is sent from. An identity is verified by hand, and no resource of the stack."""
+    named = {"identity": main.parameters["SenderIdentity"], "configuration-set": main.parameters["SenderConfigurationSet"]}
+    return [f"arn:aws:ses:us-east-1:123456789012:{kind}/{name}" for kind, name in named.items() if name]
+
+
 class Rights(unittest.TestCase):
     @in_every_stage
     def test_each_function_has_a_role_of_its_own_with_exact_actions_on_exact_resources(self, main):
@@ -880,9 +886,8 @@ class Rights(unittest.TestCase):
             return resource == ("arn:aws:appconfig:us-east-1:123456789012:application/<Configuration>"
                                 "/environment/<ConfigurationStage>/configuration/<ConfigurationProfile>")
         if action == "ses:SendEmail":
-            # An identity is verified by hand, and no resource of the stack. The emulator asks for all of them.
-            return resource == ("*" if main.parameters["Stage"] == "local" else
-                                f"arn:aws:ses:us-east-1:123456789012:identity/{main.parameters['SenderIdentity']}")
+            # The emulator looks for the sender in no request.
+            return resource == "*" if main.parameters["Stage"] == "local" else resource in sender(main)
         if action in SECRETS:
             return main.parameters["ProviderSecrets"] != "" and resource == SECRETS[action] + main.parameters["ProviderSecrets"] + "*"
         match = re.fullmatch(r"<(\w+)(\.\w+)?>(/.*)?", resource)
@@ -891,10 +896,13 @@ class Rights(unittest.TestCase):
         return action in ALLOWED.get((main.resources[match[1]]["Type"], (match[2] or "") + index), set())
 
     def test_mail_is_sent_by_those_who_tell_customers_from_the_sender_that_is_named_and_else_by_nobody(self):
-        for identity, senders in (("", set()), ("orders@example.com", {"SendConfirmation", "CloseOrder"})):
-            main = stack("dev", SenderIdentity=identity)
+        """SES asks for the right on the identity's default configuration set as well: without, each message ends in AccessDenied."""
+        of_ses = "arn:aws:ses:us-east-1:123456789012"
+        for parameters, resources in [({}, set()), ({"SenderConfigurationSet": "bounces"}, set()), ({"SenderIdentity": "a@example.com"}, {f"{of_ses}:identity/a@example.com"}),
+                                      ({"SenderIdentity": "example.com", "SenderConfigurationSet": "bounces"}, {f"{of_ses}:identity/example.com", f"{of_ses}:configuration-set/bounces"})]:
+            main = stack("dev", **parameters)
             may = {(name, resource) for name in functions(main) for action, resource in grants_of(main, name) if action == "ses:SendEmail"}
-            self.assertEqual(may, {(name, f"arn:aws:ses:us-east-1:123456789012:identity/{identity}") for name in senders})
+            self.assertEqual(may, {(name, resource) for name in ("SendConfirmation", "CloseOrder") for resource in resources})
 
     def test_secrets_are_read_where_providers_are_called_and_only_once_somebody_has_said_which(self):
         for main in variants():
