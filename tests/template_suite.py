@@ -1131,6 +1131,7 @@ class Discovery(unittest.TestCase):
             attributes = instance["InstanceAttributes"]
             self.assertRegex(instance["InstanceId"], r"^[\w/:.@-]{1,64}$", name)
             self.assertLessEqual(len(attributes), 30, name)
+            self.assertLessEqual(sum(len(key) + len(value) for key, value in attributes.items()), 5000, name)
             for key, value in attributes.items():
                 self.assertRegex(key, r"^[!-~]{1,255}$", name)
                 self.assertFalse(key.startswith("AWS_"), f"{name}: {key} would have to be one that Cloud Map knows")
@@ -1665,7 +1666,12 @@ class Configuration(unittest.TestCase):
         self.assertIn(f'error!(error = %bad, "{message}")', (ROOT / "shared/settings/src/live.rs").read_text())
         (strategy,) = main.of_type("AWS::AppConfig::DeploymentStrategy").values()
         watched = int(strategy["FinalBakeTimeInMinutes"]) * 60
-        self.assertTrue(watched == 0 if main.parameters["Stage"] == "local" else watched >= 30 + 3 * alarm["Period"])
+        if main.parameters["Stage"] == "local":
+            self.assertEqual(watched, 0)
+        else:  # the time that a metric filter and an alarm take is what is left
+            settings = (ROOT / "shared/settings/src/lib.rs").read_text()
+            self.assertIn(f"/// Above {watched - 3 * alarm['Period']}, functions that run may find a document wrong", settings)
+            self.assertLess(int(re.search(r"poll_seconds: (\d+),", settings)[1]), watched - 3 * alarm["Period"], "the default")
 
     def test_make_config_waits_while_appconfig_begins_no_deployment_or_would_take_it_back(self):
         def obstacle(*states: str, **alarm) -> str:
