@@ -47,6 +47,11 @@ SAM = LIBRARIES / "bin" / "sam"
 MACHINES = {"arm64": 0xB7, "x86_64": 0x3E}  # e_machine of an ELF header
 GLIBC = (2, 34)  # of Amazon Linux 2023, where the functions run
 KEPT = 3  # versions of a function, of which one is called
+# CloudFormation replaces the deployment of the first settings, which are empty, when anything of it changes, and a stack's tags are those of all in it.
+STACK_POLICY = {"Statement": [
+    {"Effect": "Allow", "Principal": "*", "Action": "Update:*", "Resource": "*"},
+    {"Effect": "Deny", "Principal": "*", "Action": "Update:Replace", "Resource": "LogicalResourceId/ConfigurationDeployment"},
+]}
 LARGEST = 40_000_000  # bytes; the largest function has about half, and Lambda takes 50 MB of compressed code
 
 
@@ -210,6 +215,7 @@ def deploy(arguments):
               f"  aws cloudformation cancel-update-stack --region {stage.region} --stack-name {stage.settings['stack_name']}\n"
               "To go back later, check the older version out and deploy it with AT_ONCE=1 (docs/deploy.md)")
     stage.sam("deploy", "--template-file", str(template), "--region", stage.region)
+    stage.client("cloudformation").set_stack_policy(StackName=stage.settings["stack_name"], StackPolicyBody=json.dumps(STACK_POLICY))
     if "NotProtected" in stage.outputs():
         say("It has come up: protecting its tables and users against deletion")
         stage.sam("deploy", "--template-file", str(template), "--region", stage.region, ProtectData="true")

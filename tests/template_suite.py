@@ -1706,6 +1706,16 @@ class Configuration(unittest.TestCase):
         self.assertLessEqual({"CreateOrder", "Fulfilment", "Api", "Alarms"}, before, "what takes minutes to be made")
 
 
+    def test_no_deployment_goes_over_what_operators_have_set(self):
+        """To CloudFormation, all of an `AWS::AppConfig::Deployment` is made once: another one takes its place when its tags change, which the
+        stack's are, and deploys the first document again."""
+        (name,) = stack("prod").of_type("AWS::AppConfig::Deployment")
+        everything, kept = deploy.STACK_POLICY["Statement"]
+        self.assertEqual(everything, {"Effect": "Allow", "Principal": "*", "Action": "Update:*", "Resource": "*"})  # what no policy names may not be updated
+        self.assertEqual(kept, {"Effect": "Deny", "Principal": "*", "Action": "Update:Replace", "Resource": f"LogicalResourceId/{name}"})
+        self.assertEqual([stage for stage in STAGES if "tags" in settings(stage, "deploy")], [])
+
+
 class Pages(unittest.TestCase):
     """Figures on pages that follow from the templates, and were others once."""
 
