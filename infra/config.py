@@ -27,6 +27,8 @@ import stack  # noqa: E402
 # How long a deployment may take until all functions are given the new document, and how long it is watched at most (template.yaml).
 PATIENCE = 120
 WATCHED = 6 * 60
+# A deployment in one of these is not over, and AppConfig begins no other.
+UNDER_WAY = ("VALIDATING", "DEPLOYING", "BAKING", "ROLLING_BACK")
 
 
 class Profile:
@@ -40,7 +42,7 @@ class Profile:
         application, environment, profile = outputs["Configuration"].split("/")
         self.application, self.environment = {"ApplicationId": application}, {"EnvironmentId": environment}
         self.profile, self.strategy = {"ConfigurationProfileId": profile}, outputs["ConfigurationStrategy"]
-        self.client = client("appconfig")
+        self.client, self.alarms = client("appconfig"), client("cloudwatch")
         function = client("lambda").get_function_configuration(FunctionName=f"{stack}-create-order", Qualifier="live")
         variables = function["Environment"]["Variables"]
         self.variables = {name: value for name, value in variables.items() if name == "STAGE" or name.startswith("APP__")}
@@ -70,14 +72,24 @@ class Profile:
         return json.loads(run.stdout)
 
     def wait_for_the_last(self):
-        """While a deployment is watched, AppConfig begins no other."""
         until = time.monotonic() + WATCHED
-        while any(deployment["State"] in ("DEPLOYING", "BAKING") for deployment in
-                  self.client.list_deployments(**self.application, **self.environment, MaxResults=10)["Items"]):
+        while obstacle := self.obstacle():
             if time.monotonic() > until:
-                sys.exit("error: another deployment does not come to an end")
-            show_now_and_then("The last deployment is still being watched")
+                sys.exit(f"error: {obstacle}, and that does not come to an end")
+            show_now_and_then(obstacle)
             time.sleep(2)
+
+    def obstacle(self) -> str:
+        """Why AppConfig would begin no deployment, or take it back at once; nothing if it would not."""
+        deployments = self.client.list_deployments(**self.application, **self.environment, MaxResults=10)["Items"]
+        if any(deployment["State"] in UNDER_WAY for deployment in deployments):
+            return "The last deployment is still being watched"
+        monitors = self.client.get_environment(**self.application, **self.environment).get("Monitors", [])
+        names = [monitor["AlarmArn"].partition(":alarm:")[2] for monitor in monitors]
+        alarms = self.alarms.describe_alarms(AlarmNames=names)["MetricAlarms"] if names else []  # no names would be all alarms
+        # AppConfig looks at no alarm whose actions somebody has disabled.
+        ringing = [alarm["AlarmName"] for alarm in alarms if alarm["StateValue"] == "ALARM" and alarm.get("ActionsEnabled", True)]
+        return f"The alarm {ringing[0]} rings (docs/runbook.md#settingsrefused)" if ringing else ""
 
     def deploy(self, document: dict):
         version = self.client.create_hosted_configuration_version(

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import struct
 import sys
 import time
@@ -46,6 +47,11 @@ SAM = LIBRARIES / "bin" / "sam"
 MACHINES = {"arm64": 0xB7, "x86_64": 0x3E}  # e_machine of an ELF header
 GLIBC = (2, 34)  # of Amazon Linux 2023, where the functions run
 KEPT = 3  # versions of a function, of which one is called
+# CloudFormation replaces the deployment of the first settings, which are empty, when anything of it changes, and a stack's tags are those of all in it.
+STACK_POLICY = {"Statement": [
+    {"Effect": "Allow", "Principal": "*", "Action": "Update:*", "Resource": "*"},
+    {"Effect": "Deny", "Principal": "*", "Action": "Update:Replace", "Resource": "LogicalResourceId/ConfigurationDeployment"},
+]}
 LARGEST = 40_000_000  # bytes; the largest function has about half, and Lambda takes 50 MB of compressed code
 
 
@@ -60,7 +66,7 @@ class Stage:
         config = tomlkit.parse((ROOT / "samconfig.toml").read_text()).unwrap()[name]
         self.settings = config["global"]["parameters"]
         self.build_dir = config["build"]["parameters"]["build_dir"]
-        self.overrides = dict(pair.split("=", 1) for pair in self.settings["parameter_overrides"].split())
+        self.overrides = overrides(self.settings["parameter_overrides"])
         if architecture:
             self.overrides["Architecture"] = architecture
         if at_once:
@@ -93,13 +99,23 @@ class Stage:
         outputs, endpoint = self.outputs(), os.environ.get("AWS_ENDPOINT_URL")
         return f"{endpoint}/_aws/execute-api/{outputs['ApiId']}" if endpoint else outputs["ApiUrl"]
 
-    def sam(self, command: str, *arguments: str, **overrides: str):
-        parameters = " ".join(f"{name}={value}" for name, value in (self.overrides | overrides).items())
+    def sam(self, command: str, *arguments: str, **more: str):
+        parameters = as_overrides(self.overrides | more)
         path = os.pathsep.join([str(stack.TOOLS / "cargo-lambda" / "bin"), os.environ["PATH"]])  # zig lies there, too
         call = [SAM, command, *arguments, "--config-file", ROOT / "samconfig.toml", "--config-env", self.name, "--parameter-overrides", parameters]
         if stack.run_visibly(call, env=os.environ | {"PATH": path}, timeout=None):
             taken_back = "; what went over step by step was taken back, and docs/runbook.md#a-deployment-that-was-taken-back goes on from here"
             fail(f"sam {command} failed, see above{taken_back if command == 'deploy' else ''}")
+
+
+def overrides(text: str) -> dict[str, str]:
+    """As SAM reads them: what has spaces, or nothing in it, is in quotes."""
+    return dict(pair.split("=", 1) for pair in shlex.split(text))
+
+
+def as_overrides(parameters: dict[str, str]) -> str:
+    """All in quotes: without, SAM passes over an empty one, and CloudFormation keeps the value of what it is not told."""
+    return " ".join(f'{name}="{value}"' for name, value in parameters.items())
 
 
 # ---------------------------------------------------------------- what is deployed
@@ -199,6 +215,7 @@ def deploy(arguments):
               f"  aws cloudformation cancel-update-stack --region {stage.region} --stack-name {stage.settings['stack_name']}\n"
               "To go back later, check the older version out and deploy it with AT_ONCE=1 (docs/deploy.md)")
     stage.sam("deploy", "--template-file", str(template), "--region", stage.region)
+    stage.client("cloudformation").set_stack_policy(StackName=stage.settings["stack_name"], StackPolicyBody=json.dumps(STACK_POLICY))
     if "NotProtected" in stage.outputs():
         say("It has come up: protecting its tables and users against deletion")
         stage.sam("deploy", "--template-file", str(template), "--region", stage.region, ProtectData="true")

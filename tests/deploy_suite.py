@@ -105,6 +105,8 @@ class Deployment(unittest.TestCase):
         self.assertEqual(outcome.returncode, 0, outcome.stdout + outcome.stderr)
         self.assertIn(STAGE.url(), outcome.stdout)
         self.assertIn("make smoke STAGE=local", outcome.stdout)
+        policy = STAGE.client("cloudformation").get_stack_policy(StackName=STAGE.settings["stack_name"])["StackPolicyBody"]
+        self.assertEqual(json.loads(policy), deploy.STACK_POLICY)
 
     def test_it_says_when_the_read_model_is_another_versions(self):
         dynamodb, key = STAGE.client("dynamodb"), {"key": {"S": "generations"}}

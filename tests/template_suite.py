@@ -28,10 +28,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "infra"))
 
 import backup  # noqa: E402
+import botocore.session  # noqa: E402
 import cfnlint.api  # noqa: E402
+import config  # noqa: E402
 import deploy  # noqa: E402
 import jsonschema  # noqa: E402
 import tomlkit  # noqa: E402
+from samcli.cli.types import CfnParameterOverridesType  # noqa: E402
 from samcli.yamlhelper import yaml_parse  # noqa: E402
 from samtranslator.translator.transform import transform  # noqa: E402
 
@@ -208,7 +211,7 @@ def settings(stage: str, command: str) -> dict:
 
 
 def stage_parameters(stage: str) -> dict[str, str]:
-    return dict(pair.split("=", 1) for pair in settings(stage, "deploy")["parameter_overrides"].split())
+    return deploy.overrides(settings(stage, "deploy")["parameter_overrides"])
 
 
 def first_deployments() -> list[Stack]:
@@ -355,6 +358,14 @@ class Deployment(unittest.TestCase):
         found = deploy.effective_parameters(stage, ROOT / "template.yaml", described)
         self.assertEqual((found["LogLevel"], found["LogRetentionDays"], found["TracesRecorded"]), ("WARN", stage.overrides["LogRetentionDays"], "0.05"))
         self.assertNotIn("Gone", found)
+
+    def test_a_parameter_may_be_empty_and_may_have_spaces(self):
+        read = CfnParameterOverridesType()
+        given = {"Stage": "dev", "ProviderSubnets": "", "AcceptedScopes": "one,two", "ConsoleScope": "openid profile"}
+        text = 'Stage=dev ProviderSubnets="" AcceptedScopes=one,two ConsoleScope="openid profile"'
+        self.assertEqual(read.convert('Stage=dev ProviderSubnets=', None, None), {"Stage": "dev"}, "what nobody is told of")
+        for found in (deploy.overrides(text), read.convert(text, None, None), read.convert(deploy.as_overrides(given), None, None)):
+            self.assertEqual(found, given)
 
     def test_a_stage_deploys_what_was_built_for_it_and_nothing_else(self):
         folders = {stage: settings(stage, "build").get("build_dir") for stage in STAGES}
@@ -583,6 +594,15 @@ class Functions(unittest.TestCase):
                 # `health` only tells which there are.
                 calls_providers = "DISCOVERY_NAMESPACE" in function["Environment"]["Variables"] and name != "Health"
                 self.assertEqual(function.get("VpcConfig"), expected if calls_providers else None, name)
+
+    def test_what_functions_in_a_network_ask_of_aws_has_an_endpoint_on_the_page(self):
+        """In a network, a function reaches nothing of AWS that the network does not."""
+        main = stack("prod", **EVERYTHING, SenderIdentity="example.com")
+        asked = {action.split(":")[0] for name, function in functions(main).items() if "VpcConfig" in function for action, _ in grants_of(main, name)}
+        names = {"appconfig": "appconfigdata", "servicediscovery": "data-servicediscovery", "ses": "email"}
+        page = (ROOT / "docs/deploy.md").read_text().split("## Providers in a network of your own")[1].split("\n## ")[0]
+        told = re.findall(r"`(?:com\.amazonaws\.<region>)?\.([a-z-]+)`", page)
+        self.assertEqual(sorted(names.get(service, service) for service in asked), sorted(told))
 
     def test_commands_can_have_executions_reserved(self):
         reserved = {name: function.get("ReservedConcurrentExecutions") for name, function in functions(stack("prod")).items()}
@@ -834,6 +854,12 @@ WITHOUT_RESOURCE = re.compile(r"logs:(Create|Get|Update|Delete|List)LogDeliver(y
                               r"|servicediscovery:DiscoverInstances")
 
 
+def sender(main: Stack) -> list[str]:
+    """What mail is sent from. An identity is verified by hand, and no resource of the stack."""
+    named = {"identity": main.parameters["SenderIdentity"], "configuration-set": main.parameters["SenderConfigurationSet"]}
+    return [f"arn:aws:ses:us-east-1:123456789012:{kind}/{name}" for kind, name in named.items() if name]
+
+
 class Rights(unittest.TestCase):
     @in_every_stage
     def test_each_function_has_a_role_of_its_own_with_exact_actions_on_exact_resources(self, main):
@@ -860,9 +886,8 @@ class Rights(unittest.TestCase):
             return resource == ("arn:aws:appconfig:us-east-1:123456789012:application/<Configuration>"
                                 "/environment/<ConfigurationStage>/configuration/<ConfigurationProfile>")
         if action == "ses:SendEmail":
-            # An identity is verified by hand, and no resource of the stack. The emulator asks for all of them.
-            return resource == ("*" if main.parameters["Stage"] == "local" else
-                                f"arn:aws:ses:us-east-1:123456789012:identity/{main.parameters['SenderIdentity']}")
+            # The emulator looks for the sender in no request.
+            return resource == "*" if main.parameters["Stage"] == "local" else resource in sender(main)
         if action in SECRETS:
             return main.parameters["ProviderSecrets"] != "" and resource == SECRETS[action] + main.parameters["ProviderSecrets"] + "*"
         match = re.fullmatch(r"<(\w+)(\.\w+)?>(/.*)?", resource)
@@ -871,10 +896,13 @@ class Rights(unittest.TestCase):
         return action in ALLOWED.get((main.resources[match[1]]["Type"], (match[2] or "") + index), set())
 
     def test_mail_is_sent_by_those_who_tell_customers_from_the_sender_that_is_named_and_else_by_nobody(self):
-        for identity, senders in (("", set()), ("orders@example.com", {"SendConfirmation", "CloseOrder"})):
-            main = stack("dev", SenderIdentity=identity)
+        """SES asks for the right on the identity's default configuration set as well: without, each message ends in AccessDenied."""
+        of_ses = "arn:aws:ses:us-east-1:123456789012"
+        for parameters, resources in [({}, set()), ({"SenderConfigurationSet": "bounces"}, set()), ({"SenderIdentity": "a@example.com"}, {f"{of_ses}:identity/a@example.com"}),
+                                      ({"SenderIdentity": "example.com", "SenderConfigurationSet": "bounces"}, {f"{of_ses}:identity/example.com", f"{of_ses}:configuration-set/bounces"})]:
+            main = stack("dev", **parameters)
             may = {(name, resource) for name in functions(main) for action, resource in grants_of(main, name) if action == "ses:SendEmail"}
-            self.assertEqual(may, {(name, f"arn:aws:ses:us-east-1:123456789012:identity/{identity}") for name in senders})
+            self.assertEqual(may, {(name, resource) for name in ("SendConfirmation", "CloseOrder") for resource in resources})
 
     def test_secrets_are_read_where_providers_are_called_and_only_once_somebody_has_said_which(self):
         for main in variants():
@@ -883,6 +911,20 @@ class Rights(unittest.TestCase):
                 calls_providers = "servicediscovery:DiscoverInstances" in granted and name != "Health"
                 expected = set(SECRETS) if main.parameters["ProviderSecrets"] and calls_providers else set()
                 self.assertEqual(granted & set(SECRETS), expected, name)
+
+    @in_every_stage
+    def test_what_lambda_may_do_with_network_interfaces_the_code_of_functions_may_not(self, main):
+        """Whoever may attach a function to a network may delete any interface of the account that is not in use. Calls of the code alone carry the
+        function's ARN, so Lambda itself is not denied them (Lambda's guide, security best practices for VPCs)."""
+        of_sam = {"AssignPrivateIpAddresses", "CreateNetworkInterface", "DeleteNetworkInterface", "DescribeNetworkInterfaces", "DescribeSubnets",
+                  "UnassignPrivateIpAddresses"}  # AWSLambdaVPCAccessExecutionRole
+        own = {"ArnLike": {"lambda:SourceFunctionArn": f"arn:aws:lambda:us-east-1:123456789012:function:{main.name}-*"}}
+        for name, function in functions(main).items():
+            role = main.properties(function["Role"])
+            attached = "AWSLambdaVPCAccessExecutionRole" in json.dumps(role["ManagedPolicyArns"])
+            denied = [statement for policy in role.get("Policies", []) for statement in policy["PolicyDocument"]["Statement"] if statement["Effect"] == "Deny"]
+            self.assertEqual(denied, [{"Effect": "Deny", "Action": sorted(f"ec2:{action}" for action in of_sam), "Resource": "*", "Condition": own}] * attached, name)
+            self.assertEqual(attached, "servicediscovery:DiscoverInstances" in dict(grants_of(main, name)) and name != "Health", name)
 
     @in_every_stage
     def test_policies_fit_into_a_role(self, main):
@@ -1089,6 +1131,7 @@ class Discovery(unittest.TestCase):
             attributes = instance["InstanceAttributes"]
             self.assertRegex(instance["InstanceId"], r"^[\w/:.@-]{1,64}$", name)
             self.assertLessEqual(len(attributes), 30, name)
+            self.assertLessEqual(sum(len(key) + len(value) for key, value in attributes.items()), 5000, name)
             for key, value in attributes.items():
                 self.assertRegex(key, r"^[!-~]{1,255}$", name)
                 self.assertFalse(key.startswith("AWS_"), f"{name}: {key} would have to be one that Cloud Map knows")
@@ -1109,6 +1152,8 @@ def grants(main: Stack, role: str) -> list[tuple[str, str]]:
     found, attached = [], [policy for policy in main.of_type("AWS::IAM::Policy").values() if f"<{role}>" in policy["Roles"]]
     for policy in [*main.resources[role]["Properties"].get("Policies", []), *attached]:
         for statement in policy["PolicyDocument"]["Statement"]:
+            if statement["Effect"] == "Deny":
+                continue
             assert statement["Effect"] == "Allow", statement
             found += [(action, resource) for action in listed(statement["Action"]) for resource in listed(statement["Resource"])]
     return found
@@ -1616,11 +1661,37 @@ class Configuration(unittest.TestCase):
         (counted,) = metric["MetricTransformations"]
         self.assertEqual((alarm["Namespace"], alarm["MetricName"]), (counted["MetricNamespace"], counted["MetricName"]))
         self.assertEqual((alarm["Threshold"], alarm["TreatMissingData"]), (0, "notBreaching"))
+        self.assertNotIn("ActionsEnabled", alarm, "AppConfig takes nothing back for an alarm whose actions are disabled")
         message = re.search('"([^"]+)"', metric["FilterPattern"])[1]
         self.assertIn(f'error!(error = %bad, "{message}")', (ROOT / "shared/settings/src/live.rs").read_text())
         (strategy,) = main.of_type("AWS::AppConfig::DeploymentStrategy").values()
         watched = int(strategy["FinalBakeTimeInMinutes"]) * 60
-        self.assertTrue(watched == 0 if main.parameters["Stage"] == "local" else watched >= 30 + 3 * alarm["Period"])
+        if main.parameters["Stage"] == "local":
+            self.assertEqual(watched, 0)
+        else:  # the time that a metric filter and an alarm take is what is left
+            settings = (ROOT / "shared/settings/src/lib.rs").read_text()
+            self.assertIn(f"/// Above {watched - 3 * alarm['Period']}, functions that run may find a document wrong", settings)
+            self.assertLess(int(re.search(r"poll_seconds: (\d+),", settings)[1]), watched - 3 * alarm["Period"], "the default")
+
+    def test_make_config_waits_while_appconfig_begins_no_deployment_or_would_take_it_back(self):
+        def obstacle(*states: str, **alarm) -> str:
+            profile = object.__new__(config.Profile)
+            profile.application, profile.environment = {"ApplicationId": "a"}, {"EnvironmentId": "e"}
+            profile.client, profile.alarms = unittest.mock.Mock(), unittest.mock.Mock()
+            profile.client.list_deployments.return_value = {"Items": [{"State": state} for state in states]}
+            profile.client.get_environment.return_value = {"Monitors": [{"AlarmArn": "arn:aws:cloudwatch:us-east-1:123456789012:alarm:refused"}]}
+            profile.alarms.describe_alarms.return_value = {"MetricAlarms": [{"AlarmName": "refused", "StateValue": "OK", "ActionsEnabled": True} | alarm]}
+            found = profile.obstacle()
+            if profile.alarms.describe_alarms.called:
+                profile.alarms.describe_alarms.assert_called_once_with(AlarmNames=["refused"])
+            return found
+
+        over = {"COMPLETE", "ROLLED_BACK", "REVERTED"}
+        known = botocore.session.get_session().get_service_model("appconfig").shape_for("DeploymentState").enum
+        self.assertEqual(over | set(config.UNDER_WAY), set(known))
+        self.assertEqual({state for state in known if obstacle("COMPLETE", state)}, set(config.UNDER_WAY))
+        self.assertIn("refused rings", obstacle("COMPLETE", StateValue="ALARM"))
+        self.assertEqual(obstacle("ROLLED_BACK", StateValue="ALARM", ActionsEnabled=False), "")
 
     @in_every_stage
     def test_the_first_document_is_deployed_when_its_alarm_has_been_there_for_longest(self, main):
@@ -1633,6 +1704,16 @@ class Configuration(unittest.TestCase):
             before |= further
             further = set().union(*(graph[name] for name in further)) - before
         self.assertLessEqual({"CreateOrder", "Fulfilment", "Api", "Alarms"}, before, "what takes minutes to be made")
+
+
+    def test_no_deployment_goes_over_what_operators_have_set(self):
+        """To CloudFormation, all of an `AWS::AppConfig::Deployment` is made once: another one takes its place when its tags change, which the
+        stack's are, and deploys the first document again."""
+        (name,) = stack("prod").of_type("AWS::AppConfig::Deployment")
+        everything, kept = deploy.STACK_POLICY["Statement"]
+        self.assertEqual(everything, {"Effect": "Allow", "Principal": "*", "Action": "Update:*", "Resource": "*"})  # what no policy names may not be updated
+        self.assertEqual(kept, {"Effect": "Deny", "Principal": "*", "Action": "Update:Replace", "Resource": f"LogicalResourceId/{name}"})
+        self.assertEqual([stage for stage in STAGES if "tags" in settings(stage, "deploy")], [])
 
 
 class Pages(unittest.TestCase):
@@ -1649,6 +1730,18 @@ class Pages(unittest.TestCase):
                            (deploy, f"{let_in} in all, of them {stage['RouteSettings']['POST /api/v1/orders']['ThrottlingRateLimit']} new orders"),
                            (deploy, f"put the {in_network} functions that call providers"),
                            (cost, f"Each warm process of the {read_settings} functions")]:
+            self.assertTrue(told in page, f"no page says: {told}")
+
+    def test_what_is_left_out_of_an_orders_price_is_told_by_list_prices(self):
+        prices = json.loads((ROOT / "infra/cost/prices.json").read_text())
+        page, hours = (ROOT / "docs/cost.md").read_text(), prices["assumptions"]["hours_a_month"]
+        busy, each = 100 * 30 * 24 * 3600, {name: price["usd"] / price["per"] for name, price in prices["told_apart"].items()}
+        for told in (f"busy day and night come to ${busy / 30 * each['appconfig_call']:.2f} a month",
+                     f"begin in a day come to ${30 * 1000 * each['appconfig_document']:.2f} a month",
+                     f"one service come to ${busy / 30 * each['cloud_map_call']:.2f} a month",
+                     f"one token come to ${busy / 300 * each['secret_read']:.2f} a month",
+                     f"four endpoints in two zones come to ${4 * 2 * hours * each['interface_endpoint_hour']:.2f} a month",
+                     f"a NAT gateway in each of them to ${2 * hours * each['nat_gateway_hour']:.2f}"):
             self.assertTrue(told in page, f"no page says: {told}")
 
     def test_every_parameter_is_told_of(self):

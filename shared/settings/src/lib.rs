@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// How long a running function goes by what it knows before it looks for a newer document of AppConfig: 20 to 3600 seconds.
+    /// Above 120, functions that run may find a document wrong when AppConfig watches it no more, and does not take it back.
     pub poll_seconds: u32,
     pub providers: Providers,
     /// Where services are: for each name the URLs of its instances, up to 20, or a table that says what it is called in Cloud Map.
