@@ -13,15 +13,20 @@ use std::{
     time::Duration,
 };
 
-use application::ports::{Catalogue, ChargeError, ChargeRequest, ListProductsError, Payments, ProviderError};
+use application::ports::{
+    AdjustError, Catalogue, ChargeError, ChargeRequest, ListProductsError, Payments, ProviderError, StockAdjustment,
+};
 use axum::{
     Router,
     http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
     response::IntoResponse,
 };
+use chrono::DateTime;
 use domain::{
-    ids::{CustomerId, OrderId, PaymentMethod, ProductId},
+    ids::{AdjustmentId, CustomerId, OrderId, PaymentMethod, ProductId},
     money::{Currency, Money},
+    product::StockChange,
+    text::Text,
 };
 use providers::{Port, Remote, breaker};
 use serde_json::{Value, json};
@@ -107,6 +112,34 @@ async fn who_claims_no_list_of_products_is_not_asked_for_one() {
     let listed = remote(&format!("http://{address}")).list_products(None, 2).await;
     assert!(matches!(listed, Err(ListProductsError::NotSupported)), "{listed:?}");
     assert_eq!(calls.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_stock_that_is_not_adjusted_as_it_was_asked_for_is_not_believed() {
+    let tenfold = json!({"adjusted": {"by": 10, "stock": 12}});
+    for (body, change, named) in [
+        (&tenfold, StockChange::By(1), "adjusted.by"),
+        (&tenfold, StockChange::Counted(10), "adjusted.stock"),
+        (&json!({"adjusted": {}}), StockChange::By(1), "adjusted.by"),
+    ] {
+        let (address, _) = server(200, JSON, body.to_string(), Duration::ZERO).await;
+        let adjustment = StockAdjustment {
+            id: AdjustmentId(Uuid::new_v4()),
+            product_id: ProductId::parse("tea").unwrap(),
+            change,
+            reason: Text::parse("stocktaking").unwrap(),
+            actor: "staff:anna".to_owned(),
+            at: DateTime::UNIX_EPOCH,
+        };
+        let unavailable = match remote(&format!("http://{address}")).adjust_stock(&adjustment).await {
+            Err(AdjustError::Unavailable(error)) => error,
+            other => panic!("{other:?} was believed"),
+        };
+        match *unavailable.source.downcast::<ProviderError>().expect("the source says what happened") {
+            ProviderError::Misbehaved { field, .. } => assert_eq!(field, named),
+            other => panic!("{other:?} of {body}"),
+        }
+    }
 }
 
 #[tokio::test]
