@@ -205,6 +205,20 @@ async fn any_other_status_nobody_and_nothing_in_time_are_failures() {
     assert!(matches!(error, ProviderError::Failed(_) | ProviderError::Misbehaved { .. }), "{error:?}");
 }
 
+/// The library panics at these details. In a run that looks at many orders, that would be the end of the others as well.
+#[tokio::test]
+async fn a_status_that_cannot_be_read_is_an_error_like_any_other() {
+    let answer =
+        async || [("content-type", "application/grpc"), ("grpc-status", "14"), ("grpc-status-details-bin", "!")];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+    match charge(&remote(&format!("grpc://{address}"))).await {
+        ProviderError::Misbehaved { field, .. } => assert_eq!(field, "the status"),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn a_provider_that_fails_five_times_is_left_alone() {
     let (address, calls) = server(500, JSON, "{}".to_owned(), Duration::ZERO).await;
