@@ -16,7 +16,7 @@ use crate::{
     event_store::{EventStore, RecordedEvent, StreamId, Unavailable},
     event_stream::LoadError,
     fulfilment::shipment::shipment_key,
-    ports::{Inventory, LedgerEntry, Payments, Providers, Shipping},
+    ports::{Inventory, LedgerEntry, Payments, ProviderError, Providers, Shipping},
 };
 
 /// How many orders' books are compared at the same time. Providers have other things to do.
@@ -116,8 +116,8 @@ pub async fn providers_books(
     let (mut charged, mut refunded) = (Money::zero(currency), Money::zero(currency));
     for entry in payments.ledger(id).await? {
         match entry {
-            LedgerEntry::Charged(_, amount) => charged = charged.plus(amount)?,
-            LedgerEntry::Refunded(_, amount) => refunded = refunded.plus(amount)?,
+            LedgerEntry::Charged(_, amount) => charged = charged.plus(amount).map_err(not_of_the_order)?,
+            LedgerEntry::Refunded(_, amount) => refunded = refunded.plus(amount).map_err(not_of_the_order)?,
             LedgerEntry::Declined(_) | LedgerEntry::Cancelled => {}
         }
     }
@@ -127,6 +127,13 @@ pub async fn providers_books(
     reserved.sort_unstable();
     let shipment = carrier.shipment(shipment_key(id)).await?;
     Ok(Books { charged, refunded, reserved, shipment })
+}
+
+/// What a provider has in its ledger that cannot be added up is a failure of the provider's: a person is called when it lasts.
+fn not_of_the_order(_: MoneyError) -> Unavailable {
+    let problem = "is in another currency than the order's, or comes to more than there is".to_owned();
+    let source = ProviderError::Misbehaved { field: "entries.amount", problem }.into();
+    Unavailable { what: "the payment provider", source }
 }
 
 #[cfg(test)]

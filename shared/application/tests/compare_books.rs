@@ -24,7 +24,7 @@ use domain::{
     address::{CountryCode, ShippingAddress},
     books::ShipmentBook,
     ids::{CustomerId, OrderId, PaymentMethod},
-    money::Quantity,
+    money::{Currency, Money, Quantity},
     order::{Attention, LateEffect, OrderEvent, Payment, Refund, SkippableStep},
     text::Text,
 };
@@ -67,12 +67,16 @@ impl Case {
 
     /// The attempt at the charge that was on its way when the order was cancelled.
     async fn a_charge_comes(&self) {
+        self.a_charge_comes_of(cny(TOTAL)).await;
+    }
+
+    async fn a_charge_comes_of(&self, amount: Money) {
         let request = ChargeRequest {
             idempotency_key: self.id.work_id("process-payment"),
             order_id: self.id,
             customer_id: CustomerId::parse("customer-1").unwrap(),
             payment_method: PaymentMethod::default(),
-            amount: cny(TOTAL),
+            amount,
         };
         self.shop.payments.charge(&request).await.unwrap();
     }
@@ -331,4 +335,14 @@ async fn providers_that_cannot_be_asked_for_days_are_for_a_person() {
     // The provider is back, and somebody has it asked again.
     assert_eq!(case.compare(GIVE_UP * 2 + LATER).await, Finding::Agreed(vec![LateEffect::Charge]));
     case.assert_right().await;
+}
+
+/// Nobody can add it up or say what of it is to go back, and it does not pass by itself.
+#[tokio::test]
+async fn a_charge_in_another_currency_is_for_a_person() {
+    let case = Case::cancelled_after(1).await;
+    case.a_charge_comes_of(Money::new(TOTAL, Currency::parse("USD").unwrap()).unwrap()).await;
+    assert!(matches!(case.shop.compare_books(case.id, LATER).await, Err(CompareError::Provider(_))));
+    let misbehaves = Attention { step: "compare-books".to_owned(), reason: "ProviderMisbehaved".to_owned() };
+    assert_eq!(case.compare(GIVE_UP + LATER).await, Finding::Flagged(misbehaves));
 }

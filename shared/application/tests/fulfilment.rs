@@ -720,6 +720,23 @@ async fn an_undo_that_is_refused_records_what_had_gone_back_before() {
     assert_eq!(books.order.refunded, cny(1000));
 }
 
+/// As after a restore to an earlier time: that it was requested and made is lost, and it is requested anew with another amount.
+#[tokio::test]
+async fn a_refund_that_was_made_under_its_key_with_another_amount_is_recorded_as_it_was_made() {
+    let (shop, id) = confirmed("pm_card_visa", "200001").await;
+    shop.request_refund(id, "a refund", 300).await.unwrap();
+    let refund_id = shop.order(id).await.refunds[0].requested.refund_id;
+    let (idempotency_key, charge_key) = (refund_id.0, id.work_id("process-payment"));
+    let lost = RefundRequest { idempotency_key, order_id: id, charge_key, amount: cny(1000) };
+    shop.payments.refund(&lost).await.unwrap();
+    shop.run(Step::IssueRefund, id).await.unwrap();
+    assert_eq!(shop.event_types(id).await.last().map(String::as_str), Some("RefundCompleted"));
+    let books = ledger(&shop.store, &shop.payments, &shop.inventory, &shop.shipping, id).await.unwrap();
+    assert_eq!((books.order.refunded, books.order.agrees_with(&books.providers)), (cny(1000), true));
+    let more_than_is_left = shop.request_refund(id, "another refund", 2999).await;
+    assert!(matches!(more_than_is_left, Err(CommandError::Rejected(RefundRejection::TooMuch { .. }))));
+}
+
 /// Whatever a step comes to, it never counts as done because of what another attempt came to.
 #[tokio::test]
 async fn two_outcomes_of_one_step_never_share_a_command_id() {

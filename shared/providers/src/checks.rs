@@ -1,7 +1,7 @@
 //! What comes back from a provider is believed no more than what comes from a client.
 
 use application::ports::ProviderError;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use domain::{
     ids::ProductId,
     money::{Currency, Money},
@@ -73,8 +73,10 @@ fn visible(field: &'static str, text: String, max: usize) -> Result<String, Prov
 }
 
 pub(crate) fn time(field: &'static str, time: &str) -> Result<DateTime<Utc>, ProviderError> {
-    let parsed = DateTime::parse_from_rfc3339(time).map(|time| time.to_utc());
-    parsed.map_err(|_| misbehaved(field, "is not a time in RFC 3339"))
+    // In UTC, what is near the first or the last of RFC 3339's years may be outside of them: an event would have what no consumer reads.
+    let parsed = DateTime::parse_from_rfc3339(time).ok().map(|time| time.to_utc());
+    let parsed = parsed.filter(|time| (0..=9_999).contains(&time.year()));
+    parsed.ok_or_else(|| misbehaved(field, "is not a time in RFC 3339"))
 }
 
 pub(crate) fn product_id(field: &'static str, id: &str) -> Result<ProductId, ProviderError> {
@@ -89,6 +91,17 @@ pub(crate) fn at_most<T>(field: &'static str, list: Vec<T>, max: usize) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_can_be_written_as_it_was_read() {
+        for good in ["2026-01-01T00:00:00Z", "2026-01-01T00:00:00.123456789+08:00", "9999-12-31T23:59:59Z"] {
+            let read = time("time", good).unwrap();
+            assert_eq!(time("time", &read.to_rfc3339()).unwrap(), read);
+        }
+        for bad in ["", "yesterday", "2026-01-01", "9999-12-31T23:59:59-00:01", "0000-01-01T00:00:00+00:01"] {
+            assert!(time("time", bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn what_a_provider_calls_something_is_seen_as_it_is() {

@@ -1,8 +1,9 @@
 //! The contract over gRPC.
 
-use std::{error::Error as _, io, iter::successors, time::Duration};
+use std::{error::Error as _, io, iter::successors, panic::AssertUnwindSafe, time::Duration};
 
 use application::ports::ProviderError;
+use futures_util::FutureExt;
 use tonic::{
     Code, Request, Status,
     client::Grpc as Client,
@@ -13,6 +14,7 @@ use tonic::{
 use tonic_prost::ProstCodec;
 
 use crate::{
+    checks::misbehaved,
     contract::{ANSWER_BYTES_MAX, Call},
     token::Unauthenticated,
 };
@@ -60,7 +62,10 @@ impl Grpc {
         let mut client = Client::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
         client.ready().await.map_err(|error| ProviderError::Failed(error.into()))?;
         let path = PathAndQuery::from_static(C::GRPC_PATH);
-        let answer = client.unary(request, path, ProstCodec::<C, C::Answer>::default()).await;
+        let answer = client.unary(request, path, ProstCodec::<C, C::Answer>::default());
+        // The library panics at a status whose details are not base64, which is for whoever answers to say.
+        let answer = AssertUnwindSafe(answer).catch_unwind().await;
+        let answer = answer.map_err(|_| misbehaved("the status", "cannot be read"))?;
         let answer = answer.map_err(|status| failed(&status))?;
         Ok(answer.into_inner())
     }

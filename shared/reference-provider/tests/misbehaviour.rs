@@ -13,15 +13,20 @@ use std::{
     time::Duration,
 };
 
-use application::ports::{Catalogue, ChargeError, ChargeRequest, ListProductsError, Payments, ProviderError};
+use application::ports::{
+    AdjustError, Catalogue, ChargeError, ChargeRequest, ListProductsError, Payments, ProviderError, StockAdjustment,
+};
 use axum::{
     Router,
     http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
     response::IntoResponse,
 };
+use chrono::DateTime;
 use domain::{
-    ids::{CustomerId, OrderId, PaymentMethod, ProductId},
+    ids::{AdjustmentId, CustomerId, OrderId, PaymentMethod, ProductId},
     money::{Currency, Money},
+    product::StockChange,
+    text::Text,
 };
 use providers::{Port, Remote, breaker};
 use serde_json::{Value, json};
@@ -110,6 +115,34 @@ async fn who_claims_no_list_of_products_is_not_asked_for_one() {
 }
 
 #[tokio::test]
+async fn a_stock_that_is_not_adjusted_as_it_was_asked_for_is_not_believed() {
+    let tenfold = json!({"adjusted": {"by": 10, "stock": 12}});
+    for (body, change, named) in [
+        (&tenfold, StockChange::By(1), "adjusted.by"),
+        (&tenfold, StockChange::Counted(10), "adjusted.stock"),
+        (&json!({"adjusted": {}}), StockChange::By(1), "adjusted.by"),
+    ] {
+        let (address, _) = server(200, JSON, body.to_string(), Duration::ZERO).await;
+        let adjustment = StockAdjustment {
+            id: AdjustmentId(Uuid::new_v4()),
+            product_id: ProductId::parse("tea").unwrap(),
+            change,
+            reason: Text::parse("stocktaking").unwrap(),
+            actor: "staff:anna".to_owned(),
+            at: DateTime::UNIX_EPOCH,
+        };
+        let unavailable = match remote(&format!("http://{address}")).adjust_stock(&adjustment).await {
+            Err(AdjustError::Unavailable(error)) => error,
+            other => panic!("{other:?} was believed"),
+        };
+        match *unavailable.source.downcast::<ProviderError>().expect("the source says what happened") {
+            ProviderError::Misbehaved { field, .. } => assert_eq!(field, named),
+            other => panic!("{other:?} of {body}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_the_contract_does_not_have_is_named_by_its_field_and_not_believed() {
     let good = r#"{"transaction_id": "ch_1", "amount": {"amount": 1999, "currency": "CNY"}, "processed_at": "2026-01-01T00:00:00Z"}"#;
     let charged = |from: &str, to: &str| format!(r#"{{"charged": {}}}"#, good.replace(from, to));
@@ -170,6 +203,20 @@ async fn any_other_status_nobody_and_nothing_in_time_are_failures() {
     let (other, _) = server(200, JSON, "{}".to_owned(), Duration::ZERO).await;
     let error = charge(&remote(&format!("grpc://{other}"))).await;
     assert!(matches!(error, ProviderError::Failed(_) | ProviderError::Misbehaved { .. }), "{error:?}");
+}
+
+/// The library panics at these details. In a run that looks at many orders, that would be the end of the others as well.
+#[tokio::test]
+async fn a_status_that_cannot_be_read_is_an_error_like_any_other() {
+    let answer =
+        async || [("content-type", "application/grpc"), ("grpc-status", "14"), ("grpc-status-details-bin", "!")];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+    match charge(&remote(&format!("grpc://{address}"))).await {
+        ProviderError::Misbehaved { field, .. } => assert_eq!(field, "the status"),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]

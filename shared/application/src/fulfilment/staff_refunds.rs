@@ -79,6 +79,7 @@ pub async fn issue_open_refunds<S: EventStore>(
     now: DateTime<Utc>,
 ) -> Result<(), StepError> {
     record_made_refunds(stream, payments, input, now).await?;
+    let total = stream.order().course.placed().ok_or(StepError::UnknownOrder)?.total_amount;
     let open: Vec<RequestedRefund> = stream.order().open_refunds().cloned().collect();
     for RequestedRefund { refund_id, amount, .. } in open {
         let request = RefundRequest {
@@ -88,19 +89,27 @@ pub async fn issue_open_refunds<S: EventStore>(
             amount,
         };
         let metadata = |outcome| metadata(input, STEP, &format!("{refund_id} {outcome}"), now);
-        let reason = match payments.refund(&request).await {
+        let outcome = match payments.refund(&request).await {
+            Ok(refund) => Ok(refund),
+            Err(RefundError::NoCharge) => Err("no_charge"),
+            // The undoing of a cancelled order has given the rest back first.
+            Err(RefundError::TooMuch) => Err("too_much"),
+            // Another amount has gone back under this key, and a restore has lost who had asked for it. Were this one a failure, it
+            // would be requested once more, and given back besides.
+            Err(RefundError::KeyReused) => {
+                made_refund(payments, input.order_id, refund_id, total).await?.ok_or("key_reused")
+            }
+            // It may be made yet, so the refund stays open until a person has decided.
+            Err(RefundError::Refused(_)) => return Err(StepError::RequestRefused),
+            Err(RefundError::Unavailable(error)) => return Err(error.into()),
+        };
+        let reason = match outcome {
             Ok(refund) => {
                 let metadata = metadata("completed");
                 stream.commit(&metadata, |order| record_staff_refund(order, refund_id, &refund)).await?;
                 continue;
             }
-            Err(RefundError::NoCharge) => "no_charge",
-            // The undoing of a cancelled order has given the rest back first.
-            Err(RefundError::TooMuch) => "too_much",
-            Err(RefundError::KeyReused) => "key_reused",
-            // It may be made yet, so the refund stays open until a person has decided.
-            Err(RefundError::Refused(_)) => return Err(StepError::RequestRefused),
-            Err(RefundError::Unavailable(error)) => return Err(error.into()),
+            Err(reason) => reason,
         };
         let failed = FailedRefund { refund_id, amount, reason: reason.to_owned() };
         stream.commit(&metadata("failed"), |order| record_staff_refund_failure(order, &failed)).await?;

@@ -118,6 +118,13 @@ impl Catalogue for Remote {
         let read = |answer: wire::AdjustStockResponse| {
             Ok(match present("outcome", answer.outcome)? {
                 adjust_stock_response::Outcome::Adjusted(wire::Adjusted { by, stock, replayed }) => {
+                    let (field, as_asked) = match adjustment.change {
+                        StockChange::By(asked) => ("adjusted.by", by == asked),
+                        StockChange::Counted(asked) => ("adjusted.stock", stock == asked),
+                    };
+                    if !as_asked {
+                        return Err(misbehaved(field, "is not what was asked for"));
+                    }
                     Ok(Adjusted { by, stock, replayed })
                 }
                 adjust_stock_response::Outcome::UnknownProduct(_) => Err(AdjustError::UnknownProduct),
