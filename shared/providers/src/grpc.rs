@@ -1,17 +1,28 @@
 //! The contract over gRPC.
 
-use std::{error::Error as _, io, iter::successors, panic::AssertUnwindSafe, time::Duration};
+use std::{
+    error::Error as _,
+    io,
+    iter::successors,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use application::ports::ProviderError;
-use futures_util::FutureExt;
+use http_body_util::BodyExt;
 use tonic::{
     Code, Request, Status,
+    body::Body,
     client::Grpc as Client,
-    codegen::http::{HeaderMap, uri::PathAndQuery},
+    codegen::http::{self, HeaderMap, uri::PathAndQuery},
     metadata::MetadataMap,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Error},
 };
 use tonic_prost::ProstCodec;
+use tower::ServiceExt;
 
 use crate::{
     checks::misbehaved,
@@ -59,25 +70,46 @@ impl Grpc {
         let mut request = Request::new(request);
         *request.metadata_mut() = MetadataMap::from_headers(headers);
         request.set_timeout(deadline);
-        let mut client = Client::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
+        let said = Arc::new(AtomicBool::new(false));
+        let hearing = Arc::clone(&said);
+        let channel =
+            ServiceExt::<http::Request<Body>>::map_response(self.channel.clone(), |answer| hear(answer, hearing));
+        let mut client = Client::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
         client.ready().await.map_err(|error| ProviderError::Failed(error.into()))?;
         let path = PathAndQuery::from_static(C::GRPC_PATH);
-        let answer = client.unary(request, path, ProstCodec::<C, C::Answer>::default());
-        // The library panics at a status whose details are not base64, which is for whoever answers to say.
-        let answer = AssertUnwindSafe(answer).catch_unwind().await;
-        let answer = answer.map_err(|_| misbehaved("the status", "cannot be read"))?;
-        let answer = answer.map_err(|status| failed(&status))?;
+        let answer = client.unary(request, path, ProstCodec::<C, C::Answer>::default()).await;
+        let answer = answer.map_err(|status| failed(&status, said.load(Ordering::Relaxed)))?;
         Ok(answer.into_inner())
     }
 }
 
+/// An answer on its way to the library: whether the provider has `said` a status is kept, because the library makes up others by the same
+/// codes. A status' details, which nobody reads, are left out: the library panics at any that are not base64.
+fn hear(mut answer: http::Response<Body>, said: Arc<AtomicBool>) -> http::Response<Body> {
+    let hear = move |headers: &mut HeaderMap| {
+        headers.remove("grpc-status-details-bin");
+        if headers.contains_key("grpc-status") {
+            said.store(true, Ordering::Relaxed);
+        }
+    };
+    hear(answer.headers_mut());
+    answer.map(|body| {
+        Body::new(body.map_frame(move |mut frame| {
+            if let Some(trailers) = frame.trailers_mut() {
+                hear(trailers);
+            }
+            frame
+        }))
+    })
+}
+
 /// Of what the provider says of its failure only the code is kept: nobody knows what else is in there. A connection that fails,
 /// for want of a certificate that is believed for instance, is no saying of the provider's.
-fn failed(status: &Status) -> ProviderError {
+fn failed(status: &Status, said: bool) -> ProviderError {
     match status.code() {
         // What cannot be decoded as a message, or is larger than any may be.
-        Code::Internal | Code::OutOfRange => {
-            ProviderError::Misbehaved { field: "the answer", problem: "is no message of the contract".to_owned() }
+        Code::Internal | Code::OutOfRange if !said && status.source().is_none() => {
+            misbehaved("the answer", "is no message of the contract")
         }
         code @ (Code::InvalidArgument | Code::NotFound) => ProviderError::Rejected(format!("gRPC status {code:?}")),
         Code::Unauthenticated => ProviderError::Failed(Unauthenticated("gRPC status Unauthenticated").into()),

@@ -190,7 +190,8 @@ impl Remote {
         answer.map_err(|error| Unavailable { what: self.port.what(), source: error.into() })
     }
 
-    /// A business answer is a success to the breaker; an answer that cannot be read is a failure like none at all.
+    /// Any message is a success to the breaker, also one that is not believed: whoever orders something odd must not stop everybody else's
+    /// orders. What is no message is a failure like no answer at all.
     async fn try_call<C: Call, T>(
         &self,
         request: C,
@@ -206,16 +207,15 @@ impl Remote {
                 None => self.send(&instance, request, deadline).await,
                 Some(witness) => self.send_before(witness, &instance, request, deadline).await,
             };
+            if matches!(answer, Ok(_) | Err(ProviderError::Rejected(_))) {
+                permit.succeeded();
+            } else {
+                permit.failed();
+                self.pass_by(&instance);
+            }
             answer.and_then(read).inspect_err(|error| telemetry::failed(error.name()))
         };
-        let answer = sent.instrument(hop::<C>(&instance.address).span()).await;
-        if matches!(answer, Ok(_) | Err(ProviderError::Rejected(_))) {
-            permit.succeeded();
-        } else {
-            permit.failed();
-            self.pass_by(&instance);
-        }
-        answer
+        sent.instrument(hop::<C>(&instance.address).span()).await
     }
 
     /// The one whose turn it is: always the same, until it fails or is there no more.
