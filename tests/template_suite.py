@@ -1653,6 +1653,30 @@ class Configuration(unittest.TestCase):
                 self.assertEqual(taken(document), expected, document)
 
     @in_every_stage
+    def test_a_call_of_a_provider_ends_before_the_function_that_makes_it(self, main):
+        """With the slowest deadline that settings take, and time for the function's own calls: a step that is cut off could not say why."""
+        (profile,) = main.of_type("AWS::AppConfig::ConfigurationProfile").values()
+        provider = json.loads(profile["Validators"][0]["Content"])["definitions"]["provider"]
+        longest = provider["properties"]["deadline_ms"]["maximum"] / 1000
+        tries = int(re.search(r"const TRIES: u32 = (\d+);", (ROOT / "shared/application/src/fulfilment/confirmation.rs").read_text())[1])
+        callers = {name: function for name, function in functions(main).items()
+                   if "DISCOVERY_NAMESPACE" in function["Environment"]["Variables"] and name != "Health"}
+        self.assertGreater(len(callers), 10)
+        for name, function in callers.items():
+            calls = tries if name in ("SendConfirmation", "CloseOrder") else 1
+            self.assertGreaterEqual(function["Timeout"], calls * longest + 3, name)
+
+    @in_every_stage
+    def test_the_pauses_of_an_order_outlast_a_breaker_that_is_open(self, main):
+        """By the numbers that nobody has turned."""
+        default = int(re.search(r"open_seconds: (\d+),", (ROOT / "shared/settings/src/lib.rs").read_text())[1])
+        packaged = (ROOT / f"infra/config/{main.parameters['Stage']}.toml").read_text()
+        pauses = functions(main)["GetTimeline"]["Environment"]["Variables"]["PAUSES_IN_SECONDS"].split(", ")
+        for port in ("inventory", "payments", "shipping", "notifications"):
+            turned = re.search(rf"^{port}\.breaker = {{ open_seconds = (\d+) }}$", packaged, re.M)
+            self.assertGreaterEqual(int(pauses[0]), int(turned[1]) if turned else default, port)
+
+    @in_every_stage
     def test_settings_that_functions_refuse_are_taken_back(self, main):
         (environment,) = main.of_type("AWS::AppConfig::Environment").values()
         (monitor,) = environment["Monitors"]

@@ -10,7 +10,7 @@
 )]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -176,6 +176,43 @@ fn every_function_has_its_sample_event_its_place_in_the_template_and_its_row_in_
         assert!(template.contains(&format!("CodeUri: functions/{name}/")), "template.yaml does not deploy {name}");
         assert!(page.contains(&format!("\n| `{name}` |")), "docs/extend.md has no row for {name}");
     }
+}
+
+/// Every process pays at its start for what it has linked.
+#[test]
+fn only_functions_that_call_providers_link_their_transports_and_can_find_them() {
+    let lock: Table = read("Cargo.lock").parse().unwrap();
+    // By name, whatever the version. Of the workspace's own crates the lock file has what their tests need, too.
+    let mut needs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for package in lock["package"].as_array().unwrap() {
+        let names = package.get("dependencies").and_then(|list| list.as_array()).into_iter().flatten();
+        let names = names.map(|name| name.as_str().unwrap().split(' ').next().unwrap().to_owned());
+        needs.entry(package["name"].as_str().unwrap().to_owned()).or_default().extend(names);
+    }
+    for name in SHARED {
+        needs.insert(name.to_owned(), dependencies(&manifest(&format!("shared/{name}/Cargo.toml")), "dependencies"));
+    }
+    let template = read("template.yaml");
+    let mut callers = 0;
+    for name in functions() {
+        let direct = dependencies(&manifest(&format!("functions/{name}/Cargo.toml")), "dependencies");
+        let calls = direct.contains("providers");
+        callers += u32::from(calls);
+        let (mut linked, mut next) = (BTreeSet::new(), Vec::from_iter(direct));
+        while let Some(name) = next.pop() {
+            next.extend(needs.get(&name).into_iter().flatten().filter(|needed| !linked.contains(*needed)).cloned());
+            linked.insert(name);
+        }
+        for transport in ["tonic", "reqwest"] {
+            assert_eq!(linked.contains(transport), calls, "{name} and {transport}");
+        }
+        let place = template.split(&format!("CodeUri: functions/{name}/\n")).nth(1).unwrap();
+        let place = place.split("CodeUri: ").next().unwrap();
+        // `health` says whether they can be found.
+        let finds = calls || name == "health";
+        assert_eq!(place.contains("DISCOVERY_NAMESPACE:"), finds, "{name}: who calls providers has to find them");
+    }
+    assert!(callers > 10, "{callers}");
 }
 
 /// Whoever can place an order could else have refunds and parcels of a real shop refused.
