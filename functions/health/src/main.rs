@@ -157,13 +157,8 @@ async fn ask_providers(live: &Live<impl Source>, discovery: &impl Discovery) -> 
     };
     let mut providers = Vec::with_capacity(4);
     for (port, settings::Provider { kind, service, .. }) in settings.providers.each() {
-        let (transport, service) = match kind {
-            Kind::Sandbox | Kind::Ses => (None, None),
-            Kind::Grpc => (Some(Transport::Grpc), Some(service)),
-            Kind::Rest => (Some(Transport::Rest), Some(service)),
-        };
-        let is_known = match transport.zip(service) {
-            Some((transport, service)) => is_known(&settings, discovery, service, transport).await,
+        let is_known = match kind.transport() {
+            Some(transport) => is_known(&settings, discovery, service, transport).await,
             None => true,
         };
         let status = if is_known { Status::Up } else { Status::Down };

@@ -9,7 +9,7 @@ use aws_sdk_servicediscovery::{
     types::HealthStatusFilter,
 };
 use aws_types::SdkConfig;
-use settings::{Address, BadAddress, Discovery, INSTANCES_MAX, Look};
+use settings::{Address, BadAddress, Discovery, INSTANCES_MAX, Look, Transport};
 use tracing::warn;
 
 use crate::lambda::{self, MissingVariable, chain};
@@ -85,13 +85,8 @@ fn address(attributes: &HashMap<String, String>) -> Result<Address, BadInstance>
         None | Some("false") => false,
         Some(_) => return Err(BadInstance::Secure),
     };
-    let scheme = match (attribute("transport"), secure) {
-        (Some("grpc"), true) => "grpcs",
-        (Some("grpc"), false) => "grpc",
-        (Some("rest"), true) => "https",
-        (Some("rest"), false) => "http",
-        _ => return Err(BadInstance::Transport),
-    };
+    let named = attribute("transport").and_then(|name| Transport::ALL.into_iter().find(|one| one.name() == name));
+    let scheme = named.ok_or(BadInstance::Transport)?.scheme(secure);
     let path = attribute("path").unwrap_or_default().trim_start_matches('/');
     let host = host.filter(|host| !host.contains(['/', '?', '#', '@'])).ok_or(BadInstance::Host)?;
     Ok(Address::parse(&format!("{scheme}://{host}:{port}/{path}"))?)

@@ -156,10 +156,14 @@ impl<S> Chosen<S> {
         let mut providers: BTreeMap<Provider, AnyProvider<S>> = built_in.collect();
         for service in settings.services.keys() {
             let (secret, ca_bundle) = (settings.secrets.get(service), settings.ca_bundles.get(service));
-            for transport in [Transport::Grpc, Transport::Rest] {
+            for transport in Transport::ALL {
                 let addresses = settings.addresses(service, transport);
                 let instances = match settings.registered_as(service) {
-                    Some(name) => Instances::registered(registry.service(name), transport, addresses),
+                    Some(name) => Instances::registered(
+                        registry.service(name, settings.cache.instances_seconds),
+                        transport,
+                        addresses,
+                    ),
                     None => addresses.into(),
                 };
                 let service = service.clone();
@@ -187,6 +191,7 @@ impl<S> Chosen<S> {
                     }
                     Arc::new(remote)
                 };
+                remote.keep_token_for(settings.cache.token_seconds);
                 providers.insert(provider, AnyProvider::Remote(remote));
             }
         }
@@ -265,5 +270,159 @@ either! {
     }
     Notifications {
         fn send(notification: &Notification) -> Result<NotificationId, Unavailable>;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{error::Error, time::Instant};
+
+    use application::ports::ProviderError;
+    use serde_json::{Value, json};
+    use settings::{Discovery, Layers, Look};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Has the document that was put into it, once.
+    #[derive(Clone, Default)]
+    struct Documents(Arc<Mutex<Option<String>>>);
+
+    impl Source for Documents {
+        async fn newer(&self) -> Result<Option<String>, Box<dyn Error + Send + Sync>> {
+            Ok(self.0.lock().unwrap().take())
+        }
+    }
+
+    struct Nowhere;
+
+    impl Discovery for Nowhere {
+        fn instances<'a>(&'a self, _: &'a str) -> Look<'a> {
+            Box::pin(async { Err("there is no registry".into()) })
+        }
+    }
+
+    struct Operator {
+        choice: Choice<(), Documents>,
+        settings: Arc<Live<Documents>>,
+        documents: Documents,
+    }
+
+    impl Operator {
+        async fn with(document: &Value) -> Self {
+            let documents = Documents::default();
+            let settings = Arc::new(Live::new(Layers::new("local".to_owned(), []), Some(documents.clone())));
+            let choice = Choice::new(Port::Payments, (), Arc::clone(&settings), Registry::new(Nowhere));
+            let operator = Self { choice, settings, documents };
+            operator.deploys(document).await;
+            operator
+        }
+
+        /// And the function looks for it.
+        async fn deploys(&self, document: &Value) {
+            self.leaves(document);
+            self.settings.look_again().await;
+        }
+
+        fn leaves(&self, document: &Value) {
+            *self.documents.0.lock().unwrap() = Some(document.to_string());
+        }
+
+        async fn chosen(&self) -> Arc<Chosen<()>> {
+            self.choice.now().await.unwrap()
+        }
+    }
+
+    fn own() -> Provider {
+        Provider::Grpc { service: "own".to_owned() }
+    }
+
+    /// New orders are charged at `own`, there.
+    fn at(url: &str, provider: &Value) -> Value {
+        let mut payments = json!({"kind": "grpc", "service": "own"});
+        payments.as_object_mut().unwrap().extend(provider.as_object().unwrap().clone());
+        json!({"services": {"own": [url]}, "providers": {"payments": payments}})
+    }
+
+    fn remote(provider: &AnyProvider<()>) -> Option<Arc<Remote>> {
+        match provider {
+            AnyProvider::BuiltIn(()) => None,
+            AnyProvider::Remote(remote) => Some(Arc::clone(remote)),
+        }
+    }
+
+    async fn failure(remote: &Remote) -> ProviderError {
+        let unavailable = remote.capabilities(Port::Payments).await.unwrap_err();
+        *unavailable.source.downcast().unwrap()
+    }
+
+    const NOBODY: &str = "grpc://127.0.0.1:1";
+
+    #[tokio::test]
+    async fn an_order_keeps_its_provider_whoever_is_chosen_for_new_ones() {
+        let operator = Operator::with(&at(NOBODY, &json!({}))).await;
+        let chosen = operator.chosen().await;
+        assert_eq!(of_new_orders(chosen.settings()).payments, own());
+        assert!(remote(chosen.of_new_orders().unwrap()).is_some());
+        // Orders from before there was a choice.
+        assert!(remote(chosen.of(&Provider::Sandbox).unwrap()).is_none());
+
+        operator.deploys(&json!({"services": {"own": [NOBODY]}})).await;
+        let chosen = operator.chosen().await;
+        assert_eq!(of_new_orders(chosen.settings()).payments, Provider::Sandbox);
+        assert!(remote(chosen.of_new_orders().unwrap()).is_none());
+        assert!(remote(chosen.of(&own()).unwrap()).is_some());
+        assert!(chosen.of(&Provider::Rest { service: "own".to_owned() }).is_err(), "nobody there speaks REST");
+    }
+
+    #[tokio::test]
+    async fn who_is_called_as_before_keeps_connections_and_breaker_by_the_new_numbers() {
+        let operator = Operator::with(&at(NOBODY, &json!({}))).await;
+        let remote_now = async || remote(operator.chosen().await.of(&own()).unwrap()).unwrap();
+        let first = remote_now().await;
+        for _ in 0..2 {
+            assert!(matches!(failure(&first).await, ProviderError::Failed(_)));
+        }
+        operator.deploys(&at(NOBODY, &json!({"breaker": {"failures": 3}}))).await;
+        let same = remote_now().await;
+        assert!(Arc::ptr_eq(&first, &same));
+        assert!(matches!(failure(&same).await, ProviderError::Failed(_)));
+        assert!(matches!(failure(&same).await, ProviderError::ShutOff { .. }), "three failures are enough now");
+        for elsewhere in [at("grpc://127.0.0.1:2", &json!({})), at(NOBODY, &json!({"deadline_ms": 200}))] {
+            operator.deploys(&elsewhere).await;
+            assert!(!Arc::ptr_eq(&first, &remote_now().await));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_deadline_counts_from_the_next_call() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("grpc://{}", silent.local_addr().unwrap());
+        let operator = Operator::with(&at(&url, &json!({}))).await;
+        for deadline in [100, 400] {
+            operator.deploys(&at(&url, &json!({"deadline_ms": deadline}))).await;
+            let remote = remote(operator.chosen().await.of_new_orders().unwrap()).unwrap();
+            let began = Instant::now();
+            assert!(matches!(failure(&remote).await, ProviderError::TimedOut(_) | ProviderError::Failed(_)));
+            let waited = began.elapsed();
+            assert!(waited >= Duration::from_millis(deadline) && waited < Duration::from_secs(4), "{waited:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_order_whose_service_is_not_known_has_the_next_try_look_for_settings() {
+        let operator = Operator::with(&json!({})).await;
+        assert!(operator.chosen().await.of(&own()).is_err());
+        operator.leaves(&at(NOBODY, &json!({})));
+        assert!(operator.chosen().await.of(&own()).is_ok(), "another function knows it already");
+    }
+
+    #[tokio::test]
+    async fn a_request_goes_by_what_it_began_with() {
+        let operator = Operator::with(&at(NOBODY, &json!({}))).await;
+        let chosen = operator.chosen().await;
+        operator.deploys(&json!({})).await;
+        assert!(operator.chosen().await.of(&own()).is_err());
+        assert!(remote(chosen.of_new_orders().unwrap()).is_some());
     }
 }

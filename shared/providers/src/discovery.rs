@@ -2,18 +2,18 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
-use settings::{Address, Discovery, INSTANCES_MAX, Transport};
+use settings::{Address, Cache, Discovery, INSTANCES_MAX, Transport};
 use tokio::time::timeout;
 use tracing::{Instrument, error, info, warn};
 
 use crate::breaker::{self, Breaker, Clock, State, WallClock};
-
-/// How long what a registry has said is gone by without looking again.
-const FRESH: Duration = Duration::from_secs(30);
 
 /// How long one look may take. It is on the way of a call that knows no instance.
 const WAIT: Duration = Duration::from_millis(1_500);
@@ -30,11 +30,13 @@ impl Registry {
     }
 
     /// Nothing is looked for before somebody asks where it is.
-    pub(crate) fn service(&self, name: &str) -> Arc<Registered> {
+    pub(crate) fn service(&self, name: &str, kept_seconds: u32) -> Arc<Registered> {
         let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
         let service = services.entry(name.to_owned());
         let new = || Arc::new(Registered::new(name, Arc::clone(&self.discovery), WallClock));
-        Arc::clone(service.or_insert_with(new))
+        let service = service.or_insert_with(new);
+        service.kept_seconds.store(kept_seconds, Ordering::Relaxed);
+        Arc::clone(service)
     }
 }
 
@@ -48,6 +50,8 @@ pub(crate) struct Registered<C: Clock = WallClock> {
     breaker: Breaker<C>,
     clock: C,
     known: Mutex<Option<Known>>,
+    /// How long what the registry has said is gone by without looking again.
+    kept_seconds: AtomicU32,
     /// Held by whoever is looking: one at a time.
     looking: Arc<tokio::sync::Mutex<()>>,
 }
@@ -68,8 +72,9 @@ impl<C: Clock + Clone + Send + Sync + 'static> Registered<C> {
                 info!(service, from = ?change.from, to = ?change.to, "circuit breaker of the discovery changed");
             }
         });
+        let kept_seconds = AtomicU32::new(Cache::default().instances_seconds);
         let (known, looking) = (Mutex::new(None), Arc::default());
-        Self { name: name.to_owned(), discovery, breaker, clock, known, looking }
+        Self { name: name.to_owned(), discovery, breaker, clock, known, kept_seconds, looking }
     }
 
     /// None, if the registry has named none or has never answered.
@@ -100,7 +105,8 @@ impl<C: Clock + Clone + Send + Sync + 'static> Registered<C> {
         let Some(known) = &*known else { return (None, false) };
         // A clock that went back says nothing of an age.
         let age = known.at.and_then(|at| self.clock.now().checked_sub(at));
-        (Some(known.instances.clone()), age.is_some_and(|age| age < FRESH))
+        let kept = Duration::from_secs(self.kept_seconds.load(Ordering::Relaxed).into());
+        (Some(known.instances.clone()), age.is_some_and(|age| age < kept))
     }
 
     /// A function that is frozen meanwhile goes on with it when it is called again, and is done with it in time.
@@ -376,7 +382,7 @@ mod tests {
         let map = Arc::new(Map::default());
         let registry = Registry::new(Shared(Arc::clone(&map)));
         let address = |url| Address::parse(url).unwrap();
-        let of = |transport, url| Instances::registered(registry.service("own"), transport, vec![address(url)]);
+        let of = |transport, url| Instances::registered(registry.service("own", 30), transport, vec![address(url)]);
         let (grpc, rest) = (of(Transport::Grpc, B), of(Transport::Rest, "http://127.0.0.1:3"));
         assert_eq!(map.looks(), 0, "nothing is looked for before somebody asks");
         assert_eq!(grpc.now(WAIT).await, [address(B)]);

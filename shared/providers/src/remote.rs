@@ -172,6 +172,12 @@ impl Remote {
             && self.ca_bundle.as_ref() == ca_bundle
     }
 
+    pub(crate) fn keep_token_for(&self, seconds: u32) {
+        if let Some(token) = &self.token {
+            token.keep_for(seconds);
+        }
+    }
+
     pub(crate) fn set_breaker(&self, settings: breaker::Settings) {
         self.breaker.set(settings);
     }
@@ -325,12 +331,8 @@ fn tell(port: Port, change: Change) {
 /// The call as a part of a trace, by the names of OpenTelemetry's semantic conventions for RPC.
 fn hop<C: Call>(address: &Address) -> Hop {
     let method = C::GRPC_PATH.trim_start_matches('/');
-    let system = match address.transport {
-        settings::Transport::Grpc => "grpc",
-        settings::Transport::Rest => "rest",
-    };
     Hop::within(method, Kind::Client)
-        .with("rpc.system.name", system)
+        .with("rpc.system.name", address.transport.name())
         .with("rpc.method", method)
         .with("server.address", address.url.split_once("://").map_or("", |(_, host)| host).to_owned())
 }
@@ -389,7 +391,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_an_instance_each_call_says_whose_and_no_breaker_opens() {
-        let service = Registry::new(Nothing).service("own");
+        let service = Registry::new(Nothing).service("own", 30);
         let remote = remote(Instances::registered(service, settings::Transport::Grpc, Vec::new()));
         for _ in 0..10 {
             let call = remote.ledger(OrderId::new(Uuid::new_v4()));

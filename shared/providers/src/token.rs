@@ -2,19 +2,21 @@
 
 use std::{
     error::Error,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
 use application::{event_store::BoxError, ports::ProviderError};
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
-use settings::Secrets;
+use settings::{Cache, Secrets};
 use tokio::{sync::Mutex, time::timeout};
 use tracing::warn;
 
-/// How long a token is relied on before it is read again, and how long one that could not be.
-const KEPT_FOR: Duration = Duration::from_mins(5);
+/// How long a token is relied on at most that could not be read again.
 const KEPT_FOR_AFTER_A_FAILURE: Duration = Duration::from_secs(30);
 
 /// How long a read may take. It is on the way of a call.
@@ -48,11 +50,13 @@ impl Unauthenticated {
     }
 }
 
-/// A token, read when it is first needed and kept for minutes, as the header that shows it. One caller reads at a time.
+/// A token, read when it is first needed and kept for a while, as the header that shows it. One caller reads at a time.
 pub(crate) struct Token {
     pub(crate) name: String,
     secrets: Arc<dyn Secrets>,
     kept: Mutex<Option<Kept>>,
+    /// How long one is relied on before it is read again.
+    kept_seconds: AtomicU32,
 }
 
 struct Kept {
@@ -64,7 +68,16 @@ struct Kept {
 
 impl Token {
     pub(crate) fn new(name: String, secrets: Arc<dyn Secrets>) -> Self {
-        Self { name, secrets, kept: Mutex::new(None) }
+        Self { name, secrets, kept: Mutex::new(None), kept_seconds: Cache::default().token_seconds.into() }
+    }
+
+    /// Counts from the next reading.
+    pub(crate) fn keep_for(&self, seconds: u32) {
+        self.kept_seconds.store(seconds, Ordering::Relaxed);
+    }
+
+    fn kept_for(&self) -> Duration {
+        Duration::from_secs(self.kept_seconds.load(Ordering::Relaxed).into())
     }
 
     /// The one that is kept, or, when that is old, the one that is there by now. Where none can be read the last one stays:
@@ -77,11 +90,11 @@ impl Token {
             return Ok(header.clone());
         }
         let (header, good_for) = match (self.read().await, &*kept) {
-            (Ok(header), _) => (header, KEPT_FOR),
+            (Ok(header), _) => (header, self.kept_for()),
             (Err(error), None) => return Err(error.into()),
             (Err(error), Some(last)) => {
                 self.not_renewed(&error);
-                (last.header.clone(), KEPT_FOR_AFTER_A_FAILURE)
+                (last.header.clone(), self.kept_for().min(KEPT_FOR_AFTER_A_FAILURE))
             }
         };
         *kept = Some(Kept { header: header.clone(), read_at: SystemTime::now(), good_for });
@@ -97,7 +110,7 @@ impl Token {
             return Some(header.clone());
         }
         let header = self.read().await.inspect_err(|error| self.not_renewed(error)).ok()?;
-        *kept = Some(Kept { header: header.clone(), read_at: SystemTime::now(), good_for: KEPT_FOR });
+        *kept = Some(Kept { header: header.clone(), read_at: SystemTime::now(), good_for: self.kept_for() });
         (header != refused).then_some(header)
     }
 
@@ -181,7 +194,7 @@ mod tests {
         let first = token.current().await.unwrap();
         for unreadable in [None, Some("no token {}")] {
             place.has(unreadable);
-            passes(&token, KEPT_FOR).await;
+            passes(&token, Duration::from_mins(5)).await;
             assert_eq!(token.current().await.unwrap(), "Bearer first");
             assert_eq!(token.instead_of(&first).await, None);
         }

@@ -11,6 +11,28 @@ pub enum Transport {
     Rest,
 }
 
+impl Transport {
+    pub const ALL: [Self; 2] = [Self::Grpc, Self::Rest];
+
+    /// What it is called wherever somebody names it: in settings, at an instance, in a trace.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Rest => "rest",
+        }
+    }
+
+    /// What its URLs begin with.
+    pub fn scheme(self, secure: bool) -> &'static str {
+        match (self, secure) {
+            (Self::Grpc, false) => "grpc",
+            (Self::Grpc, true) => "grpcs",
+            (Self::Rest, false) => "http",
+            (Self::Rest, true) => "https",
+        }
+    }
+}
+
 /// Where an instance of a service is, and how it is spoken to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
@@ -35,13 +57,9 @@ impl Address {
     /// `grpcs://host:port` or `https://host/path`; on this machine also `grpc` and `http`, without TLS.
     pub fn parse(url: &str) -> Result<Self, BadAddress> {
         let (scheme, rest) = url.split_once("://").ok_or(BadAddress::Scheme)?;
-        let (transport, secure) = match scheme {
-            "grpc" => (Transport::Grpc, false),
-            "grpcs" => (Transport::Grpc, true),
-            "http" => (Transport::Rest, false),
-            "https" => (Transport::Rest, true),
-            _ => return Err(BadAddress::Scheme),
-        };
+        let mut all = Transport::ALL.into_iter().flat_map(|transport| [(transport, false), (transport, true)]);
+        let meant = all.find(|(transport, secure)| transport.scheme(*secure) == scheme);
+        let (transport, secure) = meant.ok_or(BadAddress::Scheme)?;
         let url = format!("{}://{rest}", if secure { "https" } else { "http" });
         let parsed = Url::parse(&url).map_err(|_| BadAddress::Shape)?;
         let host = parsed.host_str().ok_or(BadAddress::Shape)?;

@@ -44,6 +44,7 @@ pub struct Settings {
     /// beside the system's, for this service alone. Certificates are public: nothing else may stand there.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub ca_bundles: BTreeMap<String, String>,
+    pub cache: Cache,
     /// How much each caller may ask for. Those of a running function that calls no provider are the ones of its stage until it has
     /// read a document.
     pub limits: Limits,
@@ -57,8 +58,26 @@ impl Default for Settings {
             services: BTreeMap::new(),
             secrets: BTreeMap::new(),
             ca_bundles: BTreeMap::new(),
+            cache: Cache::default(),
             limits: Limits::default(),
         }
+    }
+}
+
+/// For how long a running function goes by what others have told it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cache {
+    /// By the instances of a service that Cloud Map has named, before it looks for them again beside its work: 5 to 300 seconds. At once
+    /// when one of them has failed.
+    pub instances_seconds: u32,
+    /// By a service's token, before it reads it again: 30 to 3600 seconds. At once when it is refused.
+    pub token_seconds: u32,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { instances_seconds: 30, token_seconds: 300 }
     }
 }
 
@@ -158,9 +177,13 @@ const BURST_MAX: u32 = 100_000;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Providers {
+    /// Where products and their stock are, and what orders reserve.
     pub inventory: Provider,
+    /// Who charges customers, and gives back.
     pub payments: Provider,
+    /// Who takes parcels to them.
     pub shipping: Provider,
+    /// Who tells them.
     pub notifications: Provider,
 }
 
@@ -190,6 +213,7 @@ pub struct Provider {
     /// For a whole call, with finding an instance and reading the token when these are due: 100 to 5000 milliseconds, which leaves room
     /// in every function that calls providers, also one after another.
     pub deadline_ms: u32,
+    /// When it is left alone: each running function keeps count for itself.
     pub breaker: Breaker,
 }
 
@@ -219,6 +243,17 @@ pub enum Kind {
     Grpc,
     Rest,
     Ses,
+}
+
+impl Kind {
+    /// How a service of one's own is spoken to; none for what is built in.
+    pub fn transport(self) -> Option<Transport> {
+        match self {
+            Self::Sandbox | Self::Ses => None,
+            Self::Grpc => Some(Transport::Grpc),
+            Self::Rest => Some(Transport::Rest),
+        }
+    }
 }
 
 /// When a provider that fails is left alone.
@@ -272,6 +307,9 @@ impl Settings {
             }
         };
         must((20..=3_600).contains(&self.poll_seconds), "poll_seconds".to_owned(), "be from 20 to 3600");
+        let Cache { instances_seconds, token_seconds } = self.cache;
+        must((5..=300).contains(&instances_seconds), "cache.instances_seconds".to_owned(), "be from 5 to 300");
+        must((30..=3_600).contains(&token_seconds), "cache.token_seconds".to_owned(), "be from 30 to 3600");
         for (port, provider) in self.providers.each() {
             let field = |name: &str| format!("providers.{port}.{name}");
             must((100..=5_000).contains(&provider.deadline_ms), field("deadline_ms"), "be from 100 to 5000");
@@ -280,19 +318,13 @@ impl Settings {
             let sender = provider.sender.as_str();
             must(sends_mail || sender.is_empty(), field("sender"), "be empty, because only notifications are sent");
             must(sender.is_empty() || is_mailbox(sender), field("sender"), "be an address such as orders@example.com");
-            let transport = match provider.kind {
-                Kind::Sandbox => {
-                    must(provider.service.is_empty(), field("service"), "be empty for the sandbox");
-                    continue;
-                }
-                Kind::Ses => {
-                    must(sends_mail, field("kind"), "be sandbox, grpc or rest, because only notifications are sent");
-                    must(provider.service.is_empty(), field("service"), "be empty for ses");
-                    must(!sends_mail || !sender.is_empty(), field("sender"), "be the address that ses sends from");
-                    continue;
-                }
-                Kind::Grpc => Transport::Grpc,
-                Kind::Rest => Transport::Rest,
+            if provider.kind == Kind::Ses {
+                must(sends_mail, field("kind"), "be sandbox, grpc or rest, because only notifications are sent");
+                must(!sends_mail || !sender.is_empty(), field("sender"), "be the address that ses sends from");
+            }
+            let Some(transport) = provider.kind.transport() else {
+                must(provider.service.is_empty(), field("service"), "be empty for what is built in");
+                continue;
             };
             must(
                 self.registered_as(&provider.service).is_some()

@@ -217,6 +217,26 @@ mod tests {
         }
     }
 
+    /// Answers nobody.
+    struct Silent;
+
+    impl Source for Silent {
+        async fn newer(&self) -> Result<Option<String>, Box<dyn Error + Send + Sync>> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_does_not_answer_is_waited_for_once_and_not_for_long() {
+        let live = Live::new(Layers::new("local".to_owned(), []), Some(Silent));
+        live.state.lock().await.settings = Some(Arc::new(Settings::default()));
+        let began = tokio::time::Instant::now();
+        for _ in 0..10 {
+            assert_eq!(*live.current().await.unwrap(), Settings::default());
+        }
+        assert_eq!(began.elapsed(), WAIT);
+    }
+
     #[tokio::test]
     async fn before_the_first_document_there_are_no_settings() {
         let (live, script) = live();
