@@ -67,14 +67,16 @@ impl Registration {
     /// Registers all instances, each when it answers. Some of them may be registered when that fails, or is not waited for.
     pub async fn register(&self) -> Result<(), NotRegistered> {
         let [grpc, rest] = &self.instances;
-        tokio::try_join!(self.insist(Deed::Register, grpc), self.insist(Deed::Register, rest))?;
+        // The SDK's futures are large.
+        tokio::try_join!(Box::pin(self.insist(Deed::Register, grpc)), Box::pin(self.insist(Deed::Register, rest)))?;
         Ok(())
     }
 
     /// Deregisters whatever is registered. What cannot be is told and left: the order service stops calling what does not answer.
     pub async fn deregister(&self) {
         let [grpc, rest] = &self.instances;
-        let _ = tokio::join!(self.insist(Deed::Deregister, grpc), self.insist(Deed::Deregister, rest));
+        let _ =
+            tokio::join!(Box::pin(self.insist(Deed::Deregister, grpc)), Box::pin(self.insist(Deed::Deregister, rest)));
     }
 
     async fn insist(&self, deed: Deed, instance: &Instance) -> Result<(), NotRegistered> {
