@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.parse
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -243,18 +242,14 @@ def wanted(message: str, function: str) -> bool:
 # ---------------------------------------------------------------- faults
 
 
-def register(arguments):
-    """The reference provider, at these URLs or nowhere any more, as whoever runs a provider does with its own."""
+def cloud_map_service(_):
+    """The id of the reference provider's service, which is made if it is not there, as whoever runs a provider makes one."""
     cloud_map, namespace = client("servicediscovery"), stack_environment()["DISCOVERY_NAMESPACE"]
-    namespace_id = next(each["Id"] for each in cloud_map.list_namespaces()["Namespaces"] if each["Name"] == namespace)
     services = [each["Id"] for each in cloud_map.list_services()["Services"] if each["Name"] == PROVIDER]
-    service_id = services[0] if services else cloud_map.create_service(Name=PROVIDER, NamespaceId=namespace_id)["Service"]["Id"]
-    for instance in cloud_map.list_instances(ServiceId=service_id)["Instances"]:
-        cloud_map.deregister_instance(ServiceId=service_id, InstanceId=instance["Id"])
-    for url in map(urllib.parse.urlsplit, arguments.urls):
-        transport = {"grpc": "grpc", "http": "rest"}[url.scheme]
-        cloud_map.register_instance(ServiceId=service_id, InstanceId=transport, Attributes={
-            "AWS_INSTANCE_IPV4": url.hostname, "AWS_INSTANCE_PORT": str(url.port), "transport": transport, "secure": "false"})
+    if not services:
+        namespace_id = next(each["Id"] for each in cloud_map.list_namespaces()["Namespaces"] if each["Name"] == namespace)
+        services = [cloud_map.create_service(Name=PROVIDER, NamespaceId=namespace_id)["Service"]["Id"]]
+    print(services[0])
 
 
 def faults(arguments):
@@ -356,9 +351,7 @@ def main():
     command.add_argument("patience", type=int)
     command.add_argument("order", nargs="?", default="")
     command.set_defaults(run=compare_books)
-    command = commands.add_parser("register")
-    command.add_argument("urls", nargs="*")
-    command.set_defaults(run=register)
+    commands.add_parser("cloud-map-service").set_defaults(run=cloud_map_service)
     command = commands.add_parser("faults")
     command.add_argument("command", nargs=argparse.REMAINDER)
     command.set_defaults(run=faults)

@@ -485,34 +485,37 @@ def down(arguments):
 
 
 def providers(arguments):
-    """Starts the reference provider (shared/reference-provider) beside the stack, unless it runs, breaks what it should and keeps
-    its books where it should, and registers it there."""
-    wanted = {"breaks": arguments.breaking, "state": arguments.state}
+    """Starts the reference provider (shared/reference-provider) beside the stack, unless it runs, breaks what it should, keeps its
+    books where it should and is registered where functions look for it."""
+    wanted = {"breaks": arguments.breaking, "state": arguments.state, "registered": cloud_map_service()}
     process = running_provider()
     if process and {name: process.get(name, "") for name in wanted} != wanted:
         stop_provider()
     if not running_provider():
         provider = program(PROVIDER)
         STATE.mkdir(parents=True, exist_ok=True)
-        given = {"BREAK": arguments.breaking, "STATE_FILE": arguments.state}
+        given = {"BREAK": arguments.breaking, "STATE_FILE": arguments.state, "REGISTER_IN": wanted["registered"],
+                 "LINGER_SECONDS": "0"}  # nobody waits for it here, and functions look again when a call fails
         if STACK:
             given |= {"GRPC_ADDRESS": "127.0.0.1:0", "REST_ADDRESS": "127.0.0.1:0"}
+        environment = client_environment(running()["port"]) if wanted["registered"] else os.environ
         log = (STATE / "providers.log").open("w")
-        process = subprocess.Popen([provider], env=os.environ | given, stdout=subprocess.PIPE, stderr=log, text=True,
+        process = subprocess.Popen([provider], env=environment | given, stdout=subprocess.PIPE, stderr=log, text=True,
                                    start_new_session=True)
-        urls = [process.stdout.readline().strip(), process.stdout.readline().strip()]
+        urls = [process.stdout.readline().strip(), process.stdout.readline().strip()]  # which it says once it can be found
         if not all(urls):
             fail(f"the reference provider does not start: {end_of(STATE / 'providers.log')}")
         PROVIDERS.write_text(json.dumps({"pid": process.pid, "urls": urls, **wanted}))
-    urls = running_provider()["urls"]
-    register(urls)
-    print("\n".join(urls))
+    print("\n".join(running_provider()["urls"]))
 
 
-def register(urls: list[str]):
-    """Has functions find the reference provider in Cloud Map, at these URLs or nowhere any more, if there is a stack."""
-    if running() and STACK_ENV.exists():
-        ask_stack("register", *urls)  # which says itself what is wrong
+def cloud_map_service() -> str:
+    """The id of the service in Cloud Map that the reference provider registers in; of none if there is no stack."""
+    if not (running() and STACK_ENV.exists()):
+        return ""
+    python, environment = TOOLS / "emulator" / "bin" / "python", client_environment(running()["port"])
+    asked = subprocess.run([python, HERE / "aws.py", "cloud-map-service"], env=environment, timeout=MINUTE, stdout=subprocess.PIPE, text=True)
+    return asked.stdout.strip() or fail("the reference provider has nowhere to register")  # why has been said
 
 
 def running_provider() -> dict | None:
@@ -527,9 +530,8 @@ def stop_provider():
     process = running_provider()
     if process:
         say("Stopping the reference provider")
-        register([])  # so that nobody looks for it any more who is not at it already
-        os.kill(process["pid"], signal.SIGTERM)  # it answers first what it was asked
-        deadline = time.monotonic() + 10
+        os.kill(process["pid"], signal.SIGTERM)  # it deregisters first, and answers what it was asked
+        deadline = time.monotonic() + 15
         while running_provider() and time.monotonic() < deadline:
             time.sleep(0.1)
         if running_provider():

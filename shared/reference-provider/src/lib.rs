@@ -2,12 +2,13 @@
 //!
 //! It keeps its books in memory, by the sandbox's rules: `application::memory` has them, and is held to the same laws as every
 //! other provider. [`journal`] has them outlast the process, in a file. [`answers`] reads the contract's requests and writes its
-//! answers; [`grpc`] and [`rest`] only carry them. [`breaks`] has it break a law on request.
+//! answers; [`grpc`] and [`rest`] only carry them. [`registration`] has it found. [`breaks`] has it break a law on request.
 
 mod answers;
 mod breaks;
 mod grpc;
 mod journal;
+mod registration;
 mod rest;
 
 use std::{future::pending, io, path::Path, pin::pin, sync::Arc, time::Duration};
@@ -17,6 +18,7 @@ use tokio::{net::TcpListener, sync::watch, time::sleep};
 
 pub use breaks::{BREAKS, Break, UnknownLaw};
 pub use journal::NotKept;
+pub use registration::{NotRegistered, Registration, UNTIL_ALL_KNOW, chain};
 
 /// What this provider can do beyond what every one must.
 const CAPABILITIES: [&str; 3] = ["bars_keys", "lists_products", "sandbox"];
@@ -64,7 +66,7 @@ impl Reference {
     }
 
     /// Is over when nobody can be answered any more, because the books cannot be kept.
-    async fn until_not_kept(&self) {
+    pub async fn until_not_kept(&self) {
         match &self.journal {
             Some(journal) => journal.until_incomplete().await,
             None => pending().await,

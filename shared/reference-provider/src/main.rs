@@ -2,20 +2,23 @@
 
 use std::{
     env,
-    error::Error,
+    future::pending,
     io::{self, Write},
     path::Path,
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
-use reference_provider::{NotKept, Reference, UnknownLaw, serve};
+use reference_provider::{NotKept, NotRegistered, Reference, Registration, UNTIL_ALL_KNOW, UnknownLaw, chain, serve};
 use tokio::{
     net::TcpListener,
     signal::{
         ctrl_c,
-        unix::{SignalKind, signal},
+        unix::{Signal, SignalKind, signal},
     },
+    sync::oneshot,
+    time::timeout,
 };
 
 /// Why it does not run.
@@ -27,6 +30,10 @@ enum Failure {
     Books(#[from] NotKept),
     #[error(transparent)]
     Io(#[from] io::Error),
+    #[error(transparent)]
+    Registration(#[from] NotRegistered),
+    #[error("LINGER_SECONDS must be a whole number of seconds")]
+    Linger,
 }
 
 #[tokio::main]
@@ -34,13 +41,7 @@ async fn main() -> ExitCode {
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let mut said = format!("error: {failure}");
-            let mut cause = failure.source();
-            while let Some(error) = cause {
-                said = format!("{said}: {error}");
-                cause = error.source();
-            }
-            let _ = writeln!(io::stderr(), "{said}");
+            let _ = writeln!(io::stderr(), "error: {}", chain(&failure));
             ExitCode::from(2)
         }
     }
@@ -63,14 +64,72 @@ async fn run() -> Result<(), Failure> {
     let address = |variable, default: &str| given(variable).unwrap_or_else(|| default.to_owned());
     let grpc = TcpListener::bind(address("GRPC_ADDRESS", "127.0.0.1:50051")).await?;
     let rest = TcpListener::bind(address("REST_ADDRESS", "127.0.0.1:50080")).await?;
-    let mut terminated = signal(SignalKind::terminate())?;
-    // Whoever has asked for any free port reads here which one that is.
-    writeln!(io::stdout(), "grpc://{}\nhttp://{}", grpc.local_addr()?, rest.local_addr()?)?;
-    let stop = async move {
-        tokio::select! {
-            _ = ctrl_c() => {}
-            _ = terminated.recv() => {}
-        }
+    let registration = match given("REGISTER_IN") {
+        Some(service_id) => Some(Registration::new(service_id, grpc.local_addr()?, rest.local_addr()?)?),
+        None => None,
     };
-    Ok(serve(Arc::new(reference), grpc, rest, stop).await?)
+    let linger = match given("LINGER_SECONDS") {
+        Some(seconds) => Duration::from_secs(seconds.parse().map_err(|_| Failure::Linger)?),
+        None => UNTIL_ALL_KNOW,
+    };
+    let life = Life {
+        urls: format!("grpc://{}\nhttp://{}", grpc.local_addr()?, rest.local_addr()?),
+        reference: Arc::new(reference),
+        registration,
+        linger,
+        stop: signal(SignalKind::terminate())?,
+    };
+    let (ended, end) = oneshot::channel();
+    let reference = Arc::clone(&life.reference);
+    serve(reference, grpc, rest, async { drop(ended.send(life.lived().await)) }).await?;
+    end.await.unwrap_or(Ok(()))
+}
+
+/// All that happens between the first call that is answered and the last one that is let in.
+struct Life {
+    urls: String,
+    reference: Arc<Reference>,
+    /// `None` if those who call are told otherwise where it is.
+    registration: Option<Registration>,
+    linger: Duration,
+    stop: Signal,
+}
+
+impl Life {
+    /// Is over when nobody new should call any more: it has been told to stop, or it cannot be found.
+    async fn lived(self) -> Result<(), Failure> {
+        let Self { urls, reference, registration, linger, mut stop } = self;
+        let begun = async {
+            if let Some(registration) = &registration {
+                registration.register().await?;
+            }
+            // Whoever has started it reads here that it is ready, and, having asked for any free port, which one that is.
+            writeln!(io::stdout(), "{urls}")?;
+            reference.until_not_kept().await;
+            // It could only refuse whoever found it now.
+            if let Some(registration) = &registration {
+                registration.deregister().await;
+            }
+            pending::<Result<(), Failure>>().await
+        };
+        let lived = tokio::select! {
+            failed = begun => failed,
+            () = told_to_stop(&mut stop) => Ok(()),
+        };
+        if let Some(registration) = &registration {
+            registration.deregister().await;
+            if lived.is_ok() {
+                // Those who have found it before still call. Whoever cannot wait tells it a second time.
+                drop(timeout(linger, told_to_stop(&mut stop)).await);
+            }
+        }
+        lived
+    }
+}
+
+async fn told_to_stop(terminated: &mut Signal) {
+    tokio::select! {
+        _ = ctrl_c() => {}
+        _ = terminated.recv() => {}
+    }
 }
