@@ -224,6 +224,12 @@ impl Registered {
         let namespaces = map.list_namespaces().send().await.unwrap();
         let name = setting("DISCOVERY_NAMESPACE");
         let namespace = namespaces.namespaces().iter().find(|namespace| namespace.name() == Some(&name)).unwrap();
+        // What a run has left that failed halfway.
+        for left in map.list_services().send().await.unwrap().services() {
+            if left.name() == Some("own") {
+                map.delete_service().id(left.id().unwrap()).send().await.unwrap();
+            }
+        }
         let new = map.create_service().name("own").set_namespace_id(namespace.id().map(str::to_owned));
         let id = new.send().await.unwrap().service.unwrap().id.unwrap();
         Self { map, id }
