@@ -23,7 +23,7 @@ use tonic::transport::Endpoint;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 /// How long callers may go by what they have found, as the contract has it.
-pub const UNTIL_ALL_KNOW: Duration = Duration::from_secs(60);
+pub const UNTIL_ALL_KNOW: Duration = Duration::from_mins(1);
 
 /// How long one call may take, connecting included.
 const CALL: Duration = Duration::from_secs(2);

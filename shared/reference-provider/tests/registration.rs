@@ -31,7 +31,7 @@ use tokio::{
 use uuid::Uuid;
 
 /// Far longer than anything here may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What Cloud Map makes of a call.
 #[derive(Clone, Copy)]
