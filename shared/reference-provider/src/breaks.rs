@@ -1,17 +1,22 @@
 //! Ways to break a law, for whoever wants to see the certification kit find it: `BREAK=<law>` has one of these go wrong.
 //!
-//! Each is a mistake that real providers make. It is made around the answers, by changing what is asked or what is answered, so
-//! that the provider itself stays as integrators should read it.
+//! Each is a mistake that a provider can make. It is made around the answers, by changing what is asked or what is answered, so
+//! that the provider itself stays as integrators should read it. The lists stand in a file for each port: a line says of which
+//! law, in which call, and what is done wrong.
 
 #![expect(clippy::indexing_slicing, reason = "what a JSON object lacks is null, and is there once it is set")]
 
+mod inventory;
+mod notifications;
+mod payments;
+mod shipping;
+
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use chrono::{TimeDelta, Utc};
 use providers::contract::Call;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -20,7 +25,7 @@ use uuid::Uuid;
 
 use crate::{
     Reference,
-    answers::{Answers, Failure, from_json, into_json, written},
+    answers::{Answers, Failure, from_json, into_json},
     journal,
 };
 
@@ -31,15 +36,22 @@ pub struct Break {
     pub wrong: &'static str,
     /// The laws that may not hold either when this is done wrong.
     pub also: &'static [&'static str],
+    /// The call in which it is done, by the last part of its path, such as `charge`.
+    call: &'static str,
     asked: Asked,
     answered: Answered,
 }
 
-/// Changes what is asked; the call is the last part of its path, such as `charge`.
-type Asked = fn(&mut Notes, &str, &mut Value);
+/// Changes what is asked.
+type Asked = fn(&Now<'_>, &mut Value);
 
-/// Changes what is answered; it knows the call, and what was asked before that was changed. Nothing is answered to a failure.
-type Answered = fn(&mut Notes, &str, &Value, &mut Value);
+/// Changes what is answered; it knows what was asked before that was changed. Nothing is answered to a failure.
+type Answered = fn(&Now<'_>, &Value, &mut Value);
+
+/// What can be done wrong.
+pub fn known_breaks() -> impl Iterator<Item = &'static Break> {
+    [inventory::BREAKS, payments::BREAKS, shipping::BREAKS, notifications::BREAKS].into_iter().flatten()
+}
 
 /// No law that can be broken has this name.
 #[derive(Debug, thiserror::Error)]
@@ -47,45 +59,154 @@ type Answered = fn(&mut Notes, &str, &Value, &mut Value);
 pub struct UnknownLaw;
 
 fn names() -> String {
-    BREAKS.each_ref().map(|of| of.law).join(", ")
+    known_breaks().map(|of| of.law).collect::<Vec<_>>().join(", ")
 }
 
-/// What the one who breaks a law knows of earlier calls.
+/// A break by something else being asked than came.
+const fn asks(
+    call: &'static str,
+    law: &'static str,
+    wrong: &'static str,
+    also: &'static [&'static str],
+    asked: Asked,
+) -> Break {
+    Break { law, wrong, also, call, asked, answered: |_, _, _| {} }
+}
+
+/// A break by something else being answered than is so.
+const fn answers(
+    call: &'static str,
+    law: &'static str,
+    wrong: &'static str,
+    also: &'static [&'static str],
+    answered: Answered,
+) -> Break {
+    Break { law, wrong, also, call, asked: |_, _| {}, answered }
+}
+
+impl Break {
+    /// What is answered is changed as well.
+    const fn and_answers(self, answered: Answered) -> Self {
+        let Self { law, wrong, also, call, asked, .. } = self;
+        Self { law, wrong, also, call, asked, answered }
+    }
+}
+
+/// What came under one key.
+struct Record {
+    key: Value,
+    /// What was asked first.
+    asked: Value,
+    /// How often it was asked.
+    times: u32,
+    /// What was answered first; null until then.
+    told: Value,
+}
+
+/// What the one who breaks a law knows of the calls.
 #[derive(Default)]
-pub(crate) struct Notes {
-    /// What was asked first, by call and key.
-    first: BTreeMap<(String, String), Value>,
-    /// By key, how many calls are under way, and whether they have met.
-    under_way: BTreeMap<String, (u32, bool)>,
+struct Notes {
+    /// By call, in the order in which they came.
+    records: BTreeMap<&'static str, Vec<Record>>,
+    /// By call and key, and by call and null, how many are under way, and whether they have met.
+    under_way: BTreeMap<(&'static str, String), (u32, bool)>,
 }
 
 impl Notes {
-    /// The first request of this call with the same value in the field, which may be this one; and whether it is.
-    fn first(&mut self, call: &str, field: &str, asked: &Value) -> (Value, bool) {
-        let place = (call.to_owned(), asked[field].to_string());
-        let new = !self.first.contains_key(&place);
-        (self.first.entry(place).or_insert_with(|| asked.clone()).clone(), new)
-    }
-
-    fn known(&self, call: &str, key: &Value) -> Option<&Value> {
-        self.first.get(&(call.to_owned(), key.to_string()))
-    }
-
-    /// One more call is under way under the key. Answers whether there are others.
-    fn enters(&mut self, key: &Value) -> bool {
-        let (count, met) = self.under_way.entry(key.to_string()).or_default();
-        *count = count.saturating_add(1);
-        *met |= *count > 1;
-        *count > 1
-    }
-
-    /// One less is. Answers whether there were others meanwhile.
-    fn leaves(&mut self, key: &Value) -> bool {
-        let (count, met) = self.under_way.remove(&key.to_string()).unwrap_or_default();
-        if count > 1 {
-            self.under_way.insert(key.to_string(), (count.saturating_sub(1), met));
+    /// One more call is there. Answers how often it was asked by now, and whether others are under way under its key.
+    fn enter(&mut self, call: &'static str, asked: &Value) -> (u32, bool) {
+        let key = key(call, asked);
+        if key.is_null() {
+            return (1, false);
         }
-        met
+        let mut others = false;
+        for of in [key, &Value::Null] {
+            let (count, met) = self.under_way.entry((call, of.to_string())).or_default();
+            *count = count.saturating_add(1);
+            *met |= *count > 1;
+            others |= *count > 1 && !of.is_null();
+        }
+        let records = self.records.entry(call).or_default();
+        if let Some(record) = records.iter_mut().find(|record| record.key == *key) {
+            record.times = record.times.saturating_add(1);
+            return (record.times, others);
+        }
+        records.push(Record { key: key.clone(), asked: asked.clone(), times: 1, told: Value::Null });
+        (1, others)
+    }
+
+    /// One less is. Answers whether there was another one of its kind meanwhile.
+    fn leave(&mut self, call: &'static str, asked: &Value) -> bool {
+        let key = key(call, asked);
+        let mut others = false;
+        for of in [key, &Value::Null] {
+            let place = (call, of.to_string());
+            let (count, met) = self.under_way.remove(&place).unwrap_or_default();
+            if count > 1 {
+                self.under_way.insert(place, (count.saturating_sub(1), met));
+            }
+            others |= met;
+        }
+        others
+    }
+
+    fn tell(&mut self, call: &'static str, asked: &Value, told: &Value) {
+        let key = key(call, asked);
+        let mut records = self.records.get_mut(call).into_iter().flatten();
+        if let Some(record) = records.find(|record| record.key == *key && record.told.is_null()) {
+            record.told = told.clone();
+        }
+    }
+}
+
+/// The key of what is noted; null of a call that is not.
+fn key<'a>(call: &str, asked: &'a Value) -> &'a Value {
+    match call {
+        "put-product" => &asked["product"]["product_id"],
+        "describe-product" => &asked["product_id"],
+        "adjust-stock" => &asked["adjustment_id"],
+        "reserve" | "release" => &asked["order_id"],
+        "cancel-charge" => &asked["refund_key"],
+        "cancel-shipment" | "confirm-delivery" => &asked["shipment_key"],
+        _ => &asked["idempotency_key"],
+    }
+}
+
+static NULL: Value = Value::Null;
+
+/// A call, and what is known of others.
+struct Now<'n> {
+    notes: &'n Notes,
+    call: &'static str,
+    key: &'n Value,
+    /// How often it has come, this time included.
+    times: u32,
+    /// When it comes, whether others are under way under its key; when it is answered, whether others of its kind were meanwhile.
+    met: bool,
+}
+
+impl<'n> Now<'n> {
+    /// What came by this call under this key.
+    fn known(&self, call: &str, key: &Value) -> Option<&'n Record> {
+        self.all(call).find(|record| record.key == *key)
+    }
+
+    fn all(&self, call: &str) -> impl Iterator<Item = &'n Record> + use<'n> {
+        self.notes.records.get(call).into_iter().flatten()
+    }
+
+    fn any(&self, call: &str, field: &str, value: &Value) -> bool {
+        self.all(call).any(|record| record.asked[field] == *value)
+    }
+
+    /// What was asked first under the key; that may be this call.
+    fn first(&self) -> &'n Value {
+        self.known(self.call, self.key).map_or(&NULL, |record| &record.asked)
+    }
+
+    /// What was answered first under the key; null before that.
+    fn told(&self) -> &'n Value {
+        self.known(self.call, self.key).map_or(&NULL, |record| &record.told)
     }
 }
 
@@ -97,8 +218,12 @@ pub(crate) struct Broken {
 
 impl Broken {
     pub(crate) fn parse(law: &str) -> Result<Self, UnknownLaw> {
-        let how = BREAKS.iter().find(|of| of.law == law).ok_or(UnknownLaw)?;
+        let how = known_breaks().find(|of| of.law == law).ok_or(UnknownLaw)?;
         Ok(Self { how, notes: Mutex::default() })
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn answer<C: Call + DeserializeOwned>(
@@ -111,15 +236,37 @@ impl Broken {
     {
         let call = C::REST_PATH.rsplit('/').next().unwrap_or_default();
         let as_it_came = into_json(&request)?;
-        let mut asked = as_it_came.clone();
-        (self.how.asked)(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner), call, &mut asked);
+        let (asked, times) = self.ask(call, &as_it_came);
         // Long enough for calls that come at the same time to meet.
         sleep(Duration::from_millis(2)).await;
         let answer = journal::answer(reference, from_json::<C>(asked)?).await;
-        let mut told = answer.as_ref().map_or(Ok(Value::Null), into_json)?;
-        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        (self.how.answered)(&mut notes, call, &as_it_came, &mut told);
+        let told = answer.as_ref().map_or(Ok(Value::Null), into_json)?;
+        let told = self.tell(call, &as_it_came, times, told);
         answer.and_then(|_| from_json(told))
+    }
+
+    /// What is asked in place of what came, and how often it has come.
+    fn ask(&self, call: &'static str, as_it_came: &Value) -> (Value, u32) {
+        let mut notes = self.notes();
+        let (times, met) = notes.enter(call, as_it_came);
+        let mut asked = as_it_came.clone();
+        if call == self.how.call {
+            let now = Now { notes: &notes, call, key: key(call, as_it_came), times, met };
+            (self.how.asked)(&now, &mut asked);
+        }
+        (asked, times)
+    }
+
+    /// What is told in place of the answer, which is null if there is none.
+    fn tell(&self, call: &'static str, as_it_came: &Value, times: u32, mut told: Value) -> Value {
+        let mut notes = self.notes();
+        let met = notes.leave(call, as_it_came);
+        if call == self.how.call && !told.is_null() {
+            let now = Now { notes: &notes, call, key: key(call, as_it_came), times, met };
+            (self.how.answered)(&now, as_it_came, &mut told);
+        }
+        notes.tell(call, as_it_came, &told);
+        told
     }
 }
 
@@ -137,460 +284,78 @@ where
     }
 }
 
-fn as_asked(_: &mut Notes, _: &str, _: &mut Value) {}
-
-fn as_answered(_: &mut Notes, _: &str, _: &Value, _: &mut Value) {}
-
 fn another_key() -> Value {
     Uuid::new_v4().to_string().into()
 }
 
-/// Takes a field for what it was when the same key came first.
-fn as_first_asked(notes: &mut Notes, call: &str, asked: &mut Value, field: &str) {
-    let (first, _) = notes.first(call, "idempotency_key", asked);
-    asked[field] = first[field].clone();
-}
-
-/// Does again what is asked again, when the key in the field is known.
-fn again(notes: &mut Notes, call: &str, asked: &mut Value, field: &str) {
-    let (_, new) = notes.first(call, field, asked);
-    if !new {
-        asked[field] = another_key();
-    }
-}
-
-/// Looks for the key before another call under it has written it down.
-fn again_when_at_once(notes: &mut Notes, asked: &mut Value) {
-    if notes.enters(&asked["idempotency_key"]) {
-        asked["idempotency_key"] = another_key();
-    }
-}
-
-/// Takes the order for the key.
-fn once_per_order(notes: &mut Notes, call: &str, asked: &mut Value) {
-    let (first, _) = notes.first(call, "order_id", asked);
-    asked["idempotency_key"] = first["idempotency_key"].clone();
-}
-
 /// Writes down nothing of a call that undoes what has not come.
-fn bar_nothing(notes: &mut Notes, doing: &str, undone: &mut Value) {
-    if notes.known(doing, undone).is_none() {
+fn bar_nothing(now: &Now<'_>, doing: &str, undone: &mut Value) {
+    if now.known(doing, undone).is_none() {
         *undone = another_key();
     }
 }
 
-/// What can be done wrong.
-pub const BREAKS: [Break; 27] = [
-    // Inventory.
-    Break {
-        law: "products_that_do_not_exist_are_left_out",
-        wrong: "a product that does not exist is answered as one that is sold out",
-        also: &[
-            "a_product_that_does_not_exist_is_a_shortage_with_nothing_available",
-            "a_product_that_does_not_exist_is_not_adjusted",
-        ],
-        asked: as_asked,
-        answered: |_, call, asked, answer| {
-            if call == "get-products"
-                && let Some(ids) = asked["product_ids"].as_array()
-                && let Some(products) = answer["products"].as_array_mut()
-            {
-                for id in ids {
-                    if !products.iter().any(|product| product["product_id"] == *id) {
-                        let price = json!({"amount": 0, "currency": "CNY"});
-                        products.push(json!({"product_id": id, "name": "?", "price": price, "stock": 0}));
-                    }
-                }
-            }
-        },
-    },
-    Break {
-        law: "a_product_that_is_sold_out_is_listed_as_well",
-        wrong: "the list has only what can be ordered, so that a page may be empty in the midst of it",
-        also: &[
-            "the_pages_of_a_list_lead_through_all_products_in_the_order_of_their_ids",
-            "a_product_that_is_set_again_is_listed_once_and_as_it_is_now",
-            "products_that_come_between_two_pages_move_no_other",
-            "what_is_held_and_adjusted_is_out_of_the_listed_stock_and_no_product_itself",
-        ],
-        asked: as_asked,
-        answered: |_, call, _, answer| {
-            if call == "list-products"
-                && let Some(products) = answer["products"].as_array_mut()
-            {
-                products.retain(|product| product["stock"] != 0);
-            }
-        },
-    },
-    Break {
-        law: "a_shortage_names_each_line_with_what_is_asked_for_and_what_there_is",
-        wrong: "the first line that there is too little for is named, and the others are not looked at",
-        also: &[],
-        asked: as_asked,
-        answered: |_, _, _, answer| {
-            if let Some(Value::Array(shortages)) = answer.pointer_mut("/out_of_stock/shortages") {
-                shortages.truncate(1);
-            }
-        },
-    },
-    Break {
-        law: "of_two_orders_for_the_last_piece_one_gets_it",
-        wrong: "reservations at the same time look at the stock before the others have taken theirs",
-        also: &[
-            "orders_at_the_same_time_never_hold_more_than_there_is",
-            "orders_at_the_same_time_are_answered_alike_at_every_attempt",
-            "orders_that_want_the_same_products_in_another_order_do_not_share_them",
-            "a_hundred_lines_that_many_attempts_find_short_hold_nothing",
-        ],
-        asked: |notes, call, _| {
-            if call == "reserve" {
-                notes.enters(&Value::Null);
-            }
-        },
-        answered: |notes, call, asked, answer| {
-            if call == "reserve" {
-                let met = notes.leaves(&Value::Null);
-                if met && answer["out_of_stock"].is_object() {
-                    *answer = json!({"reserved": {"reservation_id": asked["order_id"]}});
-                }
-            }
-        },
-    },
-    Break {
-        law: "an_order_that_reserves_again_keeps_its_first_lines",
-        wrong: "the lines of a second reservation are held beside those of the first",
-        also: &[],
-        asked: |notes, call, asked| {
-            if call == "reserve" {
-                let (first, _) = notes.first(call, "order_id", asked);
-                if first["lines"] != asked["lines"] {
-                    asked["order_id"] = another_key();
-                }
-            }
-        },
-        answered: as_answered,
-    },
-    Break {
-        law: "a_release_that_comes_first_bars_the_reservation",
-        wrong: "a release of what is not reserved is forgotten, and the late reservation is made",
-        also: &[
-            "a_release_while_reserving_leaves_nothing_held",
-            "a_release_while_reserving_a_hundred_lines_leaves_nothing_held",
-        ],
-        asked: |notes, call, asked| match call {
-            "reserve" => drop(notes.first(call, "order_id", asked)),
-            "release" => bar_nothing(notes, "reserve", &mut asked["order_id"]),
-            _ => {}
-        },
-        answered: as_answered,
-    },
-    Break {
-        law: "a_description_leaves_the_stock_and_a_new_product_has_none",
-        wrong: "a product that is described anew is answered as sold out",
-        also: &[],
-        asked: as_asked,
-        answered: |_, call, _, answer| {
-            if call == "describe-product" {
-                answer["product"]["stock"] = json!(0);
-            }
-        },
-    },
-    Break {
-        law: "an_adjustment_under_one_id_is_made_once",
-        wrong: "an adjustment that comes again is made again",
-        also: &[
-            "an_adjustment_that_comes_many_times_at_once_is_made_once",
-            "an_adjustment_that_leaves_too_little_for_itself_is_not_refused_when_it_comes_again",
-        ],
-        asked: |notes, call, asked| {
-            if call == "adjust-stock" {
-                again(notes, call, asked, "adjustment_id");
-            }
-        },
-        answered: as_answered,
-    },
-    // Payments.
-    Break {
-        law: "a_charge_that_comes_twenty_times_at_once_is_made_once",
-        wrong: "a charge that comes again while the first is under way is charged again",
-        also: &[
-            "a_charge_that_fails_twice_and_comes_at_once_is_made_once",
-            "a_slow_charge_is_a_charge_like_any_other",
-            "a_charge_and_its_cancellation_many_times_at_once_cost_nothing",
-        ],
-        asked: |notes, call, asked| {
-            if call == "charge" {
-                again_when_at_once(notes, asked);
-            }
-        },
-        answered: |notes, call, asked, _| {
-            if call == "charge" {
-                notes.leaves(&asked["idempotency_key"]);
-            }
-        },
-    },
-    Break {
-        law: "a_key_that_charged_another_amount_is_refused",
-        wrong: "a charge of another amount under a known key is answered with the first amount",
-        also: &["a_charge_that_was_cancelled_keeps_its_answer"],
-        asked: |notes, call, asked| {
-            if call == "charge" {
-                as_first_asked(notes, call, asked, "amount");
-            }
-        },
-        answered: as_answered,
-    },
-    Break {
-        law: "a_key_that_charged_another_customer_is_refused",
-        wrong: "whose means of payment it is, is not compared",
-        also: &["a_key_that_was_declined_is_refused_to_another_charge"],
-        asked: |notes, call, asked| {
-            if call == "charge" {
-                as_first_asked(notes, call, asked, "customer_id");
-            }
-        },
-        answered: as_answered,
-    },
-    Break {
-        law: "a_key_that_charged_another_means_of_payment_is_refused",
-        wrong: "the means of payment is not compared",
-        also: &["a_key_that_was_declined_is_refused_to_another_charge"],
-        asked: |notes, call, asked| {
-            if call == "charge" {
-                as_first_asked(notes, call, asked, "payment_method");
-            }
-        },
-        answered: as_answered,
-    },
-    Break {
-        law: "two_keys_make_two_charges",
-        wrong: "an order is charged once, whatever the key",
-        also: &[
-            "a_key_that_refunded_something_else_is_refused",
-            "a_cancellation_leaves_the_orders_other_charges_alone",
-        ],
-        asked: |notes, call, asked| {
-            if call == "charge" {
-                once_per_order(notes, call, asked);
-            }
-        },
-        answered: as_answered,
-    },
-    Break {
-        law: "a_refund_in_another_currency_is_too_much",
-        wrong: "a refund is compared with the charge by its number, whatever the currency",
-        also: &[],
-        asked: |notes, call, asked| match call {
-            "charge" => drop(notes.first(call, "idempotency_key", asked)),
-            "refund" => {
-                if let Some(charge) = notes.known("charge", &asked["charge_key"]) {
-                    asked["amount"]["currency"] = charge["amount"]["currency"].clone();
-                }
-            }
-            _ => {}
-        },
-        answered: |_, call, asked, answer| {
-            if call == "refund" && answer["refunded"].is_object() {
-                answer["refunded"]["amount"] = asked["amount"].clone();
-            }
-        },
-    },
-    Break {
-        law: "a_repeated_refund_is_made_once",
-        wrong: "what is left of the charge is looked at before the key, so that a whole refund is too much when it comes again",
-        also: &[
-            "a_refund_that_comes_twenty_times_at_once_is_made_once",
-            "a_cancellation_answers_with_a_refund_that_was_made_under_its_key",
-        ],
-        asked: |notes, call, asked| {
-            if call == "charge" {
-                notes.first(call, "idempotency_key", asked);
-            }
-        },
-        answered: |notes, call, asked, answer| {
-            if call == "refund" && answer["refunded"].is_object() {
-                let (_, new) = notes.first(call, "idempotency_key", asked);
-                let charge = notes.known("charge", &asked["charge_key"]);
-                if !new && charge.is_some_and(|charge| charge["amount"] == asked["amount"]) {
-                    *answer = json!({"too_much": {}});
-                }
-            }
-        },
-    },
-    Break {
-        law: "a_refund_is_told_with_the_amount_that_went_back",
-        wrong: "whoever asks for a refund is told the amount of the charge",
-        also: &[],
-        asked: |notes, call, asked| match call {
-            "charge" | "refund" => drop(notes.first(call, "idempotency_key", asked)),
-            "cancel-charge" => drop(notes.first(call, "refund_key", asked)),
-            _ => {}
-        },
-        answered: |notes, call, asked, answer| {
-            if call == "get-refund" && answer["refund"].is_object() {
-                let key = &asked["refund_key"];
-                let made = notes.known("refund", key).or_else(|| notes.known("cancel-charge", key));
-                let charge = made.and_then(|made| notes.known("charge", &made["charge_key"]));
-                if let Some(charge) = charge {
-                    answer["refund"]["amount"] = charge["amount"].clone();
-                }
-            }
-        },
-    },
-    Break {
-        law: "a_charge_that_is_cancelled_first_is_barred",
-        wrong: "a cancellation of what has not come is forgotten, and the late charge is made",
-        also: &[
-            "a_declined_charge_that_is_cancelled_stays_declined",
-            "a_barred_charge_cannot_be_refunded",
-            "a_charge_without_an_answer_can_be_cancelled",
-            "a_charge_that_is_cancelled_meanwhile_costs_nothing",
-            "a_charge_and_its_cancellation_many_times_at_once_cost_nothing",
-        ],
-        asked: |notes, call, asked| match call {
-            "charge" => drop(notes.first(call, "idempotency_key", asked)),
-            "cancel-charge" => bar_nothing(notes, "charge", &mut asked["charge_key"]),
-            _ => {}
-        },
-        answered: as_answered,
-    },
-    Break {
-        law: "a_cancellation_answers_the_same_however_often_it_is_asked",
-        wrong: "a cancellation that comes again finds nothing left, and says no more of what it gave back",
-        also: &[
-            "cancellations_at_the_same_time_give_back_once",
-            "a_cancellation_gives_back_what_refunds_have_left",
-            "refunds_and_a_cancellation_at_once_give_back_the_charge_and_no_more",
-            "a_cancellation_whose_refund_fails_twice_gives_back_at_the_third_call",
-            "a_charge_that_is_cancelled_meanwhile_costs_nothing",
-            "a_charge_and_its_cancellation_many_times_at_once_cost_nothing",
-        ],
-        asked: as_asked,
-        answered: |notes, call, asked, answer| {
-            if call == "cancel-charge" && answer["given_back"].is_object() {
-                let (_, new) = notes.first(call, "refund_key", asked);
-                if !new {
-                    *answer = json!({"nothing_left": {}});
-                }
-            }
-        },
-    },
-    Break {
-        law: "a_cancellation_answers_with_a_refund_that_was_made_under_its_key",
-        wrong: "a cancellation does not know the refunds that were made by themselves",
-        also: &[],
-        asked: |notes, call, asked| {
-            if call == "refund" {
-                notes.first(call, "idempotency_key", asked);
-            }
-        },
-        answered: |notes, call, asked, answer| {
-            if call == "cancel-charge" && notes.known("refund", &asked["refund_key"]).is_some() {
-                *answer = json!({"nothing_left": {}});
-            }
-        },
-    },
-    // Shipping.
-    Break {
-        law: "a_repeated_request_gets_the_first_shipment",
-        wrong: "the day of arrival is reckoned anew at each call",
-        also: &[
-            "a_request_that_comes_twenty_times_at_once_gets_one_shipment",
-            "a_cancellation_leaves_other_shipments_alone",
-            "a_shipment_without_an_answer_is_created_and_answered_when_it_is_asked_again",
-            "a_shipment_that_the_carrier_keeps_is_never_given_back",
-            "a_parcel_arrives_once_and_for_good",
-        ],
-        asked: as_asked,
-        answered: |_, _, _, answer| {
-            if answer["created"].is_object() {
-                let arrives = Utc::now().checked_add_signed(TimeDelta::days(3)).map(written);
-                answer["created"]["estimated_delivery"] = arrives.into();
-            }
-        },
-    },
-    Break {
-        law: "two_keys_get_two_shipments",
-        wrong: "an order gets one shipment, whatever the key",
-        also: &["a_cancellation_leaves_other_shipments_alone", "a_shipment_that_the_carrier_keeps_is_never_given_back"],
-        asked: |notes, call, asked| {
-            if call == "create-shipment" {
-                once_per_order(notes, call, asked);
-            }
-        },
-        answered: as_answered,
-    },
-    Break {
-        law: "a_refusal_is_remembered",
-        wrong: "a refused parcel is taken after all when it comes again with another address",
-        also: &[],
-        asked: |notes, call, asked| {
-            if call == "create-shipment" {
-                let (first, _) = notes.first(call, "idempotency_key", asked);
-                if first["address"] != asked["address"] {
-                    asked["idempotency_key"] = another_key();
-                }
-            }
-        },
-        answered: as_answered,
-    },
-    Break {
-        law: "a_shipment_that_is_cancelled_first_is_barred",
-        wrong: "a cancellation of what has not come is forgotten, and the late parcel is sent",
-        also: &[
-            "a_refusal_stays_a_refusal_when_the_shipment_is_cancelled",
-            "a_shipment_that_is_cancelled_meanwhile_is_not_under_way",
-            "a_refusal_that_is_cancelled_meanwhile_is_no_shipment",
-            "a_shipment_without_an_answer_can_be_cancelled",
-            "a_shipment_that_the_carrier_keeps_is_never_given_back",
-        ],
-        asked: |notes, call, asked| match call {
-            "create-shipment" => drop(notes.first(call, "idempotency_key", asked)),
-            "cancel-shipment" => bar_nothing(notes, "create-shipment", &mut asked["shipment_key"]),
-            _ => {}
-        },
-        answered: as_answered,
-    },
-    Break {
-        law: "what_is_not_under_way_does_not_arrive",
-        wrong: "a cancelled parcel is delivered",
-        also: &["a_refusal_is_remembered", "of_a_delivery_and_a_cancellation_at_once_exactly_one_comes_about"],
-        asked: |notes, call, asked| {
-            if call == "create-shipment" {
-                notes.first(call, "idempotency_key", asked);
-            }
-        },
-        answered: |notes, call, asked, answer| {
-            if call == "confirm-delivery"
-                && answer["not_under_way"].is_object()
-                && notes.known("create-shipment", &asked["shipment_key"]).is_some()
-            {
-                *answer = json!({"delivered": {"delivered_at": written(Utc::now())}});
-            }
-        },
-    },
-    // Notifications.
-    Break {
-        law: "a_repeated_notification_gets_the_first_id",
-        wrong: "a message that is asked for again is sent again",
-        also: &["a_notification_that_comes_twenty_times_at_once_is_sent_once"],
-        asked: |notes, call, asked| again(notes, call, asked, "idempotency_key"),
-        answered: as_answered,
-    },
-    Break {
-        law: "a_notification_that_comes_twenty_times_at_once_is_sent_once",
-        wrong: "a message that is asked for again while the first is under way is sent again",
-        also: &[],
-        asked: |notes, _, asked| again_when_at_once(notes, asked),
-        answered: |notes, _, asked, _| {
-            notes.leaves(&asked["idempotency_key"]);
-        },
-    },
-    Break {
-        law: "two_keys_send_two_messages",
-        wrong: "an order gets one message, whatever the key",
-        also: &[],
-        asked: once_per_order,
-        answered: as_answered,
-    },
-];
+/// Undoes nothing of what has come and was not answered yet.
+fn lose_unanswered(now: &Now<'_>, doing: &str, undone: &mut Value) {
+    if now.known(doing, undone).is_some_and(|record| record.told.is_null()) {
+        *undone = another_key();
+    }
+}
+
+/// Takes the order for the key.
+fn once_per_order(now: &Now<'_>, asked: &mut Value) {
+    if let Some(first) = now.all(now.call).find(|record| record.asked["order_id"] == asked["order_id"]) {
+        asked["idempotency_key"] = first.key.clone();
+    }
+}
+
+/// Undoes what the order has done first, whatever the key.
+fn undo_the_first_of_the_order(now: &Now<'_>, doing: &str, asked: &mut Value, field: &str) {
+    if let Some(first) = now.all(doing).find(|record| record.asked["order_id"] == asked["order_id"]) {
+        asked[field] = first.key.clone();
+    }
+}
+
+/// Looks for the key before another call under it has written it down.
+fn again_when_at_once(now: &Now<'_>, asked: &mut Value) {
+    if now.met {
+        asked["idempotency_key"] = another_key();
+    }
+}
+
+/// Does again what is asked again because nobody was answered.
+fn again_without_answer(now: &Now<'_>, asked: &mut Value) {
+    if now.times > 1 && now.told().is_null() {
+        asked["idempotency_key"] = another_key();
+    }
+}
+
+/// Tells one outcome for another.
+fn swap(answer: &mut Value, outcome: &str, other: &str) {
+    if answer[outcome].is_object() {
+        *answer = json!({other: {}});
+    }
+}
+
+/// Tells a declined or refused outcome for another.
+fn swap_for_code(answer: &mut Value, outcome: &str, other: &str, code: &str) {
+    if answer[outcome].is_object() {
+        *answer = json!({other: {"reason": code}});
+    }
+}
+
+/// Keeps an amount in 32 bits.
+fn in_32_bits(money: &mut Value) {
+    if let Some(amount) = money["amount"].as_i64() {
+        money["amount"] = amount.min(i32::MAX.into()).into();
+    }
+}
+
+/// The entries of a list.
+fn list<'a>(of: &'a Value, field: &str) -> &'a [Value] {
+    of[field].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn list_mut<'a>(of: &'a mut Value, field: &str) -> &'a mut [Value] {
+    of[field].as_array_mut().map(Vec::as_mut_slice).unwrap_or_default()
+}

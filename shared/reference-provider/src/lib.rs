@@ -16,7 +16,7 @@ use std::{future::pending, io, path::Path, pin::pin, sync::Arc, time::Duration};
 use application::memory::{MemoryInventory, MemoryNotifications, MemoryPayments, MemoryShipping};
 use tokio::{net::TcpListener, sync::watch, time::sleep};
 
-pub use breaks::{BREAKS, Break, UnknownLaw};
+pub use breaks::{Break, UnknownLaw, known_breaks};
 pub use journal::NotKept;
 pub use registration::{NotRegistered, Registration, UNTIL_ALL_KNOW, chain};
 
