@@ -433,6 +433,7 @@ pub(super) const BREAKS: &[Break] = &[
         "a_charge_that_was_cancelled_keeps_its_answer",
         "a charge that was made and is cancelled is answered as one that never was",
         &[
+            "a_cancellation_that_only_a_person_can_decide_on_changes_nothing",
             "a_charge_without_an_answer_can_be_cancelled",
             "a_charge_that_is_cancelled_meanwhile_costs_nothing",
             "a_charge_and_its_cancellation_many_times_at_once_cost_nothing",
@@ -571,6 +572,7 @@ pub(super) const BREAKS: &[Break] = &[
         &[
             "a_charge_that_is_cancelled_first_is_barred",
             "a_charge_that_was_cancelled_keeps_its_answer",
+            "a_cancellation_that_only_a_person_can_decide_on_changes_nothing",
             "a_charge_without_an_answer_can_be_cancelled",
             "a_charge_that_fails_twice_can_be_barred_before_it_is_heard",
             "a_charge_and_its_cancellation_many_times_at_once_cost_nothing",
