@@ -740,7 +740,7 @@ class Contract:
             "/schemas/Provider/properties/kind": variants(self.code(f"{DOMAIN}provider.rs"), "Provider"),
             "/schemas/ProviderHealth/properties/kind": variants(self.code("shared/settings/src/lib.rs"), "Kind"),
             "/schemas/ProviderHealth/properties/port": re.findall(r'Self::\w+ => "(\w+)"', between(
-                self.code("shared/providers/src/chosen.rs"), "fn name(self)")),
+                self.code("shared/providers/src/port.rs"), "fn name(self)")),
             "/schemas/Health/properties/status": variants(health, "Status"),
             "/schemas/ComponentHealth/properties/name": components,
             "/schemas/TimelineEntry/properties/who": variants(self.code(f"{APPLICATION}timeline.rs"), "Who"),
