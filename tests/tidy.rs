@@ -166,6 +166,13 @@ fn every_dependency_gets_its_version_from_the_workspace() {
     }
 }
 
+/// Otherwise what both need is compiled twice.
+#[test]
+fn the_benchmark_is_checked_by_the_profile_of_the_workspace() {
+    let of = |path: &str| manifest(path)["profile"]["dev"].clone();
+    assert_eq!(of("tests/bench/Cargo.toml"), of("Cargo.toml"));
+}
+
 #[test]
 fn every_function_has_its_sample_event_its_place_in_the_template_and_its_row_in_the_pages() {
     let (template, page) = (read("template.yaml"), read("docs/extend.md"));
