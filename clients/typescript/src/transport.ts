@@ -46,17 +46,20 @@ export function transport(of: Transport): (request: Request) => Promise<Response
     const sent = { idempotencyKey: headers.get(KEY) ?? undefined, correlationId: headers.get(CORRELATION_ID) ?? "" };
     const body = ["GET", "HEAD"].includes(request.method) ? undefined : (await request.text()) || undefined;
     const end = performance.now() + of.retries.totalMs;
+    let before: Response | undefined;
 
     for (let attempt = 1; ; attempt += 1) {
       const token = await of.token?.();
       if (token !== undefined) headers.set("authorization", `Bearer ${token}`);
       const { method, url, signal } = request;
       const timeoutMs = Math.min(of.timeoutMs, end - performance.now());
-      const outcome = await limited(signal, timeoutMs, async (signal) => {
+      let outcome: Outcome<Response> = await limited(signal, timeoutMs, async (signal) => {
         const init = { method, headers, signal, ...(body === undefined ? {} : { body }) };
         return await whole(await of.fetch(url, init));
       });
 
+      // What the service has said before tells more than that there was no time to ask it again.
+      if (before && "timedOut" in outcome && outcome.timedOut && timeoutMs < of.timeoutMs) outcome = { answer: before };
       const response = "answer" in outcome ? outcome.answer : undefined;
       if (response && !PASSING.includes(response.status)) {
         sentFor.set(response, sent);
@@ -70,6 +73,7 @@ export function transport(of: Transport): (request: Request) => Promise<Response
         }
         throw new NoAnswerError(attempt, outcome.timedOut, sent.idempotencyKey, sent.correlationId, outcome.cause);
       }
+      before = response;
       await sleep(pause, signal);
     }
   };

@@ -258,6 +258,13 @@ describe("an order", () => {
     assert.match(error.detail, /version 5 is not there yet/);
   });
 
+  it("is told as it stood when there is no time to ask again", async (test) => {
+    const { client, received } = await serving(test, [late, () => undefined]);
+    const error = await refusal(client.waitForVersion(ID, 5, { timeoutMs: 1_000 }));
+    assert.deepEqual([received.length, error.status], [2, 503]);
+    assert.match(error.detail, /version 5 is not there yet/);
+  });
+
   it("is read again only when there is something new", async (test) => {
     const { client, received } = await serving(test, [
       answer(200, order(1), { etag: '"1-0-1"' }),
