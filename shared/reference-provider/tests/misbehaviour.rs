@@ -302,22 +302,27 @@ async fn of_two_instances_the_other_one_is_called_after_a_failure() {
 
 #[tokio::test]
 async fn key_correlation_and_trace_go_along() {
+    // Over gRPC it is no message, and has been asked for like one.
     let declined = r#"{"declined": {"reason": "card_declined"}}"#;
     let (address, calls) = server(200, JSON, declined.to_owned(), Duration::ZERO).await;
-    let (remote, request) = (remote(&format!("http://{address}")), request());
-    let trace = Trace::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
-    let step = async {
-        let step = Hop::new("process-payment", Kind::Server, trace);
-        let charge = remote.charge(&request).instrument(step.span());
-        Box::pin(telemetry::correlating("correlation".to_owned(), charge)).await.unwrap_err();
-    };
-    let ((), spans) = telemetry::recorded(1.0, step).await;
-    let calls = calls.lock().unwrap();
-    let header = |name: &str| calls[0].get(name).unwrap().to_str().unwrap();
-    assert_eq!(header("idempotency-key"), request.idempotency_key.to_string());
-    assert_eq!(header("x-correlation-id"), "correlation");
-    let call = spans.iter().find(|span| span.name == "orders.providers.v1.Payments/Charge").unwrap();
-    let (trace, span) = (call.span_context.trace_id(), call.span_context.span_id());
-    assert_eq!(header("traceparent"), format!("00-{trace}-{span}-01"), "whoever is called goes on from the call");
-    assert_eq!(trace.to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
+    for scheme in ["http", "grpc"] {
+        let (remote, request) = (remote(&format!("{scheme}://{address}")), request());
+        let trace = Trace::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        let step = async {
+            let step = Hop::new("process-payment", Kind::Server, trace);
+            let charge = remote.charge(&request).instrument(step.span());
+            Box::pin(telemetry::correlating("correlation".to_owned(), charge)).await.unwrap_err();
+        };
+        let ((), spans) = telemetry::recorded(1.0, step).await;
+        let call = calls.lock().unwrap().pop().unwrap();
+        let header = |name: &str| call.get(name).unwrap().to_str().unwrap();
+        assert_eq!(header("content-type").starts_with("application/grpc"), scheme == "grpc");
+        assert_eq!(header("idempotency-key"), request.idempotency_key.to_string(), "{scheme}");
+        assert_eq!(header("x-correlation-id"), "correlation", "{scheme}");
+        let call = spans.iter().find(|span| span.name == "orders.providers.v1.Payments/Charge").unwrap();
+        let (trace, span) = (call.span_context.trace_id(), call.span_context.span_id());
+        let expected = format!("00-{trace}-{span}-01");
+        assert_eq!(header("traceparent"), expected, "{scheme}: whoever is called goes on from the call");
+        assert_eq!(trace.to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
+    }
 }
