@@ -94,10 +94,14 @@ impl Catalogue for Remote {
         };
         let read = |answer: wire::DescribeProductResponse| {
             let product = product(present("product", answer.product)?)?;
-            if product.id == *id {
-                Ok((product, answer.created))
-            } else {
-                Err(misbehaved("product.product_id", "is not the one that was asked for"))
+            let as_asked = [
+                ("product.product_id", product.id == *id),
+                ("product.name", product.name == *name),
+                ("product.price", product.price == price),
+            ];
+            match as_asked.into_iter().find(|(_, as_asked)| !as_asked) {
+                Some((field, _)) => Err(misbehaved(field, "is not what was asked for")),
+                None => Ok((product, answer.created)),
             }
         };
         self.call(asked, read).await
@@ -150,6 +154,10 @@ impl Inventory for Remote {
                     let shortages = shortages.into_iter().map(|of| shortage(&of, lines));
                     let shortages = shortages.collect::<Result<Vec<_>, _>>()?;
                     present("out_of_stock.shortages", shortages.first())?;
+                    let distinct: BTreeSet<&ProductId> = shortages.iter().map(|of| &of.product_id).collect();
+                    if distinct.len() < shortages.len() {
+                        return Err(misbehaved("out_of_stock.shortages.product_id", "is there twice"));
+                    }
                     Err(ReserveError::OutOfStock(shortages))
                 }
                 reserve_response::Outcome::Released(_) => Err(ReserveError::Released),
