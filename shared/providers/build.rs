@@ -29,8 +29,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         .type_attribute(".", "#[derive(serde::Serialize, serde::Deserialize)]")
         .message_attribute(".", "#[serde(default)]")
         .enum_attribute(".", "#[serde(rename_all = \"snake_case\")]");
+    let flat = r#"#[serde(flatten, deserialize_with = "crate::one_of::one_of")]"#;
     for one_of in ONE_OF {
-        build = build.field_attribute(format!("orders.providers.v1.{one_of}"), "#[serde(flatten)]");
+        build = build.field_attribute(format!("orders.providers.v1.{one_of}"), flat);
     }
     build.compile_fds(contract)?;
     Ok(())

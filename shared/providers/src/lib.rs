@@ -10,6 +10,7 @@ mod chosen;
 pub mod contract;
 mod discovery;
 mod grpc;
+mod one_of;
 mod port;
 mod remote;
 mod rest;

@@ -67,7 +67,10 @@ impl Rest {
             }
             body.extend_from_slice(&part);
         }
+        // A list would be taken for a message's fields in their order, and an empty one for a message that has none.
+        let message = Some(&body).filter(|body| body.trim_ascii_start().starts_with(b"{"));
         // What a parser quotes may be anything, so it is left out.
-        serde_json::from_slice(&body).map_err(|_| misbehaved("the answer", "is no message of the contract"))
+        let answer = message.and_then(|body| serde_json::from_slice(body).ok());
+        answer.ok_or_else(|| misbehaved("the answer", "is no message of the contract"))
     }
 }

@@ -150,6 +150,10 @@ impl Inventory for Remote {
                     let shortages = shortages.into_iter().map(|of| shortage(&of, lines));
                     let shortages = shortages.collect::<Result<Vec<_>, _>>()?;
                     present("out_of_stock.shortages", shortages.first())?;
+                    let distinct: BTreeSet<&ProductId> = shortages.iter().map(|of| &of.product_id).collect();
+                    if distinct.len() < shortages.len() {
+                        return Err(misbehaved("out_of_stock.shortages.product_id", "is there twice"));
+                    }
                     Err(ReserveError::OutOfStock(shortages))
                 }
                 reserve_response::Outcome::Released(_) => Err(ReserveError::Released),
