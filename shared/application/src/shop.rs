@@ -13,7 +13,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     address::{CountryCode, ShippingAddress},
-    ids::{CustomerId, OrderId, PaymentMethod, ProductId, RefundId},
+    ids::{AdjustmentId, CustomerId, OrderId, PaymentMethod, ProductId, RefundId},
     money::{Currency, Money, Quantity},
     order::{
         Attention, Course, Ending, Order, OrderEvent, RequestedRefund, SkippableStep,
@@ -24,7 +24,7 @@ use domain::{
         resume::{ResumeRejection, resume},
         skip::SkipRejection,
     },
-    product::Product,
+    product::{Product, StockChange},
     provider::OrderProviders,
     text::Text,
 };
@@ -50,7 +50,10 @@ use crate::{
         Faults, MemoryEventStore, MemoryInventory, MemoryLimits, MemoryNotifications, MemoryPayments, MemoryShipping,
         balance,
     },
-    ports::{Catalogue, DurableFulfilment, FulfilmentInput, Inventory, Notifications, Payments, Providers, Shipping},
+    ports::{
+        AdjustError, Adjusted, Catalogue, DurableFulfilment, FulfilmentInput, Inventory, Notifications, Payments,
+        Providers, Shipping, StockAdjustment,
+    },
     reconcile::{Finding, PATIENCE, ReconcileError, reconcile},
     record_delivery::deliver,
     skip_step::{SkipError, skip_step},
@@ -224,6 +227,19 @@ impl<O: Outside> Shop<O> {
         self.inventory.products(&[tea()]).await.unwrap()[0].stock
     }
 
+    /// Staff add this much tea to the stock, or take it away; once for each id.
+    pub async fn adjust_stock(&self, id: AdjustmentId, by: i64) -> Result<Adjusted, AdjustError> {
+        let adjustment = StockAdjustment {
+            id,
+            product_id: tea(),
+            change: StockChange::By(by),
+            reason: Text::parse("some more was found").unwrap(),
+            actor: "staff:staff-1".to_owned(),
+            at: at(),
+        };
+        self.inventory.adjust_stock(&adjustment).await
+    }
+
     /// Orders two packets of tea.
     pub async fn place(&self, order_id: OrderId, payment_method: &str) -> Result<OrderPlaced, CreateOrderError> {
         self.place_as(order_id, payment_method, "the same body").await
@@ -257,7 +273,7 @@ impl<O: Outside> Shop<O> {
                 postal_code: Text::parse(postal_code).ok(),
             },
             payment_method: PaymentMethod::parse(payment_method).unwrap(),
-            catalogue: self.inventory.products(&[tea()]).await.unwrap(),
+            catalogue: self.inventory.products(&[tea()]).await?,
             providers: OrderProviders::default(),
             now: at(),
         };
