@@ -251,7 +251,7 @@ fn shop(address: &Address) -> Shop<Wired> {
 }
 
 /// The provider that takes this call.
-fn provider(shop: &mut Shop<Wired>, [_, rest]: [&'static str; 2]) -> &mut Remote {
+fn provider<'s>(shop: &'s mut Shop<Wired>, [_, rest]: [&'static str; 2]) -> &'s mut Remote {
     match rest.split('/').nth(2) {
         Some("inventory") => &mut shop.inventory,
         Some("payments") => &mut shop.payments,
@@ -469,9 +469,9 @@ impl Lines {
     async fn meet(&mut self, (step, paths): Called, id: OrderId, bad_for: usize) -> String {
         self.worsen(paths, bad_for);
         let ended = self.well.run(step, id).await;
-        let came = self.mend(paths);
+        let arrived = self.mend(paths);
         let calls = if self.wire.fault == Fault::Refused { 0 } else { calls_of(step) };
-        assert_eq!(came, vec![self.wire.over.path(paths); calls]);
+        assert_eq!(arrived, vec![self.wire.over.path(paths); calls]);
         if let Err(error) = ended {
             return format!("`{}`", error.error_type());
         }
@@ -582,9 +582,9 @@ impl Lines {
         let events = self.well.event_types(id).await;
         self.worsen(paths, 1);
         let error = self.run(other, id).await.unwrap_err();
-        let came = self.mend(paths);
+        let arrived = self.mend(paths);
         let calls = usize::from(self.wire.fault != Fault::Refused);
-        assert_eq!(came, vec![self.wire.over.path(paths); calls], "{case}");
+        assert_eq!(arrived, vec![self.wire.over.path(paths); calls], "{case}");
         assert_eq!(self.well.event_types(id).await, events, "{case}");
         if then == Then::Cancelled {
             self.well.cancel(id).await.unwrap();
@@ -834,9 +834,9 @@ async fn what_came_late_goes_back_once_when_its_undo_meets_a_fault() {
                     let events = lines.well.event_types(id).await;
                     lines.worsen(undo, 1);
                     let ended = lines.well.compare_books(id, A_DAY_LATER).await;
-                    let came = lines.mend(undo);
+                    let arrived = lines.mend(undo);
                     assert!(matches!(ended, Err(CompareError::Provider(_))), "{case}: {ended:?}");
-                    assert_eq!(came.last().map(String::as_str), Some(over.path(undo)), "{case}");
+                    assert_eq!(arrived.last().map(String::as_str), Some(over.path(undo)), "{case}");
                     assert_eq!(lines.well.event_types(id).await, events, "{case}");
 
                     // Only of money is there more to say when it is back already.
