@@ -149,7 +149,7 @@ fn collect(field: String, value: Value, layer: &str, origins: &mut BTreeMap<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Address, Kind, Limits, Transport};
+    use crate::{Address, Breaker, Kind, Limits, Transport};
 
     fn layers(document: &str, environment: &[(&str, &str)]) -> Layers {
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -167,7 +167,15 @@ mod tests {
         for ((class, here), (_, there)) in local.limits.each().into_iter().zip(limits.each()) {
             assert!(here.per_minute > there.per_minute && here.burst > there.burst, "{class}");
         }
-        assert_eq!(Settings { limits, ..local }, Settings::default());
+        // And an order's pauses are shorter.
+        let mut providers = local.providers.clone();
+        let each =
+            [&mut providers.inventory, &mut providers.payments, &mut providers.shipping, &mut providers.notifications];
+        for provider in each {
+            assert!(provider.breaker.open_seconds < Breaker::default().open_seconds);
+            provider.breaker = Breaker::default();
+        }
+        assert_eq!(Settings { limits, providers, ..local }, Settings::default());
     }
 
     #[test]
