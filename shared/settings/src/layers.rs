@@ -175,7 +175,7 @@ mod tests {
             assert!(provider.breaker.open_seconds < Breaker::default().open_seconds);
             provider.breaker = Breaker::default();
         }
-        assert_eq!(Settings { limits, providers, ..local }, Settings::default());
+        assert_eq!(Settings { providers, limits, ..local }, Settings::default());
     }
 
     #[test]
